@@ -1,0 +1,54 @@
+# make train | test | lint | format: each sets up what it needs in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint format lock bench clean
+
+help:
+	@echo "make train   train the embedded digits into runs/digits"
+	@echo "make test    run the test suite"
+	@echo "make lint    ruff, mypy and import-linter"
+	@echo "make format  ruff format and the fixes that are safe"
+	@echo "make lock    renew requirements.lock from setup.py"
+	@echo "make bench   Convoy beside the article's Keras code, rows in benchmarks/results"
+
+setup: $(VENV)/installed
+
+# The lock first, with hashes; then Convoy itself without dependencies.
+$(VENV)/installed: requirements.lock setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+train: setup
+	$(BIN)/convoy train --flagfile=recipes/digits.flags --run_dir=runs/digits
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check uv
+	$(VENV)-lock/bin/uv pip compile setup.py --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --quiet --output-file requirements.lock
+	rm -r $(VENV)-lock
+
+bench: setup
+	$(BIN)/python benchmarks/article_cifar10.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,93 @@
+"""Exit codes, and the typed errors that carry them.
+
+Kubernetes failure policies, the rehearsal and studies act on these numbers, so they are an interface: a code means the
+same thing wherever it is seen, and one class of error has one code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+OK = 0
+BUG = 1
+USAGE = 2
+TRY_AGAIN = 42
+BAD_DATA = 65
+DIVERGED = 70
+CANNOT_RUN = 78
+STOPPED = 130
+
+
+class ConvoyError(Exception):
+    """An end that a person can act on: its text is one sentence, its `code` the exit code of the process."""
+
+    code = BUG
+
+
+class UsageError(ConvoyError):
+    """A flag that does not parse."""
+
+    code = USAGE
+
+
+class TryAgain(ConvoyError):
+    """Preempted, a peer lost, the storage away, a hang: the same command will continue."""
+
+    code = TRY_AGAIN
+
+
+class BadData(ConvoyError):
+    """The examples themselves are wrong: a missing folder, an unreadable image, a label out of range."""
+
+    code = BAD_DATA
+
+
+class Diverged(ConvoyError):
+    """The loss or the gradient is no longer a finite number."""
+
+    code = DIVERGED
+
+
+class CannotRun(ConvoyError):
+    """Cannot be run as configured: impossible values, another run's directory, a full disk."""
+
+    code = CANNOT_RUN
+
+
+class Stopped(ConvoyError):
+    """A person stopped the run; it was saved."""
+
+    code = STOPPED
+
+
+def call(function: Callable[[], int | None]) -> NoReturn:
+    """Runs `function` and exits the process with its code: a sentence for what is understood, a traceback for a bug.
+
+    The process leaves through `os._exit` once its output is flushed: TensorFlow's threads and atexit handlers can hang or
+    abort a process that has already said all it had to say, and that abort would replace the exit code.
+    """
+    try:
+        code = function() or OK
+    except ConvoyError as error:
+        print(f"convoy: {error}", file=sys.stderr)
+        code = error.code
+    except KeyboardInterrupt:
+        code = STOPPED
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else BUG
+    except BrokenPipeError:
+        # The reader of our output (`convoy ... | head`) has gone; there is nobody left to tell.
+        os._exit(BUG)
+    except BaseException:
+        traceback.print_exc()
+        code = BUG
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            pass
+    os._exit(code)

@@ -1,0 +1,1 @@
+"""Examples in an order that is a pure function of (seed, position): decoded, augmented, batched."""

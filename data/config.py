@@ -1,0 +1,93 @@
+"""What to train on, and what is done to it: the data floor's own flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from convoy import exits
+from convoy.options import option
+
+AUGMENTATIONS = ("none", "crop", "standard", "article")
+_GROUP = "Data"
+_SYNTHETIC = re.compile(r"synthetic:(\d+)x(\d+)x(\d+):(\d+):(\d+)")
+_HASH = re.compile(r"hash:(0?\.\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The examples of a run. Valid by construction; `auto` stands until the data set has been opened."""
+
+    dataset: str = option(
+        "digits",
+        "digits (1,797 real handwritten digits, nothing to download), cifar10 or any other TFDS name, folder:PATH with"
+        " one folder of images per class, or synthetic:HxWxC:CLASSES:N.",
+        group=_GROUP,
+    )
+    data_dir: str = option(
+        "", "where TFDS data sets are or will be prepared (default: TFDS's own folder).", group=_GROUP
+    )
+    eval_split: str = option(
+        "auto",
+        "examples that choose the best checkpoint: the name of a split, hash:FRACTION of train by content hash, or none"
+        " (train on all of train). auto: the data set's validation split, else hash:0.1. The test split is left alone"
+        " until the end.",
+        group=_GROUP,
+    )
+    image_size: int = option(
+        0,
+        "side in pixels to which images are resized and centre-cropped; needed where images differ in size (0: as they"
+        " are).",
+        group=_GROUP,
+    )
+    augment: str = option(
+        "none",
+        "none; crop: reflect-pad by an eighth and crop at random; standard: crop, and flip left-right; article: rotate"
+        " by up to 15 degrees, shift by up to 10 %, flip left-right.",
+        group=_GROUP,
+        choices=AUGMENTATIONS,
+    )
+    cache_bytes: int = option(
+        4 << 30, "decoded images are kept in memory up to this many bytes; larger sets are decoded as they are drawn.",
+        group=_GROUP,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        kind, _, rest = self.dataset.partition(":")
+        if not self.dataset:
+            raise exits.CannotRun("--dataset= is empty; give digits, a TFDS name such as cifar10, or folder:PATH.")
+        if kind == "folder" and not rest:
+            raise exits.CannotRun(f"--dataset={self.dataset} names no folder; write folder:PATH.")
+        if kind == "synthetic" and not self.synthetic_shape():
+            raise exits.CannotRun(
+                f"--dataset={self.dataset} is not synthetic:HxWxC:CLASSES:N with positive numbers, for example"
+                " synthetic:32x32x3:10:1000."
+            )
+        if self.eval_split not in ("auto", "none") and self.eval_split.startswith("hash:"):
+            if not self.eval_fraction():
+                raise exits.CannotRun(
+                    f"--eval_split={self.eval_split} is not hash:FRACTION with a fraction between 0 and 1, for example"
+                    " hash:0.1."
+                )
+        elif self.eval_split in ("", "train"):
+            raise exits.CannotRun(
+                f"--eval_split={self.eval_split} would choose the best checkpoint on the examples it learned from; give"
+                " another split, hash:0.1 or none."
+            )
+        if self.image_size < 0 or self.image_size > 4096:
+            raise exits.CannotRun(f"--image_size={self.image_size} is not between 1 and 4096 (0: as the images are).")
+        if self.augment not in AUGMENTATIONS:
+            raise exits.CannotRun(f"--augment={self.augment} is none of {', '.join(AUGMENTATIONS)}.")
+        if self.cache_bytes < 0:
+            raise exits.CannotRun(f"--cache_bytes={self.cache_bytes} is negative; give a number of bytes, 0 for none.")
+
+    def synthetic_shape(self) -> tuple[int, ...] | None:
+        """(height, width, channels, classes, examples) of a synthetic data set; None for any other or a wrong one."""
+        match = _SYNTHETIC.fullmatch(self.dataset)
+        numbers = tuple(int(number) for number in match.groups()) if match else ()
+        return numbers if numbers and min(numbers) > 0 else None
+
+    def eval_fraction(self) -> float:
+        """The FRACTION of --eval_split=hash:FRACTION; 0 for any other split."""
+        match = _HASH.fullmatch(self.eval_split)
+        return float(match[1]) if match else 0.0

@@ -1,0 +1,38 @@
+"""Order is a function, not a buffer: position in the stream of training examples -> index of an example.
+
+Position p lies in epoch p // N at rank p % N. Every epoch is a permutation of the N examples, computed where it is needed
+and never stored: a checkpoint's data state is one integer, and a run resumes in O(1).
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from data.keys import key
+
+
+def indices(positions: tf.Tensor, examples: int, seed: int) -> tf.Tensor:
+    """Positions (int64, any length) -> indices of examples (int64, in [0, examples)), a permutation per epoch.
+
+    The permutation is TensorFlow's RandomIndexShuffle, a Simon block cipher used as a cycle-walking permutation: each
+    position is computed alone, so neither batch size, workers nor parallel calls can change it.
+    """
+    epochs = positions // examples
+    seeds = tf.stack([tf.fill(tf.shape(positions), tf.constant(key(seed, "order"), tf.int64)), epochs, epochs], axis=1)
+    # The op knows three seed words and one bound an index; the epoch stands twice because it takes no fewer.
+    bounds = tf.fill(tf.shape(positions), tf.constant(examples - 1, tf.int64))
+    return tf.raw_ops.RandomIndexShuffle(index=positions % examples, seed=seeds, max_index=bounds, rounds=8)
+
+
+def uniforms(first_position: tf.Tensor, count: int, numbers: int, seed: int, stream: str) -> tf.Tensor:
+    """Random numbers for `count` consecutive positions: float32 [count, numbers] in [0, 1).
+
+    Row i is a function of (seed, stream, first_position + i) alone: Philox (Salmon et al. 2011) is counter-based, and a
+    row takes `numbers` words of it from its own counter on. `numbers` must be a multiple of 4, a block of Philox.
+    """
+    if numbers % 4:
+        raise ValueError(f"numbers={numbers} is not a multiple of 4, so rows would not start at a Philox counter.")
+    counter = tf.stack([tf.cast(first_position * (numbers // 4), tf.uint64), tf.constant(0, tf.uint64)])
+    return tf.raw_ops.StatelessRandomUniformV2(
+        shape=[count, numbers], key=tf.constant([key(seed, stream)], tf.uint64), counter=counter, alg=1
+    )

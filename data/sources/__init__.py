@@ -1,0 +1,26 @@
+"""Data sets by name. Each source opens one kind and returns a DataSet."""
+
+from __future__ import annotations
+
+from data.config import DataConfig
+from data.sources.examples import DataSet
+
+
+def open_dataset(config: DataConfig) -> DataSet:
+    """Opens --dataset. Raises CannotRun for a name that is none, BadData for examples that cannot be used."""
+    kind, _, rest = config.dataset.partition(":")
+    if config.dataset == "digits":
+        from data.sources.digits import open_digits
+
+        return open_digits(config)
+    if kind == "synthetic":
+        from data.sources.synthetic import open_synthetic
+
+        return open_synthetic(config)
+    if kind == "folder":
+        from data.sources.folder import open_folder
+
+        return open_folder(rest, config)
+    from data.sources.tfds import open_tfds
+
+    return open_tfds(config)

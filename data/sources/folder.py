@@ -1,0 +1,75 @@
+"""A folder of photographs: one folder per class, with or without train, validation and test above them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from convoy import exits
+from data.config import DataConfig
+from data.sources.examples import DataSet
+from data.sources.files import Files, image_shape
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
+_SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
+
+
+def open_folder(path: str, config: DataConfig) -> DataSet:
+    """PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg with validation/ and test/ beside it; classes in order of name."""
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise exits.CannotRun(f"--dataset=folder:{path}: {root} {what}; give a folder with one folder of images per class.")
+    roots = {name: root / alias for name, aliases in _SPLITS.items() for alias in aliases if (root / alias).is_dir()}
+    if "train" not in roots:
+        roots = {"train": root}
+    class_names = _folders(roots["train"])
+    if len(class_names) < 2:
+        raise exits.BadData(
+            f"{roots['train']} holds {len(class_names)} class folders; a classifier needs at least two folders of images."
+        )
+    listed = {name: _list(split_root, class_names) for name, split_root in roots.items()}
+    shape = image_shape(listed["train"][0][0], config.image_size)
+
+    def read(name: str) -> Files:
+        paths, labels = listed[name]
+        return Files(paths, labels, shape, config.image_size, config.cache_bytes)
+
+    return DataSet(f"folder:{path}", class_names, shape, {name: (lambda name=name: read(name)) for name in roots})
+
+
+def _folders(root: Path) -> tuple[str, ...]:
+    return tuple(sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")))
+
+
+def _list(root: Path, class_names: tuple[str, ...]) -> tuple[list[str], list[int]]:
+    """Every image below root with its label, in order of class and path."""
+    unknown = sorted(set(_folders(root)) - set(class_names))
+    if unknown:
+        raise exits.BadData(
+            f"{root} has a class {unknown[0]} that the training folder lacks; its classes are {_some(class_names)}."
+        )
+    paths: list[str] = []
+    labels: list[int] = []
+    left_out: list[str] = []
+    for label, name in enumerate(class_names):
+        found = []
+        for folder, _, files in os.walk(root / name, followlinks=True):
+            for file in files:
+                if file.lower().endswith(SUFFIXES):
+                    found.append(os.path.join(folder, file))
+                elif not file.startswith("."):
+                    left_out.append(os.path.join(folder, file))
+        if not found:
+            raise exits.BadData(
+                f"the class folder {root / name} holds no image ({', '.join(SUFFIXES)}); add images or remove the folder."
+            )
+        paths += sorted(found)
+        labels += [label] * len(found)
+    if left_out:
+        print(f"Note: {len(left_out)} files below {root} are not images and are left out, the first is {left_out[0]}.")
+    return paths, labels
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,0 +1,99 @@
+"""TensorFlow Datasets: found prepared in --data_dir, or downloaded and prepared there."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import numpy as np
+
+from convoy import exits
+from data.config import DataConfig
+from data.resize import resize_and_crop
+from data.sources.examples import DataSet, InMemory
+
+
+def open_tfds(config: DataConfig) -> DataSet:
+    """Opens an image classification set of TFDS; a split is decoded into memory when it is asked for."""
+    builder = _prepared(config)
+    image, label = _features(builder)
+    shape = tuple(image.shape)
+    if config.image_size:
+        shape = (config.image_size, config.image_size, shape[-1])
+    if None in shape:
+        raise exits.CannotRun(
+            f"--dataset={config.dataset} has images of many sizes; give --image_size=PIXELS to bring them to one."
+        )
+    splits = {name: (lambda name=name: _read(builder, name, shape, config)) for name in builder.info.splits}
+    return DataSet(config.dataset, tuple(label.names), shape, splits)
+
+
+def _prepared(config: DataConfig) -> Any:
+    import tensorflow_datasets as tfds
+
+    name, data_dir = config.dataset, config.data_dir or None
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        names = ["digits", *tfds.list_builders(with_community_datasets=False)]
+        near = difflib.get_close_matches(name.partition(":")[0], names, n=1)
+        hint = f"did you mean {near[0]}?" if near else "TFDS's catalogue lists what there is."
+        raise exits.CannotRun(
+            f"--dataset={name} is neither digits, folder:PATH, synthetic:... nor a data set of TFDS; {hint}"
+        ) from error
+    if not builder.info.splits:
+        where = builder.data_path
+        print(f"{name} is not prepared in {where}; downloading it.", flush=True)
+        try:
+            builder.download_and_prepare()
+        except Exception as error:  # TFDS passes on whatever its downloader, the server or a manual step raises
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise exits.CannotRun(
+                f"--dataset={name} could not be downloaded and prepared in {where}: {reason}; if it is prepared"
+                " elsewhere, point --data_dir there."
+            ) from error
+    return builder
+
+
+def _features(builder: Any) -> tuple[Any, Any]:
+    import tensorflow_datasets as tfds
+
+    features = dict(builder.info.features)
+    image, label = features.get("image"), features.get("label")
+    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+        raise exits.CannotRun(
+            f"--dataset={builder.name} is not an image classification set: it has the features {', '.join(features)},"
+            " and Convoy needs an image and a class label of these names."
+        )
+    return image, label
+
+
+def _read(builder: Any, split: str, shape: tuple[int, ...], config: DataConfig) -> InMemory:
+    """The whole split as uint8, in TFDS's own order of files and examples."""
+    import tensorflow as tf
+
+    count = builder.info.splits[split].num_examples
+    needed = count * int(np.prod(shape))
+    if needed > config.cache_bytes:
+        raise exits.CannotRun(
+            f"the split {split} of {config.dataset} needs {needed / 2**30:.1f} GiB decoded, more than"
+            f" --cache_bytes={config.cache_bytes}; raise it, lower --image_size, or export the images and use"
+            " --dataset=folder:PATH, which is decoded as it is drawn."
+        )
+    images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int32)
+
+    def prepare(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        image = example["image"]
+        return (resize_and_crop(image, config.image_size) if config.image_size else image), example["label"]
+
+    stream = builder.as_dataset(split=split, shuffle_files=False).map(prepare, tf.data.AUTOTUNE).batch(1000)
+    row = 0
+    for some_images, some_labels in stream.as_numpy_iterator():
+        images[row : row + len(some_labels)], labels[row : row + len(some_labels)] = some_images, some_labels
+        row += len(some_labels)
+    if row != count:
+        raise exits.BadData(
+            f"the split {split} of {config.dataset} holds {row} examples, but its description says {count}; prepare it"
+            " again."
+        )
+    return InMemory(images, labels)

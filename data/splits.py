@@ -1,0 +1,49 @@
+"""Which examples train, which choose the best checkpoint, which are the test."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from convoy import exits
+from data.config import DataConfig
+from data.sources.examples import DataSet, Examples, content_hash
+
+_DEFAULT = "hash:0.1"
+
+
+def resolve(config: DataConfig, dataset: DataSet) -> DataConfig:
+    """--eval_split=auto -> the split that it means for this data set."""
+    if config.eval_split != "auto":
+        return config
+    return dataclasses.replace(
+        config, eval_split="validation" if "validation" in dataset.split_names else _DEFAULT
+    )
+
+
+def train_and_eval(config: DataConfig, dataset: DataSet) -> tuple[Examples, Examples | None]:
+    """The examples to train on, and those that choose the best checkpoint (None for --eval_split=none)."""
+    train = dataset.split("train")
+    if config.eval_split == "none":
+        return train, None
+    if not (fraction := config.eval_fraction()):
+        return train, dataset.split(config.eval_split)
+    train, held_out = by_hash(train, fraction, "eval")
+    if not len(train) or not len(held_out):
+        raise exits.BadData(
+            f"--eval_split={config.eval_split} leaves {len(train)} examples to train on and {len(held_out)} to evaluate;"
+            " choose another fraction."
+        )
+    return train, held_out
+
+
+def by_hash(examples: Examples, fraction: float, purpose: str) -> tuple[Examples, Examples]:
+    """(the rest, `fraction` of the examples), told apart by a hash of (purpose, content).
+
+    No seed and no order of files can move an example across, and equal images always fall on the same side.
+    """
+    # Hashed once more with the purpose: a split of a split must not follow the border of the first one.
+    hashes = np.array([content_hash(f"{purpose}/{value!r}".encode()) for value in examples.content_hashes().tolist()])
+    held_out = hashes < fraction
+    return examples.select(np.flatnonzero(~held_out)), examples.select(np.flatnonzero(held_out))

@@ -1,0 +1,58 @@
+"""The package. Convoy is an application: its floors have generic names, so they are listed, not found."""
+
+from setuptools import setup
+
+FLOORS = {
+    "convoy": ["convoy", "convoy.store"],
+    "data": ["data", "data.augment", "data.sources"],
+    "trainer": [
+        "trainer",
+        "trainer.checkpoints",
+        "trainer.engines",
+        "trainer.engines.tensorflow",
+        "trainer.models",
+        "trainer.optimizers",
+    ],
+    "launch": ["launch", "launch.k8s"],
+}
+
+setup(
+    name="keras-convoy",
+    version="0.1.0",
+    description="Train Keras image classifiers with one command, and get the same result again",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.14",
+    packages=[package for packages in FLOORS.values() for package in packages],
+    package_dir={"launch.k8s": "k8s"},
+    package_data={"launch.k8s": ["*.md", "*.yaml", "*/*.yaml", "*/*/*.yaml"]},
+    entry_points={"console_scripts": ["convoy = convoy.cli:main"]},
+    install_requires=[
+        "absl-py>=2.1,<3",  # flags
+        "google-cloud-storage>=3.1,<4",  # checkpoints in buckets; brings google-crc32c, which checks local ones too
+        "google-crc32c>=1.5,<2",
+        "keras>=3.15.1,<3.17",
+        "matplotlib>=3.8,<4",  # curves.png
+        "numpy>=1.26,<3",
+        "rich>=13.7,<16",  # the bar and the tables
+        "scikit-learn>=1.4,<2",  # ships the digits
+        "tensorboard>=2.19,<3",  # its writer of event files
+        "tensorflow>=2.20,<2.22",
+        "tensorflow-datasets>=4.9.7,<5",
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
+        "jax": ["jax>=0.10,<0.13"],
+        "tpu": ["jax[tpu]>=0.10,<0.13"],
+        "dev": [
+            "build>=1.2,<2",
+            "import-linter>=2.1,<3",
+            "mypy>=1.14,<3",
+            "pre-commit>=4,<5",
+            "pytest>=8.3,<10",
+            "ruff>=0.9,<0.18",
+        ],
+    },
+)

@@ -1,0 +1,8 @@
+"""Checkpoints: complete or not there, checked when read, readable with NumPy alone."""
+
+from __future__ import annotations
+
+from trainer.checkpoints.format import Checkpoint
+from trainer.checkpoints.keeper import Keeper, select
+
+__all__ = ["Checkpoint", "Keeper", "select"]

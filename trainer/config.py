@@ -1,0 +1,207 @@
+"""A run's configuration: flags at the door, one frozen object behind it.
+
+Imports no TensorFlow, Keras or JAX: what is wrong with a flag is said before seconds are spent on starting them, and
+launchers validate the runs that they submit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from convoy import exits, options
+from convoy.options import option
+from data.config import DataConfig
+from trainer.durations import Duration
+
+OPTIMIZERS = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3, "muon": 1e-3}  # name -> default learning rate
+SCHEDULES = ("constant", "cosine", "linear", "polynomial", "step")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "float64")
+MODELS = ("article_cnn",)
+
+# What may differ between a run and its continuation: none of it changes which examples a step sees or what it does to them.
+MAY_CHANGE = frozenset(
+    ("run_dir", "devices", "strategy", "steps_per_loop", "checkpoint_every", "eval_every", "keep", "data_dir", "restarts")
+    + ("cache_bytes",)
+)
+
+_RUN, _MODEL, _OPTIMIZATION, _RHYTHM, _MACHINE = "Run", "Model", "Optimization", "Rhythm", "Machine"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run. Valid by construction: an impossible value raises exits.CannotRun, a sentence.
+
+    Every batch size is global, whatever number of devices shares it.
+    """
+
+    run_dir: str = option(
+        "", "where the run lives; a run that stands there is continued (default: runs/DATASET-TIME).", group=_RUN
+    )
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: str = option(
+        "article_cnn",
+        f"{', '.join(MODELS)}, or package.module:function of your own, which takes (input_shape, num_classes) and returns a"
+        " keras.Model of logits; images arrive as numbers from 0 to 1.",
+        group=_MODEL,
+    )
+    precision: str = option(
+        "auto",
+        "float32; mixed_bfloat16: variables in float32, layers in bfloat16; float64: to compare runs exactly. auto: float32.",
+        group=_MODEL,
+        choices=PRECISIONS,
+    )
+    batch_size: int = option(128, "examples per optimizer step, over all devices together.", group=_OPTIMIZATION)
+    duration: str = option("10ep", "how long to train: epochs (10ep) or steps (600st).", group=_OPTIMIZATION)
+    optimizer: str = option(
+        "adam",
+        "sgd (Nesterov, momentum 0.9), adam, adamw, or muon (orthogonalized for the kernels of dense layers but the last,"
+        " Adam for the rest).",
+        group=_OPTIMIZATION,
+        choices=OPTIMIZERS,
+    )
+    learning_rate: float | None = option(
+        None, "peak learning rate (default: 0.1 for sgd, 0.001 for the others).", group=_OPTIMIZATION
+    )
+    scale_lr: str = option(
+        "none",
+        "linear:BASE multiplies the learning rate by batch_size / BASE (Goyal et al. 2017), sqrt:BASE by its root, none"
+        " leaves it.",
+        group=_OPTIMIZATION,
+    )
+    schedule: str = option(
+        "constant",
+        "after warm-up: constant, cosine, linear, polynomial:POWER (all to 0), or step:F1,F2,... (a tenth at each of these"
+        " fractions of the run).",
+        group=_OPTIMIZATION,
+    )
+    warmup: str = option("0st", "linear warm-up to the peak, in epochs (5ep) or steps (100st).", group=_OPTIMIZATION)
+    weight_decay: float = option(
+        0.0,
+        "decoupled: every step takes learning_rate * weight_decay of each kernel off it, whatever the optimizer; biases and"
+        " normalization are left out. (PyTorch's SGD adds L2 to the gradient instead: there 1e-4 with momentum 0.9 is about"
+        " 1e-3 here.)",
+        group=_OPTIMIZATION,
+    )
+    clip_norm: float = option(0.0, "clip the gradient of the global batch to this norm (0: not).", group=_OPTIMIZATION)
+    label_smoothing: float = option(
+        0.0, "fraction of the target spread evenly over the classes, in training.", group=_OPTIMIZATION
+    )
+    ema: float = option(
+        0.0,
+        "decay of a moving average of the weights, used for every evaluation (0: none; try 0.999).",
+        group=_OPTIMIZATION,
+    )
+    accumulate: int = option(
+        1,
+        "cut every batch into this many parts and add up their gradients: the same step in less memory, up to rounding and"
+        " to the statistics of BatchNormalization.",
+        group=_OPTIMIZATION,
+    )
+    eval_every: str = option("1ep", "how often to evaluate and to record.", group=_RHYTHM)
+    checkpoint_every: str = option("1ep", "how often to save.", group=_RHYTHM)
+    keep: int = option(2, "checkpoints to keep, besides the best.", group=_RHYTHM)
+    steps_per_loop: int = option(
+        0, "steps between two looks at signals (0: as many as take half a second).", group=_RHYTHM
+    )
+    restarts: int = option(0, "restart the run up to this often when it may be tried again (exit code 42).", group=_RHYTHM)
+    seed: int = option(0, "decides the order, the augmentation and the initial weights.", group=_MACHINE)
+    deterministic: bool = option(
+        False, "the same bits every time on the same machine, at some cost in speed.", group=_MACHINE
+    )
+    devices: str = option("auto", "auto, cpu:N or gpu:N.", group=_MACHINE)
+    strategy: str = option(
+        "auto", "how a step is spread over devices; one: a single device.", group=_MACHINE, choices=("auto", "one")
+    )
+
+    def __post_init__(self) -> None:
+        from trainer import validation
+
+        validation.check(self)
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate after the default and --scale_lr."""
+        rate = OPTIMIZERS[self.optimizer] if self.learning_rate is None else self.learning_rate
+        rule, _, base = self.scale_lr.partition(":")
+        if rule == "none":
+            return rate
+        ratio = self.batch_size / int(base)
+        return rate * (ratio if rule == "linear" else math.sqrt(ratio))
+
+    def total_steps(self, examples: int) -> int:
+        """Steps of the whole run: ceil(epochs * examples / batch_size)."""
+        return Duration.parse(self.duration, "duration").steps(examples, self.batch_size)
+
+    def with_defaults(self) -> RunConfig:
+        """The same run with the defaults written out that need neither the machine nor the data to be known."""
+        config = self
+        if config.learning_rate is None:
+            config = dataclasses.replace(config, learning_rate=OPTIMIZERS[config.optimizer])
+        if not config.run_dir:
+            name = "".join(c if c.isalnum() else "-" for c in config.data.dataset).strip("-")
+            now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+            config = dataclasses.replace(config, run_dir=f"runs/{name}-{now}")
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """Flag name -> value, in the order of --help."""
+        values = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            values |= dataclasses.asdict(value) if field.name == "data" else {field.name: value}
+        return values
+
+    def to_flags(self) -> str:
+        """A flagfile that reproduces this run; --run_dir is left out, a reproduction has its own."""
+        return "\n".join(options.to_flags((n, v) for n, v in self.to_dict().items() if n != "run_dir")) + "\n"
+
+
+def from_dict(values: Mapping[str, Any]) -> RunConfig:
+    """The inverse of RunConfig.to_dict."""
+    return RunConfig(data=DataConfig(**options.take(DataConfig, values)), **options.take(RunConfig, values))
+
+
+def from_argv(argv: list[str]) -> RunConfig:
+    """Flags -> configuration. Raises UsageError for what does not parse, CannotRun for what cannot be."""
+    return from_dict(options.parse(argv, RunConfig, DataConfig))
+
+
+def from_json(text: bytes, place: str) -> RunConfig:
+    """A run directory's config.json -> configuration; CannotRun if it is none of this version."""
+    try:
+        return from_dict(json.loads(text))
+    except (ValueError, KeyError, TypeError) as error:
+        raise exits.CannotRun(
+            f"{place} is not the configuration of a run that this version of Convoy understands ({error}); continue it"
+            " with the version that wrote it, or choose another --run_dir."
+        ) from error
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """Why `new` cannot continue a run begun as `old`: one line per flag, empty if it can."""
+    before, after = old.to_dict(), new.to_dict()
+    lines = []
+    for name in before:
+        if before[name] == after[name] or name in MAY_CHANGE:
+            continue
+        if name == "duration" and _not_shorter(old, new):
+            continue
+        lines.append(f"  --{name}={after[name]}, but the run was begun with --{name}={before[name]}")
+    return lines
+
+
+def _not_shorter(old: RunConfig, new: RunConfig) -> bool:
+    before, after = Duration.parse(old.duration, "duration"), Duration.parse(new.duration, "duration")
+    return before.unit == after.unit and after.amount >= before.amount
+
+
+def near(name: str, names: Mapping[str, Any] | tuple[str, ...]) -> str:
+    """`did you mean ...` for a name that is almost one of `names`, else their list."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}."

@@ -1,0 +1,63 @@
+"""What a person sees while a run goes on: a block at the start, a live bar, or plain lines where nobody watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class Display:
+    """Prints to stdout; the bar only shows on a terminal."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        self._bar: Progress | None = None
+
+    def block(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
+        """The start-up block: a name and a value a line."""
+        self.console.print(title, style="bold", markup=False)
+        table = Table.grid(padding=(0, 2))
+        for name, value in rows:
+            table.add_row(f"  {name}", value)
+        self.console.print(table)
+
+    def line(self, text: str) -> None:
+        """A line that stays, above the bar if there is one."""
+        self.console.print(text, markup=False)
+
+    def start(self, total: int, step: int) -> Display:
+        """Opens the bar at `step` of `total` steps; use as a context."""
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("epoch {task.fields[epoch]:.1f}"),
+                BarColumn(bar_width=None),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[status]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self.console,
+                expand=True,
+            )
+            self._task = self._bar.add_task("", total=total, completed=step, epoch=0.0, status="starting")
+        return self
+
+    def update(self, step: int, epoch: float, images_per_second: float, wait: float, loss: float) -> None:
+        if self._bar is not None:
+            status = f"loss {loss:.3f}  {images_per_second:,.0f} images/s  {wait:.0%} input wait"
+            self._bar.update(self._task, completed=step, epoch=epoch, status=status)
+
+    def __enter__(self) -> Display:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

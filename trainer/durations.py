@@ -1,0 +1,49 @@
+"""Spans of training as a person writes them: `10ep` are epochs, `600st` are steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from fractions import Fraction
+
+from convoy import exits
+
+_FORM = re.compile(r"(\d+(?:\.\d+)?)(ep|st)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """A number of epochs (any fraction) or of steps (whole)."""
+
+    amount: Fraction
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str, flag: str) -> Duration:
+        """`text` as --`flag` has it; CannotRun, a sentence, if it is no duration."""
+        match = _FORM.fullmatch(text)
+        if not match or (match[2] == "st" and "." in match[1]):
+            raise exits.CannotRun(
+                f"--{flag}={text} is not a duration; write epochs as 10ep (fractions are fine) or whole steps as 600st."
+            )
+        return cls(Fraction(match[1]), match[2])
+
+    def boundary(self, times: int, examples: int, batch_size: int) -> int:
+        """The step at which the duration has passed `times` times: ceil(times * epochs * N / B)."""
+        if self.unit == "st":
+            return times * int(self.amount)
+        return math.ceil(times * self.amount * examples / batch_size)
+
+    def steps(self, examples: int, batch_size: int) -> int:
+        """The duration in steps."""
+        return self.boundary(1, examples, batch_size)
+
+    def next_after(self, step: int, examples: int, batch_size: int) -> int:
+        """The first boundary after `step`."""
+        if self.unit == "st":
+            return (step // int(self.amount) + 1) * int(self.amount)
+        times = math.floor(step * batch_size / (self.amount * examples))
+        while (boundary := self.boundary(times, examples, batch_size)) <= step:
+            times += 1
+        return boundary

@@ -1,0 +1,7 @@
+"""The TensorFlow engine."""
+
+from __future__ import annotations
+
+from trainer.engines.tensorflow.engine import TensorFlowEngine
+
+__all__ = ["TensorFlowEngine"]

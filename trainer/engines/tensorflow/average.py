@@ -1,0 +1,50 @@
+"""A moving average of the weights, and its use in place of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+
+
+class Average:
+    """average <- d * average + (1 - d) * weights after every step, with d = min(decay, (1 + t) / (10 + t)) at step t.
+
+    The smaller decay at the start keeps the initial weights from lingering (tf.train.ExponentialMovingAverage,
+    num_updates). All floating weights are averaged, the statistics of BatchNormalization too: they belong to the weights
+    they were measured with.
+    """
+
+    def __init__(self, model: keras.Model, decay: float):
+        self.decay = decay
+        self.weights = [weight for weight in model.weights if tf.as_dtype(weight.dtype).is_floating]
+        self.variables = [
+            keras.Variable(weight.value, trainable=False, dtype=weight.dtype, name="average") for weight in self.weights
+        ]
+
+    def update(self, step: tf.Tensor) -> None:
+        """In the graph, after update number `step` (counted from 0)."""
+        for average, weight in zip(self.variables, self.weights, strict=True):
+            t = tf.cast(step, weight.dtype)
+            decay = tf.minimum(tf.cast(self.decay, weight.dtype), (1 + t) / (10 + t))
+            average.assign(average.value + (1 - decay) * (weight.value - average.value))
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within, the model has the averaged weights."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    @tf.function(autograph=False)
+    def _exchange(self) -> None:
+        # All read before any is written.
+        pairs = [(tf.identity(a.value), tf.identity(w.value)) for a, w in zip(self.variables, self.weights, strict=True)]
+        with tf.control_dependencies([tensor for pair in pairs for tensor in pair]):
+            for average, weight, (a, w) in zip(self.variables, self.weights, pairs, strict=True):
+                average.assign(w)
+                weight.assign(a)

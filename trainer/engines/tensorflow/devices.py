@@ -1,0 +1,44 @@
+"""--devices and --precision for TensorFlow. Must come before anything else touches a device."""
+
+from __future__ import annotations
+
+import os
+
+import keras
+import tensorflow as tf
+
+from convoy import exits
+from trainer.config import RunConfig
+
+
+def prepare(config: RunConfig) -> tuple[str, str]:
+    """Makes the asked devices the only visible ones; returns --devices and --precision as resolved."""
+    gpus = tf.config.list_physical_devices("GPU")
+    kind = "gpu" if config.devices == "auto" and gpus else config.devices.partition(":")[0].replace("auto", "cpu")
+    if kind == "gpu":
+        if not gpus:
+            raise exits.CannotRun(
+                f"--devices={config.devices}, but TensorFlow sees no GPU here; install the gpu extra and a driver, or use"
+                " --devices=cpu:1."
+            )
+        tf.config.set_visible_devices(gpus[:1], "GPU")
+        tf.config.experimental.set_memory_growth(gpus[0], True)
+        if len(gpus) > 1:
+            print(f"Note: one of {len(gpus)} GPUs is used; training on several is not built yet.")
+    else:
+        tf.config.set_visible_devices([], "GPU")
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(config.seed % 2**32)
+    precision = "float32" if config.precision == "auto" else config.precision
+    keras.config.set_floatx("float64" if precision == "float64" else "float32")
+    keras.config.set_dtype_policy(precision)
+    return f"{kind}:1", precision
+
+
+def describe(devices: str) -> str:
+    """The devices for a person: a GPU by its name, a CPU by its cores."""
+    if devices.startswith("gpu"):
+        details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+        return f"1 GPU ({details.get('device_name', 'unknown')})"
+    return f"1 CPU ({len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores)"

@@ -1,0 +1,137 @@
+"""One model on one device. See trainer.engines.protocol.Engine."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from convoy import exits
+from data.pipeline import Slice, evaluation_batches, training_stream
+from data.sources.examples import Examples
+from trainer.config import RunConfig
+from trainer.engines.pace import Pace
+from trainer.engines.protocol import LoopResult
+from trainer.engines.tensorflow import devices
+from trainer.engines.tensorflow.average import Average
+from trainer.engines.tensorflow.step import evaluation_loop, gradients_of, training_loop
+from trainer.metrics import EvaluationSums
+from trainer.models import build_model
+from trainer.optimizers import build_optimizer
+from trainer.optimizers.schedules import build_schedule
+
+
+class TensorFlowEngine:
+    """The whole batch on one device.
+
+    Args:
+      config: the run; its `auto` values are resolved into the attributes of the engine.
+      image_shape: (height, width, channels).
+      num_classes: how many logits.
+      examples: size of the training set, which turns epochs of the schedule into steps.
+    """
+
+    strategy, replicas = "one", 1
+
+    def __init__(self, config: RunConfig, image_shape: tuple[int, int, int], num_classes: int, examples: int):
+        self.devices, self.precision = devices.prepare(config)
+        self.description = devices.describe(self.devices)
+        self.config, self.classes = config, num_classes
+        self.model = build_model(config.model, image_shape, num_classes)
+        self.schedule = build_schedule(config, examples)
+        self.optimizer = build_optimizer(config, self.schedule, self.model)
+        self.average = Average(self.model, config.ema) if config.ema else None
+        self.parameters = sum(int(np.prod(variable.shape)) for variable in self.model.trainable_variables)
+        self._gradients = gradients_of(self.model, config.label_smoothing, config.clip_norm, config.accumulate)
+        self._train = training_loop(self._step)
+        self._evaluate = evaluation_loop(self.model, num_classes)
+        self._stream: Any = None
+        self._examples: Examples | None = None
+
+    def feed(self, examples: Examples, first_step: int) -> None:
+        part = Slice.whole(self.config.batch_size)
+        self._examples = examples
+        self._stream = iter(training_stream(examples, part, self.config.data.augment, self.config.seed, first_step))
+
+    def train(self, steps: int) -> LoopResult:
+        with self._sentences(self._examples):
+            outcome = self._train(self._stream, tf.constant(steps))
+        made, losses, norms, correct, wait, finite = (tensor.numpy() for tensor in outcome)
+        return LoopResult(
+            int(made), losses.astype(np.float64), norms.astype(np.float64), int(correct), float(wait), bool(finite)
+        )
+
+    def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
+        # Evaluation needs no gradients, so a batch of at least 512 saves calls; the last one is padded, never dropped.
+        batch_size = min(max(self.config.batch_size // self.config.accumulate, 512), len(examples))
+        batches = iter(evaluation_batches(examples, batch_size))
+        left, pace, total = -(-len(examples) // batch_size), Pace(), EvaluationSums.zero(self.classes)
+        with self.average.in_place() if self.average else contextlib.nullcontext(), self._sentences(examples):
+            while left:
+                if stop():
+                    return None
+                begun, some = time.perf_counter(), pace.steps(left)
+                loss, *sums = (tensor.numpy() for tensor in self._evaluate(batches, tf.constant(some)))
+                total.add(EvaluationSums(float(loss), *(int(one) for one in sums[:3]), *sums[3:]))
+                pace.took(some, time.perf_counter() - begun)
+                left -= some
+        if total.examples != len(examples) or int(total.count.sum()) != len(examples):
+            raise RuntimeError(f"evaluation counted {total.examples} of {len(examples)} examples")
+        return total
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {name: np.asarray(variable.numpy()) for name, variable in self._variables().items()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        variables = self._variables()
+        if odd := sorted(set(variables) ^ set(state)):
+            where = "the checkpoint lacks" if odd[0] in variables else "the model lacks"
+            raise ValueError(f"{where} the tensor {odd[0]}")
+        for name, variable in variables.items():
+            if tuple(variable.shape) != state[name].shape:
+                raise ValueError(f"the tensor {name} has shape {state[name].shape}, the model needs {tuple(variable.shape)}")
+        for name, variable in variables.items():
+            variable.assign(state[name])
+
+    def agree(self, flag: bool) -> bool:
+        return flag
+
+    def learning_rate(self, step: int) -> float:
+        return float(self.schedule(step))
+
+    def _step(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        outcome = self._gradients(images, labels)
+        step = tf.identity(self.optimizer.iterations.value)
+        self.optimizer.apply(outcome.gradients, self.model.trainable_variables)
+        if self.average:
+            self.average.update(step)
+        return outcome.loss, outcome.correct, outcome.norm
+
+    def _variables(self) -> dict[str, keras.Variable]:
+        """Checkpoint name -> variable."""
+        named = {f"model/{variable.path}": variable for variable in self.model.variables}
+        named |= {f"optimizer/{variable.path}": variable for variable in self.optimizer.variables}
+        if self.average:
+            pairs = zip(self.average.weights, self.average.variables, strict=True)
+            named |= {f"ema/{weight.path}": average for weight, average in pairs}
+        return named
+
+    @contextlib.contextmanager
+    def _sentences(self, examples: Examples | None) -> Iterator[None]:
+        """Turns TensorFlow's errors that a person can act on into sentences."""
+        try:
+            yield
+        except tf.errors.ResourceExhaustedError as error:
+            raise exits.CannotRun(
+                f"out of memory on {self.description} with --batch_size={self.config.batch_size}; raise --accumulate"
+                f" (now {self.config.accumulate}), which needs less at once for the same result, or lower --batch_size."
+            ) from error
+        except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.DataLossError) as error:
+            if sentence := examples.explain() if examples else "":
+                raise exits.BadData(sentence) from error
+            raise

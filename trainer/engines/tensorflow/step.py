@@ -1,0 +1,169 @@
+"""The graphs: one optimizer step, a loop of them, and the counting of evaluation batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from trainer.losses import cross_entropy
+
+
+class Gradients(NamedTuple):
+    """Of one global batch: mean loss, examples right, gradients of the mean loss, and their norm before clipping."""
+
+    loss: tf.Tensor
+    correct: tf.Tensor
+    gradients: list[tf.Tensor]
+    norm: tf.Tensor
+
+
+def to_floats(images: tf.Tensor) -> tf.Tensor:
+    """uint8 -> floats in [0, 1], on the device."""
+    return tf.cast(images, keras.config.floatx()) / 255
+
+
+def gradients_of(model: keras.Model, label_smoothing: float, clip_norm: float, parts: int) -> Callable[..., Gradients]:
+    """A graph function (images uint8 [B, ...], labels [B]) -> Gradients, with the batch cut into `parts`.
+
+    The loss of every part is a sum divided by the whole batch, so that adding up the parts gives the gradient of the whole
+    batch's mean, also when the last part is shorter. Penalties of layers (model.losses) count once a batch, spread
+    over the parts by their size.
+    """
+    variables = model.trainable_variables
+
+    def part_of(images: tf.Tensor, labels: tf.Tensor, batch: int) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([variable.value for variable in variables])
+            logits = model(to_floats(images), training=True)
+            loss = tf.reduce_sum(cross_entropy(logits, labels, label_smoothing)) / batch
+            if model.losses:
+                loss += tf.cast(tf.add_n(model.losses), loss.dtype) * (images.shape[0] / batch)
+        gradients = tape.gradient(
+            loss, [variable.value for variable in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        return loss, _count_right(logits, labels), gradients
+
+    def batch_of(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        batch = images.shape[0]
+        if parts == 1:
+            return part_of(images, labels, batch)
+        size = -(-batch // parts)
+        whole, tail = divmod(batch, size)
+
+        def add(index, loss, correct, gradients):
+            start = index * size
+            more = part_of(tf.ensure_shape(images[start : start + size], [size, *images.shape[1:]]),
+                           tf.ensure_shape(labels[start : start + size], [size]), batch)  # fmt: skip
+            return index + 1, loss + more[0], correct + more[1], _sum(gradients, more[2])
+
+        dtype = tf.as_dtype(keras.config.floatx())
+        zero = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
+        # A loop, not an unrolled graph: the graph stays the size of one part.
+        _, loss, correct, gradients = tf.while_loop(
+            lambda index, *_: index < whole,
+            add,
+            (tf.constant(0), tf.zeros([], dtype), tf.constant(0, tf.int64), zero),
+            parallel_iterations=1,
+        )
+        if tail:
+            more = part_of(images[-tail:], labels[-tail:], batch)
+            loss, correct, gradients = loss + more[0], correct + more[1], _sum(gradients, more[2])
+        return loss, correct, gradients
+
+    def whole_batch(images: tf.Tensor, labels: tf.Tensor) -> Gradients:
+        loss, correct, gradients = batch_of(images, labels)
+        norm = tf.linalg.global_norm(gradients)
+        if clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, clip_norm, use_norm=norm)
+        return Gradients(loss, correct, gradients, norm)
+
+    return whole_batch
+
+
+def training_loop(step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]) -> Any:
+    """step(images, labels) -> (loss, correct, gradient norm) as a graph function of (iterator, number of steps).
+
+    It returns (steps made, losses [steps], norms [steps], correct, seconds waited for input, all finite). The number is a
+    tensor: no length is traced twice. A loss or norm that is not finite ends the loop after its step.
+    """
+
+    @tf.function(autograph=False)
+    def loop(iterator: Any, steps: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        dtype = tf.as_dtype(keras.config.floatx())
+
+        def body(index, losses, norms, correct, wait, finite):
+            # Time stands between the end of the step before and the arrival of the batch, inside the graph: Python
+            # around a loop could not see it.
+            with tf.control_dependencies([finite]):
+                asked = tf.timestamp()
+            with tf.control_dependencies([asked]):
+                images, labels = iterator.get_next()
+            with tf.control_dependencies([images, labels]):
+                arrived = tf.timestamp()
+            with tf.control_dependencies([arrived]):
+                loss, right, norm = step(tf.identity(images), tf.identity(labels))
+            finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
+            losses, norms = losses.write(index, tf.cast(loss, dtype)), norms.write(index, tf.cast(norm, dtype))
+            return index + 1, losses, norms, correct + right, wait + (arrived - asked), finite
+
+        start = (
+            tf.constant(0),
+            tf.TensorArray(dtype, size=steps, element_shape=[]),
+            tf.TensorArray(dtype, size=steps, element_shape=[]),
+            tf.constant(0, tf.int64),
+            tf.constant(0.0, tf.float64),
+            tf.constant(True),
+        )
+        made, losses, norms, correct, wait, finite = tf.while_loop(
+            lambda index, losses, norms, correct, wait, finite: (index < steps) & finite,
+            body,
+            start,
+            parallel_iterations=1,
+        )
+        return made, losses.stack()[:made], norms.stack()[:made], correct, wait, finite
+
+    return loop
+
+
+def evaluation_loop(model: keras.Model, classes: int) -> Any:
+    """A graph function (iterator, number of batches) -> (loss, count, right, top five, per class: count, predicted, hit)."""
+
+    @tf.function(autograph=False)
+    def loop(iterator: Any, batches: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def body(index, loss, *sums):
+            images, labels, weights = iterator.get_next()
+            logits = tf.cast(model(to_floats(images), training=False), keras.config.floatx())
+            losses = cross_entropy(logits, labels) * tf.cast(weights, logits.dtype)
+            inside = tf.cast(weights, tf.int64)
+            guesses = tf.argmax(logits, axis=-1, output_type=tf.int32)
+            right = inside * tf.cast(guesses == labels, tf.int64)
+            top5 = inside * tf.cast(tf.math.in_top_k(labels, tf.cast(logits, tf.float32), min(5, classes)), tf.int64)
+            counts = (
+                tf.reduce_sum(inside),
+                tf.reduce_sum(right),
+                tf.reduce_sum(top5),
+                tf.math.unsorted_segment_sum(inside, labels, classes),
+                tf.math.unsorted_segment_sum(inside, guesses, classes),
+                tf.math.unsorted_segment_sum(right, labels, classes),
+            )
+            # Summed in float64: a float32 sum over a million losses loses its last digits.
+            more = tf.reduce_sum(tf.cast(losses, tf.float64))
+            return index + 1, loss + more, *(old + new for old, new in zip(sums, counts, strict=True))
+
+        none, per_class = tf.constant(0, tf.int64), tf.zeros([classes], tf.int64)
+        start = (tf.constant(0), tf.constant(0.0, tf.float64), none, none, none, per_class, per_class, per_class)
+        return tf.while_loop(lambda index, *_: index < batches, body, start, parallel_iterations=1)[1:]
+
+    return loop
+
+
+def _count_right(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    guesses = tf.argmax(logits, axis=-1, output_type=labels.dtype)
+    return tf.math.count_nonzero(guesses == labels, dtype=tf.int64)
+
+
+def _sum(some: list[tf.Tensor], others: list[tf.Tensor]) -> list[tf.Tensor]:
+    return [a + b for a, b in zip(some, others, strict=True)]

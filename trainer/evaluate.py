@@ -1,0 +1,133 @@
+"""`convoy evaluate`: measures a checkpoint of a run on a split of its data set.
+
+`python -m trainer.evaluate FLAGS` is the measurement without its parent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+from convoy import exits, layout, options, supervise
+from convoy.options import option
+from convoy.store import open_store
+from trainer import config as configuration
+from trainer.guards import Signals
+
+USAGE = """usage: convoy evaluate --run_dir=DIR [--flag=value ...]
+
+Measures a checkpoint of a run and prints loss, accuracy, and recall and precision of every class."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """What to measure."""
+
+    run_dir: str = option("", "the run.", group="Evaluation")
+    checkpoint: str = option("last", "last, best, or a step.", group="Evaluation")
+    split: str = option(
+        "test", "a split of the run's data set, or eval: the examples that chose the best checkpoint.", group="Evaluation"
+    )
+    data_dir: str = option("", "where the data set is now, if it has moved.", group="Evaluation")
+    output: str = option("", "also write the measurement to this file, as JSON.", group="Evaluation")
+
+    def __post_init__(self) -> None:
+        if not self.run_dir:
+            raise exits.CannotRun("--run_dir is missing; give the directory of a run, for example runs/digits.")
+        if self.checkpoint not in ("last", "best") and not self.checkpoint.isdecimal():
+            raise exits.CannotRun(f"--checkpoint={self.checkpoint} is not possible: give last, best or a step.")
+
+
+def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
+    """The measurement as `eval` of result.json has it, with the step."""
+    from trainer import run
+
+    store = open_store(config.run_dir)
+    try:
+        text = store.get(run.CONFIG)
+    except FileNotFoundError:
+        raise exits.CannotRun(f"--run_dir={config.run_dir} is no run: it has no {run.CONFIG}.") from None
+    trained = configuration.from_json(text, f"{config.run_dir}/{run.CONFIG}")
+    if config.data_dir:
+        trained = dataclasses.replace(trained, data=dataclasses.replace(trained.data, data_dir=config.data_dir))
+    run.choose_backend()
+    from data import splits
+    from data.sources import open_dataset
+    from trainer.checkpoints import select
+    from trainer.engines.tensorflow import TensorFlowEngine
+
+    checkpoint, tensors = select(store, config.checkpoint)
+    dataset = open_dataset(trained.data)
+    train, held_out = splits.train_and_eval(trained.data, dataset)
+    examples = held_out if config.split == "eval" else dataset.split(config.split)
+    if examples is None:
+        raise exits.CannotRun("--split=eval, but the run held no examples out (--eval_split=none); give another split.")
+    # The machine may be another one than it was trained on.
+    here = dataclasses.replace(trained, devices="auto", strategy="auto")
+    engine = TensorFlowEngine(here, dataset.image_shape, len(dataset.class_names), len(train))
+    signals.install()
+    run.restore(engine, tensors, here)
+    sums = engine.evaluate(examples, lambda: engine.agree(signals.asked))
+    assert sums is not None, "a signal leaves at once: there is nothing to save"
+    return {
+        "step": checkpoint.step,
+        "split": config.split,
+        "examples": sums.examples,
+        **sums.metrics(),
+        "per_class": sums.per_class(dataset.class_names),
+    }
+
+
+def show(measured: dict[str, Any]) -> None:
+    """The measurement as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table("class", box=None, pad_edge=False)
+    for name in ("examples", "recall", "precision"):
+        table.add_column(name, justify="right")
+    for name, values in measured["per_class"].items():
+        ratios = ("-" if values[key] is None else f"{values[key]:.1%}" for key in ("recall", "precision"))
+        table.add_row(name, f"{values['count']:,}", *ratios)
+    console.print(table)
+    console.print(
+        f"step {measured['step']}: {measured['accuracy']:.2%} of {measured['examples']:,} {measured['split']} examples right"
+        f" (loss {measured['loss']:.4f})",
+        soft_wrap=True,
+    )
+
+
+def main(argv: list[str]) -> int:
+    if options.wants_help(argv):
+        print(options.help_text(USAGE, EvaluateConfig))
+        return exits.OK
+    _parse(argv)
+    return supervise.run(supervise.module("trainer.evaluate", argv))
+
+
+def child(argv: list[str]) -> int:
+    signals = Signals()
+    signals.install()
+    supervise.follow_parent()
+    layout.check_siblings()
+    config = _parse(argv)
+    measured = evaluate(config, signals)
+    show(measured)
+    if config.output:
+        try:
+            with open(config.output, "w") as file:
+                json.dump(measured, file, indent=1)
+        except OSError as error:
+            raise exits.CannotRun(f"--output={config.output} cannot be written: {error.strerror}.") from error
+    return exits.OK
+
+
+def _parse(argv: list[str]) -> EvaluateConfig:
+    return EvaluateConfig(**options.parse(argv, EvaluateConfig))
+
+
+if __name__ == "__main__":
+    exits.call(lambda: child(sys.argv[1:]))

@@ -1,0 +1,66 @@
+"""What is counted: exact sums, turned into ratios only at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass
+class TrainingSums:
+    """Sums over the steps since the last record. `loss` sums the loss of each step (a mean over its batch)."""
+
+    steps: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    examples: int = 0
+    gradient_norm: float = 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the steps; accuracy over the examples, as augmented."""
+        return {
+            "loss": self.loss / self.steps,
+            "accuracy": self.correct / self.examples,
+            "gradient_norm": self.gradient_norm / self.steps,
+        }
+
+
+@dataclasses.dataclass
+class EvaluationSums:
+    """Sums over evaluated examples: integers, but for the loss. The arrays are int64 [classes]."""
+
+    loss: float
+    examples: int
+    correct: int
+    top5: int
+    count: np.ndarray
+    predicted: np.ndarray
+    hit: np.ndarray
+
+    @classmethod
+    def zero(cls, classes: int) -> EvaluationSums:
+        return cls(0.0, 0, 0, 0, *(np.zeros(classes, np.int64) for _ in range(3)))
+
+    def add(self, other: EvaluationSums) -> None:
+        for field in dataclasses.fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+    def metrics(self) -> dict[str, float]:
+        """loss, accuracy and, with more than five classes, top5_accuracy."""
+        metrics = {"loss": self.loss / self.examples, "accuracy": self.correct / self.examples}
+        if len(self.count) > 5:
+            metrics["top5_accuracy"] = self.top5 / self.examples
+        return metrics
+
+    def per_class(self, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+        """Class -> count, recall and precision; None where there is nothing to divide by."""
+        return {
+            name: {
+                "count": int(count),
+                "recall": float(hit / count) if count else None,
+                "precision": float(hit / predicted) if predicted else None,
+            }
+            for name, count, predicted, hit in zip(names, self.count, self.predicted, self.hit, strict=True)
+        }

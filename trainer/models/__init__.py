@@ -1,0 +1,65 @@
+"""Models by name. A model takes images as floats in [0, 1], [n, height, width, channels], and returns logits."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import keras
+
+from convoy import exits
+
+
+def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+    """--model -> a built model; CannotRun, a sentence, if a user's own function is missing or returns something else."""
+    # Automatic layer names count up for as long as the process lives; the variables' paths are the checkpoint's keys.
+    keras.utils.clear_session()
+    if ":" in name:
+        model = _users_own(name, image_shape, num_classes)
+    else:
+        from trainer.models.article_cnn import article_cnn
+
+        model = article_cnn(image_shape, num_classes)
+    paths = [variable.path for variable in model.variables]
+    if twice := sorted({path for path in paths if paths.count(path) > 1}):
+        raise exits.CannotRun(
+            f"--model={name}: two variables are called {twice[0]}, so a checkpoint could not tell them apart; give its"
+            " layers different names."
+        )
+    return model
+
+
+def _users_own(name: str, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+    module_name, function_name = name.split(":")
+    # Last, so that no file of the current directory can stand in for one of ours or of a library.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and module_name.split(".")[0] == error.name.split(".")[0]:
+            raise exits.CannotRun(
+                f"--model={name}: there is no module {module_name} in {os.getcwd()} or among the installed packages."
+            ) from error
+        raise
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise exits.CannotRun(f"--model={name}: {module.__file__} defines no function {function_name}.")
+    model = function(image_shape, num_classes)
+    if not isinstance(model, keras.Model):
+        raise exits.CannotRun(f"--model={name} returned {type(model).__name__}; it must return a keras.Model.")
+    if not model.built:
+        model.build((None, *image_shape))
+    shape = tuple(model.compute_output_shape((None, *image_shape)))
+    if shape != (None, num_classes):
+        raise exits.CannotRun(
+            f"--model={name} returns outputs of shape {shape}; it must return logits of shape (None, {num_classes})."
+        )
+    last = getattr(model.layers[-1], "activation", None) if model.layers else None
+    if last in (keras.activations.softmax, keras.activations.sigmoid):
+        raise exits.CannotRun(
+            f"--model={name} ends in {last.__name__}; remove that activation, the loss takes logits and would apply"
+            " a second one."
+        )
+    return model

@@ -1,0 +1,105 @@
+"""What a run writes down as it goes: metrics.jsonl, events.jsonl and TensorBoard's scalars."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from convoy.store import Store
+
+METRICS, EVENTS, TENSORBOARD = "metrics.jsonl", "events.jsonl", "tensorboard"
+
+
+class Recorder:
+    """Appends lines. After a resume nothing is repeated: lines past the restored step move to events.jsonl.
+
+    Args:
+      store: the run directory.
+      attempt: which start of the run this is, from 1.
+    """
+
+    def __init__(self, store: Store, attempt: int):
+        self.store, self.attempt = store, attempt
+        self.lines = 0
+        self._board: Any = None
+
+    def resume(self, lines: int, step: int) -> None:
+        """Goes on after the first `lines` lines of metrics.jsonl, which is as far as the checkpoint of `step` knows."""
+        text = _read(self.store, METRICS)
+        kept, dropped = text.splitlines()[:lines], text.splitlines()[lines:]
+        if dropped:
+            self.event("repeated", step=step, lines=[_loads(line) for line in dropped])
+            self.store.put(METRICS, "".join(f"{line}\n" for line in kept).encode())
+        self.lines = len(kept)
+        self._open_board(purge_from=step + 1)
+
+    def metrics(self, split: str, step: int, epoch: float, examples: int, **values: float) -> None:
+        """One record of a split at a step, on every channel."""
+        line = {"step": step, "epoch": epoch, "examples": examples, "time": time.time(), "split": split, **values}
+        self.store.append(METRICS, json.dumps(line) + "\n")
+        self.lines += 1
+        if self._board is None:
+            self._open_board(purge_from=None)
+        self._board.scalars(split, step, values)
+
+    def event(self, event: str, **values: Any) -> None:
+        line = {"event": event, "attempt": self.attempt, "time": time.time(), **values}
+        self.store.append(EVENTS, json.dumps(line) + "\n")
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+    def _open_board(self, purge_from: int | None) -> None:
+        self._board = _Board(Path(self.store.url) / TENSORBOARD, purge_from)
+
+
+class _Board:
+    """TensorBoard's event file, through its own writer."""
+
+    def __init__(self, folder: Path, purge_from: int | None):
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        self._writer = EventFileWriter(str(folder))
+        if purge_from is not None:
+            # Makes TensorBoard forget what a dead attempt drew past the step from which it is repeated.
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._writer.add_event(self._event(step=purge_from, wall_time=time.time(), session_log=start))
+
+    def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
+        points = [self._summary.Value(tag=f"{split}/{name}", simple_value=value) for name, value in values.items()]
+        self._writer.add_event(self._event(step=step, wall_time=time.time(), summary=self._summary(value=points)))
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def read_metrics(store: Store) -> list[dict[str, Any]]:
+    """Every record of a run, in order."""
+    return [json.loads(line) for line in _read(store, METRICS).splitlines()]
+
+
+def count_events(store: Store, event: str) -> int:
+    """How often an event was recorded."""
+    lines = [_loads(line) for line in _read(store, EVENTS).splitlines()]
+    return sum(isinstance(line, dict) and line.get("event") == event for line in lines)
+
+
+def _read(store: Store, name: str) -> str:
+    try:
+        return store.get(name).decode()
+    except FileNotFoundError:
+        return ""
+
+
+def _loads(line: str) -> Any:
+    """A line as JSON; one that a death cut short stays text."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return line

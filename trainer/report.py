@@ -1,0 +1,98 @@
+"""What is left of a run for people and programs: result.json and curves.png."""
+
+from __future__ import annotations
+
+import io
+import sys
+from importlib.metadata import version
+from typing import Any
+
+from convoy import __version__
+from convoy.store import Store
+from data.sources.examples import DataSet, Examples
+from trainer.config import RunConfig
+from trainer.engines.protocol import Engine
+from trainer.guards import Signals
+from trainer.loop import Plan
+from trainer.progress import Progress
+from trainer.recorder import read_metrics
+
+SCHEMA = 1
+
+
+def measure(
+    config: RunConfig,
+    engine: Engine,
+    dataset: DataSet,
+    evaluation: tuple[str, Examples] | None,
+    plan: Plan,
+    progress: Progress,
+    attempts: int,
+    signals: Signals,
+) -> dict[str, Any] | None:
+    """result.json of a run that has come to its end; None if a signal came while the test split was measured.
+
+    The weights are the last ones, averaged with --ema, not those of the best checkpoint. A data set without a test split
+    is measured on the examples that chose the best checkpoint, else on those it was trained on; `eval.split` says which.
+    """
+    split, examples = evaluation or ("train", dataset.split("train"))
+    if "test" in dataset.split_names:
+        split, examples = "test", dataset.split("test")
+    sums = engine.evaluate(examples, lambda: engine.agree(signals.asked))
+    if sums is None:
+        return None
+    seconds, steps = progress.timed_seconds, progress.timed_steps
+    return {
+        "schema": SCHEMA,
+        "status": "finished",
+        "step": progress.step,
+        "epoch": plan.epoch(progress.step),
+        "examples": progress.step * plan.batch_size,
+        "wall_seconds": progress.wall_seconds,
+        "attempts": attempts,
+        "train": {
+            "images_per_second": steps * plan.batch_size / seconds if seconds else None,
+            "input_wait_fraction": progress.wait_seconds / seconds if seconds else None,
+            "step_milliseconds": 1000 * seconds / steps if steps else None,
+        },
+        "eval": {
+            "split": split,
+            "examples": sums.examples,
+            **sums.metrics(),
+            "per_class": sums.per_class(dataset.class_names),
+        },
+        "best": progress.best,
+        "seed": config.seed,
+        "precision": engine.precision,
+        "devices": engine.devices,
+        "versions": {
+            "convoy": __version__,
+            "python": sys.version.split()[0],
+            **{name: version(name) for name in ("tensorflow", "keras", "numpy")},
+        },
+    }
+
+
+def draw_curves(store: Store, title: str) -> None:
+    """curves.png: loss and accuracy over the epochs, of training and of the examples that chose the best checkpoint."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    records = read_metrics(store)
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
+        for split in dict.fromkeys(record["split"] for record in records):
+            points = [(record["epoch"], record[name]) for record in records if record["split"] == split]
+            label = split if split == "train" else f"evaluation ({split})"
+            axis.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 40 else None)
+        axis.set(xlabel="epoch", ylabel=name)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False)
+    figure.suptitle(title)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    pyplot.close(figure)
+    store.put("curves.png", buffer.getvalue())

@@ -1,0 +1,212 @@
+"""The story of a run: open the directory and the data, build, restore, train, measure on the test split, tell.
+
+`python -m trainer.run FLAGS` is the run without its parent; `convoy train` starts it as a child.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from typing import Any
+
+from convoy import chaos, exits, layout, supervise
+from convoy.store import Store, open_store
+from trainer import config as configuration
+from trainer.config import RunConfig
+from trainer.guards import Signals
+
+CONFIG, FLAGS, RESULT = "config.json", "config.flags", "result.json"
+
+
+def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
+    """Trains to the end, or continues, and returns what result.json says.
+
+    Args:
+      config: the run; its `auto` values are resolved here.
+      signals: guards that are installed already; without them the process's signal handlers are left alone.
+
+    Raises:
+      exits.ConvoyError: an end that a person can act on, with its exit code.
+    """
+    config = config.with_defaults()
+    faults = chaos.from_environment()
+    store = open_store(config.run_dir)
+    store.lock()
+    stored = _stored_config(store)
+
+    choose_backend()
+    from data import splits
+    from data.sources import open_dataset
+    from trainer import checkpoints, recorder, report
+    from trainer.display import Display
+    from trainer.engines.tensorflow import TensorFlowEngine
+    from trainer.loop import Loop, Plan
+    from trainer.progress import Progress
+
+    display = Display()
+    dataset = open_dataset(config.data)
+    config = dataclasses.replace(config, data=splits.resolve(config.data, dataset))
+    train, held_out = splits.train_and_eval(config.data, dataset)
+    plan = Plan.of(config, len(train))
+
+    engine = TensorFlowEngine(config, dataset.image_shape, len(dataset.class_names), len(train))
+    if signals:
+        signals.install()  # again: creating a strategy replaces handlers silently
+    config = dataclasses.replace(config, devices=engine.devices, strategy=engine.strategy, precision=engine.precision)
+    if stored:
+        _refuse_differences(config, stored)
+        if finished := _finished(store, plan.total):
+            display.line(f"{config.run_dir} is finished: nothing is left to do of --duration={config.duration}.")
+            _tell(display, config, finished, checkpoints.Keeper(store, 0, 1))
+            return finished
+    store.put(CONFIG, json.dumps(config.to_dict(), indent=1).encode())
+    store.put(FLAGS, config.to_flags().encode())
+
+    attempt = recorder.count_events(store, "start") + 1
+    records = recorder.Recorder(store, attempt)
+    records.event("start", devices=engine.devices)
+    keeper = checkpoints.Keeper(store, attempt, config.keep)
+    keeper.clean()
+    identity = {"examples": len(train), "classes": list(dataset.class_names)}
+    progress = Progress()
+    faults.at("restore", 0)
+    if restored := keeper.newest():
+        tensors, state = restored
+        _refuse_other_data(identity, state, config)
+        restore(engine, tensors, config)
+        progress = Progress.from_dict(state["progress"])
+    records.resume(progress.lines, progress.step)
+
+    display.block(f"Convoy: {config.model} on {config.data.dataset}", _block(config, engine, plan, held_out))
+    if restored:
+        records.event("restored", step=progress.step)
+        display.line(f"  continues at step {progress.step} of {plan.total}")
+    signals = signals or Signals()
+    signals.gentle = True  # from here on there is something to save
+    records.event("training", step=progress.step)
+    faults.at("start", progress.step)
+    engine.feed(train, progress.step)
+    evaluation = (config.data.eval_split, held_out) if held_out else None
+    Loop(
+        engine, plan, evaluation, progress, keeper, records, display, signals, faults, config.steps_per_loop, identity
+    ).run()
+
+    faults.at("end", progress.step)
+    result = report.measure(config, engine, dataset, evaluation, plan, progress, attempt, signals)
+    if result is None:
+        raise signals.leave(f"step {progress.step}, the last, before it was measured on the test split")
+    store.put(RESULT, (json.dumps(result, indent=1) + "\n").encode())
+    report.draw_curves(store, dataset.name)
+    records.event("finished", step=progress.step)
+    records.close()
+    _tell(display, config, result, keeper)
+    return result
+
+
+def choose_backend() -> None:
+    """Before Keras is imported for the first time in this process."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "keras" in sys.modules and sys.modules["keras"].backend.backend() != "tensorflow":
+        raise exits.CannotRun(
+            "Keras was imported with another backend than TensorFlow in this process; set KERAS_BACKEND=tensorflow first."
+        )
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+
+
+def _stored_config(store: Store) -> RunConfig | None:
+    """The configuration of the run that stands there; CannotRun for a place that is something else."""
+    try:
+        text = store.get(CONFIG)
+    except FileNotFoundError:
+        if foreign := store.foreign():
+            raise exits.CannotRun(
+                f"--run_dir={store.url} holds {foreign} and is no run of Convoy; choose an empty or a new directory."
+            ) from None
+        return None
+    return configuration.from_json(text, f"{store.url}/{CONFIG}")
+
+
+def _refuse_differences(config: RunConfig, stored: RunConfig) -> None:
+    if lines := configuration.differences(stored, config):
+        raise exits.CannotRun(
+            f"--run_dir={config.run_dir} holds another run:\n" + "\n".join(lines) + "\nGive the same flags to continue it,"
+            " or another --run_dir to begin a new one."
+        )
+
+
+def _refuse_other_data(identity: dict[str, Any], state: dict[str, Any], config: RunConfig) -> None:
+    for name, now in identity.items():
+        if state[name] != now:
+            raise exits.CannotRun(
+                f"--dataset={config.data.dataset} is not what the run in {config.run_dir} was begun on: {name} was"
+                f" {state[name]} and is {now}; bring the old data back, or choose another --run_dir."
+            )
+
+
+def restore(engine: Any, tensors: dict[str, Any], config: RunConfig) -> None:
+    try:
+        engine.restore(tensors)
+    except ValueError as error:
+        raise exits.CannotRun(
+            f"{config.run_dir} holds another model than --model={config.model} builds now: {error}; bring back the model's"
+            " code, or choose another --run_dir."
+        ) from error
+
+
+def _finished(store: Store, total: int) -> dict[str, Any] | None:
+    try:
+        result = json.loads(store.get(RESULT))
+    except FileNotFoundError:
+        return None
+    return result if result["step"] >= total else None
+
+
+def _block(config: RunConfig, engine: Any, plan: Any, held_out: Any) -> list[tuple[str, str]]:
+    from trainer.engines.pace import TARGET_SECONDS
+
+    per_replica = config.batch_size // engine.replicas
+    parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
+    delay = f"{config.steps_per_loop} steps" if config.steps_per_loop else f"about {2 * TARGET_SECONDS:g} s"
+    decay = f", decoupled weight decay {config.weight_decay:g}" if config.weight_decay else ""
+    held = f", {len(held_out):,} ({config.data.eval_split}) choose the best" if held_out else ""
+    return [
+        ("devices", f"{engine.description}, strategy {engine.strategy}, {engine.precision}"),
+        ("data", f"{plan.examples:,} examples{held}, augment {config.data.augment}"),
+        ("batch", f"{config.batch_size} global, {per_replica} per replica{parts}"),
+        ("steps", f"{plan.total:,}, {plan.examples / config.batch_size:,.1f} per epoch"),
+        ("learning rate", f"{config.peak_learning_rate:g} peak, {config.schedule}, {config.optimizer}{decay}"),
+        ("parameters", f"{engine.parameters:,}"),
+        ("signal delay", f"at worst one loop, {delay}, and a save"),
+        ("run directory", config.run_dir),
+    ]
+
+
+def _tell(display: Any, config: RunConfig, result: dict[str, Any], keeper: Any) -> None:
+    """The three lines at the end."""
+    from trainer.checkpoints import format
+
+    measured, train = result["eval"], result["train"]
+    last = keeper.last or format.complete(keeper.store)[-1]
+    display.line(
+        f"{measured['accuracy']:.2%} of {measured['examples']:,} {measured['split']} examples right"
+        f" (loss {measured['loss']:.4f}), {result['epoch']:g} epochs, {train['images_per_second']:,.0f} images/s,"
+        f" {result['wall_seconds']:.0f} s."
+    )
+    display.line(f"Result {config.run_dir}/{RESULT}, curves {config.run_dir}/curves.png")
+    display.line(f"Checkpoint {config.run_dir}/{last.folder}; `convoy evaluate --run_dir={config.run_dir}` measures it.")
+
+
+def main(argv: list[str]) -> int:
+    """The child of `convoy train`: one attempt."""
+    signals = Signals()
+    signals.install()
+    supervise.follow_parent()
+    layout.check_siblings()
+    run(configuration.from_argv(argv), signals)
+    return exits.OK
+
+
+if __name__ == "__main__":
+    exits.call(lambda: main(sys.argv[1:]))

@@ -1,0 +1,30 @@
+"""`convoy train`: reads the flags, starts the run as a child, and answers for its exit code."""
+
+from __future__ import annotations
+
+import sys
+
+from convoy import exits, layout, options, supervise
+from data.config import DataConfig
+from trainer import config as configuration
+from trainer.config import RunConfig
+
+USAGE = """usage: convoy train [--flag=value ...]
+
+Trains an image classifier, evaluates it and keeps what a continuation needs in --run_dir: the same command continues a run
+that was stopped or killed. Exit codes: 0 done, 2 a flag that does not parse, 42 try again, 65 bad data, 70 diverged,
+78 not possible as configured, 130 stopped by a person."""
+
+
+def main(argv: list[str]) -> int:
+    if options.wants_help(argv):
+        print(options.help_text(USAGE, RunConfig, DataConfig))
+        return exits.OK
+    config = configuration.from_argv(argv).with_defaults()
+    # The name of a new run directory carries the time; every attempt must get the same one.
+    return supervise.run(supervise.module("trainer.run", [*argv, f"--run_dir={config.run_dir}"]), config.restarts)
+
+
+if __name__ == "__main__":
+    layout.check_siblings()
+    exits.call(lambda: main(sys.argv[1:]))

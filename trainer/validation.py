@@ -1,0 +1,87 @@
+"""What a RunConfig must satisfy: one sentence per flag that cannot be, with the value and the remedy."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from convoy import exits
+from trainer.durations import Duration
+
+if TYPE_CHECKING:
+    from trainer.config import RunConfig
+
+_SCALE = re.compile(r"none|(linear|sqrt):[1-9]\d*")
+_DEVICES = re.compile(r"auto|(cpu|gpu):[1-9]\d*")
+_MODEL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def check(config: RunConfig) -> None:
+    """Raises exits.CannotRun at the first impossible value."""
+    from trainer.config import MODELS, OPTIMIZERS, PRECISIONS, near
+
+    for flag, least in (("batch_size", 1), ("accumulate", 1), ("keep", 1), ("steps_per_loop", 0), ("restarts", 0)):
+        value = getattr(config, flag)
+        _require(value >= least, flag, value, f"give {least} or more")
+    _require(config.accumulate <= config.batch_size, "accumulate", config.accumulate,
+             f"there are only {config.batch_size} examples in a batch to cut into parts")  # fmt: skip
+    _require(-(2**31) <= config.seed < 2**31, "seed", config.seed, "give a number of 32 bits")
+    for flag in ("duration", "eval_every", "checkpoint_every"):
+        value = getattr(config, flag)
+        _require(Duration.parse(value, flag).amount > 0, flag, value, "give a duration above zero")
+    Duration.parse(config.warmup, "warmup")
+    if config.learning_rate is not None:
+        _require_finite(config.learning_rate > 0, "learning_rate", config.learning_rate, "give a number above 0")
+    for flag in ("weight_decay", "clip_norm"):
+        value = getattr(config, flag)
+        _require_finite(value >= 0, flag, value, "give 0 or a number above it")
+    for flag in ("label_smoothing", "ema"):
+        value = getattr(config, flag)
+        _require_finite(0 <= value < 1, flag, value, "give a number from 0 up to but not including 1")
+    _require(_SCALE.fullmatch(config.scale_lr), "scale_lr", config.scale_lr,
+             "give none, linear:BASE or sqrt:BASE with a whole number, for example linear:256")  # fmt: skip
+    check_schedule(config.schedule)
+    _require(_DEVICES.fullmatch(config.devices), "devices", config.devices, "give auto, cpu:1 or gpu:1")
+    _require(config.devices == "auto" or config.devices.endswith(":1"), "devices", config.devices,
+             "one device is what this version trains on; give cpu:1, gpu:1 or auto")  # fmt: skip
+    _require(config.strategy in ("auto", "one"), "strategy", config.strategy, "give auto or one")
+    _require(config.precision in PRECISIONS, "precision", config.precision, near(config.precision, PRECISIONS))
+    _require(config.optimizer in OPTIMIZERS, "optimizer", config.optimizer, near(config.optimizer, OPTIMIZERS))
+    if ":" in config.model:
+        _require(_MODEL.fullmatch(config.model), "model", config.model, "write your own as package.module:function")
+    else:
+        _require(config.model in MODELS, "model", config.model, near(config.model, MODELS)
+                 + " Your own is written package.module:function")  # fmt: skip
+
+
+def check_schedule(text: str) -> tuple[str, tuple[float, ...]]:
+    """--schedule -> (kind, its numbers): the power of polynomial, the fractions of step."""
+    from trainer.config import SCHEDULES, near
+
+    kind, _, rest = text.partition(":")
+    _require(kind in SCHEDULES, "schedule", text, near(kind, SCHEDULES))
+    try:
+        numbers = tuple(float(number) for number in rest.split(",")) if rest else ()
+    except ValueError:
+        numbers = (math.nan,)
+    if kind == "polynomial":
+        numbers = numbers or (2.0,)
+        right = len(numbers) == 1 and 0 < numbers[0] < math.inf
+        _require(right, "schedule", text, "give one power above 0, for example polynomial:2")
+    elif kind == "step":
+        numbers = numbers or (1 / 3, 2 / 3)
+        right = all(0 < a < 1 for a in numbers) and list(numbers) == sorted(set(numbers))
+        _require(right, "schedule", text, "give rising fractions of the run, for example step:0.33,0.67,0.9")
+    else:
+        _require(not rest, "schedule", text, f"{kind} takes no numbers")
+    return kind, numbers
+
+
+def _require_finite(condition: bool, flag: str, value: float, remedy: str) -> None:
+    _require(condition and math.isfinite(value), flag, value, remedy)
+
+
+def _require(condition: object, flag: str, value: object, remedy: str) -> None:
+    if not condition:
+        raise exits.CannotRun(f"--{flag}={value} is not possible: {remedy.rstrip('.')}{'' if remedy.endswith('?') else '.'}")
