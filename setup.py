@@ -52,6 +52,7 @@ setup(
             "mypy>=1.14,<3",
             "pre-commit>=4,<5",
             "pytest>=8.3,<10",
+            "pytest-xdist>=3.6,<4",  # two processes for two cores
             "ruff>=0.9,<0.18",
         ],
     },

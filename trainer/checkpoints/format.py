@@ -73,6 +73,8 @@ def read(store: Store, checkpoint: Checkpoint) -> tuple[dict[str, np.ndarray], d
     try:
         entries = json.loads(store.get(f"{checkpoint.folder}/{MANIFEST}"))["objects"]
         entries = {str(name): (int(entry["bytes"]), str(entry["crc32c"])) for name, entry in entries.items()}
+    except FileNotFoundError:
+        raise Damaged(f"{MANIFEST} is missing") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{MANIFEST} does not read as one") from error
     tensors, state = {}, None

@@ -7,14 +7,13 @@ import os
 import sys
 
 import keras
+import numpy as np
 
 from convoy import exits
 
 
 def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     """--model -> a built model; CannotRun, a sentence, if a user's own function is missing or returns something else."""
-    # Automatic layer names count up for as long as the process lives; the variables' paths are the checkpoint's keys.
-    keras.utils.clear_session()
     if ":" in name:
         model = _users_own(name, image_shape, num_classes)
     else:
@@ -49,17 +48,16 @@ def _users_own(name: str, image_shape: tuple[int, int, int], num_classes: int) -
     model = function(image_shape, num_classes)
     if not isinstance(model, keras.Model):
         raise exits.CannotRun(f"--model={name} returned {type(model).__name__}; it must return a keras.Model.")
-    if not model.built:
-        model.build((None, *image_shape))
-    shape = tuple(model.compute_output_shape((None, *image_shape)))
-    if shape != (None, num_classes):
+    # A call builds a subclassed model too, which neither build() nor compute_output_shape() can be trusted to do.
+    shape = tuple(model(np.zeros((2, *image_shape)), training=False).shape)
+    if shape != (2, num_classes):
         raise exits.CannotRun(
-            f"--model={name} returns outputs of shape {shape}; it must return logits of shape (None, {num_classes})."
+            f"--model={name} returns outputs of shape {('n', *shape[1:])}; it must return logits of shape"
+            f" {('n', num_classes)}."
         )
-    last = getattr(model.layers[-1], "activation", None) if model.layers else None
-    if last in (keras.activations.softmax, keras.activations.sigmoid):
+    last = model.layers[-1]
+    if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
         raise exits.CannotRun(
-            f"--model={name} ends in {last.__name__}; remove that activation, the loss takes logits and would apply"
-            " a second one."
+            f"--model={name} ends in a softmax; remove it: the loss takes logits and would apply a second one."
         )
     return model

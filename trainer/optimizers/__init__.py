@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 
 from trainer.config import RunConfig
@@ -34,4 +36,4 @@ def build_optimizer(config: RunConfig, schedule: Schedule, model: keras.Model) -
 def _last_kernel(model: keras.Model) -> list[str]:
     """The path of the classifier's kernel, which Muon leaves to Adam (Jordan et al. 2024), as Keras' list of patterns."""
     kernels = [v.path for v in model.trainable_variables if len(v.shape) == 2]
-    return [f"^{kernels[-1]}$"] if kernels else []
+    return [f"^{re.escape(kernels[-1])}$"] if kernels else []

@@ -26,8 +26,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_steps, self.total_steps = warmup_steps, total_steps
 
     def __call__(self, step: Any) -> Any:
-        """A step (integer) -> the learning rate, float32."""
-        step = ops.cast(step, "float32")
+        """A step (integer) -> the learning rate, in Keras' floatx."""
+        step = ops.cast(step, keras.config.floatx())
         warm = (step + 1.0) / (self.warmup_steps + 1.0)
         passed = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
         passed = ops.clip(passed, 0.0, 1.0)
@@ -41,8 +41,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         if self.kind == "cosine":
             return 0.5 + 0.5 * ops.cos(passed * 3.141592653589793)
         if self.kind == "step":
-            borders = ops.convert_to_tensor([f * self.total_steps for f in self.numbers], dtype="float32")
-            return 0.1 ** ops.sum(ops.cast(step >= borders, "float32"))
+            borders = ops.convert_to_tensor([f * self.total_steps for f in self.numbers], dtype=step.dtype)
+            return 0.1 ** ops.sum(ops.cast(step >= borders, step.dtype))
         return ops.ones_like(passed)
 
     def get_config(self) -> dict[str, Any]:

@@ -20,8 +20,9 @@ class Average:
     def __init__(self, model: keras.Model, decay: float):
         self.decay = decay
         self.weights = [weight for weight in model.weights if tf.as_dtype(weight.dtype).is_floating]
+        # From NumPy: a Keras variable made from a TensorFlow variable shares it.
         self.variables = [
-            keras.Variable(weight.value, trainable=False, dtype=weight.dtype, name="average") for weight in self.weights
+            keras.Variable(weight.numpy(), trainable=False, dtype=weight.dtype, name="average") for weight in self.weights
         ]
 
     def update(self, step: tf.Tensor) -> None:
@@ -29,7 +30,11 @@ class Average:
         for average, weight in zip(self.variables, self.weights, strict=True):
             t = tf.cast(step, weight.dtype)
             decay = tf.minimum(tf.cast(self.decay, weight.dtype), (1 + t) / (10 + t))
-            average.assign(average.value + (1 - decay) * (weight.value - average.value))
+            # One fused kernel for average - (1 - d) * (average - weight): three passes over memory cost a third of the
+            # speed of a small network.
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=average.value.handle, alpha=1 - decay, delta=average.value - weight.value
+            )
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:

@@ -29,6 +29,9 @@ def prepare(config: RunConfig) -> tuple[str, str]:
         tf.config.set_visible_devices([], "GPU")
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
+    # Automatic layer names count up for as long as the process lives, and variables' paths are the keys of a checkpoint.
+    # First of all: it forgets the seed and the precision too.
+    keras.utils.clear_session()
     keras.utils.set_random_seed(config.seed % 2**32)
     precision = "float32" if config.precision == "auto" else config.precision
     keras.config.set_floatx("float64" if precision == "float64" else "float32")

@@ -1,0 +1,119 @@
+"""The local store: whole objects, one writer, and sentences for what the disk refuses."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+from convoy import exits
+from convoy.store import open_store
+from convoy.store.local import LocalStore
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(str(tmp_path / "run"))
+
+
+def test_objects_come_back_whole(store):
+    store.put("a/b.bin", b"one")
+    store.put("a/b.bin", b"two")
+    store.put("c", b"")
+    assert store.get("a/b.bin") == b"two"
+    assert store.names() == ["a/b.bin", "c"]
+    assert store.names("a") == ["a/b.bin"]
+    with pytest.raises(FileNotFoundError):
+        store.get("absent")
+
+
+def test_a_claim_is_given_once(store):
+    assert store.claim("winner", b"first")
+    assert not store.claim("winner", b"second")
+    assert store.get("winner") == b"first"
+    assert store.names() == ["winner"]
+
+
+def test_append_adds(store):
+    store.append("log", "a\n")
+    store.append("log", "b\n")
+    assert store.get("log") == b"a\nb\n"
+
+
+def test_remove_takes_an_object_or_a_folder_and_is_content_with_none(store):
+    store.put("a/b", b"")
+    store.put("a/c", b"")
+    store.remove("a/b")
+    assert store.names() == ["a/c"]
+    store.remove("a")
+    store.remove("a")
+    assert store.names() == []
+
+
+def test_a_write_that_fails_leaves_the_old_object(store, monkeypatch):
+    store.put("a", b"old")
+
+    def full(descriptor, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(exits.CannotRun, match="no space left on device; free some space"):
+        store.put("a", b"new")
+    monkeypatch.undo()
+    assert store.get("a") == b"old"
+    assert store.names() == ["a"], "no partial object is left"
+
+
+def test_a_limit_of_the_kernel_is_a_full_disk(tmp_path):
+    program = (
+        "from convoy.store.local import LocalStore\n"
+        f"store = LocalStore({str(tmp_path)!r})\n"
+        "try: store.put('large', bytes(1_000_000))\n"
+        "except Exception as e: print(type(e).__name__, e)\n"
+        "print(store.names())"
+    )
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], preexec_fn=small_files, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"CannotRun cannot write {tmp_path}/large: file too large")
+    assert done.stdout.splitlines()[1] == "[]"
+
+
+def test_there_is_one_writer_until_it_dies(tmp_path):
+    program = (
+        "import sys\nfrom convoy.store.local import LocalStore\n"
+        f"LocalStore({str(tmp_path)!r}).lock()\nprint('locked', flush=True)\nsys.stdin.read()"
+    )
+    first = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "locked\n"
+    with pytest.raises(exits.CannotRun, match="another process is training there"):
+        LocalStore(str(tmp_path)).lock()
+    first.kill()
+    first.communicate()
+    LocalStore(str(tmp_path)).lock()
+
+
+def test_the_lock_sweeps_what_a_dead_writer_left(store):
+    store.put("a/b", b"whole")
+    (store.root / "a" / "c.123.partial").write_bytes(b"half")
+    assert store.names() == ["a/b"]
+    store.lock()
+    assert not (store.root / "a" / "c.123.partial").exists()
+    assert store.foreign() == "a"
+
+
+def test_a_place_that_is_a_file_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(exits.CannotRun, match=f"cannot write {tmp_path}/file"):
+        LocalStore(str(tmp_path / "file")).lock()
+
+
+def test_a_bucket_is_a_sentence_until_it_works():
+    with pytest.raises(exits.CannotRun, match="--run_dir=gs://bucket/run: gs://"):
+        open_store("gs://bucket/run")

@@ -1,0 +1,90 @@
+"""SIGTERM and SIGINT at every moment: saved where there is something to save, the designed code, within 10 seconds."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+
+import pytest
+from support import QUICK, assert_same_bits, command, environment, events_of, records_of
+
+# Long enough that no test can miss it; cut short by the signal.
+LONG = [*QUICK, "--duration=5000ep", "--eval_every=1000ep", "--checkpoint_every=20ep"]
+
+
+def interrupted(run_dir, chaos: str = "", argv=LONG, send=(), after: str = "training") -> tuple[int, float, str]:
+    """(exit code, seconds from the last signal to the exit, stderr) of a run that gets signals."""
+    env = environment(CONVOY_CHAOS=chaos) if chaos else environment()
+    parent = subprocess.Popen(
+        command("train", *argv, f"--run_dir={run_dir}"), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    began = time.monotonic()
+    if send:
+        while not (run_dir / "events.jsonl").exists() or after not in [event["event"] for event in events_of(run_dir)]:
+            assert time.monotonic() - began < 100
+            time.sleep(0.01)
+        began = time.monotonic()
+        for number in send:
+            parent.send_signal(number)
+            time.sleep(0.05)
+    _, err = parent.communicate(timeout=100)
+    return parent.returncode, time.monotonic() - began, err
+
+
+def test_before_the_first_step(tmp_path):
+    # The child is still importing TensorFlow: there is nothing to save.
+    parent = subprocess.Popen(command("train", *LONG, f"--run_dir={tmp_path / 'run'}"), env=environment())
+    while not (tmp_path / "run" / ".lock").exists():
+        time.sleep(0.01)
+    began = time.monotonic()
+    parent.terminate()
+    assert parent.wait(60) == 42
+    assert time.monotonic() - began < 10
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
+def test_during_a_loop(tmp_path, number, code):
+    run_dir = tmp_path / "run"
+    left, seconds, err = interrupted(run_dir, send=[number], after="saved")
+    assert left == code, err
+    assert seconds < 10
+    last = events_of(run_dir)[-1]
+    assert last["event"] == "left"
+    assert f"saved at step {last['step']}; the same command continues" in err
+    assert (run_dir / "checkpoints" / f"{last['step']:08d}.1" / "MANIFEST.json").exists()
+
+
+def test_during_a_save(convoy, tmp_path):
+    run_dir, alone = tmp_path / "run", tmp_path / "alone"
+    code, seconds, err = interrupted(run_dir, chaos="term:save@20", argv=QUICK)
+    assert code == 42, err
+    assert seconds < 60
+    assert events_of(run_dir)[-1]["event"] == "left"
+    assert convoy("train", *QUICK, f"--run_dir={run_dir}").code == 0
+    assert convoy("train", *QUICK, f"--run_dir={alone}").code == 0
+    assert_same_bits(run_dir, alone)
+    assert records_of(run_dir) == records_of(alone)
+
+
+def test_during_an_evaluation(convoy, tmp_path):
+    run_dir = tmp_path / "run"
+    code, _, err = interrupted(run_dir, chaos="term:evaluation@41", argv=QUICK)
+    assert code == 42, err
+    assert convoy("train", *QUICK, f"--run_dir={run_dir}").code == 0
+    # The evaluation that was given up is made up for before training goes on.
+    splits = [(line["step"], line["split"]) for line in records_of(run_dir)]
+    assert splits == [(step, split) for step in (20, 40, 60) for split in ("train", "hash:0.1")]
+
+
+def test_twice(tmp_path):
+    code, seconds, _ = interrupted(tmp_path / "run", send=[signal.SIGTERM, signal.SIGTERM])
+    assert code == 42
+    assert seconds < 10
+
+
+def test_twice_by_a_person(tmp_path):
+    code, seconds, _ = interrupted(tmp_path / "run", send=[signal.SIGINT, signal.SIGINT])
+    assert code == 130
+    assert seconds < 10

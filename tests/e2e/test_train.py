@@ -1,0 +1,174 @@
+"""Runs as a person starts them: to the end, again, on, and not over another one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from support import DATA, QUICK, assert_same_bits, events_of, final_tensors, records_of, result_of
+
+INTERFACE = (
+    "train --dataset=digits --model=article_cnn --augment=article --batch_size=64 --duration=60st --precision=float32"
+    " --devices=cpu:1 --seed=3 --deterministic --checkpoint_every=20st --run_dir="
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The run of the interface that others rely on, finished."""
+    from support import Outcome, command, environment
+
+    run_dir = tmp_path_factory.mktemp("runs") / "interface"
+    argv = f"{INTERFACE}{run_dir}".split()
+    done = subprocess.run(command(*argv), env=environment(), capture_output=True, text=True, timeout=150, check=False)
+    return run_dir, Outcome(done)
+
+
+def test_a_run_tells_what_it_reached_and_where_it_is(finished):
+    run_dir, outcome = finished
+    assert outcome.code == 0, outcome
+    assert outcome.err == "", "nothing but the run itself is on the screen"
+    what, where, checkpoint = outcome.out.splitlines()[-3:]
+    result = result_of(run_dir)
+    assert f"{result['eval']['accuracy']:.2%} of {result['eval']['examples']} test examples" in what
+    assert f"{run_dir}/result.json" in where
+    assert f"{run_dir}/curves.png" in where
+    assert f"{run_dir}/checkpoints/00000060.1" in checkpoint
+    for words in ("devices", "strategy one", "64 global, 64 per replica", "per epoch", "0.001 peak", "parameters", "signal"):
+        assert words in outcome.out
+
+
+def test_the_run_directory_holds_what_the_design_promises(finished):
+    run_dir, _ = finished
+    result = result_of(run_dir)
+    assert (result["status"], result["step"], result["examples"], result["attempts"]) == ("finished", 60, 3840, 1)
+    assert set(result["train"]) == {"images_per_second", "input_wait_fraction", "step_milliseconds"}
+    assert 0 <= result["train"]["input_wait_fraction"] < 1
+    assert result["eval"]["split"] == "test"
+    assert sum(entry["count"] for entry in result["eval"]["per_class"].values()) == result["eval"]["examples"]
+    for key in ("schema", "versions", "seed", "precision", "devices", "best", "wall_seconds"):
+        assert key in result
+    assert "auto" not in (run_dir / "config.flags").read_text()
+    assert (run_dir / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    assert list((run_dir / "tensorboard").iterdir())
+    splits = {(line["split"], line["step"]) for line in records_of(run_dir)}
+    # 1,300 of the digits in batches of 64: epochs end at steps 21 and 41, the run at 60.
+    assert splits == {(split, step) for split in ("train", "hash:0.1") for step in (21, 41, 60)}
+
+
+def test_the_written_flags_reproduce_the_run(finished, convoy, tmp_path):
+    run_dir, _ = finished
+    again = tmp_path / "again"
+    outcome = convoy("train", f"--flagfile={run_dir / 'config.flags'}", f"--run_dir={again}")
+    assert outcome.code == 0, outcome
+    assert_same_bits(run_dir, again)
+    assert records_of(run_dir) == records_of(again)
+
+
+def test_a_finished_run_says_so(finished, convoy):
+    run_dir, _ = finished
+    before = (run_dir / "result.json").read_bytes()
+    outcome = convoy(*f"{INTERFACE}{run_dir}".split())
+    assert outcome.code == 0, outcome
+    assert "is finished" in outcome.out
+    assert (run_dir / "result.json").read_bytes() == before
+
+
+def test_another_run_is_refused_with_the_difference(finished, convoy):
+    run_dir, _ = finished
+    outcome = convoy(*f"{INTERFACE}{run_dir}".split(), "--batch_size=32", "--seed=4")
+    assert outcome.code == 78, outcome
+    assert "--batch_size=32, but the run was begun with --batch_size=64" in outcome.err
+    assert "--seed=4, but the run was begun with --seed=3" in outcome.err
+
+
+def test_evaluate_measures_what_the_run_reached(finished, convoy, tmp_path):
+    run_dir, _ = finished
+    outcome = convoy("evaluate", f"--run_dir={run_dir}", f"--output={tmp_path / 'out.json'}")
+    assert outcome.code == 0, outcome
+    measured = json.loads((tmp_path / "out.json").read_text())
+    result = result_of(run_dir)
+    assert measured["accuracy"] == result["eval"]["accuracy"]
+    assert measured["loss"] == pytest.approx(result["eval"]["loss"], rel=1e-6)
+    assert measured["per_class"] == result["eval"]["per_class"]
+    best = convoy("evaluate", f"--run_dir={run_dir}", "--checkpoint=best", "--split=eval")
+    assert best.code == 0, best
+    assert f"step {result['best']['step']:.0f}: {result['best']['accuracy']:.2%}" in best.out
+
+
+def test_a_longer_duration_goes_on_and_equals_a_run_of_that_length(convoy, tmp_path):
+    short, long = tmp_path / "short", tmp_path / "long"
+    assert convoy("train", *QUICK, f"--run_dir={short}", "--duration=40st").code == 0
+    outcome = convoy("train", *QUICK, f"--run_dir={short}")
+    assert outcome.code == 0, outcome
+    assert "continues at step 40 of 60" in outcome.out
+    assert convoy("train", *QUICK, f"--run_dir={long}", "--steps_per_loop=7").code == 0
+    assert_same_bits(short, long)
+    assert records_of(short) == records_of(long)
+    assert result_of(short)["eval"] == result_of(long)["eval"]
+
+
+def test_a_users_own_model_trains_from_the_current_directory(convoy, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import keras\n\n\n"
+        "def small(input_shape, num_classes):\n"
+        "    return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(),\n"
+        "                             keras.layers.Dropout(0.1), keras.layers.Dense(num_classes)])\n"
+    )
+    (tmp_path / "data").mkdir()  # must not stand in for ours
+    outcome = convoy("train", *QUICK, "--model=mine:small", "--run_dir=run", "--optimizer=sgd")
+    assert outcome.code == 0, outcome
+    assert "model/sequential/dense/kernel" in final_tensors(tmp_path / "run")
+    assert any("seed_generator" in name for name in final_tensors(tmp_path / "run")), "the dropout's state is saved"
+
+
+def test_a_folder_of_photographs_trains(convoy, photographs, tmp_path):
+    outcome = convoy("train", f"--dataset=folder:{photographs}", "--image_size=16", "--duration=20st", "--batch_size=8",
+                     "--augment=standard", "--run_dir=run", "--eval_split=hash:0.3")  # fmt: skip
+    assert outcome.code == 0, outcome
+    result = result_of(tmp_path / "run")
+    assert result["eval"]["split"] == "hash:0.3", "there is no test split, and it says so"
+    assert set(result["eval"]["per_class"]) == {"cat", "dog"}
+
+
+def test_the_real_cifar10_trains_in_bfloat16_with_everything_on(convoy, cifar10, tmp_path):
+    outcome = convoy("train", "--dataset=cifar10", f"--data_dir={cifar10}", "--augment=standard", "--duration=150st",
+                     "--precision=mixed_bfloat16", "--accumulate=3", "--ema=0.9", "--clip_norm=1", "--optimizer=adamw",
+                     "--weight_decay=0.01", "--warmup=10st", "--schedule=cosine", "--label_smoothing=0.1",
+                     "--learning_rate=0.002", "--eval_split=none", "--run_dir=run")  # fmt: skip
+    assert outcome.code == 0, outcome
+    result = result_of(tmp_path / "run")
+    assert result["eval"]["examples"] == 10_000
+    assert result["eval"]["accuracy"] > 0.35
+    assert result["best"] is None
+
+
+def test_a_run_that_diverges_names_the_step_and_the_last_good_checkpoint(convoy, tmp_path):
+    # One step without trouble, then a rate that no float32 survives.
+    assert convoy("train", *QUICK, "--run_dir=run", "--optimizer=sgd", "--duration=1st", "--learning_rate=1e20").code == 0
+    outcome = convoy("train", *QUICK, "--run_dir=run", "--optimizer=sgd", "--learning_rate=1e20")
+    assert outcome.code == 70, outcome
+    assert len(outcome.err.strip().splitlines()) == 1
+    assert "the loss of step 1 is" in outcome.err
+    assert "the last good checkpoint is checkpoints/00000001.1" in outcome.err
+    assert "--learning_rate" in outcome.err
+    assert [event["event"] for event in events_of(tmp_path / "run")][-1] == "diverged"
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["00000001.1"]
+
+
+def test_the_python_interface(tmp_path):
+    program = (
+        "from data.config import DataConfig\nfrom trainer.config import RunConfig\nfrom trainer.run import run\n"
+        f"result = run(RunConfig(run_dir={str(tmp_path / 'run')!r}, duration='30st', data=DataConfig(augment='crop')))\n"
+        "print(result['step'], result['eval']['split'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=150, check=True)
+    assert done.stdout.splitlines()[-1] == "30 test"
+    assert np.isfinite(final_tensors(tmp_path / "run")["model/article_cnn/conv/kernel"]).all()
+
+
+def test_nothing_of_the_shared_data_is_written(cifar10):
+    assert not list(DATA.rglob("*.incomplete*"))

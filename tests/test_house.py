@@ -1,0 +1,75 @@
+"""The house: floors, habits, and documents that say what the code does."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import REPOSITORY
+
+sys.path.append(str(REPOSITORY / "benchmarks"))
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["lint-imports"]],
+    ids=["ruff check", "ruff format", "mypy", "import-linter"],
+)
+def test_make_lint(tool):
+    """What `make lint` runs, so that a change that fails it fails here too."""
+    script = Path(sys.executable).parent / tool[0]
+    done = subprocess.run([script, *tool[1:]], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " ".join(tool) in (REPOSITORY / "Makefile").read_text()
+
+
+def tracked(pattern: str) -> list[Path]:
+    done = subprocess.run(["git", "ls-files", pattern], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return [REPOSITORY / name for name in done.stdout.splitlines() if (REPOSITORY / name).is_file()]
+
+
+def test_the_readmes_tables_are_those_of_the_results():
+    import tables
+
+    text = (REPOSITORY / "README.md").read_text()
+    assert "<!-- table" in text
+    assert tables.filled(text) == text, "run `python benchmarks/tables.py`"
+
+
+def test_every_flag_in_the_documents_exists():
+    from convoy.options import fields
+    from data.config import DataConfig
+    from trainer.config import RunConfig
+    from trainer.evaluate import EvaluateConfig
+
+    known = {field.name for field in fields(RunConfig, DataConfig, EvaluateConfig)} | {"flagfile", "help", "version"}
+    for page in [REPOSITORY / "README.md", *tracked("docs/*.md"), *tracked("recipes/*.flags")]:
+        # Lines that show commands of Convoy; pip and others have flags of their own.
+        for line in page.read_text().splitlines():
+            if "convoy " in line or line.startswith("--"):
+                for flag in re.findall(r"--([a-z_]+)", line):
+                    assert flag.removeprefix("no") in known or flag in known, f"{page.name}: --{flag}"
+
+
+def test_every_link_in_the_documents_leads_somewhere():
+    for page in tracked("*.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.relative_to(REPOSITORY)} -> {target}"
+
+
+def test_python_in_the_readme_runs(tmp_path):
+    """The model of the README's six lines builds and is accepted."""
+    block = re.search(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    assert block, "the README shows how to bring a model of one's own"
+    (tmp_path / "my_model.py").write_text(block[1])
+    program = (
+        "import trainer.models, sys\n"
+        "model = trainer.models.build_model('my_model:build', (32, 32, 3), 10)\n"
+        "print(model.count_params())"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0

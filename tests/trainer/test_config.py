@@ -1,0 +1,142 @@
+"""Configuration: flags in, one frozen object, flags out again."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+from convoy import exits
+from data.config import DataConfig
+from support import REPOSITORY
+from trainer import config as configuration
+from trainer.config import RunConfig
+
+GOLDEN = Path(__file__).parent / "golden"
+RECIPES = sorted((REPOSITORY / "recipes").glob("*.flags"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_every_recipe_means_what_it_meant(recipe):
+    """A default that moves shows here, in every recipe it changes. CONVOY_UPDATE_GOLDEN=1 rewrites the files."""
+    resolved = configuration.from_argv([f"--flagfile={recipe}", "--run_dir=runs/x"]).with_defaults().to_flags()
+    golden = GOLDEN / f"{recipe.stem}.flags"
+    if os.environ.get("CONVOY_UPDATE_GOLDEN"):
+        golden.write_text(resolved)
+    assert resolved == golden.read_text()
+
+
+def test_flags_reproduce_a_configuration(tmp_path):
+    config = RunConfig(
+        run_dir="a",
+        data=DataConfig(dataset="cifar10", augment="standard", eval_split="hash:0.25", image_size=40),
+        model="mine:model",
+        precision="mixed_bfloat16",
+        batch_size=96,
+        duration="2.5ep",
+        optimizer="muon",
+        learning_rate=1 / 3,
+        scale_lr="sqrt:256",
+        schedule="step:0.5,0.9",
+        warmup="10st",
+        weight_decay=1e-4,
+        clip_norm=1.5,
+        label_smoothing=0.1,
+        ema=0.999,
+        accumulate=3,
+        eval_every="7st",
+        checkpoint_every="0.5ep",
+        keep=3,
+        steps_per_loop=5,
+        restarts=2,
+        seed=-7,
+        deterministic=True,
+        devices="cpu:1",
+        strategy="one",
+    )
+    defaults = RunConfig().to_dict()
+    same = [name for name, value in config.to_dict().items() if value == defaults[name]]
+    assert same == ["data_dir", "cache_bytes"], "every flag but these is tried with another value than its default"
+    (tmp_path / "config.flags").write_text(config.to_flags())
+    again = configuration.from_argv([f"--flagfile={tmp_path / 'config.flags'}", "--run_dir=a"])
+    assert again == config
+    assert configuration.from_dict(config.to_dict()) == config
+
+
+def test_a_configuration_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RunConfig().batch_size = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [
+        ("batch_size", 0, "1 or more"),
+        ("accumulate", 0, "1 or more"),
+        ("accumulate", 129, "128 examples"),
+        ("keep", 0, "1 or more"),
+        ("steps_per_loop", -1, "0 or more"),
+        ("restarts", -1, "0 or more"),
+        ("seed", 2**31, "32 bits"),
+        ("duration", "0ep", "above zero"),
+        ("duration", "10", "10ep"),
+        ("eval_every", "0st", "above zero"),
+        ("checkpoint_every", "often", "10ep"),
+        ("warmup", "5", "10ep"),
+        ("learning_rate", 0.0, "above 0"),
+        ("learning_rate", float("nan"), "above 0"),
+        ("learning_rate", float("inf"), "above 0"),
+        ("weight_decay", -0.1, "0 or"),
+        ("clip_norm", float("nan"), "0 or"),
+        ("label_smoothing", 1.0, "not including 1"),
+        ("ema", 1.5, "not including 1"),
+        ("scale_lr", "linear", "linear:256"),
+        ("scale_lr", "sqrt:0", "linear:256"),
+        ("schedule", "cosin", "did you mean cosine?"),
+        ("schedule", "cosine:3", "takes no numbers"),
+        ("schedule", "polynomial:0", "power above 0"),
+        ("schedule", "step:0.9,0.5", "rising fractions"),
+        ("schedule", "step:a", "rising fractions"),
+        ("devices", "tpu", "cpu:1"),
+        ("devices", "cpu:4", "one device"),
+        ("strategy", "mirrored", "auto or one"),
+        ("precision", "float16", "float"),
+        ("optimizer", "adma", "did you mean adam"),
+        ("model", "article", "did you mean article_cnn?"),
+        ("model", "my model:f", "package.module:function"),
+    ],
+)
+def test_an_impossible_value_names_flag_value_and_remedy(flag, value, words):
+    with pytest.raises(exits.CannotRun) as error:
+        RunConfig(**{flag: value})
+    text = str(error.value)
+    assert f"--{flag}={value}" in text
+    assert words in text
+    assert "\n" not in text
+
+
+def test_the_learning_rate_follows_the_batch():
+    assert RunConfig(batch_size=512, optimizer="sgd", scale_lr="linear:256").peak_learning_rate == pytest.approx(0.2)
+    assert RunConfig(batch_size=512, learning_rate=0.1, scale_lr="sqrt:128").peak_learning_rate == pytest.approx(0.2)
+    assert RunConfig().with_defaults().learning_rate == 0.001
+
+
+def test_what_a_continuation_may_change():
+    begun = RunConfig(run_dir="a", duration="10ep")
+
+    def refused(**values):
+        return configuration.differences(begun, dataclasses.replace(begun, **values))
+
+    assert not refused(devices="cpu:1", steps_per_loop=9, eval_every="3st", checkpoint_every="5st", keep=9, restarts=1)
+    assert not refused(duration="12ep")
+    assert not refused(data=DataConfig(data_dir="elsewhere"))
+    assert refused(duration="9ep") == ["  --duration=9ep, but the run was begun with --duration=10ep"]
+    assert len(refused(batch_size=64, seed=1, data=DataConfig(augment="crop"))) == 3
+    assert refused(duration="100st")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "nonsense", '{"batch_size": 3}'])
+def test_a_configuration_of_another_version_is_refused(text):
+    with pytest.raises(exits.CannotRun, match=r"runs/x/config\.json"):
+        configuration.from_json(text.encode(), "runs/x/config.json")

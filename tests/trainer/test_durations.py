@@ -1,0 +1,40 @@
+"""Durations in exact arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+from convoy import exits
+from trainer.durations import Duration
+
+
+@pytest.mark.parametrize(
+    ("text", "examples", "batch_size", "steps"),
+    [
+        ("10ep", 50_000, 128, 3907),
+        ("1ep", 100, 100, 1),
+        ("1ep", 101, 100, 2),
+        ("0.5ep", 101, 10, 6),
+        ("0.1ep", 1000, 10, 10),  # 0.1 in binary would give 11
+        ("3ep", 1, 128, 1),
+        ("600st", 7, 3, 600),
+    ],
+)
+def test_steps(text, examples, batch_size, steps):
+    assert Duration.parse(text, "duration").steps(examples, batch_size) == steps
+
+
+@pytest.mark.parametrize(("text", "batch_size"), [("1ep", 7), ("0.3ep", 7), ("2.5ep", 64), ("0.01ep", 64), ("13st", 5)])
+def test_boundaries_are_visited_one_after_the_other(text, batch_size):
+    examples, duration = 100, Duration.parse(text, "eval_every")
+    expected = sorted({duration.boundary(times, examples, batch_size) for times in range(1, 500)})
+    step = 0
+    for boundary in expected[:30]:
+        for between in range(step, boundary):
+            assert duration.next_after(between, examples, batch_size) == boundary
+        step = boundary
+
+
+@pytest.mark.parametrize("text", ["", "10", "ep", "-1ep", "1.5st", "10 ep", "1e3st", "10epochs"])
+def test_what_is_no_duration(text):
+    with pytest.raises(exits.CannotRun, match=f"--warmup={text} is not a duration"):
+        Duration.parse(text, "warmup")

@@ -1,0 +1,85 @@
+"""Models by name, and a sentence for each way in which a user's own can be wrong."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from convoy import exits
+from trainer.models import build_model
+
+MODULE = """
+import keras
+def good(input_shape, num_classes):
+    return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(num_classes)])
+def softmax(input_shape, num_classes):
+    return keras.Sequential([good(input_shape, num_classes), keras.layers.Softmax()])
+def activated(input_shape, num_classes):
+    return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(num_classes, "softmax")])
+def wrong_shape(input_shape, num_classes):
+    return good(input_shape, num_classes + 1)
+def layer(input_shape, num_classes):
+    return keras.layers.Dense(num_classes)
+def twins(input_shape, num_classes):
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Flatten()(inputs)
+    a, b = keras.layers.Dense(4, name="twin"), keras.layers.Dense(4, name="twin2")
+    x = b(a(x))
+    b.kernel._path = a.kernel.path
+    return keras.Model(inputs, keras.layers.Dense(num_classes)(x))
+class Subclass(keras.Model):
+    def __init__(self, classes):
+        super().__init__()
+        self.flatten, self.dense = keras.layers.Flatten(), keras.layers.Dense(classes)
+    def call(self, x):
+        return self.dense(self.flatten(x))
+def subclass(input_shape, num_classes):
+    return Subclass(num_classes)
+"""
+
+
+@pytest.fixture
+def users_module(tmp_path, monkeypatch):
+    (tmp_path / "my_models.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    import sys
+
+    sys.modules.pop("my_models", None)
+    return "my_models"
+
+
+def test_article_cnn_is_the_articles_network():
+    model = build_model("article_cnn", (32, 32, 3), 10)
+    assert model.count_params() == 923_914
+    assert [type(layer).__name__ for layer in model.layers] == ["Conv2D", "MaxPooling2D", "Flatten", "Dense", "Dense"]
+    assert model.layers[-1].activation is keras.activations.linear
+    assert model(np.zeros((2, 32, 32, 3))).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", ["good", "subclass"])
+def test_a_users_own_model(users_module, name):
+    model = build_model(f"{users_module}:{name}", (8, 8, 1), 10)
+    assert model(np.zeros((3, 8, 8, 1))).shape == (3, 10)
+    assert len(model.trainable_variables) == 2
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("absent", "defines no function absent"),
+        ("softmax", "softmax"),
+        ("activated", "softmax"),
+        ("wrong_shape", r"'n', 11.*'n', 10"),
+        ("layer", "must return a keras.Model"),
+        ("twins", "twin/kernel"),
+    ],
+)
+def test_a_users_wrong_model_is_a_sentence(users_module, function, words):
+    with pytest.raises(exits.CannotRun, match=words):
+        build_model(f"{users_module}:{function}", (8, 8, 1), 10)
+
+
+def test_a_missing_module_is_a_sentence(users_module):
+    with pytest.raises(exits.CannotRun, match="no module nowhere"):
+        build_model("nowhere:model", (8, 8, 1), 10)
