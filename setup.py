@@ -56,6 +56,7 @@ setup(
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",  # two processes for two cores
             "ruff>=0.9,<0.18",
+            "setuptools>=77,<90",  # builds the package without a download
         ],
     },
 )
