@@ -1,5 +1,7 @@
 """The package. Convoy is an application: its floors have generic names, so they are listed, not found."""
 
+from pathlib import Path
+
 from setuptools import setup
 
 FLOORS = {
@@ -20,7 +22,7 @@ setup(
     name="keras-convoy",
     version="0.1.0",
     description="Train Keras image classifiers with one command, and get the same result again",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
@@ -54,6 +56,7 @@ setup(
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",  # two processes for two cores
             "ruff>=0.9,<0.18",
+            "setuptools>=77,<90",  # builds the package without a download
         ],
     },
 )

@@ -23,7 +23,9 @@ from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 
 def read(data_dir: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = tfds.as_numpy(tfds.load("cifar10", data_dir=data_dir, split=split, as_supervised=True, batch_size=-1))
+    images, labels = tfds.as_numpy(
+        tfds.load("cifar10", data_dir=data_dir, split=split, as_supervised=True, batch_size=-1)
+    )
     return images / np.float32(255), labels
 
 

@@ -20,12 +20,15 @@ def article_cifar10() -> str:
         "|---|---|---|---|",
     ]
     medians = {}
-    for side, name in (("article", "the tutorial in Keras, mended"), ("convoy", "Convoy, recipes/article_cifar10.flags")):
+    for side, name in (
+        ("article", "the tutorial in Keras, mended"),
+        ("convoy", "Convoy, recipes/article_cifar10.flags"),
+    ):
         own = [row for row in rows if row["side"] == side]
         seconds, accuracy = [float(row["seconds"]) for row in own], [float(row["accuracy"]) for row in own]
         medians[side] = statistics.median(seconds)
         lines.append(
-            f"| {name} | {own[0]['batch_size']} | {medians[side]:.0f} ({min(seconds):.0f}–{max(seconds):.0f})"
+            f"| {name} | {own[0]['batch_size']} | {medians[side]:.0f} ({min(seconds):.0f} to {max(seconds):.0f})"
             f" | {statistics.mean(accuracy):.2%} ± {statistics.stdev(accuracy):.2%} |"
         )
     first = rows[0]

@@ -6,6 +6,7 @@ same thing wherever it is seen, and one class of error has one code.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -86,8 +87,6 @@ def call(function: Callable[[], int | None]) -> NoReturn:
         traceback.print_exc()
         code = BUG
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(OSError):
             stream.flush()
-        except OSError:
-            pass
     os._exit(code)

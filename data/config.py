@@ -48,9 +48,11 @@ class DataConfig:
         choices=AUGMENTATIONS,
     )
     cache_bytes: int = option(
-        4 << 30, "decoded images are kept in memory up to this many bytes; larger sets are decoded as they are drawn.",
+        4 << 30,
+        "a split whose decoded images need no more bytes than this is decoded once, into memory; a larger one as it is"
+        " drawn.",
         group=_GROUP,
-    )  # fmt: skip
+    )
 
     def __post_init__(self) -> None:
         kind, _, rest = self.dataset.partition(":")

@@ -25,5 +25,7 @@ def resized(examples: InMemory, size: int) -> InMemory:
     images = examples.images
     if images.shape[1:3] == (size, size):
         return examples
-    stream = tf.data.Dataset.from_tensor_slices(images).map(lambda image: resize_and_crop(image, size), tf.data.AUTOTUNE)
+    stream = tf.data.Dataset.from_tensor_slices(images).map(
+        lambda image: resize_and_crop(image, size), tf.data.AUTOTUNE
+    )
     return InMemory(np.stack(list(stream.as_numpy_iterator())), examples.labels, examples.content_hashes())

@@ -17,9 +17,7 @@ def resolve(config: DataConfig, dataset: DataSet) -> DataConfig:
     """--eval_split=auto -> the split that it means for this data set."""
     if config.eval_split != "auto":
         return config
-    return dataclasses.replace(
-        config, eval_split="validation" if "validation" in dataset.split_names else _DEFAULT
-    )
+    return dataclasses.replace(config, eval_split="validation" if "validation" in dataset.split_names else _DEFAULT)
 
 
 def train_and_eval(config: DataConfig, dataset: DataSet) -> tuple[Examples, Examples | None]:
@@ -36,6 +34,18 @@ def train_and_eval(config: DataConfig, dataset: DataSet) -> tuple[Examples, Exam
             " choose another fraction."
         )
     return train, held_out
+
+
+def final(config: DataConfig, dataset: DataSet, held_out: Examples | None) -> tuple[str, Examples]:
+    """The split that a finished run is measured on, and its examples.
+
+    The test split; without one those that chose the best checkpoint, and without these the training examples.
+    """
+    if "test" in dataset.split_names:
+        return "test", dataset.split("test")
+    if held_out is not None:
+        return config.eval_split, held_out
+    return "train", dataset.split("train")
 
 
 def by_hash(examples: Examples, fraction: float, purpose: str) -> tuple[Examples, Examples]:

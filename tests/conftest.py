@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from support import DATA, Outcome, command, environment, write_images
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

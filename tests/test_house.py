@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from support import REPOSITORY
 
 sys.path.append(str(REPOSITORY / "benchmarks"))
@@ -70,6 +71,8 @@ def test_python_in_the_readme_runs(tmp_path):
         "model = trainer.models.build_model('my_model:build', (32, 32, 3), 10)\n"
         "print(model.count_params())"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 0

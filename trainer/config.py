@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import difflib
 import json
 import math
 from collections.abc import Mapping
@@ -17,17 +16,24 @@ from typing import Any
 from convoy import exits, options
 from convoy.options import option
 from data.config import DataConfig
+from trainer import validation
+from trainer.choices import MODELS, OPTIMIZERS, PRECISIONS, STRATEGIES
 from trainer.durations import Duration
-
-OPTIMIZERS = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3, "muon": 1e-3}  # name -> default learning rate
-SCHEDULES = ("constant", "cosine", "linear", "polynomial", "step")
-PRECISIONS = ("auto", "float32", "mixed_bfloat16", "float64")
-MODELS = ("article_cnn",)
 
 # What may differ between a run and its continuation: none of it changes which examples a step sees or what it does to them.
 MAY_CHANGE = frozenset(
-    ("run_dir", "devices", "strategy", "steps_per_loop", "checkpoint_every", "eval_every", "keep", "data_dir", "restarts")
-    + ("cache_bytes",)
+    (
+        "run_dir",
+        "devices",
+        "strategy",
+        "steps_per_loop",
+        "checkpoint_every",
+        "eval_every",
+        "keep",
+        "data_dir",
+        "restarts",
+        "cache_bytes",
+    )
 )
 
 _RUN, _MODEL, _OPTIMIZATION, _RHYTHM, _MACHINE = "Run", "Model", "Optimization", "Rhythm", "Machine"
@@ -109,19 +115,19 @@ class RunConfig:
     steps_per_loop: int = option(
         0, "steps between two looks at signals (0: as many as take half a second).", group=_RHYTHM
     )
-    restarts: int = option(0, "restart the run up to this often when it may be tried again (exit code 42).", group=_RHYTHM)
+    restarts: int = option(
+        0, "restart the run up to this often when it may be tried again (exit code 42).", group=_RHYTHM
+    )
     seed: int = option(0, "decides the order, the augmentation and the initial weights.", group=_MACHINE)
     deterministic: bool = option(
         False, "the same bits every time on the same machine, at some cost in speed.", group=_MACHINE
     )
     devices: str = option("auto", "auto, cpu:N or gpu:N.", group=_MACHINE)
     strategy: str = option(
-        "auto", "how a step is spread over devices; one: a single device.", group=_MACHINE, choices=("auto", "one")
+        "auto", "how a step is spread over devices; one: a single device.", group=_MACHINE, choices=STRATEGIES
     )
 
     def __post_init__(self) -> None:
-        from trainer import validation
-
         validation.check(self)
 
     @property
@@ -199,9 +205,3 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
 def _not_shorter(old: RunConfig, new: RunConfig) -> bool:
     before, after = Duration.parse(old.duration, "duration"), Duration.parse(new.duration, "duration")
     return before.unit == after.unit and after.amount >= before.amount
-
-
-def near(name: str, names: Mapping[str, Any] | tuple[str, ...]) -> str:
-    """`did you mean ...` for a name that is almost one of `names`, else their list."""
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}."

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+PLAIN_SECONDS = 30.0
 
 
 class Display:
@@ -16,6 +19,7 @@ class Display:
     def __init__(self) -> None:
         self.console = Console(highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
+        self._told = time.monotonic()
 
     def block(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
         """The start-up block: a name and a value a line."""
@@ -47,9 +51,13 @@ class Display:
         return self
 
     def update(self, step: int, epoch: float, images_per_second: float, wait: float, loss: float) -> None:
+        """Tells how far the run is; without a terminal in one plain line every half minute."""
+        status = f"loss {loss:.3f}  {images_per_second:,.0f} images/s  {wait:.0%} input wait"
         if self._bar is not None:
-            status = f"loss {loss:.3f}  {images_per_second:,.0f} images/s  {wait:.0%} input wait"
             self._bar.update(self._task, completed=step, epoch=epoch, status=status)
+        elif time.monotonic() - self._told > PLAIN_SECONDS:
+            self._told = time.monotonic()
+            self.line(f"  epoch {epoch:>5.1f}  step {step:>6}  {status}")
 
     def __enter__(self) -> Display:
         if self._bar is not None:

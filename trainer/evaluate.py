@@ -28,7 +28,9 @@ class EvaluateConfig:
     run_dir: str = option("", "the run.", group="Evaluation")
     checkpoint: str = option("last", "last, best, or a step.", group="Evaluation")
     split: str = option(
-        "test", "a split of the run's data set, or eval: the examples that chose the best checkpoint.", group="Evaluation"
+        "test",
+        "a split of the run's data set, or eval: the examples that chose the best checkpoint.",
+        group="Evaluation",
     )
     data_dir: str = option("", "where the data set is now, if it has moved.", group="Evaluation")
     output: str = option("", "also write the measurement to this file, as JSON.", group="Evaluation")

@@ -27,6 +27,7 @@ from trainer.durations import Duration
 from trainer.engines.pace import Pace
 from trainer.engines.protocol import Engine
 from trainer.guards import Signals
+from trainer.metrics import TrainingSums
 from trainer.progress import Progress
 from trainer.recorder import Recorder
 
@@ -69,13 +70,13 @@ class Plan:
 
 
 class Loop:
-    """One attempt at a run. `evaluation` holds the examples that choose the best checkpoint, if any."""
+    """One attempt at a run. `held_out` are the examples that choose the best checkpoint, if any."""
 
     def __init__(
         self,
         engine: Engine,
         plan: Plan,
-        evaluation: tuple[str, Examples] | None,
+        held_out: Examples | None,
         progress: Progress,
         keeper: Keeper,
         recorder: Recorder,
@@ -85,7 +86,7 @@ class Loop:
         steps_per_loop: int,
         identity: dict[str, Any],
     ):
-        self.engine, self.plan, self.evaluation, self.progress = engine, plan, evaluation, progress
+        self.engine, self.plan, self.held_out, self.progress = engine, plan, held_out, progress
         self.keeper, self.recorder, self.display = keeper, recorder, display
         self.signals, self.chaos, self.identity = signals, chaos, identity
         self.pace = Pace(steps_per_loop)
@@ -142,39 +143,34 @@ class Loop:
     def _evaluate_and_save(self) -> None:
         progress = self.progress
         step = progress.step
-        self._record_training()
+        line = f"  epoch {self.plan.epoch(step):>5.1f}  step {step:>6}{self._record_training()}"
         best = False
-        if self.evaluation:
-            split, examples = self.evaluation
+        if self.held_out:
             self.chaos.at("evaluation", step)
-            sums = self.engine.evaluate(examples, lambda: self.engine.agree(self.signals.asked))
+            sums = self.engine.evaluate(self.held_out, lambda: self.engine.agree(self.signals.asked))
             if sums is None:
                 self._leave_if_asked()
                 raise RuntimeError("the evaluation stopped although no signal came")
             metrics = sums.metrics()
-            self._record(split, metrics)
+            self._record("eval", metrics)
             best = progress.better(step, metrics)
-            mark = " best" if best else ""
-            self.display.line(
-                f"  {self._where()}  {split}: loss {metrics['loss']:.4f}  accuracy {metrics['accuracy']:.2%}{mark}"
-            )
+            line += f"  eval loss {metrics['loss']:.4f} accuracy {metrics['accuracy']:.2%}{' best' * best}"
+        self.display.line(line)
         progress.evaluated = step
         if best or self.plan.saves_at(step) or step == self.plan.total:
             self._save()
 
-    def _record_training(self) -> None:
+    def _record_training(self) -> str:
+        """Records the steps since the last record, and says it for the screen."""
         progress = self.progress
         if not progress.window.steps:
-            return  # recorded before a signal interrupted the evaluation of this step
+            return ""  # recorded before a signal interrupted the evaluation of this step
         metrics = progress.window.metrics()
         speed = progress.timed_steps * self.plan.batch_size / progress.timed_seconds if progress.timed_seconds else 0.0
         rate = self.engine.learning_rate(progress.step - 1)
         self._record("train", {**metrics, "learning_rate": rate, "images_per_second": round(speed, 1)})
-        self.display.line(
-            f"  {self._where()}  train: loss {metrics['loss']:.4f}  accuracy {metrics['accuracy']:.2%}"
-            f"  {speed:,.0f} images/s"
-        )
-        progress.window = type(progress.window)()
+        progress.window = TrainingSums()
+        return f"  {speed:,.0f} images/s  train loss {metrics['loss']:.4f} accuracy {metrics['accuracy']:.2%}"
 
     def _record(self, split: str, metrics: dict[str, float]) -> None:
         step = self.progress.step
@@ -208,6 +204,3 @@ class Loop:
             f"the loss of step {step} is {loss:g} and its gradient's norm {norm:g}; {saved}. Lower --learning_rate, add"
             " --warmup, or bound the gradient with --clip_norm=1."
         )
-
-    def _where(self) -> str:
-        return f"epoch {self.plan.epoch(self.progress.step):>5.1f}  step {self.progress.step}"

@@ -24,7 +24,7 @@ def measure(
     config: RunConfig,
     engine: Engine,
     dataset: DataSet,
-    evaluation: tuple[str, Examples] | None,
+    final: tuple[str, Examples],
     plan: Plan,
     progress: Progress,
     attempts: int,
@@ -32,12 +32,10 @@ def measure(
 ) -> dict[str, Any] | None:
     """result.json of a run that has come to its end; None if a signal came while the test split was measured.
 
-    The weights are the last ones, averaged with --ema, not those of the best checkpoint. A data set without a test split
-    is measured on the examples that chose the best checkpoint, else on those it was trained on; `eval.split` says which.
+    The weights are the last ones, averaged with --ema, not those of the best checkpoint. `final` is the split's name and its
+    examples.
     """
-    split, examples = evaluation or ("train", dataset.split("train"))
-    if "test" in dataset.split_names:
-        split, examples = "test", dataset.split("test")
+    split, examples = final
     sums = engine.evaluate(examples, lambda: engine.agree(signals.asked))
     if sums is None:
         return None
@@ -85,8 +83,7 @@ def draw_curves(store: Store, title: str) -> None:
     for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
         for split in dict.fromkeys(record["split"] for record in records):
             points = [(record["epoch"], record[name]) for record in records if record["split"] == split]
-            label = split if split == "train" else f"evaluation ({split})"
-            axis.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 40 else None)
+            axis.plot(*zip(*points, strict=True), label=split, marker="." if len(points) < 40 else None)
         axis.set(xlabel="epoch", ylabel=name)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)

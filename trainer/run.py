@@ -31,11 +31,14 @@ def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
       exits.ConvoyError: an end that a person can act on, with its exit code.
     """
     config = config.with_defaults()
-    faults = chaos.from_environment()
     store = open_store(config.run_dir)
-    store.lock()
-    stored = _stored_config(store)
+    with store.locked():
+        return _run(config, store, signals)
 
+
+def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, Any]:
+    faults = chaos.from_environment()
+    stored = _stored_config(store)
     choose_backend()
     from data import splits
     from data.sources import open_dataset
@@ -49,6 +52,7 @@ def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
     dataset = open_dataset(config.data)
     config = dataclasses.replace(config, data=splits.resolve(config.data, dataset))
     train, held_out = splits.train_and_eval(config.data, dataset)
+    final = splits.final(config.data, dataset, held_out)  # read now: a bad test split must not end a run of days
     plan = Plan.of(config, len(train))
 
     engine = TensorFlowEngine(config, dataset.image_shape, len(dataset.class_names), len(train))
@@ -61,14 +65,10 @@ def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
             display.line(f"{config.run_dir} is finished: nothing is left to do of --duration={config.duration}.")
             _tell(display, config, finished, checkpoints.Keeper(store, 0, 1))
             return finished
-    store.put(CONFIG, json.dumps(config.to_dict(), indent=1).encode())
-    store.put(FLAGS, config.to_flags().encode())
 
+    # Nothing is written before it is clear that this run may go on here.
     attempt = recorder.count_events(store, "start") + 1
-    records = recorder.Recorder(store, attempt)
-    records.event("start", devices=engine.devices)
     keeper = checkpoints.Keeper(store, attempt, config.keep)
-    keeper.clean()
     identity = {"examples": len(train), "classes": list(dataset.class_names)}
     progress = Progress()
     faults.at("restore", 0)
@@ -77,24 +77,28 @@ def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
         _refuse_other_data(identity, state, config)
         restore(engine, tensors, config)
         progress = Progress.from_dict(state["progress"])
+    store.put(CONFIG, json.dumps(config.to_dict(), indent=1).encode())
+    store.put(FLAGS, config.to_flags().encode())
+    records = recorder.Recorder(store, attempt)
+    records.event("start", devices=engine.devices)
     records.resume(progress.lines, progress.step)
+    keeper.clean()
 
     display.block(f"Convoy: {config.model} on {config.data.dataset}", _block(config, engine, plan, held_out))
     if restored:
         records.event("restored", step=progress.step)
         display.line(f"  continues at step {progress.step} of {plan.total}")
+    engine.feed(train, progress.step)
     signals = signals or Signals()
     signals.gentle = True  # from here on there is something to save
     records.event("training", step=progress.step)
     faults.at("start", progress.step)
-    engine.feed(train, progress.step)
-    evaluation = (config.data.eval_split, held_out) if held_out else None
     Loop(
-        engine, plan, evaluation, progress, keeper, records, display, signals, faults, config.steps_per_loop, identity
+        engine, plan, held_out, progress, keeper, records, display, signals, faults, config.steps_per_loop, identity
     ).run()
 
     faults.at("end", progress.step)
-    result = report.measure(config, engine, dataset, evaluation, plan, progress, attempt, signals)
+    result = report.measure(config, engine, dataset, final, plan, progress, attempt, signals)
     if result is None:
         raise signals.leave(f"step {progress.step}, the last, before it was measured on the test split")
     store.put(RESULT, (json.dumps(result, indent=1) + "\n").encode())
@@ -131,8 +135,9 @@ def _stored_config(store: Store) -> RunConfig | None:
 def _refuse_differences(config: RunConfig, stored: RunConfig) -> None:
     if lines := configuration.differences(stored, config):
         raise exits.CannotRun(
-            f"--run_dir={config.run_dir} holds another run:\n" + "\n".join(lines) + "\nGive the same flags to continue it,"
-            " or another --run_dir to begin a new one."
+            f"--run_dir={config.run_dir} holds another run:\n"
+            + "\n".join(lines)
+            + "\nGive the same flags to continue it, or another --run_dir to begin a new one."
         )
 
 
@@ -191,11 +196,13 @@ def _tell(display: Any, config: RunConfig, result: dict[str, Any], keeper: Any) 
     last = keeper.last or format.complete(keeper.store)[-1]
     display.line(
         f"{measured['accuracy']:.2%} of {measured['examples']:,} {measured['split']} examples right"
-        f" (loss {measured['loss']:.4f}), {result['epoch']:g} epochs, {train['images_per_second']:,.0f} images/s,"
+        f" (loss {measured['loss']:.4f}), {result['epoch']:.4g} epochs, {train['images_per_second']:,.0f} images/s,"
         f" {result['wall_seconds']:.0f} s."
     )
     display.line(f"Result {config.run_dir}/{RESULT}, curves {config.run_dir}/curves.png")
-    display.line(f"Checkpoint {config.run_dir}/{last.folder}; `convoy evaluate --run_dir={config.run_dir}` measures it.")
+    display.line(
+        f"Checkpoint {config.run_dir}/{last.folder}; `convoy evaluate --run_dir={config.run_dir}` measures it."
+    )
 
 
 def main(argv: list[str]) -> int:

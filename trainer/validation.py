@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from convoy import exits
+from trainer.choices import MODELS, OPTIMIZERS, PRECISIONS, SCHEDULES, STRATEGIES, near
 from trainer.durations import Duration
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ _MODEL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 def check(config: RunConfig) -> None:
     """Raises exits.CannotRun at the first impossible value."""
-    from trainer.config import MODELS, OPTIMIZERS, PRECISIONS, near
-
     for flag, least in (("batch_size", 1), ("accumulate", 1), ("keep", 1), ("steps_per_loop", 0), ("restarts", 0)):
         value = getattr(config, flag)
         _require(value >= least, flag, value, f"give {least} or more")
@@ -45,20 +44,18 @@ def check(config: RunConfig) -> None:
     _require(_DEVICES.fullmatch(config.devices), "devices", config.devices, "give auto, cpu:1 or gpu:1")
     _require(config.devices == "auto" or config.devices.endswith(":1"), "devices", config.devices,
              "one device is what this version trains on; give cpu:1, gpu:1 or auto")  # fmt: skip
-    _require(config.strategy in ("auto", "one"), "strategy", config.strategy, "give auto or one")
+    _require(config.strategy in STRATEGIES, "strategy", config.strategy, near(config.strategy, STRATEGIES))
     _require(config.precision in PRECISIONS, "precision", config.precision, near(config.precision, PRECISIONS))
     _require(config.optimizer in OPTIMIZERS, "optimizer", config.optimizer, near(config.optimizer, OPTIMIZERS))
     if ":" in config.model:
         _require(_MODEL.fullmatch(config.model), "model", config.model, "write your own as package.module:function")
     else:
-        _require(config.model in MODELS, "model", config.model, near(config.model, MODELS)
-                 + " Your own is written package.module:function")  # fmt: skip
+        own = "a model of your own is written package.module:function"
+        _require(config.model in MODELS, "model", config.model, f"{near(config.model, MODELS)} {own}")
 
 
 def check_schedule(text: str) -> tuple[str, tuple[float, ...]]:
     """--schedule -> (kind, its numbers): the power of polynomial, the fractions of step."""
-    from trainer.config import SCHEDULES, near
-
     kind, _, rest = text.partition(":")
     _require(kind in SCHEDULES, "schedule", text, near(kind, SCHEDULES))
     try:
@@ -84,4 +81,6 @@ def _require_finite(condition: bool, flag: str, value: float, remedy: str) -> No
 
 def _require(condition: object, flag: str, value: object, remedy: str) -> None:
     if not condition:
-        raise exits.CannotRun(f"--{flag}={value} is not possible: {remedy.rstrip('.')}{'' if remedy.endswith('?') else '.'}")
+        raise exits.CannotRun(
+            f"--{flag}={value} is not possible: {remedy.rstrip('.')}{'' if remedy.endswith('?') else '.'}"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from convoy import exits
@@ -19,7 +20,7 @@ class Store(Protocol):
         """Writes an object as a whole: a reader sees the old one or the new one, also after a crash."""
 
     def claim(self, name: str, data: bytes) -> bool:
-        """Like `put`, but only if there is no such object; False says that somebody was first."""
+        """Like `put`, but only if there is no such object; False says that another writer was first."""
 
     def get(self, name: str) -> bytes:
         """The object's bytes; FileNotFoundError if there is none."""
@@ -36,8 +37,8 @@ class Store(Protocol):
     def foreign(self) -> str:
         """The name of something at the root, empty if there is nothing: a new run wants an empty place."""
 
-    def lock(self) -> None:
-        """Makes this process the only writer until it dies; CannotRun if another one is."""
+    def locked(self) -> AbstractContextManager[None]:
+        """Within, this process is the only writer, until it leaves or dies; CannotRun if another one is."""
 
 
 def open_store(url: str) -> Store:

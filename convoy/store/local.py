@@ -23,12 +23,11 @@ class LocalStore:
     def __init__(self, root: str):
         self.url = root
         self.root = Path(root).expanduser().absolute()
-        self._lock_file: int | None = None
 
     def put(self, name: str, data: bytes) -> None:
         with self._sentences("write", name):
             partial = self._write_partial(name, data)
-            os.replace(partial, self.root / name)
+            partial.replace(self.root / name)
             _sync_folder((self.root / name).parent)
 
     def claim(self, name: str, data: bytes) -> bool:
@@ -78,13 +77,15 @@ class LocalStore:
         with self._sentences("list", ""):
             return next((entry.name for entry in os.scandir(self.root) if entry.name != _LOCK), "")
 
-    def lock(self) -> None:
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
         with self._sentences("write", _LOCK):
             self.root.mkdir(parents=True, exist_ok=True)
-            # Held until this process dies, however it dies; the file itself stays.
-            self._lock_file = os.open(self.root / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            # The kernel gives the lock back however this process dies; the file itself stays.
+            descriptor = os.open(self.root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
             try:
-                fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise exits.CannotRun(
                     f"--run_dir={self.url}: another process is training there now; wait for it, stop it,"
@@ -93,6 +94,9 @@ class LocalStore:
             # What a writer that died left of its last object: nobody else can be writing now.
             for partial in self.root.rglob(f"*{_PARTIAL}"):
                 partial.unlink()
+            yield
+        finally:
+            os.close(descriptor)
 
     def _write_partial(self, name: str, data: bytes) -> Path:
         target = self.root / name

@@ -89,14 +89,17 @@ class InMemory:
         self.images = np.ascontiguousarray(images, dtype=np.uint8)
         self.labels = np.asarray(labels, dtype=np.int32)
         self._hashes = hashes
+        self._tensor: tf.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def fetcher(self) -> Callable[[tf.Tensor], tf.Tensor]:
         # On the host whatever else is there: a captured tensor elsewhere would travel with every batch.
-        with tf.device("CPU:0"):
-            images = tf.constant(self.images)
+        if self._tensor is None:
+            with tf.device("CPU:0"):
+                self._tensor = tf.constant(self.images)
+        images = self._tensor
         return lambda indices: tf.gather(images, indices)
 
     def content_hashes(self) -> np.ndarray:

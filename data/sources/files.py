@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Files:
     def __init__(
         self, paths: Sequence[str], labels: Sequence[int], shape: tuple[int, int, int], size: int, cache_bytes: int
     ):
-        self.paths, self.labels = np.asarray(paths), np.asarray(labels, dtype=np.int32)
+        self.paths, self.labels = list(paths), np.asarray(labels, dtype=np.int32)
         self.shape, self.size, self.cache_bytes = shape, size, cache_bytes
         self._hashes: np.ndarray | None = None
         self._decoded: InMemory | None = None
@@ -41,7 +42,7 @@ class Files:
         if len(self) * int(np.prod(self.shape)) <= self.cache_bytes:
             return self._decode_all().fetcher()
         with tf.device("CPU:0"):
-            paths = tf.constant(self.paths)
+            paths = _names(self.paths)
         signature = tf.TensorSpec(self.shape, tf.uint8)
         return lambda indices: tf.map_fn(self._decode, tf.gather(paths, indices), fn_output_signature=signature)
 
@@ -51,14 +52,14 @@ class Files:
         return self._hashes
 
     def select(self, indices: np.ndarray) -> Files:
-        part = Files(self.paths[indices], self.labels[indices], self.shape, self.size, self.cache_bytes)
+        part = Files([self.paths[i] for i in indices], self.labels[indices], self.shape, self.size, self.cache_bytes)
         part._hashes = None if self._hashes is None else self._hashes[indices]
         return part
 
     def explain(self) -> str:
         for path in self.paths:
             try:
-                self._decode(tf.constant(path))
+                self._decode(_names([path])[0])
             except (tf.errors.OpError, ValueError):
                 shape = image_shape(path, self.size)  # raises its own sentence if the file cannot be decoded
                 return (
@@ -76,7 +77,7 @@ class Files:
     def _decode_all(self) -> InMemory:
         if self._decoded is None:
             images = np.empty((len(self), *self.shape), np.uint8)
-            stream = tf.data.Dataset.from_tensor_slices(self.paths).map(self._decode, tf.data.AUTOTUNE).prefetch(64)
+            stream = tf.data.Dataset.from_tensor_slices(_names(self.paths)).map(self._decode, tf.data.AUTOTUNE).prefetch(64)
             try:
                 for row, image in enumerate(stream.as_numpy_iterator()):
                     images[row] = image
@@ -90,7 +91,7 @@ def image_shape(path: str, size: int) -> tuple[int, int, int]:
     """(height, width, channels) of an image once decoded; BadData, by its path, if it cannot be read."""
     _read(path)
     try:
-        image = _decode_file(tf.constant(path))
+        image = _decode_file(_names([path])[0])
     except tf.errors.OpError as error:
         reason = error.message.split("[Op:")[0].split("}} ")[-1].strip().rstrip(".")
         raise exits.BadData(f"cannot decode the image {path}: {reason}; replace or remove it.") from error
@@ -99,6 +100,11 @@ def image_shape(path: str, size: int) -> tuple[int, int, int]:
 
 def _decode_file(path: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_image(tf.io.read_file(path), channels=CHANNELS, expand_animations=False)
+
+
+def _names(paths: Sequence[str]) -> tf.Tensor:
+    """The paths for TensorFlow, byte by byte: a name need not be valid UTF-8."""
+    return tf.constant([os.fsencode(path) for path in paths])
 
 
 def _read(path: str) -> bytes:

@@ -19,7 +19,9 @@ def open_folder(path: str, config: DataConfig) -> DataSet:
     root = Path(path).expanduser()
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise exits.CannotRun(f"--dataset=folder:{path}: {root} {what}; give a folder with one folder of images per class.")
+        raise exits.CannotRun(
+            f"--dataset=folder:{path}: {root} {what}; give a folder with one folder of images per class."
+        )
     roots = {name: root / alias for name, aliases in _SPLITS.items() for alias in aliases if (root / alias).is_dir()}
     if "train" not in roots:
         roots = {"train": root}
@@ -54,12 +56,12 @@ def _list(root: Path, class_names: tuple[str, ...]) -> tuple[list[str], list[int
     left_out: list[str] = []
     for label, name in enumerate(class_names):
         found = []
-        for folder, _, files in os.walk(root / name, followlinks=True):
+        for folder, _, files in os.walk(root / name):
             for file in files:
                 if file.lower().endswith(SUFFIXES):
-                    found.append(os.path.join(folder, file))
+                    found.append(f"{folder}/{file}")
                 elif not file.startswith("."):
-                    left_out.append(os.path.join(folder, file))
+                    left_out.append(f"{folder}/{file}")
         if not found:
             raise exits.BadData(
                 f"the class folder {root / name} holds no image ({', '.join(SUFFIXES)}); add images or remove the folder."

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from support import REPOSITORY
 
 HEAVY = ("tensorflow", "keras", "jax", "numpy", "sklearn", "matplotlib", "rich", "tensorflow_datasets", "google")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from convoy import exits
 from convoy.store import open_store
 from convoy.store.local import LocalStore
@@ -88,30 +89,35 @@ def test_a_limit_of_the_kernel_is_a_full_disk(tmp_path):
 def test_there_is_one_writer_until_it_dies(tmp_path):
     program = (
         "import sys\nfrom convoy.store.local import LocalStore\n"
-        f"LocalStore({str(tmp_path)!r}).lock()\nprint('locked', flush=True)\nsys.stdin.read()"
+        f"with LocalStore({str(tmp_path)!r}).locked(): print('locked', flush=True); sys.stdin.read()"
     )
     first = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert first.stdout.readline() == "locked\n"
-    with pytest.raises(exits.CannotRun, match="another process is training there"):
-        LocalStore(str(tmp_path)).lock()
+    with pytest.raises(exits.CannotRun, match="another process is training there"), LocalStore(str(tmp_path)).locked():
+        pass
     first.kill()
     first.communicate()
-    LocalStore(str(tmp_path)).lock()
+    for _ in range(2):  # given back when it is left, too
+        with LocalStore(str(tmp_path)).locked():
+            pass
 
 
 def test_the_lock_sweeps_what_a_dead_writer_left(store):
     store.put("a/b", b"whole")
     (store.root / "a" / "c.123.partial").write_bytes(b"half")
     assert store.names() == ["a/b"]
-    store.lock()
-    assert not (store.root / "a" / "c.123.partial").exists()
+    with store.locked():
+        assert not (store.root / "a" / "c.123.partial").exists()
     assert store.foreign() == "a"
 
 
 def test_a_place_that_is_a_file_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(exits.CannotRun, match=f"cannot write {tmp_path}/file"):
-        LocalStore(str(tmp_path / "file")).lock()
+    with (
+        pytest.raises(exits.CannotRun, match=f"cannot write {tmp_path}/file"),
+        LocalStore(str(tmp_path / "file")).locked(),
+    ):
+        pass
 
 
 def test_a_bucket_is_a_sentence_until_it_works():

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from convoy import exits, supervise
 
 
@@ -66,7 +67,12 @@ def test_only_try_again_is_restarted(tmp_path, monkeypatch, body, restarts, code
     assert (tmp_path / "starts").read_text() == "x" * starts
 
 
-PARENT = "import sys\nfrom convoy import supervise\nsupervise.ANSWER_SECONDS = {seconds}\nsys.exit(supervise.run({command!r}, 3))"
+PARENT = """
+import sys
+from convoy import supervise
+supervise.ANSWER_SECONDS = {seconds}
+sys.exit(supervise.run({command!r}, 3))
+"""
 
 
 def start_parent(command: list[str], seconds: float = 25.0) -> subprocess.Popen[str]:

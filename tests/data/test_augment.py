@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import ndimage
+
 from data.augment import augmenter
 from data.augment.affine import rotate_shift_flip
 from data.augment.crop import pad_crop
-from scipy import ndimage
 
 RNG = np.random.default_rng(7)
 IMAGES = RNG.integers(0, 256, (16, 12, 10, 3), dtype=np.uint8)

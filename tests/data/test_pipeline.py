@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from data.order import indices
 from data.pipeline import Slice, evaluation_batches, training_stream
 from data.sources.examples import InMemory
 
 N = 37
 # Every image says which example it is.
-EXAMPLES = InMemory(np.arange(N, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8), np.arange(N) % 5)
+EXAMPLES = InMemory(
+    np.arange(N, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8), np.arange(N) % 5
+)
 
 
 def labels_and_ids(batch_size: int, steps: int, first_step: int = 0, augment: str = "none", seed: int = 1):

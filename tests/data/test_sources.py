@@ -6,12 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
-from support import write_images
+
 from convoy import exits
 from data.config import DataConfig
 from data.sources import open_dataset
 from data.sources.examples import DataSet, InMemory
 from data.splits import by_hash, resolve, train_and_eval
+from support import write_images
 
 
 def pixels(examples) -> np.ndarray:

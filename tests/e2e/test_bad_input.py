@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 import pytest
+
 from support import QUICK, Outcome, command, environment
 
 
@@ -31,7 +32,9 @@ def test_an_empty_class(convoy, photographs):
 @pytest.mark.parametrize("cache", [[], ["--cache_bytes=0"]], ids=["in memory", "as drawn"])
 def test_an_unreadable_image(convoy, photographs, cache):
     (photographs / "cat" / "003.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    outcome = convoy("train", f"--dataset=folder:{photographs}", "--image_size=16", "--batch_size=8", "--run_dir=r", *cache)
+    outcome = convoy(
+        "train", f"--dataset=folder:{photographs}", "--image_size=16", "--batch_size=8", "--run_dir=r", *cache
+    )
     assert_sentence(outcome, 65, "cat/003.png", "cannot decode")
 
 
@@ -51,7 +54,9 @@ def test_a_read_only_directory(convoy, tmp_path):
     folder.mkdir()
     if os.geteuid() == 0:
         # Modes do not stop root; a read-only mount does.
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "none", folder], check=False, capture_output=True)
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "none", folder], check=False, capture_output=True
+        )
         if mounted.returncode:
             pytest.skip(f"root may not mount here: {mounted.stderr.decode().strip()}")
     else:
@@ -93,7 +98,9 @@ def test_another_process_in_the_same_directory(convoy, tmp_path):
     try:
         while not (tmp_path / "run" / ".lock").exists():
             assert first.poll() is None
-        assert_sentence(convoy("train", *QUICK, f"--run_dir={tmp_path / 'run'}"), 78, "another process is training there")
+        assert_sentence(
+            convoy("train", *QUICK, f"--run_dir={tmp_path / 'run'}"), 78, "another process is training there"
+        )
     finally:
         first.kill()
         first.wait()
@@ -121,7 +128,11 @@ def test_a_checkpoint_that_rotted(convoy, tmp_path):
 
 
 def test_a_model_whose_code_changed(convoy, tmp_path):
-    code = "import keras\ndef net(s, n):\n    return keras.Sequential([keras.Input(s), keras.layers.Flatten(),{} keras.layers.Dense(n)])\n"
+    code = (
+        "import keras\n"
+        "def net(shape, classes):\n"
+        "    return keras.Sequential([keras.Input(shape), keras.layers.Flatten(),{} keras.layers.Dense(classes)])\n"
+    )
     (tmp_path / "mine.py").write_text(code.format(""))
     argv = ["train", *QUICK, "--model=mine:net", "--run_dir=run", "--duration=20st"]
     assert convoy(*argv).code == 0

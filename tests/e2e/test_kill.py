@@ -9,6 +9,7 @@ import subprocess
 import time
 
 import pytest
+
 from support import QUICK, assert_same_bits, command, environment, events_of, records_of, result_of
 
 # Where each kill lands; the last run of the list is left alone. Boundaries: saves at 20, 40 and 60, evaluations too.

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+
 from support import QUICK, assert_same_bits, command, environment, events_of, records_of
 
 # Long enough that no test can miss it; cut short by the signal.
@@ -17,7 +18,11 @@ def interrupted(run_dir, chaos: str = "", argv=LONG, send=(), after: str = "trai
     """(exit code, seconds from the last signal to the exit, stderr) of a run that gets signals."""
     env = environment(CONVOY_CHAOS=chaos) if chaos else environment()
     parent = subprocess.Popen(
-        command("train", *argv, f"--run_dir={run_dir}"), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command("train", *argv, f"--run_dir={run_dir}"),
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     began = time.monotonic()
     if send:
@@ -75,7 +80,7 @@ def test_during_an_evaluation(convoy, tmp_path):
     assert convoy("train", *QUICK, f"--run_dir={run_dir}").code == 0
     # The evaluation that was given up is made up for before training goes on.
     splits = [(line["step"], line["split"]) for line in records_of(run_dir)]
-    assert splits == [(step, split) for step in (20, 40, 60) for split in ("train", "hash:0.1")]
+    assert splits == [(step, split) for step in (20, 40, 60) for split in ("train", "eval")]
 
 
 def test_twice(tmp_path):

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from support import DATA, QUICK, assert_same_bits, events_of, final_tensors, records_of, result_of
 
 INTERFACE = (
@@ -37,7 +38,15 @@ def test_a_run_tells_what_it_reached_and_where_it_is(finished):
     assert f"{run_dir}/result.json" in where
     assert f"{run_dir}/curves.png" in where
     assert f"{run_dir}/checkpoints/00000060.1" in checkpoint
-    for words in ("devices", "strategy one", "64 global, 64 per replica", "per epoch", "0.001 peak", "parameters", "signal"):
+    for words in (
+        "devices",
+        "strategy one",
+        "64 global, 64 per replica",
+        "per epoch",
+        "0.001 peak",
+        "parameters",
+        "signal",
+    ):
         assert words in outcome.out
 
 
@@ -56,7 +65,7 @@ def test_the_run_directory_holds_what_the_design_promises(finished):
     assert list((run_dir / "tensorboard").iterdir())
     splits = {(line["split"], line["step"]) for line in records_of(run_dir)}
     # 1,300 of the digits in batches of 64: epochs end at steps 21 and 41, the run at 60.
-    assert splits == {(split, step) for split in ("train", "hash:0.1") for step in (21, 41, 60)}
+    assert splits == {(split, step) for split in ("train", "eval") for step in (21, 41, 60)}
 
 
 def test_the_written_flags_reproduce_the_run(finished, convoy, tmp_path):
@@ -148,7 +157,9 @@ def test_the_real_cifar10_trains_in_bfloat16_with_everything_on(convoy, cifar10,
 
 def test_a_run_that_diverges_names_the_step_and_the_last_good_checkpoint(convoy, tmp_path):
     # One step without trouble, then a rate that no float32 survives.
-    assert convoy("train", *QUICK, "--run_dir=run", "--optimizer=sgd", "--duration=1st", "--learning_rate=1e20").code == 0
+    assert (
+        convoy("train", *QUICK, "--run_dir=run", "--optimizer=sgd", "--duration=1st", "--learning_rate=1e20").code == 0
+    )
     outcome = convoy("train", *QUICK, "--run_dir=run", "--optimizer=sgd", "--learning_rate=1e20")
     assert outcome.code == 70, outcome
     assert len(outcome.err.strip().splitlines()) == 1

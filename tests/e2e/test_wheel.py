@@ -11,6 +11,7 @@ import venv
 import zipfile
 
 import pytest
+
 from support import REPOSITORY, result_of
 
 
@@ -18,12 +19,14 @@ from support import REPOSITORY, result_of
 def wheel(tmp_path_factory):
     # From a copy: a build in the source tree would leave its folders there.
     source, out = tmp_path_factory.mktemp("source") / "convoy", tmp_path_factory.mktemp("wheel")
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     for name in listed.stdout.splitlines():
         if (REPOSITORY / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, source / name)
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", out, source], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, source], check=True, capture_output=True)
     return next(out.glob("*.whl"))
 
 
@@ -47,7 +50,8 @@ def test_digits_train_beside_folders_of_the_same_names(wheel, tmp_path):
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = environment / "lib" / version / "site-packages"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", packages, wheel], check=True
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", packages, wheel],
+        check=True,
     )
     (packages / "lent.pth").write_text(site.getsitepackages()[0] + "\n")
     work = tmp_path / "work"

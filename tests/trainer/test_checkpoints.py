@@ -6,12 +6,17 @@ import json
 
 import numpy as np
 import pytest
+
 from convoy import exits
 from convoy.store.local import LocalStore
 from trainer.checkpoints import Checkpoint, Keeper, format, select
 from trainer.checkpoints.format import Damaged
 
-TENSORS = {"model/conv/kernel": np.arange(6.0).reshape(2, 3), "optimizer/step": np.array(7), "ema/conv/kernel": np.ones(2)}
+TENSORS = {
+    "model/conv/kernel": np.arange(6.0).reshape(2, 3),
+    "optimizer/step": np.array(7),
+    "ema/conv/kernel": np.ones(2),
+}
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from convoy import exits
 from data.config import DataConfig
 from support import REPOSITORY
@@ -100,7 +101,7 @@ def test_a_configuration_is_frozen():
         ("schedule", "step:a", "rising fractions"),
         ("devices", "tpu", "cpu:1"),
         ("devices", "cpu:4", "one device"),
-        ("strategy", "mirrored", "auto or one"),
+        ("strategy", "mirrored", "there are auto, one"),
         ("precision", "float16", "float"),
         ("optimizer", "adma", "did you mean adam"),
         ("model", "article", "did you mean article_cnn?"),

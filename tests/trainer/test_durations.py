@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from convoy import exits
 from trainer.durations import Duration
 

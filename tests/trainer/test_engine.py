@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from convoy import exits
 from data.config import DataConfig
 from data.pipeline import Slice, training_stream
@@ -70,7 +71,11 @@ def test_penalties_of_layers_count_once_a_batch(monkeypatch):
     def penalized(input_shape, num_classes):
         regularizer = keras.regularizers.L2(0.05)
         return keras.Sequential(
-            [keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(num_classes, kernel_regularizer=regularizer)]
+            [
+                keras.Input(input_shape),
+                keras.layers.Flatten(),
+                keras.layers.Dense(num_classes, kernel_regularizer=regularizer),
+            ]
         )
 
     import sys
@@ -94,7 +99,9 @@ def test_clipping_bounds_the_norm_of_the_whole_gradient():
     clipped = engine(learning_rate=0.1, clip_norm=norm / 4)
     assert clipped.train(1).gradient_norms[0] == pytest.approx(norm), "the norm is told before clipping"
     for name, value in weights(free).items():
-        np.testing.assert_allclose(weights(clipped)[name] - before[name], (value - before[name]) / 4, rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(
+            weights(clipped)[name] - before[name], (value - before[name]) / 4, rtol=1e-6, atol=1e-12
+        )
     loose = engine(learning_rate=0.1, clip_norm=norm * 4)
     loose.train(1)
     assert_close(weights(free), weights(loose))

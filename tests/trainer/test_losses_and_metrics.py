@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from trainer.losses import cross_entropy
 from trainer.metrics import EvaluationSums
 from trainer.progress import Progress
@@ -14,7 +15,11 @@ LOGITS, LABELS = RNG.normal(size=(20, 7)) * 5, RNG.integers(0, 7, 20)
 
 
 def reference(smoothing: float) -> np.ndarray:
-    log_p = LOGITS - np.log(np.exp(LOGITS - LOGITS.max(1, keepdims=True)).sum(1, keepdims=True)) - LOGITS.max(1, keepdims=True)
+    log_p = (
+        LOGITS
+        - np.log(np.exp(LOGITS - LOGITS.max(1, keepdims=True)).sum(1, keepdims=True))
+        - LOGITS.max(1, keepdims=True)
+    )
     target = np.eye(7)[LABELS] * (1 - smoothing) + smoothing / 7
     return -(target * log_p).sum(1)
 

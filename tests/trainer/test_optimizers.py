@@ -7,6 +7,7 @@ import math
 import keras
 import numpy as np
 import pytest
+
 from trainer.config import RunConfig
 from trainer.models import build_model
 from trainer.optimizers import build_optimizer

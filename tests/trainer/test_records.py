@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from convoy.store.local import LocalStore
 from trainer.config import RunConfig
 from trainer.loop import Plan
@@ -35,7 +36,10 @@ def test_after_a_resume_nothing_is_repeated(store):
     repeated = [json.loads(line) for line in store.get("events.jsonl").splitlines()][-1]
     assert repeated["event"] == "repeated"
     assert repeated["attempt"] == 2
-    assert [line["step"] if isinstance(line, dict) else line for line in repeated["lines"]] == [30, '{"step": 40, "cut sh']
+    assert [line["step"] if isinstance(line, dict) else line for line in repeated["lines"]] == [
+        30,
+        '{"step": 40, "cut sh',
+    ]
     assert count_events(store, "start") == 2
 
 
@@ -57,7 +61,9 @@ def test_tensorboard_shows_each_step_once(store, tmp_path):
     assert [point.step for point in board.Scalars("train/loss")] == [10, 20, 30, 40]
 
 
-@pytest.mark.parametrize(("duration", "eval_every", "checkpoint_every"), [("60st", "20st", "7st"), ("3.3ep", "1ep", "0.4ep")])
+@pytest.mark.parametrize(
+    ("duration", "eval_every", "checkpoint_every"), [("60st", "20st", "7st"), ("3.3ep", "1ep", "0.4ep")]
+)
 def test_the_plan_meets_every_boundary_and_ends_on_both(duration, eval_every, checkpoint_every):
     config = RunConfig(batch_size=7, duration=duration, eval_every=eval_every, checkpoint_every=checkpoint_every)
     plan = Plan.of(config, 100)

@@ -21,6 +21,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
+from convoy import exits
 from convoy.store import Store
 
 ROOT = "checkpoints"
@@ -65,7 +66,10 @@ def write(
         entries[name] = {"bytes": len(data), "crc32c": f"{google_crc32c.value(data):08x}"}
     before_manifest()
     manifest = {"schema": 1, "step": checkpoint.step, "attempt": checkpoint.attempt, "objects": entries}
-    store.put(f"{checkpoint.folder}/{MANIFEST}", json.dumps(manifest, indent=1).encode())
+    if not store.claim(f"{checkpoint.folder}/{MANIFEST}", json.dumps(manifest, indent=1).encode()):
+        raise exits.CannotRun(
+            f"another process has written {store.url}/{checkpoint.folder}; only one may train in a run directory, stop one."
+        )
 
 
 def read(store: Store, checkpoint: Checkpoint) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

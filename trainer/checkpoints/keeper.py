@@ -54,11 +54,9 @@ class Keeper:
         before_manifest: Callable[[], None],
     ) -> None:
         """Writes the checkpoint of `step`, then removes what need not stay."""
-        if self.last and self.last.step == step:
-            # The attempt before got here and saved; only the records may have grown since, so a folder of our own.
-            if self.last.attempt == self.attempt:
-                return
         checkpoint = Checkpoint(step, self.attempt)
+        if self.last == checkpoint:
+            return  # a signal came right after it was saved
         format.write(self.store, checkpoint, tensors, state, before_manifest)
         self.last = checkpoint
         usable = [one for one in format.complete(self.store) if one not in self._refused]

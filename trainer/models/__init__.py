@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -32,14 +32,15 @@ def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int) 
 def _users_own(name: str, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     module_name, function_name = name.split(":")
     # Last, so that no file of the current directory can stand in for one of ours or of a library.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and module_name.split(".")[0] == error.name.split(".")[0]:
             raise exits.CannotRun(
-                f"--model={name}: there is no module {module_name} in {os.getcwd()} or among the installed packages."
+                f"--model={name}: there is no module {module_name} in {here} or among the installed packages."
             ) from error
         raise
     function = getattr(module, function_name, None)

@@ -22,7 +22,8 @@ class Average:
         self.weights = [weight for weight in model.weights if tf.as_dtype(weight.dtype).is_floating]
         # From NumPy: a Keras variable made from a TensorFlow variable shares it.
         self.variables = [
-            keras.Variable(weight.numpy(), trainable=False, dtype=weight.dtype, name="average") for weight in self.weights
+            keras.Variable(weight.numpy(), trainable=False, dtype=weight.dtype, name="average")
+            for weight in self.weights
         ]
 
     def update(self, step: tf.Tensor) -> None:
@@ -48,7 +49,9 @@ class Average:
     @tf.function(autograph=False)
     def _exchange(self) -> None:
         # All read before any is written.
-        pairs = [(tf.identity(a.value), tf.identity(w.value)) for a, w in zip(self.variables, self.weights, strict=True)]
+        pairs = [
+            (tf.identity(a.value), tf.identity(w.value)) for a, w in zip(self.variables, self.weights, strict=True)
+        ]
         with tf.control_dependencies([tensor for pair in pairs for tensor in pair]):
             for average, weight, (a, w) in zip(self.variables, self.weights, pairs, strict=True):
                 average.assign(w)

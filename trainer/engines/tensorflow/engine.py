@@ -94,7 +94,9 @@ class TensorFlowEngine:
             raise ValueError(f"{where} the tensor {odd[0]}")
         for name, variable in variables.items():
             if tuple(variable.shape) != state[name].shape:
-                raise ValueError(f"the tensor {name} has shape {state[name].shape}, the model needs {tuple(variable.shape)}")
+                raise ValueError(
+                    f"the tensor {name} has shape {state[name].shape}, the model needs {tuple(variable.shape)}"
+                )
         for name, variable in variables.items():
             variable.assign(state[name])
 
