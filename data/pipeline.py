@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from data.augment import augmenter
@@ -56,10 +58,10 @@ def evaluation_batches(examples: Examples, batch_size: int) -> tf.data.Dataset:
     return _in_parallel(tf.data.Dataset.range(-(-total // batch_size)), batch)
 
 
-def _in_parallel(steps: tf.data.Dataset, batch) -> tf.data.Dataset:
+def _in_parallel(steps: tf.data.Dataset, batch: Callable[[tf.Tensor], Any]) -> tf.data.Dataset:
     return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
 
-def _on_host(labels) -> tf.Tensor:
+def _on_host(labels: np.ndarray) -> tf.Tensor:
     with tf.device("CPU:0"):
         return tf.constant(labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from data.config import DataConfig
 from data.sources.examples import DataSet, Examples, content_hash
 
 _DEFAULT = "hash:0.1"
+_E = TypeVar("_E", bound=Examples)
 
 
 def resolve(config: DataConfig, dataset: DataSet) -> DataConfig:
@@ -48,7 +50,7 @@ def final(config: DataConfig, dataset: DataSet, held_out: Examples | None) -> tu
     return "train", dataset.split("train")
 
 
-def by_hash(examples: Examples, fraction: float, purpose: str) -> tuple[Examples, Examples]:
+def by_hash(examples: _E, fraction: float, purpose: str) -> tuple[_E, _E]:
     """(the rest, `fraction` of the examples), told apart by a hash of (purpose, content).
 
     No seed and no order of files can move an example across, and equal images always fall on the same side.

@@ -120,7 +120,9 @@ class RunConfig:
     )
     seed: int = option(0, "decides the order, the augmentation and the initial weights.", group=_MACHINE)
     deterministic: bool = option(
-        False, "the same bits every time on the same machine, at some cost in speed.", group=_MACHINE
+        False,
+        "the same bits every time on the same machine, at some cost in speed; input wait is not measured then.",
+        group=_MACHINE,
     )
     devices: str = option("auto", "auto, cpu:N or gpu:N.", group=_MACHINE)
     strategy: str = option(
@@ -157,7 +159,7 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Flag name -> value, in the order of --help."""
-        values = {}
+        values: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             values |= dataclasses.asdict(value) if field.name == "data" else {field.name: value}

@@ -50,9 +50,11 @@ class Display:
             self._task = self._bar.add_task("", total=total, completed=step, epoch=0.0, status="starting")
         return self
 
-    def update(self, step: int, epoch: float, images_per_second: float, wait: float, loss: float) -> None:
+    def update(self, step: int, epoch: float, images_per_second: float, wait: float | None, loss: float) -> None:
         """Tells how far the run is; without a terminal in one plain line every half minute."""
-        status = f"loss {loss:.3f}  {images_per_second:,.0f} images/s  {wait:.0%} input wait"
+        status = f"loss {loss:.3f}  {images_per_second:,.0f} images/s"
+        if wait is not None:
+            status += f"  {wait:.0%} input wait"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, epoch=epoch, status=status)
         elif time.monotonic() - self._told > PLAIN_SECONDS:

@@ -131,12 +131,13 @@ class Loop:
         if self._loops > 1:  # the first one traced the step
             progress.timed_steps += result.steps
             progress.timed_seconds += seconds
-            progress.wait_seconds += result.input_wait_seconds
+            if result.input_wait_seconds is not None:
+                progress.wait_seconds = (progress.wait_seconds or 0.0) + result.input_wait_seconds
         self.display.update(
             progress.step,
             self.plan.epoch(progress.step),
             result.steps * self.plan.batch_size / seconds,
-            result.input_wait_seconds / seconds,
+            None if result.input_wait_seconds is None else result.input_wait_seconds / seconds,
             float(result.losses[-1]),
         )
 

@@ -23,7 +23,7 @@ class Progress:
     # Measured without the first loop of an attempt, evaluation and saving:
     timed_steps: int = 0
     timed_seconds: float = 0.0
-    wait_seconds: float = 0.0
+    wait_seconds: float | None = None  # for input; None where it was never measured
     # Measured with everything, up to the last save of each attempt:
     wall_seconds: float = 0.0
 

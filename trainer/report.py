@@ -50,7 +50,9 @@ def measure(
         "attempts": attempts,
         "train": {
             "images_per_second": steps * plan.batch_size / seconds if seconds else None,
-            "input_wait_fraction": progress.wait_seconds / seconds if seconds else None,
+            "input_wait_fraction": progress.wait_seconds / seconds
+            if seconds and progress.wait_seconds is not None
+            else None,
             "step_milliseconds": 1000 * seconds / steps if steps else None,
         },
         "eval": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +25,7 @@ class Examples(Protocol):
     def content_hashes(self) -> np.ndarray:
         """float64 [N] in [0, 1): a function of the image's content alone, so that equal images share it."""
 
-    def select(self, indices: np.ndarray) -> Examples:
+    def select(self, indices: np.ndarray) -> Self:
         """These examples only, in this order."""
 
     def explain(self) -> str:

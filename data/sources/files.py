@@ -77,7 +77,9 @@ class Files:
     def _decode_all(self) -> InMemory:
         if self._decoded is None:
             images = np.empty((len(self), *self.shape), np.uint8)
-            stream = tf.data.Dataset.from_tensor_slices(_names(self.paths)).map(self._decode, tf.data.AUTOTUNE).prefetch(64)
+            stream = (
+                tf.data.Dataset.from_tensor_slices(_names(self.paths)).map(self._decode, tf.data.AUTOTUNE).prefetch(64)
+            )
             try:
                 for row, image in enumerate(stream.as_numpy_iterator()):
                     images[row] = image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from convoy import exits
@@ -33,11 +34,11 @@ def open_folder(path: str, config: DataConfig) -> DataSet:
     listed = {name: _list(split_root, class_names) for name, split_root in roots.items()}
     shape = image_shape(listed["train"][0][0], config.image_size)
 
-    def read(name: str) -> Files:
-        paths, labels = listed[name]
-        return Files(paths, labels, shape, config.image_size, config.cache_bytes)
+    def reader(split: str) -> Callable[[], Files]:
+        paths, labels = listed[split]
+        return lambda: Files(paths, labels, shape, config.image_size, config.cache_bytes)
 
-    return DataSet(f"folder:{path}", class_names, shape, {name: (lambda name=name: read(name)) for name in roots})
+    return DataSet(f"folder:{path}", class_names, shape, {split: reader(split) for split in roots})
 
 
 def _folders(root: Path) -> tuple[str, ...]:

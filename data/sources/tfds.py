@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def open_tfds(config: DataConfig) -> DataSet:
         raise exits.CannotRun(
             f"--dataset={config.dataset} has images of many sizes; give --image_size=PIXELS to bring them to one."
         )
-    splits = {name: (lambda name=name: _read(builder, name, shape, config)) for name in builder.info.splits}
+    splits = {name: functools.partial(_read, builder, name, shape, config) for name in builder.info.splits}
     return DataSet(config.dataset, tuple(label.names), shape, splits)
 
 

@@ -81,7 +81,8 @@ def read(store: Store, checkpoint: Checkpoint) -> tuple[dict[str, np.ndarray], d
         raise Damaged(f"{MANIFEST} is missing") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{MANIFEST} does not read as one") from error
-    tensors, state = {}, None
+    tensors: dict[str, np.ndarray] = {}
+    state: dict[str, Any] | None = None
     for name, (size, crc) in entries.items():
         try:
             data = store.get(f"{checkpoint.folder}/{name}")

@@ -20,7 +20,7 @@ class LoopResult:
     losses: np.ndarray  # float64 [steps], the loss of each global batch
     gradient_norms: np.ndarray  # float64 [steps], before clipping
     correct: int
-    input_wait_seconds: float
+    input_wait_seconds: float | None  # None where it cannot be measured
     finite: bool
 
 

@@ -10,6 +10,9 @@ import tensorflow as tf
 from convoy import exits
 from trainer.config import RunConfig
 
+# Whether operations are deterministic in this process: TensorFlow can turn that on, not off again.
+deterministic = False
+
 
 def prepare(config: RunConfig) -> tuple[str, str]:
     """Makes the asked devices the only visible ones; returns --devices and --precision as resolved."""
@@ -28,7 +31,9 @@ def prepare(config: RunConfig) -> tuple[str, str]:
     else:
         tf.config.set_visible_devices([], "GPU")
     if config.deterministic:
+        global deterministic
         tf.config.experimental.enable_op_determinism()
+        deterministic = True
     # Automatic layer names count up for as long as the process lives, and variables' paths are the keys of a checkpoint.
     # First of all: it forgets the seed and the precision too.
     keras.utils.clear_session()

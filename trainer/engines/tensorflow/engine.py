@@ -48,7 +48,7 @@ class TensorFlowEngine:
         self.average = Average(self.model, config.ema) if config.ema else None
         self.parameters = sum(int(np.prod(variable.shape)) for variable in self.model.trainable_variables)
         self._gradients = gradients_of(self.model, config.label_smoothing, config.clip_norm, config.accumulate)
-        self._train = training_loop(self._step)
+        self._train = training_loop(self._step, timed=not devices.deterministic)
         self._evaluate = evaluation_loop(self.model, num_classes)
         self._stream: Any = None
         self._examples: Examples | None = None
@@ -63,7 +63,12 @@ class TensorFlowEngine:
             outcome = self._train(self._stream, tf.constant(steps))
         made, losses, norms, correct, wait, finite = (tensor.numpy() for tensor in outcome)
         return LoopResult(
-            int(made), losses.astype(np.float64), norms.astype(np.float64), int(correct), float(wait), bool(finite)
+            int(made),
+            losses.astype(np.float64),
+            norms.astype(np.float64),
+            int(correct),
+            None if devices.deterministic else float(wait),
+            bool(finite),
         )
 
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
@@ -77,7 +82,8 @@ class TensorFlowEngine:
                     return None
                 begun, some = time.perf_counter(), pace.steps(left)
                 loss, *sums = (tensor.numpy() for tensor in self._evaluate(batches, tf.constant(some)))
-                total.add(EvaluationSums(float(loss), *(int(one) for one in sums[:3]), *sums[3:]))
+                count, right, top5, *per_class = sums
+                total.add(EvaluationSums(float(loss), int(count), int(right), int(top5), *per_class))
                 pace.took(some, time.perf_counter() - begun)
                 left -= some
         if total.examples != len(examples) or int(total.count.sum()) != len(examples):

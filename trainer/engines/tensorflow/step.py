@@ -83,12 +83,16 @@ def gradients_of(model: keras.Model, label_smoothing: float, clip_norm: float, p
     return whole_batch
 
 
-def training_loop(step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]) -> Any:
+def training_loop(step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]], timed: bool) -> Any:
     """step(images, labels) -> (loss, correct, gradient norm) as a graph function of (iterator, number of steps).
 
     It returns (steps made, losses [steps], norms [steps], correct, seconds waited for input, all finite). The number is a
-    tensor: no length is traced twice. A loss or norm that is not finite ends the loop after its step.
+    tensor: no length is traced twice. A loss or norm that is not finite ends the loop after its step. Without `timed` no time is
+    taken, and the seconds are 0: TensorFlow refuses to read the clock where operations must be deterministic.
     """
+
+    def now() -> tf.Tensor:
+        return tf.timestamp() if timed else tf.constant(0.0, tf.float64)
 
     @tf.function(autograph=False)
     def loop(iterator: Any, steps: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -98,11 +102,11 @@ def training_loop(step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Ten
             # Time stands between the end of the step before and the arrival of the batch, inside the graph: Python
             # around a loop could not see it.
             with tf.control_dependencies([finite]):
-                asked = tf.timestamp()
+                asked = now()
             with tf.control_dependencies([asked]):
                 images, labels = iterator.get_next()
             with tf.control_dependencies([images, labels]):
-                arrived = tf.timestamp()
+                arrived = now()
             with tf.control_dependencies([arrived]):
                 loss, right, norm = step(tf.identity(images), tf.identity(labels))
             finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
