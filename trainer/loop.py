@@ -144,7 +144,8 @@ class Loop:
     def _evaluate_and_save(self) -> None:
         progress = self.progress
         step = progress.step
-        line = f"  epoch {self.plan.epoch(step):>5.1f}  step {step:>6}{self._record_training()}"
+        trained, speed = self._record_training()
+        line = f"  epoch {self.plan.epoch(step):>5.1f}  step {step:>6}{trained}"
         best = False
         if self.held_out:
             self.chaos.at("evaluation", step)
@@ -155,23 +156,23 @@ class Loop:
             metrics = sums.metrics()
             self._record("eval", metrics)
             best = progress.better(step, metrics)
-            line += f"  eval loss {metrics['loss']:.4f} accuracy {metrics['accuracy']:.2%}{' best' * best}"
-        self.display.line(line)
+            line += f"  eval loss {metrics['loss']:.4f} {metrics['accuracy']:>7.2%}{' best' if best else '     '}"
+        self.display.line(line + speed)
         progress.evaluated = step
         if best or self.plan.saves_at(step) or step == self.plan.total:
             self._save()
 
-    def _record_training(self) -> str:
-        """Records the steps since the last record, and says it for the screen."""
+    def _record_training(self) -> tuple[str, str]:
+        """Records the steps since the last record; says loss and accuracy, and the speed, for the screen."""
         progress = self.progress
         if not progress.window.steps:
-            return ""  # recorded before a signal interrupted the evaluation of this step
+            return "", ""  # recorded before a signal interrupted the evaluation of this step
         metrics = progress.window.metrics()
         speed = progress.timed_steps * self.plan.batch_size / progress.timed_seconds if progress.timed_seconds else 0.0
         rate = self.engine.learning_rate(progress.step - 1)
         self._record("train", {**metrics, "learning_rate": rate, "images_per_second": round(speed, 1)})
         progress.window = TrainingSums()
-        return f"  {speed:,.0f} images/s  train loss {metrics['loss']:.4f} accuracy {metrics['accuracy']:.2%}"
+        return f"  train loss {metrics['loss']:.4f} {metrics['accuracy']:>7.2%}", f"  {speed:,.0f} images/s"
 
     def _record(self, split: str, metrics: dict[str, float]) -> None:
         step = self.progress.step

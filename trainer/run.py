@@ -194,10 +194,10 @@ def _tell(display: Any, config: RunConfig, result: dict[str, Any], keeper: Any) 
 
     measured, train = result["eval"], result["train"]
     last = keeper.last or format.complete(keeper.store)[-1]
+    speed = f", {train['images_per_second']:,.0f} images/s" if train["images_per_second"] else ""
     display.line(
         f"{measured['accuracy']:.2%} of {measured['examples']:,} {measured['split']} examples right"
-        f" (loss {measured['loss']:.4f}), {result['epoch']:.4g} epochs, {train['images_per_second']:,.0f} images/s,"
-        f" {result['wall_seconds']:.0f} s."
+        f" (loss {measured['loss']:.4f}), {result['epoch']:.4g} epochs in {result['wall_seconds']:.0f} s{speed}."
     )
     display.line(f"Result {config.run_dir}/{RESULT}, curves {config.run_dir}/curves.png")
     display.line(

@@ -87,8 +87,8 @@ def training_loop(step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Ten
     """step(images, labels) -> (loss, correct, gradient norm) as a graph function of (iterator, number of steps).
 
     It returns (steps made, losses [steps], norms [steps], correct, seconds waited for input, all finite). The number is a
-    tensor: no length is traced twice. A loss or norm that is not finite ends the loop after its step. Without `timed` no time is
-    taken, and the seconds are 0: TensorFlow refuses to read the clock where operations must be deterministic.
+    tensor: no length is traced twice. A loss or norm that is not finite ends the loop after its step. Without `timed` the
+    seconds are 0: TensorFlow refuses to read the clock where operations must be deterministic.
     """
 
     def now() -> tf.Tensor:
