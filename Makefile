@@ -28,7 +28,7 @@ train: setup
 	$(BIN)/convoy train --flagfile=recipes/digits.flags --run_dir=runs/digits
 
 test: setup
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

@@ -143,14 +143,14 @@ def test_a_folder_of_photographs_trains(convoy, photographs, tmp_path):
 
 
 def test_the_real_cifar10_trains_in_bfloat16_with_everything_on(convoy, cifar10, tmp_path):
-    outcome = convoy("train", "--dataset=cifar10", f"--data_dir={cifar10}", "--augment=standard", "--duration=150st",
+    outcome = convoy("train", "--dataset=cifar10", f"--data_dir={cifar10}", "--augment=standard", "--duration=80st",
                      "--precision=mixed_bfloat16", "--accumulate=3", "--ema=0.9", "--clip_norm=1", "--optimizer=adamw",
                      "--weight_decay=0.01", "--warmup=10st", "--schedule=cosine", "--label_smoothing=0.1",
                      "--learning_rate=0.002", "--eval_split=none", "--run_dir=run")  # fmt: skip
     assert outcome.code == 0, outcome
     result = result_of(tmp_path / "run")
     assert result["eval"]["examples"] == 10_000
-    assert result["eval"]["accuracy"] > 0.35
+    assert result["eval"]["accuracy"] > 0.3
     assert result["best"] is None
 
 
