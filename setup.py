@@ -35,6 +35,7 @@ setup(
         "absl-py>=2.1,<3",  # flags
         "google-cloud-storage>=3.1,<4",  # checkpoints in buckets; brings google-crc32c, which checks local ones too
         "google-crc32c>=1.5,<2",
+        "importlib_resources>=6,<8",  # TFDS 4.9.10 needs it to prepare a data set and does not say so
         "keras>=3.15.1,<3.17",
         "matplotlib>=3.8,<4",  # curves.png
         "numpy>=1.26,<3",

@@ -50,6 +50,8 @@ def parse(argv: list[str], *classes: type) -> dict[str, Any]:
         raise exits.UsageError(f"there is no flag --{error.flagname}; {hint}") from None
     except flags.CantOpenFlagFileError as error:
         raise exits.UsageError(f"--flagfile cannot be read: {str(error).partition('flagfile: ')[2]}.") from None
+    except UnicodeDecodeError as error:
+        raise exits.UsageError(f"--flagfile is not a text in UTF-8 ({error.reason} at byte {error.start}).") from None
     except flags.Error as error:
         # absl names flag, value and what it should be.
         raise exits.UsageError(str(error).removeprefix("flag ").rstrip(".") + ".") from None

@@ -29,14 +29,15 @@ def run(command: list[str], restarts: int = 0) -> int:
     """Runs `command` to its end and returns Convoy's exit code for it; only TRY_AGAIN is restarted, `restarts` times."""
     parent = _Parent()
     backoff = FIRST_BACKOFF_SECONDS
-    for attempt in range(restarts + 1):
-        code = parent.run_once(command)
-        if code != exits.TRY_AGAIN or parent.asked or attempt == restarts:
-            return code
-        print(f"convoy: restart {attempt + 1} of {restarts} in {backoff:g} s.", file=sys.stderr)
-        if parent.wait_for_signal(backoff):
-            return parent.asked_code()
-        backoff = min(2 * backoff, LAST_BACKOFF_SECONDS)
+    with parent.signals_passed_on():
+        for attempt in range(restarts + 1):
+            code = parent.run_once(command)
+            if code != exits.TRY_AGAIN or parent.asked or attempt == restarts:
+                return code
+            print(f"convoy: restart {attempt + 1} of {restarts} in {backoff:g} s.", file=sys.stderr)
+            if parent.wait_for_signal(backoff):
+                return exits.STOPPED if parent.asked == signal.SIGINT else exits.TRY_AGAIN
+            backoff = min(2 * backoff, LAST_BACKOFF_SECONDS)
     raise AssertionError("unreachable: the last attempt returns")
 
 
@@ -75,10 +76,9 @@ class _Parent:
         self.asked = 0
         self.child: subprocess.Popen[bytes] | None = None
         self.killer: threading.Timer | None = None
-        self.signalled = threading.Event()
 
     def run_once(self, command: list[str]) -> int:
-        with self._signals_passed_on(), _pipe() as (reader, _writer):
+        with _pipe() as (reader, _writer):
             # A process group of its own: Ctrl-C in a terminal reaches the parent alone, which passes it on exactly once.
             self.child = subprocess.Popen(
                 command,
@@ -97,22 +97,19 @@ class _Parent:
                 self.killer.cancel()
         code = exit_code(returncode, self.asked)
         if returncode < 0:
-            name = signal.Signals(-returncode).name
+            known = {number.value: number.name for number in signal.Signals}
+            name = known.get(-returncode, f"signal {-returncode}")
             print(f"convoy: the run was ended by {name}; exit code {code}.", file=sys.stderr)
         return code
 
     def wait_for_signal(self, seconds: float) -> bool:
-        with self._signals_passed_on():
-            deadline = time.monotonic() + seconds
-            while not self.asked and (left := deadline - time.monotonic()) > 0:
-                self.signalled.wait(min(left, 0.2))
+        deadline = time.monotonic() + seconds
+        while not self.asked and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
         return bool(self.asked)
 
-    def asked_code(self) -> int:
-        return exits.STOPPED if self.asked == signal.SIGINT else exits.TRY_AGAIN
-
     @contextlib.contextmanager
-    def _signals_passed_on(self) -> Iterator[None]:
+    def signals_passed_on(self) -> Iterator[None]:
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
@@ -122,7 +119,6 @@ class _Parent:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.asked = self.asked or number
-        self.signalled.set()
         if self.child is not None:
             self._send(number)
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 PLAIN_SECONDS = 30.0
 
@@ -26,7 +27,7 @@ class Display:
         self.console.print(title, style="bold", markup=False)
         table = Table.grid(padding=(0, 2))
         for name, value in rows:
-            table.add_row(f"  {name}", value)
+            table.add_row(f"  {name}", Text(value))  # a directory may be called [bold]
         self.console.print(table)
 
     def line(self, text: str) -> None:

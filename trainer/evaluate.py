@@ -58,16 +58,17 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     from data import splits
     from data.sources import open_dataset
     from trainer.checkpoints import select
-    from trainer.engines.tensorflow import TensorFlowEngine
+    from trainer.engines.tensorflow import TensorFlowEngine, prepare
 
-    checkpoint, tensors = select(store, config.checkpoint)
-    dataset = open_dataset(trained.data)
-    train, held_out = splits.train_and_eval(trained.data, dataset)
+    checkpoint, tensors, state = select(store, config.checkpoint)
+    # The machine may be another one than it was trained on.
+    here = prepare(dataclasses.replace(trained, devices="auto", strategy="auto"))
+    dataset = open_dataset(here.data)
+    train, held_out = splits.train_and_eval(here.data, dataset)
+    run.refuse_other_data({"examples": len(train), "classes": list(dataset.class_names)}, state, here)
     examples = held_out if config.split == "eval" else dataset.split(config.split)
     if examples is None:
         raise exits.CannotRun("--split=eval, but the run held no examples out (--eval_split=none); give another split.")
-    # The machine may be another one than it was trained on.
-    here = dataclasses.replace(trained, devices="auto", strategy="auto")
     engine = TensorFlowEngine(here, dataset.image_shape, len(dataset.class_names), len(train))
     signals.install()
     run.restore(engine, tensors, here)
@@ -86,6 +87,7 @@ def show(measured: dict[str, Any]) -> None:
     """The measurement as a table."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
     table = Table("class", box=None, pad_edge=False)
@@ -93,12 +95,13 @@ def show(measured: dict[str, Any]) -> None:
         table.add_column(name, justify="right")
     for name, values in measured["per_class"].items():
         ratios = ("-" if values[key] is None else f"{values[key]:.1%}" for key in ("recall", "precision"))
-        table.add_row(name, f"{values['count']:,}", *ratios)
+        table.add_row(Text(name), f"{values['count']:,}", *ratios)
     console.print(table)
     console.print(
         f"step {measured['step']}: {measured['accuracy']:.2%} of {measured['examples']:,} {measured['split']} examples right"
         f" (loss {measured['loss']:.4f})",
         soft_wrap=True,
+        markup=False,
     )
 
 

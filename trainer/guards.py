@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from types import FrameType
+import threading
 
 from convoy import exits
 
@@ -14,17 +14,25 @@ _CODES = {signal.SIGTERM: exits.TRY_AGAIN, signal.SIGINT: exits.STOPPED}
 class Signals:
     """SIGTERM (a cluster takes the machine back) and SIGINT (a person stops the run).
 
-    Until `gentle` is set there is nothing to save, and the first signal leaves at once too.
+    Until `gentle` is set there is nothing to save, and the first signal leaves at once too. A thread acts on the signals:
+    Python's own handlers wait for the interpreter, which a loop of steps or the import of TensorFlow keeps for seconds.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self.gentle = False
+        self._writer: int | None = None
 
     def install(self) -> None:
         """Takes over both signals. Call again after TensorFlow's devices exist: a strategy replaces handlers silently."""
+        if self._writer is None:
+            reader, self._writer = os.pipe()
+            os.set_blocking(self._writer, False)
+            threading.Thread(target=self._watch, args=(reader,), name="signals", daemon=True).start()
+        signal.set_wakeup_fd(self._writer)
         for number in _CODES:
-            signal.signal(number, self._handle)
+            # The wake-up pipe only hears of signals that have a handler in Python.
+            signal.signal(number, lambda number, frame: None)
 
     @property
     def asked(self) -> bool:
@@ -36,7 +44,13 @@ class Signals:
             return exits.Stopped(f"stopped, saved at {where}; the same command continues.")
         return exits.TryAgain(f"asked to leave by SIGTERM, saved at {where}; the same command continues.")
 
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
+    def _watch(self, reader: int) -> None:
+        while True:
+            for byte in os.read(reader, 64):
+                if byte in _CODES:
+                    self._take(signal.Signals(byte))
+
+    def _take(self, number: signal.Signals) -> None:
         if self.received is not None or not self.gentle:
-            os._exit(_CODES[signal.Signals(number)])
-        self.received = signal.Signals(number)
+            os._exit(_CODES[number])
+        self.received = number

@@ -13,9 +13,12 @@ What a step does depends on the step alone, never on where loops, evaluations or
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from fractions import Fraction
-from typing import Any
+from typing import Any, NoReturn
+
+import numpy as np
 
 from convoy import exits
 from convoy.chaos import Chaos
@@ -117,7 +120,9 @@ class Loop:
         result = self.engine.train(steps)
         seconds = time.perf_counter() - begun
         if not result.finite:
-            self._diverged(result.steps, result.losses[-1], result.gradient_norms[-1])
+            step = progress.step + result.steps - 1
+            loss, norm = result.losses[-1], result.gradient_norms[-1]
+            self._diverged(f"the loss of step {step} is {loss:g} and its gradient's norm {norm:g}")
         progress.step += result.steps
         # One by one, so that where loops are cut cannot change a sum.
         for loss, norm in zip(result.losses.tolist(), result.gradient_norms.tolist(), strict=True):
@@ -154,6 +159,8 @@ class Loop:
                 self._leave_if_asked()
                 raise RuntimeError("the evaluation stopped although no signal came")
             metrics = sums.metrics()
+            if not math.isfinite(metrics["loss"]):
+                self._diverged(f"the evaluation loss at step {step} is {metrics['loss']:g}")
             self._record("eval", metrics)
             best = progress.better(step, metrics)
             line += f"  eval loss {metrics['loss']:.4f} {metrics['accuracy']:>7.2%}{' best' if best else '     '}"
@@ -186,9 +193,14 @@ class Loop:
         now = time.perf_counter()
         progress.wall_seconds += now - self._since
         self._since = now
+        tensors = self.engine.state()
+        # The loss is measured before an update; what the update made of the weights shows here first.
+        for name, tensor in tensors.items():
+            if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+                self._diverged(f"after step {step - 1} the tensor {name} holds numbers that are not finite")
         state = {"progress": progress.to_dict(), **self.identity}
         best = int(progress.best["step"]) if progress.best else None
-        self.keeper.save(step, self.engine.state(), state, best, lambda: self.chaos.at("manifest", step))
+        self.keeper.save(step, tensors, state, best, lambda: self.chaos.at("manifest", step))
         self.recorder.event("saved", step=step, seconds=time.perf_counter() - now)
 
     def _leave_if_asked(self) -> None:
@@ -197,12 +209,10 @@ class Loop:
             self.recorder.event("left", step=self.progress.step)
             raise self.signals.leave(f"step {self.progress.step}")
 
-    def _diverged(self, steps: int, loss: float, norm: float) -> None:
-        step = self.progress.step + steps - 1
-        self.recorder.event("diverged", step=step, loss=str(loss), gradient_norm=str(norm))
+    def _diverged(self, what: str) -> NoReturn:
+        self.recorder.event("diverged", step=self.progress.step, what=what)
         last = self.keeper.last
         saved = f"the last good checkpoint is {last.folder}" if last else "no checkpoint had been saved before"
         raise exits.Diverged(
-            f"the loss of step {step} is {loss:g} and its gradient's norm {norm:g}; {saved}. Lower --learning_rate, add"
-            " --warmup, or bound the gradient with --clip_norm=1."
+            f"{what}; {saved}. Lower --learning_rate, add --warmup, or bound the gradient with --clip_norm=1."
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
+from convoy import exits
 from convoy.store import Store
 
 METRICS, EVENTS, TENSORBOARD = "metrics.jsonl", "events.jsonl", "tensorboard"
@@ -29,20 +29,29 @@ class Recorder:
         """Goes on after the first `lines` lines of metrics.jsonl, which is as far as the checkpoint of `step` knows."""
         text = _read(self.store, METRICS)
         kept, dropped = text.splitlines()[:lines], text.splitlines()[lines:]
+        if len(kept) < lines:
+            self.event("lost", lines=lines - len(kept), file=METRICS)
         if dropped:
             self.event("repeated", step=step, lines=[_loads(line) for line in dropped])
             self.store.put(METRICS, "".join(f"{line}\n" for line in kept).encode())
         self.lines = len(kept)
-        self._open_board(purge_from=step + 1)
+        if step:
+            self._open_board(purge_from=step + 1)
 
     def metrics(self, split: str, step: int, epoch: float, examples: int, **values: float) -> None:
         """One record of a split at a step, on every channel."""
         line = {"step": step, "epoch": epoch, "examples": examples, "time": time.time(), "split": split, **values}
         self.store.append(METRICS, json.dumps(line) + "\n")
         self.lines += 1
-        if self._board is None:
-            self._open_board(purge_from=None)
-        self._board.scalars(split, step, values)
+        try:
+            if self._board is None:
+                self._open_board(purge_from=None)
+            self._board.scalars(split, step, values)
+        except OSError as error:
+            raise exits.CannotRun(
+                f"cannot write {self.store.url}/{TENSORBOARD}: {error.strerror or error}; free some space there or choose"
+                " another --run_dir; what was saved before is untouched."
+            ) from error
 
     def event(self, event: str, **values: Any) -> None:
         line = {"event": event, "attempt": self.attempt, "time": time.time(), **values}
@@ -53,18 +62,18 @@ class Recorder:
             self._board.close()
 
     def _open_board(self, purge_from: int | None) -> None:
-        self._board = _Board(Path(self.store.url) / TENSORBOARD, purge_from)
+        self._board = _Board(f"{self.store.url}/{TENSORBOARD}", purge_from)
 
 
 class _Board:
     """TensorBoard's event file, through its own writer."""
 
-    def __init__(self, folder: Path, purge_from: int | None):
+    def __init__(self, folder: str, purge_from: int | None):
         from tensorboard.compat.proto import event_pb2, summary_pb2
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
-        self._writer = EventFileWriter(str(folder))
+        self._writer = EventFileWriter(folder)
         if purge_from is not None:
             # Makes TensorBoard forget what a dead attempt drew past the step from which it is repeated.
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -84,10 +93,10 @@ def read_metrics(store: Store) -> list[dict[str, Any]]:
     return [json.loads(line) for line in _read(store, METRICS).splitlines()]
 
 
-def count_events(store: Store, event: str) -> int:
-    """How often an event was recorded."""
+def attempts(store: Store) -> int:
+    """How many attempts have written into the run directory: the largest number that any event has."""
     lines = [_loads(line) for line in _read(store, EVENTS).splitlines()]
-    return sum(isinstance(line, dict) and line.get("event") == event for line in lines)
+    return max((int(line["attempt"]) for line in lines if isinstance(line, dict) and "attempt" in line), default=0)
 
 
 def _read(store: Store, name: str) -> str:

@@ -63,8 +63,8 @@ def measure(
         },
         "best": progress.best,
         "seed": config.seed,
-        "precision": engine.precision,
-        "devices": engine.devices,
+        "precision": config.precision,
+        "devices": config.devices,
         "versions": {
             "convoy": __version__,
             "python": sys.version.split()[0],
@@ -90,7 +90,7 @@ def draw_curves(store: Store, title: str) -> None:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     pyplot.close(figure)

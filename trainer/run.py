@@ -44,21 +44,21 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
     from data.sources import open_dataset
     from trainer import checkpoints, recorder, report
     from trainer.display import Display
-    from trainer.engines.tensorflow import TensorFlowEngine
+    from trainer.engines.tensorflow import TensorFlowEngine, prepare
     from trainer.loop import Loop, Plan
     from trainer.progress import Progress
 
     display = Display()
+    config = prepare(config)
     dataset = open_dataset(config.data)
     config = dataclasses.replace(config, data=splits.resolve(config.data, dataset))
     train, held_out = splits.train_and_eval(config.data, dataset)
-    final = splits.final(config.data, dataset, held_out)  # read now: a bad test split must not end a run of days
+    final = splits.final(config.data, dataset, held_out)
     plan = Plan.of(config, len(train))
 
     engine = TensorFlowEngine(config, dataset.image_shape, len(dataset.class_names), len(train))
     if signals:
         signals.install()  # again: creating a strategy replaces handlers silently
-    config = dataclasses.replace(config, devices=engine.devices, strategy=engine.strategy, precision=engine.precision)
     if stored:
         _refuse_differences(config, stored)
         if finished := _finished(store, plan.total):
@@ -67,27 +67,35 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
             return finished
 
     # Nothing is written before it is clear that this run may go on here.
-    attempt = recorder.count_events(store, "start") + 1
+    attempt = 1 + max(recorder.attempts(store), checkpoints.attempts(store))
     keeper = checkpoints.Keeper(store, attempt, config.keep)
     identity = {"examples": len(train), "classes": list(dataset.class_names)}
     progress = Progress()
     faults.at("restore", 0)
     if restored := keeper.newest():
         tensors, state = restored
-        _refuse_other_data(identity, state, config)
+        refuse_other_data(identity, state, config)
         restore(engine, tensors, config)
         progress = Progress.from_dict(state["progress"])
-    store.put(CONFIG, json.dumps(config.to_dict(), indent=1).encode())
-    store.put(FLAGS, config.to_flags().encode())
-    records = recorder.Recorder(store, attempt)
-    records.event("start", devices=engine.devices)
-    records.resume(progress.lines, progress.step)
+    store.sweep()
     keeper.clean()
+    store.put(CONFIG, json.dumps(config.to_dict(), indent=1).encode())
+    store.put(FLAGS, config.to_flags().encode("utf-8", "surrogateescape"))
+    records = recorder.Recorder(store, attempt)
+    records.event("start", devices=config.devices)
+    records.resume(progress.lines, progress.step)
 
     display.block(f"Convoy: {config.model} on {config.data.dataset}", _block(config, engine, plan, held_out))
     if restored:
         records.event("restored", step=progress.step)
         display.line(f"  continues at step {progress.step} of {plan.total}")
+        if stored and stored.duration != config.duration and config.schedule != "constant":
+            display.line(
+                f"  Note: --duration was {stored.duration}; --schedule={config.schedule} now spans the new one."
+            )
+    for part in (held_out, final[1]):
+        if part is not None:
+            part.fetcher()  # decodes what fits in memory: a bad image must not end a run of days
     engine.feed(train, progress.step)
     signals = signals or Signals()
     signals.gentle = True  # from here on there is something to save
@@ -101,10 +109,11 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
     result = report.measure(config, engine, dataset, final, plan, progress, attempt, signals)
     if result is None:
         raise signals.leave(f"step {progress.step}, the last, before it was measured on the test split")
-    store.put(RESULT, (json.dumps(result, indent=1) + "\n").encode())
     report.draw_curves(store, dataset.name)
     records.event("finished", step=progress.step)
     records.close()
+    # Last: a run is finished when it is there.
+    store.put(RESULT, (json.dumps(result, indent=1) + "\n").encode())
     _tell(display, config, result, keeper)
     return result
 
@@ -141,12 +150,13 @@ def _refuse_differences(config: RunConfig, stored: RunConfig) -> None:
         )
 
 
-def _refuse_other_data(identity: dict[str, Any], state: dict[str, Any], config: RunConfig) -> None:
+def refuse_other_data(identity: dict[str, Any], state: dict[str, Any], config: RunConfig) -> None:
+    """CannotRun if the data set is no longer what a checkpoint's state says it was."""
     for name, now in identity.items():
-        if state[name] != now:
+        if state.get(name) != now:
             raise exits.CannotRun(
                 f"--dataset={config.data.dataset} is not what the run in {config.run_dir} was begun on: {name} was"
-                f" {state[name]} and is {now}; bring the old data back, or choose another --run_dir."
+                f" {state.get(name)} and is {now}; bring the old data back, or choose another --run_dir."
             )
 
 
@@ -176,8 +186,10 @@ def _block(config: RunConfig, engine: Any, plan: Any, held_out: Any) -> list[tup
     delay = f"{config.steps_per_loop} steps" if config.steps_per_loop else f"about {2 * TARGET_SECONDS:g} s"
     decay = f", decoupled weight decay {config.weight_decay:g}" if config.weight_decay else ""
     held = f", {len(held_out):,} ({config.data.eval_split}) choose the best" if held_out else ""
+    if config.data.eval_split == "test":
+        held += " and are the test too: what it finds will be a little too good"
     return [
-        ("devices", f"{engine.description}, strategy {engine.strategy}, {engine.precision}"),
+        ("devices", f"{engine.description}, strategy {config.strategy}, {config.precision}"),
         ("data", f"{plan.examples:,} examples{held}, augment {config.data.augment}"),
         ("batch", f"{config.batch_size} global, {per_replica} per replica{parts}"),
         ("steps", f"{plan.total:,}, {plan.examples / config.batch_size:,.1f} per epoch"),
@@ -193,16 +205,16 @@ def _tell(display: Any, config: RunConfig, result: dict[str, Any], keeper: Any) 
     from trainer.checkpoints import format
 
     measured, train = result["eval"], result["train"]
-    last = keeper.last or format.complete(keeper.store)[-1]
+    last = keeper.last or max(format.complete(keeper.store), default=None)
     speed = f", {train['images_per_second']:,.0f} images/s" if train["images_per_second"] else ""
     display.line(
         f"{measured['accuracy']:.2%} of {measured['examples']:,} {measured['split']} examples right"
         f" (loss {measured['loss']:.4f}), {result['epoch']:.4g} epochs in {result['wall_seconds']:.0f} s{speed}."
     )
     display.line(f"Result {config.run_dir}/{RESULT}, curves {config.run_dir}/curves.png")
-    display.line(
-        f"Checkpoint {config.run_dir}/{last.folder}; `convoy evaluate --run_dir={config.run_dir}` measures it."
-    )
+    if last:
+        measure = f"`convoy evaluate --run_dir={config.run_dir}` measures it."
+        display.line(f"Checkpoint {config.run_dir}/{last.folder}; {measure}")
 
 
 def main(argv: list[str]) -> int:

@@ -11,7 +11,8 @@ from convoy import exits
 class Store(Protocol):
     """Named objects under one root. Names are relative, with `/` between parts.
 
-    Every method raises exits.CannotRun, a sentence with the place and the remedy, when the storage refuses.
+    When the storage refuses, every method raises exits.CannotRun, a sentence with the place and the remedy; when it is
+    away for a while, exits.TryAgain.
     """
 
     url: str
@@ -26,13 +27,16 @@ class Store(Protocol):
         """The object's bytes; FileNotFoundError if there is none."""
 
     def append(self, name: str, text: str) -> None:
-        """Adds text to the end of an object; what was appended before is never changed by it."""
+        """Adds whole lines to the end of an object, durably; a line that an earlier death cut short stays one of its own."""
 
     def names(self, prefix: str = "") -> list[str]:
         """The names of all objects below a prefix (a folder), sorted."""
 
     def remove(self, prefix: str) -> None:
         """Removes one object, or all below a folder; none there is no error."""
+
+    def sweep(self) -> None:
+        """Removes what a writer that died left of its last object. Only for the one writer that holds the lock."""
 
     def foreign(self) -> str:
         """The name of something at the root, empty if there is nothing: a new run wants an empty place."""

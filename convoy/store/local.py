@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +14,18 @@ from pathlib import Path
 from convoy import exits
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_AWAY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOTCONN, errno.EHOSTDOWN}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 _LOCK = ".lock"
-_PARTIAL = ".partial"
+_PARTIAL = re.compile(r".*\.\d+\.partial")
 
 
 class LocalStore:
     """See convoy.store.Store."""
 
     def __init__(self, root: str):
-        self.url = root
         self.root = Path(root).expanduser().absolute()
+        self.url = str(self.root)
 
     def put(self, name: str, data: bytes) -> None:
         with self._sentences("write", name):
@@ -33,11 +36,17 @@ class LocalStore:
     def claim(self, name: str, data: bytes) -> bool:
         with self._sentences("write", name):
             partial = self._write_partial(name, data)
+            target = self.root / name
             try:
                 # A hard link, unlike a rename, fails when the name is taken.
-                os.link(partial, self.root / name)
+                os.link(partial, target)
             except FileExistsError:
                 return False
+            except OSError as error:
+                # Some file systems know no links; there the lock of the run directory has to do.
+                if error.errno not in _NO_LINKS or target.exists():
+                    raise
+                partial.replace(target)
             finally:
                 partial.unlink(missing_ok=True)
             _sync_folder((self.root / name).parent)
@@ -50,19 +59,23 @@ class LocalStore:
     def append(self, name: str, text: str) -> None:
         with self._sentences("write", name):
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-            # One write of whole lines, at the end whatever happened before.
-            descriptor = os.open(self.root / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            descriptor = os.open(self.root / name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             try:
-                _write_all(descriptor, text.encode())
+                size = os.fstat(descriptor).st_size
+                torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
+                _write_all(descriptor, (b"\n" if torn else b"") + text.encode())
+                os.fsync(descriptor)
             finally:
                 os.close(descriptor)
 
     def names(self, prefix: str = "") -> list[str]:
         with self._sentences("list", prefix):
+            # os.walk passes over folders that vanish meanwhile: `convoy evaluate` reads beside a run that prunes.
             return sorted(
-                str(path.relative_to(self.root))
-                for path in (self.root / prefix).rglob("*")
-                if path.is_file() and path.name != _LOCK and not path.name.endswith(_PARTIAL)
+                os.path.relpath(os.path.join(folder, file), self.root)  # noqa: PTH118
+                for folder, _, files in os.walk(self.root / prefix)
+                for file in files
+                if file != _LOCK and not _PARTIAL.fullmatch(file)
             )
 
     def remove(self, prefix: str) -> None:
@@ -72,6 +85,13 @@ class LocalStore:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        with self._sentences("remove", ""):
+            for folder, _, files in os.walk(self.root):
+                for file in files:
+                    if _PARTIAL.fullmatch(file):
+                        Path(folder, file).unlink(missing_ok=True)
 
     def foreign(self) -> str:
         with self._sentences("list", ""):
@@ -91,9 +111,11 @@ class LocalStore:
                     f"--run_dir={self.url}: another process is training there now; wait for it, stop it,"
                     " or choose another directory."
                 ) from None
-            # What a writer that died left of its last object: nobody else can be writing now.
-            for partial in self.root.rglob(f"*{_PARTIAL}"):
-                partial.unlink()
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise exits.CannotRun(
+                    f"cannot lock {self.root}: {reason}; choose a --run_dir on another file system."
+                ) from error
             yield
         finally:
             os.close(descriptor)
@@ -101,7 +123,7 @@ class LocalStore:
     def _write_partial(self, name: str, data: bytes) -> Path:
         target = self.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.{os.getpid()}{_PARTIAL}")
+        partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
         try:
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
             try:
@@ -124,6 +146,8 @@ class LocalStore:
             raise
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
+            if error.errno in _AWAY:
+                raise exits.TryAgain(f"cannot {verb} {place} now: {reason}; the same command will continue.") from error
             if error.errno in _FULL:
                 remedy = "free some space there or choose another --run_dir; what was saved before is untouched."
             elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -83,7 +83,7 @@ class Files:
             try:
                 for row, image in enumerate(stream.as_numpy_iterator()):
                     images[row] = image
-            except tf.errors.InvalidArgumentError as error:
+            except tf.errors.OpError as error:
                 raise exits.BadData(self.explain() or str(error)) from error
             self._decoded = InMemory(images, self.labels)
         return self._decoded

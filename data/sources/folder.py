@@ -23,15 +23,13 @@ def open_folder(path: str, config: DataConfig) -> DataSet:
         raise exits.CannotRun(
             f"--dataset=folder:{path}: {root} {what}; give a folder with one folder of images per class."
         )
-    roots = {name: root / alias for name, aliases in _SPLITS.items() for alias in aliases if (root / alias).is_dir()}
-    if "train" not in roots:
-        roots = {"train": root}
+    roots = _split_folders(root)
     class_names = _folders(roots["train"])
     if len(class_names) < 2:
         raise exits.BadData(
             f"{roots['train']} holds {len(class_names)} class folders; a classifier needs at least two folders of images."
         )
-    listed = {name: _list(split_root, class_names) for name, split_root in roots.items()}
+    listed = {name: _list(split_root, class_names, every=name == "train") for name, split_root in roots.items()}
     shape = image_shape(listed["train"][0][0], config.image_size)
 
     def reader(split: str) -> Callable[[], Files]:
@@ -41,12 +39,26 @@ def open_folder(path: str, config: DataConfig) -> DataSet:
     return DataSet(f"folder:{path}", class_names, shape, {split: reader(split) for split in roots})
 
 
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Split -> its folder. A folder called train is a split if it has class folders, and a class like any other if not."""
+    if not (root / "train").is_dir() or not _folders(root / "train"):
+        return {"train": root}
+    found = {}
+    for split, aliases in _SPLITS.items():
+        there = [root / alias for alias in aliases if (root / alias).is_dir()]
+        if len(there) > 1:
+            raise exits.BadData(f"{there[0]} and {there[1]} are both {split} splits; remove or merge one.")
+        if there:
+            found[split] = there[0]
+    return found
+
+
 def _folders(root: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")))
 
 
-def _list(root: Path, class_names: tuple[str, ...]) -> tuple[list[str], list[int]]:
-    """Every image below root with its label, in order of class and path."""
+def _list(root: Path, class_names: tuple[str, ...], every: bool) -> tuple[list[str], list[int]]:
+    """Every image below root with its label, in order of class and path; with `every`, each class must have some."""
     unknown = sorted(set(_folders(root)) - set(class_names))
     if unknown:
         raise exits.BadData(
@@ -63,14 +75,16 @@ def _list(root: Path, class_names: tuple[str, ...]) -> tuple[list[str], list[int
                     found.append(f"{folder}/{file}")
                 elif not file.startswith("."):
                     left_out.append(f"{folder}/{file}")
-        if not found:
+        if not found and (every or (root / name).is_dir()):
             raise exits.BadData(
                 f"the class folder {root / name} holds no image ({', '.join(SUFFIXES)}); add images or remove the folder."
             )
         paths += sorted(found)
         labels += [label] * len(found)
     if left_out:
-        print(f"Note: {len(left_out)} files below {root} are not images and are left out, the first is {left_out[0]}.")
+        print(
+            f"Note: {len(left_out)} files below {root} are not images and are left out, the first is {left_out[0]!r}."
+        )
     return paths, labels
 
 

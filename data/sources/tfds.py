@@ -89,9 +89,15 @@ def _read(builder: Any, split: str, shape: tuple[int, ...], config: DataConfig) 
 
     stream = builder.as_dataset(split=split, shuffle_files=False).map(prepare, tf.data.AUTOTUNE).batch(1000)
     row = 0
-    for some_images, some_labels in stream.as_numpy_iterator():
-        images[row : row + len(some_labels)], labels[row : row + len(some_labels)] = some_images, some_labels
-        row += len(some_labels)
+    try:
+        for some_images, some_labels in stream.as_numpy_iterator():
+            images[row : row + len(some_labels)], labels[row : row + len(some_labels)] = some_images, some_labels
+            row += len(some_labels)
+    except (tf.errors.OpError, ValueError) as error:
+        raise exits.BadData(
+            f"the split {split} of {config.dataset} in {builder.data_path} cannot be read after example {row}:"
+            f" {str(error).splitlines()[0]}; prepare it again."
+        ) from error
     if row != count:
         raise exits.BadData(
             f"the split {split} of {config.dataset} holds {row} examples, but its description says {count}; prepare it"

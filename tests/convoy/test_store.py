@@ -43,6 +43,33 @@ def test_append_adds(store):
     assert store.get("log") == b"a\nb\n"
 
 
+def test_a_torn_line_does_not_take_the_next_one_with_it(store):
+    (store.root).mkdir()
+    (store.root / "log").write_bytes(b"whole\ntor")
+    store.append("log", "next\n")
+    assert store.get("log") == b"whole\ntor\nnext\n"
+
+
+def test_a_claim_works_without_hard_links(store, monkeypatch):
+    def no_links(source, target):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert store.claim("winner", b"first")
+    with pytest.raises(exits.CannotRun):
+        store.claim("winner", b"second")
+    assert store.get("winner") == b"first"
+
+
+def test_a_storage_that_is_away_is_worth_another_try(store, monkeypatch):
+    def stale(*arguments):
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr(os, "fsync", stale)
+    with pytest.raises(exits.TryAgain, match="stale file handle"):
+        store.put("a", b"")
+
+
 def test_remove_takes_an_object_or_a_folder_and_is_content_with_none(store):
     store.put("a/b", b"")
     store.put("a/c", b"")
@@ -102,12 +129,15 @@ def test_there_is_one_writer_until_it_dies(tmp_path):
             pass
 
 
-def test_the_lock_sweeps_what_a_dead_writer_left(store):
+def test_what_a_dead_writer_left_is_swept(store):
     store.put("a/b", b"whole")
     (store.root / "a" / "c.123.partial").write_bytes(b"half")
     assert store.names() == ["a/b"]
-    with store.locked():
-        assert not (store.root / "a" / "c.123.partial").exists()
+    (store.root / "film.partial").write_bytes(b"somebody else's")
+    store.sweep()
+    assert not (store.root / "a" / "c.123.partial").exists()
+    assert (store.root / "film.partial").exists(), "only names that we give"
+    (store.root / "film.partial").unlink()
     assert store.foreign() == "a"
 
 

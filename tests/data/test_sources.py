@@ -125,6 +125,12 @@ def broken(root, kind):
         Image.new("RGB", (9, 9)).save(root / "dog" / "002.jpg")
     elif kind == "one class":
         shutil.rmtree(root / "dog")
+    elif kind == "broken link":
+        (root / "dog" / "zzz.jpg").symlink_to("nowhere.jpg")
+    elif kind == "two validation splits":
+        shutil.copytree(root, root / "train")
+        shutil.copytree(root / "train", root / "val")
+        shutil.copytree(root / "train", root / "validation")
     elif kind == "unknown class in test":
         shutil.copytree(root, root / "train")
         write_images(root / "test", ("cat", "cow"), 2)
@@ -138,6 +144,8 @@ def broken(root, kind):
         ("text named png", ["cat/001.png", "cannot decode"]),
         ("other size", ["dog/002.jpg", "9x9", "20x24", "--image_size"]),
         ("one class", ["at least two"]),
+        ("broken link", ["dog/zzz.jpg", "cannot read"]),
+        ("two validation splits", ["validation", "val are both", "merge"]),
         ("unknown class in test", ["cow", "cat, dog"]),
     ],
 )
@@ -146,6 +154,18 @@ def test_a_bad_folder_is_named(photographs, kind, words):
     with pytest.raises(exits.BadData) as error:
         pixels(open_dataset(DataConfig(dataset=f"folder:{photographs}")).split("train"))
     assert all(word in str(error.value) for word in words), error.value
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    write_images(tmp_path, ("bus", "train"), 3)
+    assert open_dataset(DataConfig(dataset=f"folder:{tmp_path}", image_size=8)).class_names == ("bus", "train")
+
+
+def test_a_test_split_may_lack_a_class(tmp_path):
+    write_images(tmp_path / "train", ("a", "b"), 3)
+    write_images(tmp_path / "test", ("b",), 2)
+    dataset = open_dataset(DataConfig(dataset=f"folder:{tmp_path}", image_size=8))
+    assert dataset.split("test").labels.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("name", ["cifar1O", "imagenete", "dijits"])

@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -96,8 +97,10 @@ def test_another_process_in_the_same_directory(convoy, tmp_path):
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
+        deadline = time.monotonic() + 60
         while not (tmp_path / "run" / ".lock").exists():
             assert first.poll() is None
+            assert time.monotonic() < deadline
         assert_sentence(
             convoy("train", *QUICK, f"--run_dir={tmp_path / 'run'}"), 78, "another process is training there"
         )
@@ -113,6 +116,19 @@ def test_data_that_changed_under_a_run(convoy, photographs):
     shutil.copy(photographs / "cat" / "000.jpg", photographs / "cat" / "new.jpg")
     outcome = convoy(*argv, "--duration=20st")
     assert_sentence(outcome, 78, "examples was 24 and is 25")
+    (photographs / "cat" / "new.jpg").unlink()
+    (photographs / "cat").rename(photographs / "zebra")  # the labels would change places
+    assert_sentence(convoy("evaluate", "--run_dir=run", "--split=train"), 78, "['cat', 'dog'] and is ['dog', 'zebra']")
+
+
+def test_a_test_split_that_is_bad_is_found_before_training(convoy, photographs, tmp_path):
+    root = tmp_path / "split"
+    shutil.copytree(photographs, root / "train")
+    shutil.copytree(photographs, root / "test")
+    (root / "test" / "dog" / "000.jpg").write_bytes(b"nothing")
+    outcome = convoy("train", f"--dataset=folder:{root}", "--image_size=16", "--batch_size=8", "--run_dir=run")
+    assert_sentence(outcome, 65, "test/dog/000.jpg")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def test_a_checkpoint_that_rotted(convoy, tmp_path):

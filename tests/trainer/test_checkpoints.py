@@ -14,6 +14,8 @@ from trainer.checkpoints.format import Damaged
 
 TENSORS = {
     "model/conv/kernel": np.arange(6.0).reshape(2, 3),
+    "model/file": np.zeros(0),
+    "model/allow_pickle": np.ones(()),
     "optimizer/step": np.array(7),
     "ema/conv/kernel": np.ones(2),
 }

@@ -13,7 +13,7 @@ from data.pipeline import Slice, training_stream
 from data.sources.examples import InMemory
 from trainer.config import RunConfig
 from trainer.engines.pace import Pace
-from trainer.engines.tensorflow import TensorFlowEngine
+from trainer.engines.tensorflow import TensorFlowEngine, prepare
 
 SHAPE, CLASSES, N = (8, 8, 1), 10, 53
 RNG = np.random.default_rng(0)
@@ -22,7 +22,7 @@ EXAMPLES = InMemory(RNG.integers(0, 256, (N, *SHAPE)), RNG.integers(0, CLASSES, 
 
 def engine(**values) -> TensorFlowEngine:
     settings = {"precision": "float64", "batch_size": 14, "optimizer": "sgd", "duration": "20st", "seed": 5, **values}
-    built = TensorFlowEngine(RunConfig(**settings), SHAPE, CLASSES, N)
+    built = TensorFlowEngine(prepare(RunConfig(**settings)), SHAPE, CLASSES, N)
     built.feed(EXAMPLES, 0)
     return built
 
@@ -144,6 +144,47 @@ def test_evaluation_larger_than_a_batch_and_not_divisible_by_it():
     sums = engine().evaluate(many, lambda: False)
     assert sums.examples == 1300
     assert sums.count.tolist() == np.bincount(many.labels, minlength=CLASSES).tolist()
+
+
+@pytest.mark.parametrize(("side", "largest"), [(8, 512), (32, 512), (64, 128), (224, 14)])
+def test_large_images_are_evaluated_in_small_batches(monkeypatch, side, largest):
+    from trainer.engines.tensorflow import engine as module
+
+    asked = []
+    monkeypatch.setattr(module, "evaluation_batches", lambda examples, batch_size: asked.append(batch_size) or [])
+    built = engine()
+    built.pixels = side * side
+    many = InMemory(np.zeros((1000, *SHAPE)), np.zeros(1000))
+    assert built.evaluate(many, lambda: True) is None
+    assert asked == [largest]
+
+
+def users_model(monkeypatch, function) -> str:
+    import sys
+    import types
+
+    monkeypatch.setitem(sys.modules, "users", types.SimpleNamespace(function=function, __file__="users.py"))
+    return "users:function"
+
+
+def test_variables_that_a_checkpoint_could_not_tell_apart_are_refused(monkeypatch):
+    def twins(input_shape, num_classes):
+        image = keras.Input(input_shape)
+        x = keras.layers.Dense(3, name="res_conv")(keras.layers.Flatten()(image))
+        inner = keras.Sequential([keras.Input((3,)), keras.layers.Dense(num_classes, name="conv")], name="res")
+        return keras.Model(image, inner(x))
+
+    with pytest.raises(exits.CannotRun, match="two variables are called optimizer/"):
+        engine(model=users_model(monkeypatch, twins))
+
+
+def test_variables_that_numpy_cannot_write_are_refused(monkeypatch):
+    def half(input_shape, num_classes):
+        layers = [keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(num_classes, dtype="bfloat16")]
+        return keras.Sequential(layers)
+
+    with pytest.raises(exits.CannotRun, match="is of type bfloat16"):
+        engine(model=users_model(monkeypatch, half), precision="float32")
 
 
 def test_evaluation_stops_when_asked():

@@ -21,13 +21,12 @@ def wrong_shape(input_shape, num_classes):
     return good(input_shape, num_classes + 1)
 def layer(input_shape, num_classes):
     return keras.layers.Dense(num_classes)
-def twins(input_shape, num_classes):
-    inputs = keras.Input(input_shape)
-    x = keras.layers.Flatten()(inputs)
-    a, b = keras.layers.Dense(4, name="twin"), keras.layers.Dense(4, name="twin2")
-    x = b(a(x))
-    b.kernel._path = a.kernel.path
-    return keras.Model(inputs, keras.layers.Dense(num_classes)(x))
+def two_outputs(input_shape, num_classes):
+    image = keras.Input(input_shape)
+    x = keras.layers.Dense(num_classes)(keras.layers.Flatten()(image))
+    return keras.Model(image, [x, x])
+def articles(input_shape, num_classes):
+    return keras.Sequential([keras.Input((224, 224, 3)), keras.layers.Flatten(), keras.layers.Dense(num_classes)])
 class Subclass(keras.Model):
     def __init__(self, classes):
         super().__init__()
@@ -73,7 +72,8 @@ def test_a_users_own_model(users_module, name):
         ("activated", "softmax"),
         ("wrong_shape", r"'n', 11.*'n', 10"),
         ("layer", "must return a keras.Model"),
-        ("twins", "twin/kernel"),
+        ("two_outputs", "returns a list"),
+        ("articles", "cannot be built for images of shape"),
     ],
 )
 def test_a_users_wrong_model_is_a_sentence(users_module, function, words):
@@ -84,3 +84,8 @@ def test_a_users_wrong_model_is_a_sentence(users_module, function, words):
 def test_a_missing_module_is_a_sentence(users_module):
     with pytest.raises(exits.CannotRun, match="no module nowhere"):
         build_model("nowhere:model", (8, 8, 1), 10)
+
+
+def test_images_that_are_too_small_are_a_sentence():
+    with pytest.raises(exits.CannotRun, match="at least 4x4 pixels, these have 3x3"):
+        build_model("article_cnn", (3, 3, 1), 10)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from convoy import exits
 from trainer.config import RunConfig
 from trainer.models import build_model
 from trainer.optimizers import build_optimizer
@@ -36,6 +37,11 @@ def test_schedules_are_the_formulas(schedule, after, warmup):
     warm = 20 if warmup == "2ep" else 0
     expected = [0.5 * ((s + 1) / (warm + 1) if s < warm else after((s - warm) / (100 - warm))) for s in range(101)]
     assert rates(schedule=schedule, warmup=warmup) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_warmup_as_long_as_the_run_is_refused():
+    with pytest.raises(exits.CannotRun, match="--warmup=10ep is as long as the run"):
+        rates(warmup="10ep")
 
 
 def test_steps_fall_at_their_fractions_of_the_run():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.checkpoints.format import Checkpoint
+from trainer.checkpoints.format import Checkpoint, attempts
 from trainer.checkpoints.keeper import Keeper, select
 
-__all__ = ["Checkpoint", "Keeper", "select"]
+__all__ = ["Checkpoint", "Keeper", "attempts", "select"]

@@ -15,6 +15,7 @@ import dataclasses
 import io
 import json
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -57,7 +58,11 @@ def write(
     for kind in sorted({name.partition("/")[0] for name in tensors}):
         buffer = io.BytesIO()
         members = {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{kind}/")}
-        np.savez(buffer, allow_pickle=False, **members)
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            # numpy.savez takes the names as keyword arguments, some of which have a meaning.
+            for path, value in members.items():
+                with archive.open(f"{path}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(value), allow_pickle=False)
         objects[f"{kind}.npz"] = buffer.getvalue()
     objects["state.json"] = json.dumps(state, indent=1).encode()
     entries = {}
@@ -111,6 +116,11 @@ def complete(store: Store) -> list[Checkpoint]:
 def incomplete(store: Store) -> list[Checkpoint]:
     """What died before its manifest was written."""
     return sorted(_folders(store, with_manifest=False) - _folders(store, with_manifest=True))
+
+
+def attempts(store: Store) -> int:
+    """The largest number of an attempt that has begun a checkpoint, complete or not."""
+    return max((one.attempt for one in _folders(store, with_manifest=False)), default=0)
 
 
 def remove(store: Store, checkpoint: Checkpoint) -> None:

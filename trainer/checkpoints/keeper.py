@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -57,11 +58,17 @@ class Keeper:
         checkpoint = Checkpoint(step, self.attempt)
         if self.last == checkpoint:
             return  # a signal came right after it was saved
-        format.write(self.store, checkpoint, tensors, state, before_manifest)
+        try:
+            format.write(self.store, checkpoint, tensors, state, before_manifest)
+        except exits.ConvoyError:
+            with contextlib.suppress(exits.ConvoyError):
+                format.remove(self.store, checkpoint)  # half a checkpoint would take the space that is missing
+            raise
         self.last = checkpoint
         usable = [one for one in format.complete(self.store) if one not in self._refused]
+        best = max((one for one in usable if one.step == best_step), default=None)
         for old in usable[: -self.keep]:
-            if old.step != best_step:
+            if old != best:
                 format.remove(self.store, old)
 
     def clean(self) -> None:
@@ -70,27 +77,32 @@ class Keeper:
             format.remove(self.store, checkpoint)
 
 
-def select(store: Store, which: str) -> tuple[Checkpoint, dict[str, np.ndarray]]:
-    """last, best or a step -> that checkpoint and its tensors; CannotRun if the run has no such one, undamaged."""
-    found = format.complete(store)
-    if not found:
+def select(store: Store, which: str) -> tuple[Checkpoint, dict[str, np.ndarray], dict[str, Any]]:
+    """last, best or a step -> that checkpoint, its tensors and state; CannotRun if the run has no such one, undamaged.
+
+    The last one is the one that the run would continue from.
+    """
+    keeper = Keeper(store, 0, 1)
+    newest = keeper.newest()
+    if newest is None or keeper.last is None:
         raise exits.CannotRun(f"{store.url} has no checkpoint yet; train first.")
-    wanted = found[-1]
+    if which == "last":
+        return keeper.last, *newest
+    step = int(which) if which.isdecimal() else _best_step(store, newest[1])
+    found = format.complete(store)
+    there = [one for one in found if one.step == step]
+    if not there:
+        steps = ", ".join(str(one.step) for one in found)
+        raise exits.CannotRun(f"{store.url} has no checkpoint of step {step}; it has those of {steps}.")
+    wanted = there[-1]
     try:
-        if which != "last":
-            step = int(which) if which.isdecimal() else _best_step(store, found[-1])
-            there = [one for one in found if one.step == step]
-            if not there:
-                steps = ", ".join(str(one.step) for one in found)
-                raise exits.CannotRun(f"{store.url} has no checkpoint of step {step}; it has those of {steps}.")
-            wanted = there[-1]
-        return wanted, format.read(store, wanted)[0]
+        return wanted, *format.read(store, wanted)
     except Damaged as error:
         raise exits.CannotRun(f"{store.url}/{wanted.folder} is damaged: {error}; give another --checkpoint.") from error
 
 
-def _best_step(store: Store, newest: Checkpoint) -> int:
-    best = format.read(store, newest)[1]["progress"]["best"]
+def _best_step(store: Store, state: dict[str, Any]) -> int:
+    best = state["progress"]["best"]
     if not best:
         raise exits.CannotRun(
             f"--checkpoint=best, but the run in {store.url} held no examples out to choose one; give last or a step."

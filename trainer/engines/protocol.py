@@ -27,9 +27,6 @@ class LoopResult:
 class Engine(Protocol):
     """One model on some devices. State leaves and enters as NumPy arrays keyed by Keras variable paths."""
 
-    devices: str  # resolved --devices
-    strategy: str  # resolved --strategy
-    precision: str  # resolved --precision
     description: str  # the devices for a person
     replicas: int
     parameters: int  # trainable numbers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 
 import keras
@@ -20,12 +21,6 @@ def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int) 
         from trainer.models.article_cnn import article_cnn
 
         model = article_cnn(image_shape, num_classes)
-    paths = [variable.path for variable in model.variables]
-    if twice := sorted({path for path in paths if paths.count(path) > 1}):
-        raise exits.CannotRun(
-            f"--model={name}: two variables are called {twice[0]}, so a checkpoint could not tell them apart; give its"
-            " layers different names."
-        )
     return model
 
 
@@ -46,17 +41,25 @@ def _users_own(name: str, image_shape: tuple[int, int, int], num_classes: int) -
     function = getattr(module, function_name, None)
     if not callable(function):
         raise exits.CannotRun(f"--model={name}: {module.__file__} defines no function {function_name}.")
-    model = function(image_shape, num_classes)
-    if not isinstance(model, keras.Model):
-        raise exits.CannotRun(f"--model={name} returned {type(model).__name__}; it must return a keras.Model.")
-    # A call builds a subclassed model too, which neither build() nor compute_output_shape() can be trusted to do.
-    shape = tuple(model(np.zeros((2, *image_shape)), training=False).shape)
-    if shape != (2, num_classes):
+    try:
+        model = function(image_shape, num_classes)
+        if not isinstance(model, keras.Model):
+            raise exits.CannotRun(f"--model={name} returned {type(model).__name__}; it must return a keras.Model.")
+        # A call builds a subclassed model too, which neither build() nor compute_output_shape() can be trusted to do.
+        logits = model(np.zeros((2, *image_shape)), training=False)
+    except (ValueError, TypeError) as error:
+        # The layers' own complaints about shapes; the traceback stays, since it is the user's code.
+        traceback.print_exc()
         raise exits.CannotRun(
-            f"--model={name} returns outputs of shape {('n', *shape[1:])}; it must return logits of shape"
-            f" {('n', num_classes)}."
+            f"--model={name} cannot be built for images of shape {image_shape} and {num_classes} classes; its error is above."
+        ) from error
+    shape = tuple(getattr(logits, "shape", ()))
+    if shape != (2, num_classes):
+        returned = f"outputs of shape {('n', *shape[1:])}" if shape else f"a {type(logits).__name__}"
+        raise exits.CannotRun(
+            f"--model={name} returns {returned}; it must return logits of shape {('n', num_classes)}."
         )
-    last = model.layers[-1]
+    last = model.layers[-1] if model.layers else None
     if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
         raise exits.CannotRun(
             f"--model={name} ends in a softmax; remove it: the loss takes logits and would apply a second one."

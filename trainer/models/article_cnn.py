@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from convoy import exits
+
 
 def article_cnn(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     """Conv 3x3 of 32, max-pool 2, dense 128, classifier: logits [n, num_classes] of images [n, h, w, c] in [0, 1].
@@ -12,6 +14,11 @@ def article_cnn(image_shape: tuple[int, int, int], num_classes: int) -> keras.Mo
     The article gives the first layer images of 224x224 where the data has 32x32, and ends in a softmax; here the shape is
     the data's and the softmax belongs to the loss, where it is computed stably.
     """
+    if min(image_shape[:2]) < 4:
+        raise exits.CannotRun(
+            f"--model=article_cnn needs images of at least 4x4 pixels, these have {image_shape[1]}x{image_shape[0]}; give a"
+            " larger --image_size."
+        )
     return keras.Sequential(
         [
             keras.Input(image_shape, name="image"),

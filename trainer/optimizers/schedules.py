@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from convoy import exits
 from trainer.config import RunConfig
 from trainer.durations import Duration
 from trainer.validation import check_schedule
@@ -59,4 +60,8 @@ def build_schedule(config: RunConfig, examples: int) -> Schedule:
     """--learning_rate, --scale_lr, --schedule and --warmup for a training set of `examples`."""
     kind, numbers = check_schedule(config.schedule)
     warmup = Duration.parse(config.warmup, "warmup").steps(examples, config.batch_size)
+    if warmup and warmup >= config.total_steps(examples):
+        raise exits.CannotRun(
+            f"--warmup={config.warmup} is as long as the run, --duration={config.duration}; give a shorter one."
+        )
     return Schedule(kind, numbers, config.peak_learning_rate, warmup, config.total_steps(examples))

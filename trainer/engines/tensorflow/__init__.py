@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainer.engines.tensorflow.devices import prepare
 from trainer.engines.tensorflow.engine import TensorFlowEngine
 
-__all__ = ["TensorFlowEngine"]
+__all__ = ["TensorFlowEngine", "prepare"]

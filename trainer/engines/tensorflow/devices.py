@@ -1,7 +1,8 @@
-"""--devices and --precision for TensorFlow. Must come before anything else touches a device."""
+"""--devices, --strategy and --precision for TensorFlow."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import keras
@@ -14,8 +15,11 @@ from trainer.config import RunConfig
 deterministic = False
 
 
-def prepare(config: RunConfig) -> tuple[str, str]:
-    """Makes the asked devices the only visible ones; returns --devices and --precision as resolved."""
+def prepare(config: RunConfig) -> RunConfig:
+    """Makes the asked devices the only visible ones; returns the run with devices, strategy and precision resolved.
+
+    Before anything else touches TensorFlow: reading a data set with it, too, fixes what is visible.
+    """
     gpus = tf.config.list_physical_devices("GPU")
     kind = "gpu" if config.devices == "auto" and gpus else config.devices.partition(":")[0].replace("auto", "cpu")
     if kind == "gpu":
@@ -41,7 +45,7 @@ def prepare(config: RunConfig) -> tuple[str, str]:
     precision = "float32" if config.precision == "auto" else config.precision
     keras.config.set_floatx("float64" if precision == "float64" else "float32")
     keras.config.set_dtype_policy(precision)
-    return f"{kind}:1", precision
+    return dataclasses.replace(config, devices=f"{kind}:1", strategy="one", precision=precision)
 
 
 def describe(devices: str) -> str:

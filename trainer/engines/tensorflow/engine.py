@@ -30,22 +30,22 @@ class TensorFlowEngine:
     """The whole batch on one device.
 
     Args:
-      config: the run; its `auto` values are resolved into the attributes of the engine.
+      config: the run, from `prepare`.
       image_shape: (height, width, channels).
       num_classes: how many logits.
       examples: size of the training set, which turns epochs of the schedule into steps.
     """
 
-    strategy, replicas = "one", 1
+    replicas = 1
 
     def __init__(self, config: RunConfig, image_shape: tuple[int, int, int], num_classes: int, examples: int):
-        self.devices, self.precision = devices.prepare(config)
-        self.description = devices.describe(self.devices)
-        self.config, self.classes = config, num_classes
+        self.description = devices.describe(config.devices)
+        self.config, self.classes, self.pixels = config, num_classes, image_shape[0] * image_shape[1]
         self.model = build_model(config.model, image_shape, num_classes)
         self.schedule = build_schedule(config, examples)
         self.optimizer = build_optimizer(config, self.schedule, self.model)
         self.average = Average(self.model, config.ema) if config.ema else None
+        self._check_variables()
         self.parameters = sum(int(np.prod(variable.shape)) for variable in self.model.trainable_variables)
         self._gradients = gradients_of(self.model, config.label_smoothing, config.clip_norm, config.accumulate)
         self._train = training_loop(self._step, timed=not devices.deterministic)
@@ -72,8 +72,10 @@ class TensorFlowEngine:
         )
 
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
-        # Evaluation needs no gradients, so a batch of at least 512 saves calls; the last one is padded, never dropped.
-        batch_size = min(max(self.config.batch_size // self.config.accumulate, 512), len(examples))
+        # Without gradients small images go in larger batches than they train in, which saves calls: as many pixels as 512
+        # images of CIFAR-10 have. The last batch is padded, never dropped.
+        small = 512 * 32 * 32 // self.pixels
+        batch_size = min(max(-(-self.config.batch_size // self.config.accumulate), min(small, 512)), len(examples))
         batches = iter(evaluation_batches(examples, batch_size))
         left, pace, total = -(-len(examples) // batch_size), Pace(), EvaluationSums.zero(self.classes)
         with self.average.in_place() if self.average else contextlib.nullcontext(), self._sentences(examples):
@@ -119,6 +121,23 @@ class TensorFlowEngine:
         if self.average:
             self.average.update(step)
         return outcome.loss, outcome.correct, outcome.norm
+
+    def _check_variables(self) -> None:
+        """A checkpoint knows variables by their paths, and NumPy's types; CannotRun for a model that it could not hold."""
+        paths = [f"model/{v.path}" for v in self.model.variables] + [
+            f"optimizer/{v.path}" for v in self.optimizer.variables
+        ]
+        if twice := sorted({path for path in paths if paths.count(path) > 1}):
+            raise exits.CannotRun(
+                f"--model={self.config.model}: two variables are called {twice[0]}, so a checkpoint could not tell them"
+                " apart; give its layers different names."
+            )
+        for name, variable in self._variables().items():
+            if np.asarray(variable.numpy()).dtype.kind not in "biuf":
+                raise exits.CannotRun(
+                    f"--model={self.config.model}: the variable {name} is of type {variable.dtype}, which NumPy cannot write;"
+                    " keep variables in float32, as --precision=mixed_bfloat16 does."
+                )
 
     def _variables(self) -> dict[str, keras.Variable]:
         """Checkpoint name -> variable."""
