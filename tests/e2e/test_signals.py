@@ -14,7 +14,9 @@ from support import QUICK, assert_same_bits, command, environment, events_of, re
 LONG = [*QUICK, "--duration=5000ep", "--eval_every=1000ep", "--checkpoint_every=20ep"]
 
 
-def interrupted(run_dir, chaos: str = "", argv=LONG, send=(), after: str = "training") -> tuple[int, float, str]:
+def interrupted(
+    run_dir, chaos: str = "", argv=LONG, send=(), after: str = "training", settle: float = 0.0
+) -> tuple[int, float, str]:
     """(exit code, seconds from the last signal to the exit, stderr) of a run that gets signals."""
     env = environment(CONVOY_CHAOS=chaos) if chaos else environment()
     parent = subprocess.Popen(
@@ -29,6 +31,7 @@ def interrupted(run_dir, chaos: str = "", argv=LONG, send=(), after: str = "trai
         while not (run_dir / "events.jsonl").exists() or after not in [event["event"] for event in events_of(run_dir)]:
             assert time.monotonic() - began < 100
             time.sleep(0.01)
+        time.sleep(settle)
         began = time.monotonic()
         for number in send:
             parent.send_signal(number)
@@ -86,9 +89,9 @@ def test_during_an_evaluation(convoy, tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
 def test_twice(tmp_path, number, code):
-    # One loop of minutes: the first signal waits for its end, only the second can leave within seconds.
+    # One loop of minutes, entered long before the signals: the first waits for its end, only the second leaves in seconds.
     endless = [*LONG, "--steps_per_loop=400000", "--checkpoint_every=5000ep", "--eval_every=5000ep"]
-    left, seconds, err = interrupted(tmp_path / "run", argv=endless, send=[number, number])
+    left, seconds, err = interrupted(tmp_path / "run", argv=endless, send=[number, number], settle=2.0)
     assert left == code, err
     assert seconds < 10
     assert "left" not in [event["event"] for event in events_of(tmp_path / "run")], "it did not wait for a save"

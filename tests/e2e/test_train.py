@@ -134,7 +134,7 @@ def test_a_users_own_model_trains_from_the_current_directory(convoy, tmp_path):
 
 
 def test_a_folder_of_photographs_trains_in_a_directory_with_a_strange_name(convoy, photographs, tmp_path):
-    photographs = photographs.rename(tmp_path / "[/bold] $^ phot\xf6s")
+    photographs = photographs.rename(tmp_path / "[bold] $^$ phot\xf6s")
     outcome = convoy("train", f"--dataset=folder:{photographs}", "--image_size=16", "--duration=20st", "--batch_size=8",
                      "--augment=standard", "--run_dir=[/x]", "--eval_split=hash:0.3")  # fmt: skip
     assert outcome.code == 0, outcome
@@ -163,7 +163,7 @@ class Bomb(keras.layers.Layer):
     def call(self, x, training=False):
         if training:
             self.count.assign_add(1)
-        return keras.ops.where(self.count > 30, x * float("inf"), x)
+        return x + keras.ops.where(self.count > 30, float("inf"), 0.0)
 def model(shape, classes):
     return keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(classes), Bomb()])
 """
