@@ -49,12 +49,15 @@ class DataConfig:
     )
     cache_bytes: int = option(
         4 << 30,
-        "a split whose decoded images need no more bytes than this is decoded once, into memory; a larger one as it is"
-        " drawn.",
+        "a split whose decoded images need no more bytes than this is decoded once, into memory (which takes twice as much"
+        " for a while); a larger one as it is drawn.",
         group=_GROUP,
     )
 
     def __post_init__(self) -> None:
+        for flag in ("dataset", "data_dir"):
+            if "\n" in getattr(self, flag):
+                raise exits.CannotRun(f"--{flag} holds a line break, which no flagfile can say; rename that folder.")
         kind, _, rest = self.dataset.partition(":")
         if not self.dataset:
             raise exits.CannotRun("--dataset= is empty; give digits, a TFDS name such as cifar10, or folder:PATH.")

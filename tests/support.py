@@ -78,4 +78,6 @@ def records_of(run_dir: Path) -> list[dict]:
 
 
 def events_of(run_dir: Path) -> list[dict]:
-    return [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    # A line that is being written while we read has no end yet.
+    lines = (run_dir / "events.jsonl").read_text().split("\n")[:-1]
+    return [json.loads(line) for line in lines]

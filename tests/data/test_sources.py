@@ -205,3 +205,8 @@ def test_an_impossible_value_names_its_flag(values, flag):
     with pytest.raises(exits.CannotRun, match="--") as error:
         DataConfig(**values)
     assert flag in str(error.value)
+
+
+def test_a_line_break_in_a_path_is_refused():
+    with pytest.raises(exits.CannotRun, match="--data_dir holds a line break"):
+        DataConfig(data_dir="a\nb")

@@ -27,6 +27,7 @@ from convoy.store import Store
 
 ROOT = "checkpoints"
 MANIFEST = "MANIFEST.json"
+SCHEMA = 1
 _FOLDER = re.compile(r"(\d+)\.(\d+)")
 
 
@@ -70,7 +71,7 @@ def write(
         store.put(f"{checkpoint.folder}/{name}", data)
         entries[name] = {"bytes": len(data), "crc32c": f"{google_crc32c.value(data):08x}"}
     before_manifest()
-    manifest = {"schema": 1, "step": checkpoint.step, "attempt": checkpoint.attempt, "objects": entries}
+    manifest = {"schema": SCHEMA, "step": checkpoint.step, "attempt": checkpoint.attempt, "objects": entries}
     if not store.claim(f"{checkpoint.folder}/{MANIFEST}", json.dumps(manifest, indent=1).encode()):
         raise exits.CannotRun(
             f"another process has written {store.url}/{checkpoint.folder}; only one may train in a run directory, stop one."
@@ -80,12 +81,15 @@ def write(
 def read(store: Store, checkpoint: Checkpoint) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(tensors by KIND/PATH, state) of a complete checkpoint; Damaged names the object that is not as it was written."""
     try:
-        entries = json.loads(store.get(f"{checkpoint.folder}/{MANIFEST}"))["objects"]
-        entries = {str(name): (int(entry["bytes"]), str(entry["crc32c"])) for name, entry in entries.items()}
+        manifest = json.loads(store.get(f"{checkpoint.folder}/{MANIFEST}"))
+        schema, objects = manifest["schema"], manifest["objects"]
+        entries = {str(name): (int(entry["bytes"]), str(entry["crc32c"])) for name, entry in objects.items()}
     except FileNotFoundError:
         raise Damaged(f"{MANIFEST} is missing") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{MANIFEST} does not read as one") from error
+    if schema != SCHEMA:
+        raise Damaged(f"{MANIFEST} has schema {schema}, this version of Convoy reads {SCHEMA}")
     tensors: dict[str, np.ndarray] = {}
     state: dict[str, Any] | None = None
     for name, (size, crc) in entries.items():
