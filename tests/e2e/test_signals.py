@@ -68,10 +68,11 @@ def test_during_a_loop(tmp_path, number, code):
 
 def test_during_a_save(convoy, undisturbed, tmp_path):
     run_dir = tmp_path / "run"
-    code, seconds, err = interrupted(run_dir, chaos="term:save@20", argv=QUICK)
+    code, _, err = interrupted(run_dir, chaos="term:save@20", argv=QUICK)
     assert code == 42, err
-    assert seconds < 60
-    assert events_of(run_dir)[-1]["event"] == "left"
+    last = events_of(run_dir)[-1]
+    assert last["event"] == "left"
+    assert time.time() - last["time"] < 10
     assert convoy("train", *QUICK, f"--run_dir={run_dir}").code == 0
     assert_same_bits(run_dir, undisturbed)
     assert records_of(run_dir) == records_of(undisturbed)
