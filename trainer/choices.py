@@ -9,7 +9,7 @@ MODELS = ("article_cnn",)
 OPTIMIZERS = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3, "muon": 1e-3}  # name -> default learning rate
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "float64")
 SCHEDULES = ("constant", "cosine", "linear", "polynomial", "step")
-STRATEGIES = ("auto", "one")
+STRATEGIES = ("auto", "one", "mirrored")
 
 
 def near(name: str, names: Iterable[str]) -> str:

@@ -124,9 +124,16 @@ class RunConfig:
         "the same bits every time on the same machine, at some cost in speed; input wait is not measured then.",
         group=_MACHINE,
     )
-    devices: str = option("auto", "auto, cpu:N or gpu:N.", group=_MACHINE)
+    devices: str = option(
+        "auto",
+        "cpu:N (N logical devices that share the cores: for tests) or gpu:N; auto: all GPUs, else cpu:1.",
+        group=_MACHINE,
+    )
     strategy: str = option(
-        "auto", "how a step is spread over devices; one: a single device.", group=_MACHINE, choices=STRATEGIES
+        "auto",
+        "how a step is spread over devices: one of them, or mirrored over all; auto: mirrored if there are several.",
+        group=_MACHINE,
+        choices=STRATEGIES,
     )
 
     def __post_init__(self) -> None:

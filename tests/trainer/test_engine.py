@@ -151,7 +151,9 @@ def test_large_images_are_evaluated_in_small_batches(monkeypatch, side, largest)
     from trainer.engines.tensorflow import engine as module
 
     asked = []
-    monkeypatch.setattr(module, "evaluation_batches", lambda examples, batch_size: asked.append(batch_size) or [])
+    monkeypatch.setattr(
+        module, "evaluation_batches", lambda examples, batch_size, replicas: asked.append(batch_size) or []
+    )
     built = engine()
     built.pixels = side * side
     many = InMemory(np.zeros((1000, *SHAPE)), np.zeros(1000))

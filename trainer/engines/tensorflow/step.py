@@ -25,22 +25,24 @@ def to_floats(images: tf.Tensor) -> tf.Tensor:
     return tf.cast(images, keras.config.floatx()) / 255
 
 
-def gradients_of(model: keras.Model, label_smoothing: float, clip_norm: float, parts: int) -> Callable[..., Gradients]:
-    """A graph function (images uint8 [B, ...], labels [B]) -> Gradients, with the batch cut into `parts`.
+def gradients_of(
+    model: keras.Model, label_smoothing: float, clip_norm: float, global_batch: int, parts: int
+) -> Callable[..., Gradients]:
+    """A graph function (images uint8 [n, ...], labels [n]) -> Gradients of the global batch, which all replicas share.
 
-    The loss of every part is a sum divided by the whole batch, so that adding up the parts gives the gradient of the whole
-    batch's mean, also when the last part is shorter. Penalties of layers (model.losses) count once a batch, spread
-    over the parts by their size.
+    A replica's images are cut into `parts`. The loss of every part is a sum divided by the global batch, so that adding up
+    parts and replicas gives the gradient of the global batch's mean, also when the last part is shorter. Penalties of
+    layers (model.losses) count once a batch, spread over parts and replicas by their size.
     """
     variables = model.trainable_variables
 
-    def part_of(images: tf.Tensor, labels: tf.Tensor, batch: int) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    def part_of(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
             logits = model(to_floats(images), training=True)
-            loss = tf.reduce_sum(cross_entropy(logits, labels, label_smoothing)) / batch
+            loss = tf.reduce_sum(cross_entropy(logits, labels, label_smoothing)) / global_batch
             if model.losses:
-                loss += tf.cast(tf.add_n(model.losses), loss.dtype) * (images.shape[0] / batch)
+                loss += tf.cast(tf.add_n(model.losses), loss.dtype) * (images.shape[0] / global_batch)
         gradients = tape.gradient(
             loss, [variable.value for variable in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
@@ -49,14 +51,14 @@ def gradients_of(model: keras.Model, label_smoothing: float, clip_norm: float, p
     def batch_of(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         batch = images.shape[0]
         if parts == 1:
-            return part_of(images, labels, batch)
+            return part_of(images, labels)
         size = -(-batch // parts)
         whole, tail = divmod(batch, size)
 
         def add(index, loss, correct, gradients):
             start = index * size
             more = part_of(tf.ensure_shape(images[start : start + size], [size, *images.shape[1:]]),
-                           tf.ensure_shape(labels[start : start + size], [size]), batch)  # fmt: skip
+                           tf.ensure_shape(labels[start : start + size], [size]))  # fmt: skip
             return index + 1, loss + more[0], correct + more[1], _sum(gradients, more[2])
 
         dtype = tf.as_dtype(keras.config.floatx())
@@ -69,12 +71,14 @@ def gradients_of(model: keras.Model, label_smoothing: float, clip_norm: float, p
             parallel_iterations=1,
         )
         if tail:
-            more = part_of(images[-tail:], labels[-tail:], batch)
+            more = part_of(images[-tail:], labels[-tail:])
             loss, correct, gradients = loss + more[0], correct + more[1], _sum(gradients, more[2])
         return loss, correct, gradients
 
     def whole_batch(images: tf.Tensor, labels: tf.Tensor) -> Gradients:
         loss, correct, gradients = batch_of(images, labels)
+        loss, correct, gradients = _sum_over_replicas(loss, correct, gradients)
+        # Clipped after the reduction: the norm is that of the global batch's gradient, whatever the number of replicas.
         norm = tf.linalg.global_norm(gradients)
         if clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, clip_norm, use_norm=norm)
@@ -105,10 +109,11 @@ def training_loop(step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Ten
                 asked = now()
             with tf.control_dependencies([asked]):
                 images, labels = iterator.get_next()
-            with tf.control_dependencies([images, labels]):
+            # On several replicas a batch is one tensor for each.
+            with tf.control_dependencies(tf.nest.flatten((images, labels), expand_composites=True)):
                 arrived = now()
             with tf.control_dependencies([arrived]):
-                loss, right, norm = step(tf.identity(images), tf.identity(labels))
+                loss, right, norm = step(images, labels)
             finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
             losses, norms = losses.write(index, tf.cast(loss, dtype)), norms.write(index, tf.cast(norm, dtype))
             return index + 1, losses, norms, correct + right, wait + (arrived - asked), finite
@@ -132,36 +137,59 @@ def training_loop(step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Ten
     return loop
 
 
-def evaluation_loop(model: keras.Model, classes: int) -> Any:
+def evaluation_loop(strategy: tf.distribute.Strategy, model: keras.Model, classes: int) -> Any:
     """A graph function (iterator, number of batches) -> (loss, count, right, top five, per class: count, predicted, hit)."""
+
+    def count(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        logits = tf.cast(model(to_floats(images), training=False), keras.config.floatx())
+        losses = cross_entropy(logits, labels) * tf.cast(weights, logits.dtype)
+        inside = tf.cast(weights, tf.int64)
+        guesses = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        right = inside * tf.cast(guesses == labels, tf.int64)
+        top5 = inside * tf.cast(tf.math.in_top_k(labels, tf.cast(logits, tf.float32), min(5, classes)), tf.int64)
+        return (
+            # Summed in float64: a float32 sum over a million losses loses its last digits.
+            tf.reduce_sum(tf.cast(losses, tf.float64)),
+            tf.reduce_sum(inside),
+            tf.reduce_sum(right),
+            tf.reduce_sum(top5),
+            tf.math.unsorted_segment_sum(inside, labels, classes),
+            tf.math.unsorted_segment_sum(inside, guesses, classes),
+            tf.math.unsorted_segment_sum(right, labels, classes),
+        )
 
     @tf.function(autograph=False)
     def loop(iterator: Any, batches: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        def body(index, loss, *sums):
-            images, labels, weights = iterator.get_next()
-            logits = tf.cast(model(to_floats(images), training=False), keras.config.floatx())
-            losses = cross_entropy(logits, labels) * tf.cast(weights, logits.dtype)
-            inside = tf.cast(weights, tf.int64)
-            guesses = tf.argmax(logits, axis=-1, output_type=tf.int32)
-            right = inside * tf.cast(guesses == labels, tf.int64)
-            top5 = inside * tf.cast(tf.math.in_top_k(labels, tf.cast(logits, tf.float32), min(5, classes)), tf.int64)
-            counts = (
-                tf.reduce_sum(inside),
-                tf.reduce_sum(right),
-                tf.reduce_sum(top5),
-                tf.math.unsorted_segment_sum(inside, labels, classes),
-                tf.math.unsorted_segment_sum(inside, guesses, classes),
-                tf.math.unsorted_segment_sum(right, labels, classes),
-            )
-            # Summed in float64: a float32 sum over a million losses loses its last digits.
-            more = tf.reduce_sum(tf.cast(losses, tf.float64))
-            return index + 1, loss + more, *(old + new for old, new in zip(sums, counts, strict=True))
+        def body(index, *sums):
+            counts = strategy.run(count, args=iterator.get_next())
+            more = [strategy.reduce(tf.distribute.ReduceOp.SUM, one, axis=None) for one in counts]
+            return index + 1, *(old + new for old, new in zip(sums, more, strict=True))
 
         none, per_class = tf.constant(0, tf.int64), tf.zeros([classes], tf.int64)
         start = (tf.constant(0), tf.constant(0.0, tf.float64), none, none, none, per_class, per_class, per_class)
         return tf.while_loop(lambda index, *_: index < batches, body, start, parallel_iterations=1)[1:]
 
     return loop
+
+
+def _sum_over_replicas(
+    loss: tf.Tensor, correct: tf.Tensor, gradients: list[tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    """The sums over all replicas, in one collective: everything travels in one vector."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return loss, correct, gradients
+    dtype = loss.dtype
+    shapes = [gradient.shape for gradient in gradients]
+    pieces = [tf.cast(tf.reshape(gradient, [-1]), dtype) for gradient in gradients]
+    vector = tf.concat([*pieces, [loss], [tf.cast(correct, dtype)]], axis=0)
+    vector = context.all_reduce(tf.distribute.ReduceOp.SUM, vector)
+    *flat, loss, correct = tf.split(vector, [*(shape.num_elements() for shape in shapes), 1, 1])
+    gradients = [
+        tf.cast(tf.reshape(piece, shape), gradient.dtype)
+        for piece, shape, gradient in zip(flat, shapes, gradients, strict=True)
+    ]
+    return loss[0], tf.cast(tf.round(correct[0]), tf.int64), gradients
 
 
 def _count_right(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
