@@ -61,8 +61,8 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     from trainer.engines.tensorflow import TensorFlowEngine, prepare
 
     checkpoint, tensors, state = select(store, config.checkpoint)
-    # The machine may be another one than it was trained on.
-    here = prepare(dataclasses.replace(trained, devices="auto", strategy="auto"))
+    # The machine may be another one than it was trained on; one device is enough and fits every batch size.
+    here = prepare(dataclasses.replace(trained, devices="auto", strategy="one"))
     dataset = open_dataset(here.data)
     train, held_out = splits.train_and_eval(here.data, dataset)
     run.refuse_other_data({"examples": len(train), "classes": list(dataset.class_names)}, state, here)
