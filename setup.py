@@ -11,6 +11,7 @@ FLOORS = {
         "trainer",
         "trainer.checkpoints",
         "trainer.engines",
+        "trainer.engines.jax",
         "trainer.engines.tensorflow",
         "trainer.models",
         "trainer.optimizers",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -16,18 +17,26 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-from convoy import exits, noise
+from convoy import exits, noise, pulse
 
 # A signal that the child has not answered by now is followed by SIGKILL. Kubernetes gives 30 s by default and spot
 # machines 15 s to 30 s; a run needs under 10 s for what fits in its loop.
 ANSWER_SECONDS = 25.0
+# Before there is anything to save a run leaves at once, unless it waits for a peer and hears nothing.
+EARLY_ANSWER_SECONDS = 5.0
 FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS = 1.0, 60.0
 PARENT_PIPE = "CONVOY_PARENT_PIPE"
 
 
-def run(command: list[str], restarts: int = 0) -> int:
-    """Runs `command` to its end and returns Convoy's exit code for it; only TRY_AGAIN is restarted, `restarts` times."""
-    parent = _Parent()
+def run(command: list[str], restarts: int = 0, hang_timeout: float = 0.0) -> int:
+    """Runs `command` to its end and returns Convoy's exit code for it; only TRY_AGAIN is restarted, `restarts` times.
+
+    Args:
+      command: a module of ours that calls follow_parent.
+      restarts: how often.
+      hang_timeout: seconds without a sign of life after which it is killed and may be tried again; 0: never.
+    """
+    parent = _Parent(hang_timeout)
     backoff = FIRST_BACKOFF_SECONDS
     with parent.signals_passed_on():
         for attempt in range(restarts + 1):
@@ -58,49 +67,84 @@ def exit_code(returncode: int, asked: int = 0) -> int:
 
 
 def follow_parent() -> None:
-    """In the child: leave at once when the parent is gone, so that no orphan goes on writing to a run directory."""
-    pipe = os.environ.pop(PARENT_PIPE, "")
-    if not pipe:
+    """In the child: leave at once when the parent is gone, so that no orphan goes on writing to a run directory; and give
+    signs of life."""
+    pipes = os.environ.pop(PARENT_PIPE, "")
+    if not pipes:
         return
+    reader, writer = map(int, pipes.split(","))
+    pulse.speak_into(writer)
 
     def wait() -> None:
         with contextlib.suppress(OSError):
-            os.read(int(pipe), 1)
+            os.read(reader, 1)
         os._exit(exits.TRY_AGAIN)
 
     threading.Thread(target=wait, name="follow-parent", daemon=True).start()
 
 
 class _Parent:
-    def __init__(self) -> None:
+    def __init__(self, hang_timeout: float) -> None:
+        self.hang_timeout = hang_timeout
         self.asked = 0
         self.child: subprocess.Popen[bytes] | None = None
         self.killer: threading.Timer | None = None
+        self.gentle = self.done = self.hung = False
 
     def run_once(self, command: list[str]) -> int:
-        with _pipe() as (reader, _writer):
+        self.gentle = self.done = self.hung = False
+        # The child reads the end of the first pipe when this process dies; this process reads its signs from the second.
+        with _pipe() as (reader, _writer), _pipe() as (signs, voice):
             # A process group of its own: Ctrl-C in a terminal reaches the parent alone, which passes it on exactly once.
             self.child = subprocess.Popen(
                 command,
                 process_group=0,
-                pass_fds=(reader,),
-                env={**os.environ, PARENT_PIPE: str(reader)},
+                pass_fds=(reader, voice),
+                env={**os.environ, PARENT_PIPE: f"{reader},{voice}"},
                 stderr=subprocess.PIPE,
             )
             if self.asked:
                 self._send(self.asked)
+            over = threading.Event()
+            listener = threading.Thread(target=self._listen, args=(self.child, signs, over), daemon=True)
+            listener.start()
             assert self.child.stderr is not None
             noise.pass_on(self.child.stderr, sys.stderr.buffer)
             returncode = self.child.wait()
+            over.set()
+            listener.join()
             self.child = None
             if self.killer:
                 self.killer.cancel()
-        code = exit_code(returncode, self.asked)
-        if returncode < 0:
+        code = exits.OK if self.done else exit_code(returncode, self.asked)
+        if returncode < 0 and not self.done and not self.hung:
             known = {number.value: number.name for number in signal.Signals}
             name = known.get(-returncode, f"signal {-returncode}")
             print(f"convoy: the run was ended by {name}; exit code {code}.", file=sys.stderr)
         return code
+
+    def _listen(self, child: subprocess.Popen[bytes], signs: int, over: threading.Event) -> None:
+        """Takes the child's signs; kills it when there have been none for too long."""
+        last = time.monotonic()
+        while True:
+            heard = select.select([signs], [], [], 0.1)[0]
+            if heard:
+                text = os.read(signs, 4096)
+                last = time.monotonic()
+                self.gentle |= pulse.GENTLE in text
+                self.done |= pulse.DONE in text
+            elif over.is_set():
+                return
+            elif self.hang_timeout and not self.done and time.monotonic() - last > self.hang_timeout:
+                self.hung = True
+                print(
+                    f"convoy: no sign of life for --hang_timeout={self.hang_timeout:g} s: a peer is lost, or a step takes longer"
+                    f" than that; exit code {exits.TRY_AGAIN}.",
+                    file=sys.stderr,
+                )
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                return
 
     def wait_for_signal(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -129,20 +173,21 @@ class _Parent:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, number)
         if self.killer is None:
-            self.killer = threading.Timer(ANSWER_SECONDS, self._kill, (child,))
+            seconds = ANSWER_SECONDS if self.gentle else EARLY_ANSWER_SECONDS
+            self.killer = threading.Timer(seconds, self._kill, (child, seconds))
             self.killer.daemon = True
             self.killer.start()
 
     @staticmethod
-    def _kill(child: subprocess.Popen[bytes]) -> None:
-        print(f"convoy: no answer within {ANSWER_SECONDS:g} s; killing the run.", file=sys.stderr)
+    def _kill(child: subprocess.Popen[bytes], seconds: float) -> None:
+        print(f"convoy: no answer within {seconds:g} s; killing the run.", file=sys.stderr)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
 def _pipe() -> Iterator[tuple[int, int]]:
-    """A pipe whose writing end only the parent holds: the child reads its end of file when the parent dies."""
+    """(reading end, writing end), closed at the end; a child inherits neither unless it is told to."""
     reader, writer = os.pipe()
     try:
         yield reader, writer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,55 +14,88 @@ from data.order import indices
 from data.sources.examples import Examples
 
 
-class Slice(NamedTuple):
-    """The part of every global batch that one worker reads: rows [start, stop) of `batch_size`."""
+class Batch(NamedTuple):
+    """What one replica gets of a step."""
+
+    images: Any  # uint8 [n, height, width, channels]
+    labels: Any  # int32 [n]
+    positions: Any  # uint32 [n, 2]: low and high word of each example's position; JAX has no 64-bit integers by default
+
+
+@dataclasses.dataclass(frozen=True)
+class Deal:
+    """How each global batch is dealt, and which hands this process holds.
+
+    The batch is cut into `parts`, one after the other in the order of positions, and each part into contiguous slices, one
+    for each of the `replicas`. So what a part consists of does not depend on the number of replicas, as long as they divide
+    it. The last part may be shorter. This process holds replicas [first, first + local).
+    """
 
     batch_size: int
-    start: int
-    stop: int
+    parts: int = 1
+    replicas: int = 1
+    first: int = 0
+    local: int = 1
 
-    @classmethod
-    def whole(cls, batch_size: int) -> Slice:
-        return cls(batch_size, 0, batch_size)
+    @property
+    def per_replica(self) -> int:
+        """Examples of one replica in one step."""
+        return self.batch_size // self.replicas
+
+    @property
+    def sizes(self) -> list[int]:
+        """Examples of one replica in each part."""
+        size = -(-self.per_replica // self.parts)
+        whole, tail = divmod(self.per_replica, size)
+        return [size] * whole + [tail] * (tail > 0)
+
+    def runs(self, replica: tf.Tensor) -> list[tuple[tf.Tensor, int]]:
+        """(offset in the batch, length) of the consecutive positions that a replica of this process holds, in order."""
+        offset, runs = 0, []
+        for size in self.sizes:
+            runs.append((offset + (self.first + replica) * size, size))
+            offset += size * self.replicas
+        return runs
 
 
-def training_stream(
-    examples: Examples, part: Slice, augment: str, seed: int, first_step: int, replicas: int = 1
-) -> tf.data.Dataset:
-    """Endless batches (images uint8 [n, h, w, c], labels int32 [n]) from step `first_step` on; n = (stop - start) / replicas.
-
-    The slice of every step comes in `replicas` elements one after the other, in the order of their positions.
+def training_stream(examples: Examples, deal: Deal, augment: str, seed: int, first_step: int) -> tf.data.Dataset:
+    """Endless `Batch`es from step `first_step` on, of static shape, each for one replica of this process in turn.
 
     The batch of step s holds positions [s * B, (s + 1) * B) of the order, straddling epochs, never padded. What it
-    contains is a function of (seed, s) alone: starting at any step costs nothing, and parallel calls change nothing.
+    contains is a function of (seed, s) alone: starting at any step costs nothing, and neither parallel calls, replicas nor
+    processes change what a position shows.
     """
-    count = (part.stop - part.start) // replicas
     fetch, change, labels = examples.fetcher(), augmenter(augment, seed), _on_host(examples.labels)
 
-    def batch(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        step, replica = element // replicas, element % replicas
-        first = step * part.batch_size + part.start + replica * count
-        chosen = indices(first + tf.range(count, dtype=tf.int64), len(examples), seed)
-        return change(fetch(chosen), first), tf.gather(labels, chosen)
+    def batch(element: tf.Tensor) -> Batch:
+        step, replica = element // deal.local, element % deal.local
+        runs = [(step * deal.batch_size + offset, length) for offset, length in deal.runs(replica)]
+        positions = tf.concat([first + tf.range(length, dtype=tf.int64) for first, length in runs], axis=0)
+        chosen = indices(positions, len(examples), seed)
+        return Batch(change(fetch(chosen), runs), tf.gather(labels, chosen), tf.bitcast(positions, tf.uint32))
 
-    return _in_parallel(tf.data.Dataset.counter(first_step * replicas), batch)
+    return _in_parallel(tf.data.Dataset.counter(first_step * deal.local), batch)
 
 
-def evaluation_batches(examples: Examples, batch_size: int, replicas: int = 1) -> tf.data.Dataset:
+def evaluation_batches(
+    examples: Examples, batch_size: int, replicas: int = 1, first: int = 0, local: int = 1
+) -> tf.data.Dataset:
     """Every example once, in order: (images uint8 [B, h, w, c], labels int32 [B], weights float32 [B]).
 
-    Batches are filled up with repetitions of the first example, of weight 0, so that there is one for each of the
-    `replicas` in every round.
+    Batches go to `replicas` in rounds; this process gets those of replicas [first, first + local). They are filled up with
+    repetitions of the first example, of weight 0, so that every replica has one in every round.
     """
     fetch, total, labels = examples.fetcher(), len(examples), _on_host(examples.labels)
+    rounds = -(-total // (batch_size * replicas))
 
-    def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+    def batch(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        index = element // local * replicas + first + element % local
+        positions = index * batch_size + tf.range(batch_size, dtype=tf.int64)
         inside = positions < total
         chosen = tf.where(inside, positions, 0)
         return fetch(chosen), tf.gather(labels, chosen), tf.cast(inside, tf.float32)
 
-    return _in_parallel(tf.data.Dataset.range(-(-total // (batch_size * replicas)) * replicas), batch)
+    return _in_parallel(tf.data.Dataset.range(rounds * local), batch)
 
 
 def _in_parallel(steps: tf.data.Dataset, batch: Callable[[tf.Tensor], Any]) -> tf.data.Dataset:

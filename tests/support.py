@@ -81,3 +81,55 @@ def events_of(run_dir: Path) -> list[dict]:
     # A line that is being written while we read has no end yet.
     lines = (run_dir / "events.jsonl").read_text().split("\n")[:-1]
     return [json.loads(line) for line in lines]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on; different ones."""
+    import socket
+
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def cluster_variables(backend: str, processes: int) -> list[dict[str, str]]:
+    """What each process of a run on this machine finds in its environment."""
+    ports = free_ports(processes)
+    if backend == "jax":
+        common = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{ports[0]}", "JAX_NUM_PROCESSES": str(processes)}
+        return [{**common, "JAX_PROCESS_ID": str(index)} for index in range(processes)]
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    return [
+        {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
+        for index in range(processes)
+    ]
+
+
+def start_workers(cwd: Path, backend: str, processes: int, *argv: object) -> list[subprocess.Popen[str]]:
+    """`convoy train` in several processes that share a run."""
+    return [
+        subprocess.Popen(
+            command("train", f"--backend={backend}", *argv),
+            cwd=cwd,
+            env=environment(**variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for variables in cluster_variables(backend, processes)
+    ]
+
+
+def run_workers(cwd: Path, backend: str, processes: int, *argv: object, code: int = 0) -> list[Outcome]:
+    """The outcomes of all processes, each of which must end with `code`."""
+    started = start_workers(cwd, backend, processes, *argv)
+    outcomes = []
+    for one in started:
+        out, err = one.communicate(timeout=150)
+        outcomes.append(Outcome(subprocess.CompletedProcess([], one.returncode, out, err)))
+    assert [outcome.code for outcome in outcomes] == [code] * processes, outcomes
+    return outcomes

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 
 MODELS = ("article_cnn",)
 OPTIMIZERS = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3, "muon": 1e-3}  # name -> default learning rate
-PRECISIONS = ("auto", "float32", "mixed_bfloat16", "float64")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16", "float64")
 SCHEDULES = ("constant", "cosine", "linear", "polynomial", "step")
-STRATEGIES = ("auto", "one", "mirrored")
+STRATEGIES = ("auto", "one", "mirrored", "multiworker", "tpu")
+BACKENDS = ("tensorflow", "jax")
+XLA = ("auto", "on", "off")
 
 
 def near(name: str, names: Iterable[str]) -> str:

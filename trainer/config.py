@@ -17,7 +17,7 @@ from convoy import exits, options
 from convoy.options import option
 from data.config import DataConfig
 from trainer import validation
-from trainer.choices import MODELS, OPTIMIZERS, PRECISIONS, STRATEGIES
+from trainer.choices import BACKENDS, MODELS, OPTIMIZERS, PRECISIONS, STRATEGIES, XLA
 from trainer.durations import Duration
 
 # What may differ between a run and its continuation: none of it changes which examples a step sees or what it does to them.
@@ -26,6 +26,9 @@ MAY_CHANGE = frozenset(
         "run_dir",
         "devices",
         "strategy",
+        "backend",
+        "xla",
+        "hang_timeout",
         "steps_per_loop",
         "checkpoint_every",
         "eval_every",
@@ -58,9 +61,16 @@ class RunConfig:
     )
     precision: str = option(
         "auto",
-        "float32; mixed_bfloat16: variables in float32, layers in bfloat16; float64: to compare runs exactly. auto: float32.",
+        "float32; mixed_bfloat16: variables in float32, layers in bfloat16; mixed_float16: likewise, with a loss scale;"
+        " float64: to compare runs exactly. auto: float32.",
         group=_MODEL,
         choices=PRECISIONS,
+    )
+    batchnorm: str = option(
+        "sync",
+        "what BatchNormalization measures in training: sync, the whole batch on all devices (with --accumulate, each part of"
+        " it); local, what a device has of that; ghost:N, groups of N examples.",
+        group=_MODEL,
     )
     batch_size: int = option(128, "examples per optimizer step, over all devices together.", group=_OPTIMIZATION)
     duration: str = option("10ep", "how long to train: epochs (10ep) or steps (600st).", group=_OPTIMIZATION)
@@ -126,14 +136,34 @@ class RunConfig:
     )
     devices: str = option(
         "auto",
-        "cpu:N (N logical devices that share the cores: for tests) or gpu:N; auto: all GPUs, else cpu:1.",
+        "of each process: cpu:N (N logical devices that share the cores: for tests), gpu:N, or with --backend=jax tpu:N;"
+        " auto: all accelerators, else cpu:1.",
         group=_MACHINE,
+    )
+    backend: str = option(
+        "tensorflow",
+        "tensorflow, or jax (the jax extra; the one for TPUs); a run may change it when it continues.",
+        group=_MACHINE,
+        choices=BACKENDS,
     )
     strategy: str = option(
         "auto",
-        "how a step is spread over devices: one of them, or mirrored over all; auto: mirrored if there are several.",
+        "how a step is spread: one device; mirrored over all of this machine; multiworker over the processes that TF_CONFIG"
+        " (or, with --backend=jax, JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID) names; tpu: TensorFlow's"
+        " TPUStrategy. auto: what the environment and the devices say.",
         group=_MACHINE,
         choices=STRATEGIES,
+    )
+    xla: str = option(
+        "auto",
+        "compile a step of TensorFlow with XLA: on or off; auto: off. JAX always does.",
+        group=_MACHINE,
+        choices=XLA,
+    )
+    hang_timeout: int = option(
+        120,
+        "of several processes: seconds without a sign of life after which one gives its peers up and ends with 42 (0: never).",
+        group=_MACHINE,
     )
 
     def __post_init__(self) -> None:

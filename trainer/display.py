@@ -15,10 +15,10 @@ PLAIN_SECONDS = 30.0
 
 
 class Display:
-    """Prints to stdout; the bar only shows on a terminal."""
+    """Prints to stdout, unless it is quiet; the bar only shows on a terminal."""
 
-    def __init__(self) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
         self._bar: Progress | None = None
         self._told = time.monotonic()
 
@@ -36,7 +36,7 @@ class Display:
 
     def start(self, total: int, step: int) -> Display:
         """Opens the bar at `step` of `total` steps; use as a context."""
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.quiet:
             self._bar = Progress(
                 TextColumn("epoch {task.fields[epoch]:.1f}"),
                 BarColumn(bar_width=None),

@@ -14,6 +14,7 @@ from convoy import exits, layout, options, supervise
 from convoy.options import option
 from convoy.store import open_store
 from trainer import config as configuration
+from trainer import engines
 from trainer.guards import Signals
 
 USAGE = """usage: convoy evaluate --run_dir=DIR [--flag=value ...]
@@ -54,24 +55,25 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     trained = configuration.from_json(text, f"{config.run_dir}/{run.CONFIG}")
     if config.data_dir:
         trained = dataclasses.replace(trained, data=dataclasses.replace(trained.data, data_dir=config.data_dir))
-    run.choose_backend()
+    backend = engines.choose(trained.backend)
     from data import splits
     from data.sources import open_dataset
     from trainer.checkpoints import select
-    from trainer.engines.tensorflow import TensorFlowEngine, prepare
 
     checkpoint, tensors, state = select(store, config.checkpoint)
     # The machine may be another one than it was trained on; one device is enough and fits every batch size.
-    here = prepare(dataclasses.replace(trained, devices="auto", strategy="one"))
+    setting = backend.prepare(dataclasses.replace(trained, devices="auto", strategy="one", xla="auto"), alone=True)
+    here = setting.config
     dataset = open_dataset(here.data)
     train, held_out = splits.train_and_eval(here.data, dataset)
     run.refuse_other_data({"examples": len(train), "classes": list(dataset.class_names)}, state, here)
     examples = held_out if config.split == "eval" else dataset.split(config.split)
     if examples is None:
         raise exits.CannotRun("--split=eval, but the run held no examples out (--eval_split=none); give another split.")
-    engine = TensorFlowEngine(here, dataset.image_shape, len(dataset.class_names), len(train))
+    engine = backend.Engine(setting, dataset.image_shape, len(dataset.class_names), len(train))
     signals.install()
-    run.restore(engine, tensors, here)
+    run.refuse_other_model(engine, tensors, here)
+    engine.restore(tensors)
     sums = engine.evaluate(examples, lambda: engine.agree(signals.asked))
     assert sums is not None, "a signal leaves at once: there is nothing to save"
     return {

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from convoy import exits
+from convoy import exits, pulse
 from convoy.chaos import Chaos
 from data.sources.examples import Examples
 from trainer.checkpoints import Keeper
@@ -107,7 +107,9 @@ class Loop:
                 self._leave_if_asked()
                 self.chaos.at("between", progress.step)
                 boundary = min(plan.next_evaluation(progress.step), plan.next_checkpoint(progress.step))
-                self._train(self.pace.steps(boundary - progress.step))
+                # One length for all processes: each would measure another time.
+                length = self.engine.share(str(self.pace.steps(boundary - progress.step)).encode())
+                self._train(int(length))
                 if plan.evaluates_at(progress.step):
                     self._evaluate_and_save()
                 elif plan.saves_at(progress.step):
@@ -119,6 +121,7 @@ class Loop:
         begun = time.perf_counter()
         result = self.engine.train(steps)
         seconds = time.perf_counter() - begun
+        pulse.tell()
         if not result.finite:
             step = progress.step + result.steps - 1
             loss, norm = result.losses[-1], result.gradient_norms[-1]
@@ -127,7 +130,10 @@ class Loop:
         # One by one, so that where loops are cut cannot change a sum.
         for loss, norm in zip(result.losses.tolist(), result.gradient_norms.tolist(), strict=True):
             window.loss += loss
-            window.gradient_norm += norm
+            if math.isfinite(norm):
+                window.gradient_norm += norm
+            else:
+                window.skipped += 1
         window.steps += result.steps
         window.correct += result.correct
         window.examples += result.steps * self.plan.batch_size
@@ -154,7 +160,7 @@ class Loop:
         best = False
         if self.held_out:
             self.chaos.at("evaluation", step)
-            sums = self.engine.evaluate(self.held_out, lambda: self.engine.agree(self.signals.asked))
+            sums = self.engine.evaluate(self.held_out, self._asked)
             if sums is None:
                 self._leave_if_asked()
                 raise RuntimeError("the evaluation stopped although no signal came")
@@ -198,15 +204,22 @@ class Loop:
         for name, tensor in tensors.items():
             if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
                 self._diverged(f"after step {step - 1} the tensor {name} holds numbers that are not finite")
+        if not self.engine.cluster.leads:
+            return
         state = {"progress": progress.to_dict(), **self.identity}
         best = int(progress.best["step"]) if progress.best else None
         self.keeper.save(step, tensors, state, best, lambda: self.chaos.at("manifest", step))
         self.recorder.event("saved", step=step, seconds=time.perf_counter() - now)
 
+    def _asked(self) -> bool:
+        pulse.tell()
+        return self.engine.agree(self.signals.asked)
+
     def _leave_if_asked(self) -> None:
-        if self.engine.agree(self.signals.asked):
+        if self._asked():
             self._save()
             self.recorder.event("left", step=self.progress.step)
+            self.engine.agree(True)  # nobody leaves before it is saved
             raise self.signals.leave(f"step {self.progress.step}")
 
     def _diverged(self, what: str) -> NoReturn:

@@ -10,21 +10,26 @@ import numpy as np
 
 @dataclasses.dataclass
 class TrainingSums:
-    """Sums over the steps since the last record. `loss` sums the loss of each step (a mean over its batch)."""
+    """Sums over the steps since the last record. `loss` sums the loss of each step (a mean over its batch).
+
+    `skipped` steps had a gradient that was not finite, which loss scaling did not apply.
+    """
 
     steps: int = 0
     loss: float = 0.0
     correct: int = 0
     examples: int = 0
     gradient_norm: float = 0.0
+    skipped: int = 0
 
     def metrics(self) -> dict[str, float]:
         """Means over the steps; accuracy over the examples, as augmented."""
-        return {
-            "loss": self.loss / self.steps,
-            "accuracy": self.correct / self.examples,
-            "gradient_norm": self.gradient_norm / self.steps,
-        }
+        metrics = {"loss": self.loss / self.steps, "accuracy": self.correct / self.examples}
+        if self.skipped:
+            metrics["skipped_steps"] = self.skipped
+        if self.steps > self.skipped:
+            metrics["gradient_norm"] = self.gradient_norm / (self.steps - self.skipped)
+        return metrics
 
 
 @dataclasses.dataclass

@@ -46,7 +46,8 @@ class Recorder:
         try:
             if self._board is None:
                 self._open_board(purge_from=None)
-            self._board.scalars(split, step, values)
+            if self._board is not None:
+                self._board.scalars(split, step, values)
         except OSError as error:
             raise exits.CannotRun(
                 f"cannot write {self.store.url}/{TENSORBOARD}: {error.strerror or error}; free some space there or choose"
@@ -62,6 +63,8 @@ class Recorder:
             self._board.close()
 
     def _open_board(self, purge_from: int | None) -> None:
+        if not self.store.url:
+            return  # a process that writes nothing
         self._board = _Board(f"{self.store.url}/{TENSORBOARD}", purge_from)
 
 

@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import version
 from typing import Any
 
-from convoy import __version__
+from convoy import __version__, pulse
 from convoy.store import Store
 from data.sources.examples import DataSet, Examples
 from trainer.config import RunConfig
@@ -36,7 +36,12 @@ def measure(
     examples.
     """
     split, examples = final
-    sums = engine.evaluate(examples, lambda: engine.agree(signals.asked))
+
+    def asked() -> bool:
+        pulse.tell()
+        return engine.agree(signals.asked)
+
+    sums = engine.evaluate(examples, asked)
     if sums is None:
         return None
     seconds, steps = progress.timed_seconds, progress.timed_steps
@@ -65,10 +70,13 @@ def measure(
         "seed": config.seed,
         "precision": config.precision,
         "devices": config.devices,
+        "backend": config.backend,
+        "processes": engine.cluster.processes,
+        "replicas": engine.replicas,
         "versions": {
             "convoy": __version__,
             "python": sys.version.split()[0],
-            **{name: version(name) for name in ("tensorflow", "keras", "numpy")},
+            **{name: version(name) for name in (*dict.fromkeys(("tensorflow", config.backend)), "keras", "numpy")},
         },
     }
 

@@ -1,18 +1,20 @@
 """The story of a run: open the directory and the data, build, restore, train, measure on the test split, tell.
 
-`python -m trainer.run FLAGS` is the run without its parent; `convoy train` starts it as a child.
+`python -m trainer.run FLAGS` is the run without its parent; `convoy train` starts it as a child. Where several processes
+share a run, all of them tell this story, and the leading one writes it down.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 from typing import Any
 
-from convoy import chaos, exits, layout, supervise
+from convoy import chaos, exits, layout, pulse, supervise
 from convoy.store import Store, open_store
+from convoy.store.nowhere import NowhereStore
+from trainer import cluster, engines
 from trainer import config as configuration
 from trainer.config import RunConfig
 from trainer.guards import Signals
@@ -31,7 +33,8 @@ def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
       exits.ConvoyError: an end that a person can act on, with its exit code.
     """
     config = config.with_defaults()
-    store = open_store(config.run_dir)
+    leads = cluster.from_environment(config.backend).leads
+    store = open_store(config.run_dir) if leads else NowhereStore()
     with store.locked():
         return _run(config, store, signals)
 
@@ -39,66 +42,92 @@ def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
 def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, Any]:
     faults = chaos.from_environment()
     stored = _stored_config(store)
-    choose_backend()
-    from data import splits
-    from data.sources import open_dataset
-    from trainer import checkpoints, recorder, report
-    from trainer.display import Display
-    from trainer.engines.tensorflow import TensorFlowEngine, prepare
-    from trainer.loop import Loop, Plan
-    from trainer.progress import Progress
+    with pulse.working():
+        backend = engines.choose(config.backend)
+        from data import splits
+        from data.sources import open_dataset
+        from trainer import checkpoints, recorder, report, together
+        from trainer.display import Display
+        from trainer.loop import Loop, Plan
+        from trainer.progress import Progress
 
-    display = Display()
-    config = prepare(config)
-    dataset = open_dataset(config.data)
-    config = dataclasses.replace(config, data=splits.resolve(config.data, dataset))
-    train, held_out = splits.train_and_eval(config.data, dataset)
-    final = splits.final(config.data, dataset, held_out)
-    plan = Plan.of(config, len(train))
-
-    engine = TensorFlowEngine(config, dataset.image_shape, len(dataset.class_names), len(train))
+    setting = backend.prepare(config)
     if signals:
         signals.install()  # again: creating a strategy replaces handlers silently
-    if stored:
-        _refuse_differences(config, stored)
-        if finished := _finished(store, plan.total):
-            display.line(f"{config.run_dir} is finished: nothing is left to do of --duration={config.duration}.")
-            _tell(display, config, finished, checkpoints.Keeper(store, 0, 1))
-            return finished
+    with pulse.working():
+        dataset = open_dataset(config.data)
+        config = dataclasses.replace(setting.config, data=splits.resolve(config.data, dataset))
+        setting = dataclasses.replace(setting, config=config)
+        train, held_out = splits.train_and_eval(config.data, dataset)
+        final = splits.final(config.data, dataset, held_out)
+        plan = Plan.of(config, len(train))
+    engine = backend.Engine(setting, dataset.image_shape, len(dataset.class_names), len(train))
+    pulse.tell()
+    if signals:
+        signals.install()
+
+    identity = {"examples": len(train), "classes": list(dataset.class_names)}
+    tensors: dict[str, Any] | None = None
+    keeper: checkpoints.Keeper | None = None
+
+    def begin() -> dict[str, Any]:
+        """How this attempt begins: whether the run is finished, the attempt's number and the progress so far."""
+        nonlocal tensors, keeper
+        if stored:
+            _refuse_differences(config, stored)
+            if finished := _finished(store, plan.total):
+                return {"finished": finished}
+        attempt = 1 + max(recorder.attempts(store), checkpoints.attempts(store))
+        keeper = checkpoints.Keeper(store, attempt, config.keep)
+        faults.at("restore", 0)
+        restored = keeper.newest()
+        if restored:
+            tensors = restored[0]
+            refuse_other_data(identity, restored[1], config)
+            refuse_other_model(engine, tensors, config)
+        progress = restored[1]["progress"] if restored else Progress().to_dict()
+        return {"finished": None, "attempt": attempt, "progress": progress, "restored": restored is not None}
+
+    display = Display(quiet=not setting.cluster.leads)
+    beginning = together.decide(engine, begin)
+    if beginning["finished"]:
+        display.line(f"{config.run_dir} is finished: nothing is left to do of --duration={config.duration}.")
+        if setting.cluster.leads:
+            _tell(display, config, beginning["finished"], checkpoints.Keeper(store, 0, 1))
+        return beginning["finished"]
 
     # Nothing is written before it is clear that this run may go on here.
-    attempt = 1 + max(recorder.attempts(store), checkpoints.attempts(store))
-    keeper = checkpoints.Keeper(store, attempt, config.keep)
-    identity = {"examples": len(train), "classes": list(dataset.class_names)}
-    progress = Progress()
-    faults.at("restore", 0)
-    if restored := keeper.newest():
-        tensors, state = restored
-        refuse_other_data(identity, state, config)
-        restore(engine, tensors, config)
-        progress = Progress.from_dict(state["progress"])
+    attempt, progress = beginning["attempt"], Progress.from_dict(beginning["progress"])
+    keeper = keeper or checkpoints.Keeper(store, attempt, config.keep)
+    if beginning["restored"]:
+        engine.restore(tensors)
+        tensors = None
     store.sweep()
     keeper.clean()
     store.put(CONFIG, json.dumps(config.to_dict(), indent=1).encode())
     store.put(FLAGS, config.to_flags().encode("utf-8", "surrogateescape"))
     records = recorder.Recorder(store, attempt)
-    records.event("start", devices=config.devices)
+    records.event("start", devices=config.devices, backend=config.backend, processes=setting.cluster.processes)
     records.resume(progress.lines, progress.step)
 
     display.block(f"Convoy: {config.model} on {config.data.dataset}", _block(config, engine, plan, held_out))
-    if restored:
+    for note in engine.notes:
+        display.line(f"  Note: {note}")
+    if beginning["restored"]:
         records.event("restored", step=progress.step)
         display.line(f"  continues at step {progress.step} of {plan.total}")
         if stored and stored.duration != config.duration and config.schedule != "constant":
             display.line(
                 f"  Note: --duration was {stored.duration}; --schedule={config.schedule} now spans the new one."
             )
-    for part in (held_out, final[1]):
-        if part is not None:
-            part.fetcher()  # decodes what fits in memory: a bad image must not end a run of days
-    engine.feed(train, progress.step)
+    with pulse.working():
+        for part in (held_out, final[1]):
+            if part is not None:
+                part.fetcher()  # decodes what fits in memory: a bad image must not end a run of days
+        engine.feed(train, progress.step)
     signals = signals or Signals()
     signals.gentle = True  # from here on there is something to save
+    pulse.tell(pulse.GENTLE)
     records.event("training", step=progress.step)
     faults.at("start", progress.step)
     Loop(
@@ -109,23 +138,16 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
     result = report.measure(config, engine, dataset, final, plan, progress, attempt, signals)
     if result is None:
         raise signals.leave(f"step {progress.step}, the last, before it was measured on the test split")
-    report.draw_curves(store, dataset.name)
-    records.event("finished", step=progress.step)
-    records.close()
-    # Last: a run is finished when it is there.
-    store.put(RESULT, (json.dumps(result, indent=1) + "\n").encode())
-    _tell(display, config, result, keeper)
+    if setting.cluster.leads:
+        report.draw_curves(store, dataset.name)
+        records.event("finished", step=progress.step)
+        records.close()
+        # Last: a run is finished when it is there.
+        store.put(RESULT, (json.dumps(result, indent=1) + "\n").encode())
+        _tell(display, config, result, keeper)
+    engine.agree(False)  # the others wait until it is written
+    pulse.tell(pulse.DONE)
     return result
-
-
-def choose_backend() -> None:
-    """Before Keras is imported for the first time in this process."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if "keras" in sys.modules and sys.modules["keras"].backend.backend() != "tensorflow":
-        raise exits.CannotRun(
-            "Keras was imported with another backend than TensorFlow in this process; set KERAS_BACKEND=tensorflow first."
-        )
-    os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 def _stored_config(store: Store) -> RunConfig | None:
@@ -160,9 +182,10 @@ def refuse_other_data(identity: dict[str, Any], state: dict[str, Any], config: R
             )
 
 
-def restore(engine: Any, tensors: dict[str, Any], config: RunConfig) -> None:
+def refuse_other_model(engine: Any, tensors: dict[str, Any], config: RunConfig) -> None:
+    """CannotRun if a checkpoint's tensors are not those that the model has now."""
     try:
-        engine.restore(tensors)
+        engine.check(tensors)
     except ValueError as error:
         raise exits.CannotRun(
             f"{config.run_dir} holds another model than --model={config.model} builds now: {error}; bring back the model's"
@@ -189,7 +212,7 @@ def _block(config: RunConfig, engine: Any, plan: Any, held_out: Any) -> list[tup
     if config.data.eval_split == "test":
         held += " and are the test too: what it finds will be a little too good"
     return [
-        ("devices", f"{engine.description}, strategy {config.strategy}, {config.precision}"),
+        ("devices", f"{engine.description}, {config.backend}, strategy {config.strategy}, {config.precision}"),
         ("data", f"{plan.examples:,} examples{held}, augment {config.data.augment}"),
         ("batch", f"{config.batch_size} global, {per_replica} per replica{parts}"),
         ("steps", f"{plan.total:,}, {plan.examples / config.batch_size:,.1f} per epoch"),

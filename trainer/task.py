@@ -6,6 +6,7 @@ import sys
 
 from convoy import exits, layout, options, supervise
 from data.config import DataConfig
+from trainer import cluster
 from trainer import config as configuration
 from trainer.config import RunConfig
 
@@ -22,7 +23,10 @@ def main(argv: list[str]) -> int:
         return exits.OK
     config = configuration.from_argv(argv).with_defaults()
     # The name of a new run directory carries the time; every attempt must get the same one.
-    return supervise.run(supervise.module("trainer.run", [*argv, f"--run_dir={config.run_dir}"]), config.restarts)
+    command = supervise.module("trainer.run", [*argv, f"--run_dir={config.run_dir}"])
+    # A run that shares its steps with nobody may take as long as it likes.
+    alone = cluster.from_environment(config.backend).processes == 1
+    return supervise.run(command, config.restarts, 0 if alone else config.hang_timeout)
 
 
 if __name__ == "__main__":

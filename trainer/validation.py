@@ -7,20 +7,22 @@ import re
 from typing import TYPE_CHECKING
 
 from convoy import exits
-from trainer.choices import MODELS, OPTIMIZERS, PRECISIONS, SCHEDULES, STRATEGIES, near
+from trainer.choices import BACKENDS, MODELS, OPTIMIZERS, PRECISIONS, SCHEDULES, STRATEGIES, XLA, near
 from trainer.durations import Duration
 
 if TYPE_CHECKING:
     from trainer.config import RunConfig
 
 _SCALE = re.compile(r"none|(linear|sqrt):[1-9]\d*")
-_DEVICES = re.compile(r"auto|(cpu|gpu):[1-9]\d*")
+_DEVICES = re.compile(r"auto|(cpu|gpu|tpu):[1-9]\d*")
+_BATCHNORM = re.compile(r"sync|local|ghost:[1-9]\d*")
 _MODEL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def check(config: RunConfig) -> None:
     """Raises exits.CannotRun at the first impossible value."""
-    for flag, least in (("batch_size", 1), ("accumulate", 1), ("keep", 1), ("steps_per_loop", 0), ("restarts", 0)):
+    for flag, least in (("batch_size", 1), ("accumulate", 1), ("keep", 1), ("steps_per_loop", 0), ("restarts", 0),
+                        ("hang_timeout", 0)):  # fmt: skip
         value = getattr(config, flag)
         _require(value >= least, flag, value, f"give {least} or more")
     _require(config.accumulate <= config.batch_size, "accumulate", config.accumulate,
@@ -41,15 +43,36 @@ def check(config: RunConfig) -> None:
     _require(_SCALE.fullmatch(config.scale_lr), "scale_lr", config.scale_lr,
              "give none, linear:BASE or sqrt:BASE with a whole number, for example linear:256")  # fmt: skip
     check_schedule(config.schedule)
-    _require(_DEVICES.fullmatch(config.devices), "devices", config.devices, "give auto, cpu:N or gpu:N")
+    _require(_DEVICES.fullmatch(config.devices), "devices", config.devices, "give auto, cpu:N, gpu:N or tpu:N")
+    _require(_BATCHNORM.fullmatch(config.batchnorm), "batchnorm", config.batchnorm,
+             "give sync, local or ghost:N, for example ghost:32")  # fmt: skip
     _require(config.strategy in STRATEGIES, "strategy", config.strategy, near(config.strategy, STRATEGIES))
     _require(config.precision in PRECISIONS, "precision", config.precision, near(config.precision, PRECISIONS))
     _require(config.optimizer in OPTIMIZERS, "optimizer", config.optimizer, near(config.optimizer, OPTIMIZERS))
+    _require(config.backend in BACKENDS, "backend", config.backend, near(config.backend, BACKENDS))
+    _require(config.xla in XLA, "xla", config.xla, near(config.xla, XLA))
+    _check_machine(config)
     if ":" in config.model:
         _require(_MODEL.fullmatch(config.model), "model", config.model, "write your own as package.module:function")
     else:
         own = "a model of your own is written package.module:function"
         _require(config.model in MODELS, "model", config.model, f"{near(config.model, MODELS)} {own}")
+
+
+def _check_machine(config: RunConfig) -> None:
+    """Combinations that no machine can run."""
+    kind, strategy = config.devices.partition(":")[0], config.strategy
+    if config.backend == "jax":
+        _require(config.xla != "off", "xla", config.xla, "JAX compiles everything; leave it out with --backend=jax")
+        _require(strategy != "tpu", "strategy", strategy, "that is TensorFlow's; with --backend=jax give --devices=tpu:N")
+    else:
+        _require(kind != "tpu", "devices", config.devices, "with TensorFlow give --strategy=tpu; or --backend=jax with it")
+        if strategy == "tpu":
+            _require(kind == "auto", "devices", config.devices, "--strategy=tpu takes all cores that it finds; leave it out")
+            _require(config.precision not in ("float64", "mixed_float16"), "precision", config.precision,
+                     "a TPU computes in float32 and bfloat16; give float32 or mixed_bfloat16")  # fmt: skip
+        if config.xla == "on":
+            _require(strategy in ("auto", "one"), "xla", config.xla, f"it is built for one device, not --strategy={strategy}")
 
 
 def check_schedule(text: str) -> tuple[str, tuple[float, ...]]:

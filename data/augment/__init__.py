@@ -14,16 +14,17 @@ from data.order import uniforms
 _NUMBERS = 4
 
 
-def augmenter(name: str, seed: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """--augment -> (images uint8 [n, h, w, c], first position) -> images uint8 [n, h, w, c].
+def augmenter(name: str, seed: int) -> Callable[[tf.Tensor, list[tuple[tf.Tensor, int]]], tf.Tensor]:
+    """--augment -> (images uint8 [n, h, w, c], runs) -> images uint8 [n, h, w, c].
 
-    Image i is changed by random numbers keyed by (seed, first position + i), whatever n is.
+    `runs` are the images' positions: (first position, length) of each stretch of consecutive ones. An image is changed by
+    random numbers keyed by (seed, its position), whatever else is in the batch.
     """
     if name == "none":
-        return lambda images, first_position: images
+        return lambda images, runs: images
 
-    def augment(images: tf.Tensor, first_position: tf.Tensor) -> tf.Tensor:
-        numbers = uniforms(first_position, images.shape[0], _NUMBERS, seed, "augment")
+    def augment(images: tf.Tensor, runs: list[tuple[tf.Tensor, int]]) -> tf.Tensor:
+        numbers = tf.concat([uniforms(first, length, _NUMBERS, seed, "augment") for first, length in runs], axis=0)
         if name == "article":
             return rotate_shift_flip(images, numbers, degrees=15.0, shift=0.1)
         return pad_crop(images, numbers, flip=name == "standard")

@@ -62,12 +62,12 @@ def test_crop_is_a_slice_of_the_padded_image():
 def test_a_position_gets_the_same_pixels_in_any_batch(name):
     change = tf.function(augmenter(name, seed=3))
     images = tf.constant(np.repeat(IMAGES[:1], 24, axis=0))
-    whole = change(images, tf.constant(100, tf.int64)).numpy()
+    whole = change(images, [(tf.constant(100, tf.int64), 24)]).numpy()
     for start, count in ((0, 5), (5, 7), (12, 12)):
-        part = change(images[:count], tf.constant(100 + start, tf.int64)).numpy()
+        part = change(images[:count], [(tf.constant(100 + start, tf.int64), count)]).numpy()
         assert np.array_equal(part, whole[start : start + count])
     assert len({image.tobytes() for image in whole}) > 6
-    assert not np.array_equal(whole, tf.function(augmenter(name, seed=4))(images, tf.constant(100, tf.int64)).numpy())
+    assert not np.array_equal(whole, tf.function(augmenter(name, seed=4))(images, [(tf.constant(100, tf.int64), 24)]).numpy())
 
 
 def test_flips_come_half_of_the_time():

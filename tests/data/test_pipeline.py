@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from data.order import indices
-from data.pipeline import Slice, evaluation_batches, training_stream
+from data.pipeline import Deal, evaluation_batches, training_stream
 from data.sources.examples import InMemory
 
 N = 37
@@ -18,9 +18,9 @@ EXAMPLES = InMemory(
 
 
 def labels_and_ids(batch_size: int, steps: int, first_step: int = 0, augment: str = "none", seed: int = 1):
-    stream = training_stream(EXAMPLES, Slice.whole(batch_size), augment, seed, first_step)
+    stream = training_stream(EXAMPLES, Deal(batch_size), augment, seed, first_step)
     batches = list(stream.take(steps).as_numpy_iterator())
-    return np.concatenate([images for images, _ in batches]), np.concatenate([labels for _, labels in batches])
+    return np.concatenate([batch[0] for batch in batches]), np.concatenate([batch[1] for batch in batches])
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 37, 64, 100])
@@ -43,11 +43,11 @@ def test_the_same_position_has_the_same_pixels_for_other_batches(augment):
 
 def test_parallel_calls_change_nothing():
     def stream(parallel: int) -> list[bytes]:
-        data = training_stream(EXAMPLES, Slice.whole(8), "article", 0, 0)
+        data = training_stream(EXAMPLES, Deal(8), "article", 0, 0)
         options = tf.data.Options()
         options.autotune.enabled = False
         options.threading.private_threadpool_size = parallel
-        return [images.tobytes() for images, _ in data.with_options(options).take(40).as_numpy_iterator()]
+        return [images.tobytes() for images, _, _ in data.with_options(options).take(40).as_numpy_iterator()]
 
     assert stream(1) == stream(4)
 
@@ -58,13 +58,49 @@ def test_resuming_costs_nothing_and_changes_nothing():
     assert np.array_equal(whole[8000:], later)
 
 
-def test_workers_read_contiguous_slices_of_the_same_batches():
-    whole, labels = labels_and_ids(10, 6, augment="article")
-    for start, stop in ((0, 4), (4, 10)):
-        stream = training_stream(EXAMPLES, Slice(10, start, stop), "article", 1, 0)
-        for step, (images, own) in enumerate(stream.take(6).as_numpy_iterator()):
-            assert np.array_equal(images, whole[step * 10 + start : step * 10 + stop])
-            assert np.array_equal(own, labels[step * 10 + start : step * 10 + stop])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_processes_and_replicas_share_every_part_of_the_same_batches(parts):
+    whole, labels = labels_and_ids(24, 6, augment="article")
+    for replicas, local in ((2, 2), (4, 2), (4, 1)):
+        dealt = {}
+        for first in range(0, replicas, local):
+            deal = Deal(24, parts, replicas, first, local)
+            for element, batch in enumerate(
+                training_stream(EXAMPLES, deal, "article", 1, 0).take(6 * local).as_numpy_iterator()
+            ):
+                dealt[element // local, first + element % local] = batch
+        for step in range(6):
+            start = step * 24
+            for part in range(parts):
+                size = 24 // parts // replicas
+                for replica in range(replicas):
+                    images, own, positions = (array[part * size : (part + 1) * size] for array in dealt[step, replica])
+                    there = slice(start + replica * size, start + (replica + 1) * size)
+                    assert np.array_equal(images, whole[there])
+                    assert np.array_equal(own, labels[there])
+                    assert positions[:, 0].tolist() == list(range(there.start, there.stop))
+                start += size * replicas
+
+
+def test_a_short_last_part_is_shared_too():
+    deal = Deal(20, parts=3, replicas=2)
+    assert deal.sizes == [4, 4, 2]
+    assert [deal.runs(replica) for replica in (0, 1)] == [[(0, 4), (8, 4), (16, 2)], [(4, 4), (12, 4), (18, 2)]]
+
+
+def test_positions_beyond_32_bits_keep_their_high_word():
+    first_step = 3 * 2**30
+    (_, _, positions), *_ = training_stream(EXAMPLES, Deal(8), "none", 0, first_step).take(1).as_numpy_iterator()
+    low, high = positions.astype(np.uint64).T
+    assert (low + high * 2**32).tolist() == [first_step * 8 + index for index in range(8)]
+
+
+def test_processes_evaluate_every_example_once():
+    shown = []
+    for first in (0, 2):
+        for images, _, weights in evaluation_batches(EXAMPLES, 5, 4, first, 2).as_numpy_iterator():
+            shown += images[weights == 1, 0, 0, 0].tolist()
+    assert sorted(shown) == list(range(N))
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 36, 37, 38, 100])
@@ -77,7 +113,8 @@ def test_evaluation_shows_every_example_once_and_pads_with_weight_0(batch_size):
 
 
 def test_every_shape_of_a_training_batch_is_static():
-    images, labels = training_stream(EXAMPLES, Slice.whole(8), "article", 0, 0).element_spec
+    images, labels, positions = training_stream(EXAMPLES, Deal(8, 3), "article", 0, 0).element_spec
     assert images.shape == (8, 4, 4, 1)
     assert labels.shape == (8,)
     assert images.dtype == tf.uint8
+    assert positions.shape == (8, 2)

@@ -15,7 +15,7 @@ import keras
 from keras import layers
 from data.sources.examples import InMemory
 from trainer.config import RunConfig
-from trainer.engines.tensorflow import TensorFlowEngine, prepare
+from trainer.engines.tensorflow import Engine, prepare
 import tensorflow as tf
 
 def normalized(shape, classes):
@@ -23,7 +23,7 @@ def normalized(shape, classes):
                              layers.Dense(classes)])
 sys.modules["users"] = types.SimpleNamespace(normalized=normalized)
 config = prepare(RunConfig(**json.loads({config!r})))
-engine = TensorFlowEngine(config, (8, 8, 1), 10, 64)
+engine = Engine(config, (8, 8, 1), 10, 64)
 engine.feed(InMemory(np.zeros((64, 8, 8, 1)), np.zeros(64)), 0)
 graph = engine._train.get_concrete_function(engine._stream, tf.constant(1)).graph.as_graph_def()
 nodes = [node for function in graph.library.function for node in function.node_def]

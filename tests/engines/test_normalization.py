@@ -9,13 +9,14 @@ PROGRAM = """
 import numpy as np, tensorflow as tf, keras
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from trainer.engines.tensorflow.normalization import synchronize
+from trainer.engines.normalization import install
+from trainer.engines.tensorflow.step import all_sum
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 x = (np.random.default_rng(0).normal(size=(64, 3, 3, 4)) + 1e4).astype(np.float32)
 with strategy.scope():
     layer = keras.layers.BatchNormalization(momentum=0.0)
     layer.build(x.shape)
-synchronize(layer)
+install(keras.Sequential([layer]), "sync", all_sum, 2)
 
 @tf.function(autograph=False)
 def normalize():

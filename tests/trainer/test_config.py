@@ -55,6 +55,10 @@ def test_flags_reproduce_a_configuration(tmp_path):
         deterministic=True,
         devices="cpu:1",
         strategy="one",
+        backend="jax",
+        xla="on",
+        hang_timeout=30,
+        batchnorm="ghost:32",
     )
     defaults = RunConfig().to_dict()
     same = [name for name, value in config.to_dict().items() if value == defaults[name]]
@@ -101,6 +105,10 @@ def test_a_configuration_is_frozen():
         ("schedule", "step:a", "rising fractions"),
         ("devices", "tpu", "cpu:N"),
         ("devices", "cpu:0", "cpu:N"),
+        ("devices", "tpu:4", "--strategy=tpu"),
+        ("batchnorm", "ghost", "ghost:32"),
+        ("backend", "torch", "tensorflow, jax"),
+        ("hang_timeout", -1, "0 or more"),
         ("strategy", "miror", "did you mean mirrored?"),
         ("precision", "float16", "float"),
         ("optimizer", "adma", "did you mean adam"),
@@ -115,6 +123,21 @@ def test_an_impossible_value_names_flag_value_and_remedy(flag, value, words):
     assert f"--{flag}={value}" in text
     assert words in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"backend": "jax", "xla": "off"}, "--xla=off"),
+        ({"backend": "jax", "strategy": "tpu"}, "--devices=tpu:N"),
+        ({"strategy": "tpu", "devices": "cpu:2"}, "--devices=cpu:2"),
+        ({"strategy": "tpu", "precision": "float64"}, "--precision=float64"),
+        ({"strategy": "mirrored", "xla": "on"}, "--xla=on"),
+    ],
+)
+def test_combinations_that_no_machine_can_run_are_refused(values, words):
+    with pytest.raises(exits.CannotRun, match=words):
+        RunConfig(**values)
 
 
 def test_the_learning_rate_follows_the_batch():

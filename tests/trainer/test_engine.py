@@ -9,25 +9,25 @@ import tensorflow as tf
 
 from convoy import exits
 from data.config import DataConfig
-from data.pipeline import Slice, training_stream
+from data.pipeline import Batch, Deal, training_stream
 from data.sources.examples import InMemory
 from trainer.config import RunConfig
-from trainer.engines.pace import Pace
-from trainer.engines.tensorflow import TensorFlowEngine, prepare
+from trainer.engines.pace import Pace, evaluation_batch_size
+from trainer.engines.tensorflow import Engine, prepare
 
 SHAPE, CLASSES, N = (8, 8, 1), 10, 53
 RNG = np.random.default_rng(0)
 EXAMPLES = InMemory(RNG.integers(0, 256, (N, *SHAPE)), RNG.integers(0, CLASSES, N))
 
 
-def engine(**values) -> TensorFlowEngine:
+def engine(**values) -> Engine:
     settings = {"precision": "float64", "batch_size": 14, "optimizer": "sgd", "duration": "20st", "seed": 5, **values}
-    built = TensorFlowEngine(prepare(RunConfig(**settings)), SHAPE, CLASSES, N)
+    built = Engine(prepare(RunConfig(**settings)), SHAPE, CLASSES, N)
     built.feed(EXAMPLES, 0)
     return built
 
 
-def weights(built: TensorFlowEngine) -> dict[str, np.ndarray]:
+def weights(built: Engine) -> dict[str, np.ndarray]:
     return {name: value for name, value in built.state().items() if name.startswith("model/")}
 
 
@@ -42,7 +42,7 @@ def assert_close(first: dict[str, np.ndarray], second: dict[str, np.ndarray], re
 def test_a_step_is_the_mean_gradient_of_the_batch():
     ours = engine(learning_rate=0.1, label_smoothing=0.1)
     before = {v.path: v.numpy() for v in ours.model.trainable_variables}
-    images, labels = next(iter(training_stream(EXAMPLES, Slice.whole(14), "none", 5, 0)))
+    images, labels, _ = next(iter(training_stream(EXAMPLES, Deal(14), "none", 5, 0)))
     with tf.GradientTape() as tape:
         logits = ours.model(tf.cast(images, tf.float64) / 255, training=True)
         target = tf.one_hot(labels, CLASSES, dtype=tf.float64) * 0.9 + 0.1 / CLASSES
@@ -147,18 +147,8 @@ def test_evaluation_larger_than_a_batch_and_not_divisible_by_it():
 
 
 @pytest.mark.parametrize(("side", "largest"), [(8, 512), (32, 512), (64, 128), (224, 14)])
-def test_large_images_are_evaluated_in_small_batches(monkeypatch, side, largest):
-    from trainer.engines.tensorflow import engine as module
-
-    asked = []
-    monkeypatch.setattr(
-        module, "evaluation_batches", lambda examples, batch_size, replicas: asked.append(batch_size) or []
-    )
-    built = engine()
-    built.pixels = side * side
-    many = InMemory(np.zeros((1000, *SHAPE)), np.zeros(1000))
-    assert built.evaluate(many, lambda: True) is None
-    assert asked == [largest]
+def test_large_images_are_evaluated_in_small_batches(side, largest):
+    assert evaluation_batch_size(14, side * side, 1000) == largest
 
 
 def users_model(monkeypatch, function) -> str:
@@ -262,16 +252,18 @@ def test_a_gpu_that_is_not_there_is_a_sentence():
 
 
 def test_the_input_wait_is_measured_inside_the_loop(monkeypatch):
-    slow = tf.data.Dataset.counter().map(lambda step: (tf.zeros((14, *SHAPE), tf.uint8), tf.zeros([14], tf.int32)))
+    slow = tf.data.Dataset.counter().map(
+        lambda step: Batch(tf.zeros((14, *SHAPE), tf.uint8), tf.zeros([14], tf.int32), tf.zeros([14, 2], tf.uint32))
+    )
 
-    def delayed(images, labels):
+    def delayed(images, labels, positions):
         def wait(images):
             import time
 
             time.sleep(0.05)
             return images
 
-        return tf.ensure_shape(tf.py_function(wait, [images], tf.uint8), images.shape), labels
+        return Batch(tf.ensure_shape(tf.py_function(wait, [images], tf.uint8), images.shape), labels, positions)
 
     built = engine()
     built._stream = iter(slow.map(delayed))

@@ -1,1 +1,34 @@
 """Engines: the only place that knows how a step is computed and spread over devices."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from types import ModuleType
+
+from convoy import exits
+
+
+def choose(backend: str) -> ModuleType:
+    """The engine package of --backend: `prepare(config)` -> Setting, and `Engine`. Before Keras is imported for the first
+    time in this process, which decides on its backend."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "keras" in sys.modules and sys.modules["keras"].backend.backend() != backend:
+        raise exits.CannotRun(
+            f"Keras was imported with another backend than --backend={backend} in this process; set KERAS_BACKEND={backend}"
+            " first."
+        )
+    os.environ["KERAS_BACKEND"] = backend
+    if backend == "jax":
+        if importlib.util.find_spec("jax") is None:
+            raise exits.CannotRun(
+                "--backend=jax needs JAX, which is not installed; pip install 'keras-convoy[jax]' (on a TPU: [tpu]), or leave"
+                " --backend out."
+            )
+        from trainer.engines import jax
+
+        return jax
+    from trainer.engines import tensorflow
+
+    return tensorflow

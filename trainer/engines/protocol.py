@@ -9,12 +9,16 @@ from typing import Protocol
 import numpy as np
 
 from data.sources.examples import Examples
+from trainer.cluster import Cluster
 from trainer.metrics import EvaluationSums
 
 
 @dataclasses.dataclass(frozen=True)
 class LoopResult:
-    """A loop of optimizer steps. If `finite` is False its last step had a loss or gradient that is no finite number."""
+    """A loop of optimizer steps. If `finite` is False its last step had a loss or gradient that is no finite number.
+
+    Elsewhere a norm that is not finite tells of a step that loss scaling has skipped.
+    """
 
     steps: int
     losses: np.ndarray  # float64 [steps], the loss of each global batch
@@ -25,14 +29,20 @@ class LoopResult:
 
 
 class Engine(Protocol):
-    """One model on some devices. State leaves and enters as NumPy arrays keyed by Keras variable paths."""
+    """One model on some devices. State leaves and enters as NumPy arrays keyed by Keras variable paths.
+
+    Where several processes share a run, each has an engine, and all call the same methods in the same order; only `state`,
+    `check` and `learning_rate` are a process's own business.
+    """
 
     description: str  # the devices for a person
-    replicas: int
+    replicas: int  # of all processes
     parameters: int  # trainable numbers
+    notes: list[str]  # what a person should know before the run begins
+    cluster: Cluster
 
     def feed(self, examples: Examples, first_step: int) -> None:
-        """Prepares the training stream from step `first_step` on; each worker reads its slice of every batch only."""
+        """Prepares the training stream from step `first_step` on; each process reads its share of every batch only."""
 
     def train(self, steps: int) -> LoopResult:
         """Runs `steps` optimizer steps, fewer if one is not finite."""
@@ -43,11 +53,17 @@ class Engine(Protocol):
     def state(self) -> dict[str, np.ndarray]:
         """Everything that the next step depends on, besides the position: model, optimizer and average."""
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Takes up a state; ValueError names a tensor that is missing, left over or of another shape."""
+    def check(self, state: Mapping[str, np.ndarray]) -> None:
+        """ValueError names a tensor of a state that is missing, left over or of another shape than this engine's."""
+
+    def restore(self, state: Mapping[str, np.ndarray] | None) -> None:
+        """Takes up the state that the leading process gives; the others give None."""
 
     def agree(self, flag: bool) -> bool:
-        """Whether any process raised its flag; every process must ask."""
+        """Whether any process raised its flag."""
+
+    def share(self, text: bytes) -> bytes:
+        """What the leading process gives; the others' is ignored."""
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step."""

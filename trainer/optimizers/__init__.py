@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import keras
+import numpy as np
 
 from trainer.config import RunConfig
 from trainer.optimizers.schedules import Schedule
@@ -17,13 +18,14 @@ def build_optimizer(config: RunConfig, schedule: Schedule, model: keras.Model) -
     (Loshchilov & Hutter 2019) for every optimizer, SGD too. Variables of fewer than two dimensions (biases, scales) are
     left out of it.
     """
-    decay = config.weight_decay or None
+    decay = _single(config.weight_decay) if config.weight_decay else None
+    betas = {"beta_1": _single(0.9), "beta_2": _single(0.999)}
     if config.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, weight_decay=decay)
+        optimizer = keras.optimizers.SGD(schedule, momentum=_single(0.9), nesterov=True, weight_decay=decay)
     elif config.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(schedule, weight_decay=decay)
+        optimizer = keras.optimizers.Adam(schedule, weight_decay=decay, **betas)
     elif config.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=decay or 0.0, **betas)
     else:
         optimizer = keras.optimizers.Muon(
             schedule, weight_decay=decay, adam_weight_decay=decay, exclude_layers=_last_kernel(model)
@@ -31,6 +33,11 @@ def build_optimizer(config: RunConfig, schedule: Schedule, model: keras.Model) -
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
     optimizer.build(model.trainable_variables)
     return optimizer
+
+
+def _single(number: float) -> float:
+    """The float32 next to a number: Keras takes that on TensorFlow, also where variables are float64, but not on JAX."""
+    return float(np.float32(number))
 
 
 def _last_kernel(model: keras.Model) -> list[str]:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from trainer.engines.tensorflow.devices import prepare
-from trainer.engines.tensorflow.engine import TensorFlowEngine
+from trainer.engines.tensorflow.engine import TensorFlowEngine as Engine
 
-__all__ = ["TensorFlowEngine", "prepare"]
+__all__ = ["Engine", "prepare"]

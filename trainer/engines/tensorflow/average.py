@@ -13,13 +13,11 @@ class Average:
     """average <- d * average + (1 - d) * weights after every step, with d = min(decay, (1 + t) / (10 + t)) at step t.
 
     The smaller decay at the start keeps the initial weights from lingering (tf.train.ExponentialMovingAverage,
-    num_updates). All floating weights are averaged, the statistics of BatchNormalization too: they belong to the weights
-    they were measured with.
+    num_updates).
     """
 
-    def __init__(self, model: keras.Model, decay: float):
-        self.decay = decay
-        self.weights = [weight for weight in model.weights if tf.as_dtype(weight.dtype).is_floating]
+    def __init__(self, weights: list[keras.Variable], decay: float):
+        self.decay, self.weights = decay, weights
         # From NumPy: a Keras variable made from a TensorFlow variable shares it.
         self.variables = [
             keras.Variable(weight.numpy(), trainable=False, dtype=weight.dtype, name="average")

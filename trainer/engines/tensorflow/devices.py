@@ -6,54 +6,109 @@ import dataclasses
 import os
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from convoy import exits
+from trainer import cluster as clusters
+from trainer.cluster import Cluster
 from trainer.config import RunConfig
+from trainer.engines.setting import Setting, check_batch, cores, set_up_keras, topology
 
 # Whether operations are deterministic in this process: TensorFlow can turn that on, not off again.
 deterministic = False
 
 
-def prepare(config: RunConfig) -> RunConfig:
-    """Makes the asked devices the only visible ones; returns the run with devices, strategy and precision resolved.
+def prepare(config: RunConfig, alone: bool = False) -> Setting:
+    """Makes the asked devices the only visible ones, joins the other processes, and resolves what was `auto`.
 
-    Before anything else touches TensorFlow: reading a data set with it, too, fixes what is visible.
+    Before anything else touches TensorFlow: reading a data set with it, too, fixes what is visible, and collective operations
+    between processes must be set up before the first one runs.
+
+    Args:
+      config: the run.
+      alone: whatever processes the environment names, this one works for itself.
     """
+    cluster = Cluster() if alone else clusters.from_environment("tensorflow")
+    if config.strategy == "tpu" or (config.strategy == "auto" and config.devices == "auto" and _tpu_is_here()):
+        return _prepare_tpu(config)
     gpus = tf.config.list_physical_devices("GPU")
     asked = config.devices
     if asked == "auto":
         asked = f"gpu:{1 if config.strategy == 'one' else len(gpus)}" if gpus else "cpu:1"
     kind, count = asked.split(":")[0], int(asked.split(":")[1])
-    strategy = ("mirrored" if count > 1 else "one") if config.strategy == "auto" else config.strategy
-    if strategy == "one" and count > 1:
-        raise exits.CannotRun(f"--strategy=one trains on one device, but --devices={asked}; leave one of them out.")
-    if config.batch_size % count:
+    config = dataclasses.replace(config, devices=asked, xla="off" if config.xla == "auto" else config.xla)
+    strategy = topology(config, cluster, count)
+    if strategy == "multiworker" and kind == "cpu" and count > 1:
         raise exits.CannotRun(
-            f"--batch_size={config.batch_size} cannot be shared evenly by --devices={asked}; give a multiple of {count}."
+            f"--devices={asked}: TensorFlow's MultiWorkerMirroredStrategy uses one CPU device in each process; give cpu:1 and"
+            " start more processes."
         )
+    config = dataclasses.replace(config, strategy=strategy)
+    _check_xla(config)
+    where = f"--devices={asked}" + (f" in each of {cluster.processes} processes" if cluster.processes > 1 else "")
+    check_batch(config, count * cluster.processes, where)
     _make_visible(kind, count, gpus)
+    return _settle(config, cluster, count, lambda: _strategy(config))
+
+
+def _settle(config: RunConfig, cluster: Cluster, local: int, build: Any) -> Setting:
     if config.deterministic:
         global deterministic
         tf.config.experimental.enable_op_determinism()
         deterministic = True
-    # Automatic layer names count up for as long as the process lives, and variables' paths are the keys of a checkpoint.
-    # First of all: it forgets the seed and the precision too.
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(config.seed % 2**32)
-    precision = "float32" if config.precision == "auto" else config.precision
-    keras.config.set_floatx("float64" if precision == "float64" else "float32")
-    keras.config.set_dtype_policy(precision)
-    return dataclasses.replace(config, devices=asked, strategy=strategy, precision=precision)
+    config = dataclasses.replace(config, precision=set_up_keras(config))
+    return Setting(config, cluster, local, build())
 
 
-def build_strategy(config: RunConfig) -> tf.distribute.Strategy:
-    """The prepared run's strategy; TensorFlow's default one, which does nothing, for a single device."""
+def _strategy(config: RunConfig) -> tf.distribute.Strategy:
+    """TensorFlow's default one, which does nothing, for a single device."""
     if config.strategy == "one":
         return tf.distribute.get_strategy()
+    if config.strategy == "multiworker":
+        # Blocks until all processes are there.
+        return tf.distribute.MultiWorkerMirroredStrategy()
     kind, count = config.devices.split(":")
     return tf.distribute.MirroredStrategy([f"{kind.upper()}:{index}" for index in range(int(count))])
+
+
+def _tpu_is_here() -> bool:
+    """Without asking the metadata server, which would take minutes where there is none."""
+    here = any(os.path.exists(path) for path in ("/dev/accel0", "/dev/vfio/0"))
+    return here or bool(os.environ.get("TPU_NAME"))
+
+
+def _prepare_tpu(config: RunConfig) -> Setting:
+    """TPUStrategy over all cores of the TPU that TPU_NAME names, or of this machine.
+
+    TensorFlow's TPUs end with tensorflow-tpu 2.19/2.20 (docs/engines.md); TensorFlow itself has no TPU kernels.
+    """
+    if config.precision not in ("auto", "float32", "mixed_bfloat16"):
+        raise exits.CannotRun(
+            f"--precision={config.precision} is not possible: a TPU computes in float32 and bfloat16; give float32 or"
+            " mixed_bfloat16."
+        )
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=os.environ.get("TPU_NAME") or "local")
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        strategy = tf.distribute.TPUStrategy(resolver)
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise exits.CannotRun(
+            f"--strategy=tpu, but TensorFlow {tf.__version__} finds no TPU that it can use here"
+            f" ({str(error).splitlines()[0]}); install tensorflow-tpu in place of tensorflow, or use --backend=jax."
+        ) from error
+    cores = strategy.num_replicas_in_sync
+    check_batch(config, cores, f"the {cores} cores of the TPU")
+    config = dataclasses.replace(config, strategy="tpu", xla="on")
+    return _settle(config, Cluster(), cores, lambda: strategy)
+
+
+def _check_xla(config: RunConfig) -> None:
+    if config.xla == "on" and config.strategy != "one":
+        raise exits.CannotRun(
+            f"--xla=on is built for one device, not for --strategy={config.strategy} on TensorFlow; leave it out, or use"
+            " --backend=jax, which compiles for all devices."
+        )
 
 
 def _make_visible(kind: str, count: int, gpus: list[Any]) -> None:
@@ -73,10 +128,14 @@ def _make_visible(kind: str, count: int, gpus: list[Any]) -> None:
         tf.config.experimental.set_memory_growth(gpu, True)
 
 
-def describe(devices: str) -> str:
+def describe(setting: Setting) -> str:
     """The devices for a person: a GPU by its name, a CPU by its cores."""
-    kind, count = devices.split(":")
+    if setting.config.strategy == "tpu":
+        return f"{setting.local} TPU cores"
+    kind, count = setting.config.devices.split(":")
     if kind == "gpu":
         details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
-        return f"{count} GPU ({details.get('device_name', 'unknown')})"
-    return f"{count} CPU ({len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores)"
+        here = f"{count} GPU ({details.get('device_name', 'unknown')})"
+    else:
+        here = f"{count} CPU ({cores()} cores)"
+    return here if setting.cluster.processes == 1 else f"{setting.cluster.processes} processes, each {here}"

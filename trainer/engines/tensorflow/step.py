@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from data.pipeline import Batch
+from trainer.config import RunConfig
+from trainer.layers import drawing
 from trainer.losses import cross_entropy
 
 
@@ -25,40 +28,48 @@ def to_floats(images: tf.Tensor) -> tf.Tensor:
     return tf.cast(images, keras.config.floatx()) / 255
 
 
-def gradients_of(
-    model: keras.Model, label_smoothing: float, clip_norm: float, global_batch: int, parts: int
-) -> Callable[..., Gradients]:
-    """A graph function (images uint8 [n, ...], labels [n]) -> Gradients of the global batch, which all replicas share.
+def all_sum(tensor: tf.Tensor) -> tf.Tensor:
+    """The sum over all replicas, which is also its own gradient."""
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensor)
 
-    A replica's images are cut into `parts`. The loss of every part is a sum divided by the global batch, so that adding up
-    parts and replicas gives the gradient of the global batch's mean, also when the last part is shorter. Penalties of
-    layers (model.losses) count once a batch, spread over parts and replicas by their size.
+
+def gradients_of(model: keras.Model, config: RunConfig, sizes: list[int], speaks: bool) -> Callable[..., Gradients]:
+    """A graph function (batch, loss scale or None) -> Gradients of the global batch, which all replicas share.
+
+    A replica's batch comes in parts of `sizes` examples. The loss of every part is a sum divided by the global batch, so
+    that adding up parts and replicas gives the gradient of the global batch's mean, also when the last part is shorter.
+    Penalties of layers (model.losses) count once a batch, spread over parts and replicas by their size.
+
+    `speaks` says that layers of the model talk to other replicas, which tf.distribute does not allow within a loop.
     """
     variables = model.trainable_variables
+    size, whole = sizes[0], sizes.count(sizes[0])
 
-    def part_of(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    def part_of(batch: Batch, scale: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
-            logits = model(to_floats(images), training=True)
-            loss = tf.reduce_sum(cross_entropy(logits, labels, label_smoothing)) / global_batch
+            with drawing(config.seed, batch.positions):
+                logits = model(to_floats(batch.images), training=True)
+            loss = tf.reduce_sum(cross_entropy(logits, batch.labels, config.label_smoothing)) / config.batch_size
             if model.losses:
-                loss += tf.cast(tf.add_n(model.losses), loss.dtype) * (images.shape[0] / global_batch)
+                loss += tf.cast(tf.add_n(model.losses), loss.dtype) * (batch.images.shape[0] / config.batch_size)
+            target = loss if scale is None else loss * tf.cast(scale, loss.dtype)
         gradients = tape.gradient(
-            loss, [variable.value for variable in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
+            target, [variable.value for variable in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        return loss, _count_right(logits, labels), gradients
+        return loss, _count_right(logits, batch.labels), gradients
 
-    def batch_of(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        batch = images.shape[0]
-        if parts == 1:
-            return part_of(images, labels)
-        size = -(-batch // parts)
-        whole, tail = divmod(batch, size)
+    def some(batch: Batch, start: Any, length: int) -> Batch:
+        return Batch(*(tf.ensure_shape(one[start : start + length], [length, *one.shape[1:]]) for one in batch))
+
+    def batch_of(batch: Batch, scale: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        if len(sizes) == 1:
+            return part_of(batch, scale)
+        if speaks:
+            return one_by_one(batch, scale)
 
         def add(index, loss, correct, gradients):
-            start = index * size
-            more = part_of(tf.ensure_shape(images[start : start + size], [size, *images.shape[1:]]),
-                           tf.ensure_shape(labels[start : start + size], [size]))  # fmt: skip
+            more = part_of(some(batch, index * size, size), scale)
             return index + 1, loss + more[0], correct + more[1], _sum(gradients, more[2])
 
         dtype = tf.as_dtype(keras.config.floatx())
@@ -70,29 +81,42 @@ def gradients_of(
             (tf.constant(0), tf.zeros([], dtype), tf.constant(0, tf.int64), zero),
             parallel_iterations=1,
         )
-        if tail:
-            more = part_of(images[-tail:], labels[-tail:])
+        for tail in sizes[whole:]:
+            more = part_of(some(batch, whole * size, tail), scale)
             loss, correct, gradients = loss + more[0], correct + more[1], _sum(gradients, more[2])
         return loss, correct, gradients
 
-    def whole_batch(images: tf.Tensor, labels: tf.Tensor) -> Gradients:
-        loss, correct, gradients = batch_of(images, labels)
-        loss, correct, gradients = _sum_over_replicas(loss, correct, gradients)
+    def one_by_one(batch: Batch, scale: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        loss, correct, gradients = part_of(some(batch, 0, size), scale)
+        start = size
+        for length in sizes[1:]:
+            # One after the other, or all would be in memory at once.
+            with tf.control_dependencies([loss, *gradients]):
+                more = part_of(some(batch, tf.constant(start), length), scale)
+            loss, correct, gradients = loss + more[0], correct + more[1], _sum(gradients, more[2])
+            start += length
+        return loss, correct, gradients
+
+    def whole_batch(batch: Batch, scale: tf.Tensor | None) -> Gradients:
+        loss, correct, gradients = _sum_over_replicas(*batch_of(batch, scale))
+        if scale is not None:
+            # Only now: a replica on its own cannot know that the gradient of the batch is not finite.
+            gradients = [gradient / tf.cast(scale, gradient.dtype) for gradient in gradients]
         # Clipped after the reduction: the norm is that of the global batch's gradient, whatever the number of replicas.
         norm = tf.linalg.global_norm(gradients)
-        if clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, clip_norm, use_norm=norm)
+        if config.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm, use_norm=norm)
         return Gradients(loss, correct, gradients, norm)
 
     return whole_batch
 
 
-def training_loop(step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]], timed: bool) -> Any:
-    """step(images, labels) -> (loss, correct, gradient norm) as a graph function of (iterator, number of steps).
+def training_loop(step: Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]], timed: bool) -> Any:
+    """step(batch) -> (loss, correct, gradient norm, whether to go on) as a graph function of (iterator, number of steps).
 
-    It returns (steps made, losses [steps], norms [steps], correct, seconds waited for input, all finite). The number is a
-    tensor: no length is traced twice. A loss or norm that is not finite ends the loop after its step. Without `timed` the
-    seconds are 0: TensorFlow refuses to read the clock where operations must be deterministic.
+    It returns (steps made, losses [steps], norms [steps], correct, seconds waited for input, whether to go on). The number
+    is a tensor: no length is traced twice. A step after which not to go on ends the loop. Without `timed` the seconds are 0:
+    TensorFlow refuses to read the clock where operations must be deterministic.
     """
 
     def now() -> tf.Tensor:
@@ -108,13 +132,12 @@ def training_loop(step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Ten
             with tf.control_dependencies([finite]):
                 asked = now()
             with tf.control_dependencies([asked]):
-                images, labels = iterator.get_next()
+                batch = iterator.get_next()
             # On several replicas a batch is one tensor for each.
-            with tf.control_dependencies(tf.nest.flatten((images, labels), expand_composites=True)):
+            with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
                 arrived = now()
             with tf.control_dependencies([arrived]):
-                loss, right, norm = step(images, labels)
-            finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
+                loss, right, norm, finite = step(batch)
             losses, norms = losses.write(index, tf.cast(loss, dtype)), norms.write(index, tf.cast(norm, dtype))
             return index + 1, losses, norms, correct + right, wait + (arrived - asked), finite
 
@@ -146,7 +169,10 @@ def evaluation_loop(strategy: tf.distribute.Strategy, model: keras.Model, classe
         inside = tf.cast(weights, tf.int64)
         guesses = tf.argmax(logits, axis=-1, output_type=tf.int32)
         right = inside * tf.cast(guesses == labels, tf.int64)
-        top5 = inside * tf.cast(tf.math.in_top_k(labels, tf.cast(logits, tf.float32), min(5, classes)), tf.int64)
+        # Its rank by counting, which every device can do: how many classes have a larger logit.
+        own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, None]
+        among = (tf.math.count_nonzero(logits > own, axis=1) < min(5, classes)) & tf.math.is_finite(own[:, 0])
+        top5 = inside * tf.cast(among, tf.int64)
         return (
             # Summed in float64: a float32 sum over a million losses loses its last digits.
             tf.reduce_sum(tf.cast(losses, tf.float64)),
@@ -176,14 +202,13 @@ def _sum_over_replicas(
     loss: tf.Tensor, correct: tf.Tensor, gradients: list[tf.Tensor]
 ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
     """The sums over all replicas, in one collective: everything travels in one vector."""
-    context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
+    if tf.distribute.get_replica_context().num_replicas_in_sync == 1:
         return loss, correct, gradients
     dtype = loss.dtype
     shapes = [gradient.shape for gradient in gradients]
     pieces = [tf.cast(tf.reshape(gradient, [-1]), dtype) for gradient in gradients]
     vector = tf.concat([*pieces, [loss], [tf.cast(correct, dtype)]], axis=0)
-    vector = context.all_reduce(tf.distribute.ReduceOp.SUM, vector)
+    vector = all_sum(vector)
     *flat, loss, correct = tf.split(vector, [*(shape.num_elements() for shape in shapes), 1, 1])
     gradients = [
         tf.cast(tf.reshape(piece, shape), gradient.dtype)

@@ -1,0 +1,53 @@
+"""What a run tells the parent that started it, byte by byte through a pipe: signs of life, and how far it is.
+
+The parent acts on it where the run itself cannot: while TensorFlow waits for a peer it holds Python's lock, and neither a
+signal handler nor a watchdog thread of the run's own would get a turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+
+ALIVE = b"."
+GENTLE = b"g"  # from here on there is something to save, and a signal deserves an answer
+DONE = b"d"  # whatever kills the run now, it has done its work
+SECONDS_BETWEEN_SIGNS = 1.0
+
+_writer: int | None = None
+
+
+def speak_into(writer: int) -> None:
+    """From now on `tell` writes to this file descriptor."""
+    global _writer
+    _writer = writer
+    os.set_blocking(writer, False)
+
+
+def tell(sign: bytes = ALIVE) -> None:
+    """Gives the parent a sign; without a parent, nothing."""
+    if _writer is not None:
+        with contextlib.suppress(OSError):  # the pipe is full, or the parent is gone, which another thread notices
+            os.write(_writer, sign)
+
+
+@contextlib.contextmanager
+def working() -> Iterator[None]:
+    """Gives signs of life for as long as this process works by itself: reading, decoding, building; not waiting for peers."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(SECONDS_BETWEEN_SIGNS):
+            tell()
+
+    thread = threading.Thread(target=beat, name="pulse", daemon=True)
+    thread.start()
+    tell()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        tell()

@@ -1,0 +1,89 @@
+"""--devices, --strategy and --precision for JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import tensorflow as tf
+from keras.src.backend.common import dtypes
+
+from convoy import exits
+from trainer import cluster as clusters
+from trainer.cluster import Cluster
+from trainer.config import RunConfig
+from trainer.engines.setting import Setting, check_batch, cores, set_up_keras, topology
+
+AXIS = "replica"  # of the mesh: one device, one replica
+
+
+def prepare(config: RunConfig, alone: bool = False) -> Setting:
+    """Joins the other processes, makes the asked devices visible, and resolves what was `auto`.
+
+    Before anything else touches JAX: its first use fixes what is visible.
+
+    Args:
+      config: the run.
+      alone: whatever processes the environment names, this one works for itself.
+    """
+    cluster = Cluster() if alone else clusters.from_environment("jax")
+    # The pipeline is TensorFlow's, on the host; it would take all the memory of a GPU that it saw.
+    tf.config.set_visible_devices([], "GPU")
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    jax.config.update("jax_enable_x64", config.precision == "float64")
+    # With JAX, Keras takes float64 for float32 in all its arithmetic, unasked; this table is where it says so.
+    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64" if config.precision == "float64" else "float32"
+    kind, _, count = config.devices.partition(":")
+    if kind == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", int(count))
+    elif kind == "gpu":
+        jax.config.update("jax_cuda_visible_devices", ",".join(map(str, range(int(count)))))
+    if cluster.processes > 1:
+        # Blocks until all processes are there. The thin parent decides when a peer is lost (--hang_timeout).
+        jax.distributed.initialize(
+            cluster.coordinator,
+            cluster.processes,
+            cluster.index,
+            initialization_timeout=24 * 3600,
+            heartbeat_timeout_seconds=max(config.hang_timeout, 10) if config.hang_timeout else 24 * 3600,
+        )
+    try:
+        here = jax.local_devices()
+    except RuntimeError as error:
+        raise exits.CannotRun(
+            f"--devices={config.devices}: JAX finds no such device here ({str(error).splitlines()[0]}); install its extra and"
+            " driver, or use --devices=cpu:1."
+        ) from error
+    if config.devices == "auto" and config.strategy == "one":
+        here = here[:1]
+    found = f"{here[0].platform}:{len(here)}"
+    if config.devices != "auto" and found != config.devices:
+        raise exits.CannotRun(
+            f"--devices={config.devices}, but JAX finds {found} here; give that, or install the extra and driver of the other."
+        )
+    if config.precision == "float64" and here[0].platform == "tpu":
+        raise exits.CannotRun("--precision=float64 is not possible on a TPU; give float32 or mixed_bfloat16.")
+    config = dataclasses.replace(config, devices=found, xla="on")
+    config = dataclasses.replace(config, strategy=topology(config, cluster, len(here)))
+    devices = jax.devices() if cluster.processes > 1 else here
+    where = f"--devices={found}" + (f" in each of {cluster.processes} processes" if cluster.processes > 1 else "")
+    if len(devices) != len(here) * cluster.processes:
+        raise exits.CannotRun(f"the processes have {len(devices)} devices together, which is not {where}; give all the same.")
+    check_batch(config, len(devices), where)
+    config = dataclasses.replace(config, precision=set_up_keras(config))
+    # In the order of processes, which is the order of their shares of a batch.
+    devices = sorted(devices, key=lambda device: (device.process_index, device.id))
+    return Setting(config, cluster, len(here), jax.sharding.Mesh(np.array(devices), (AXIS,)))
+
+
+def describe(setting: Setting) -> str:
+    """The devices for a person."""
+    platform, count = setting.config.devices.split(":")
+    device = setting.place.local_devices[0]
+    here = f"{count} {'CPU' if platform == 'cpu' else device.device_kind}" + (
+        f" ({cores()} cores)" if platform == "cpu" else ""
+    )
+    return here if setting.cluster.processes == 1 else f"{setting.cluster.processes} processes, each {here}"

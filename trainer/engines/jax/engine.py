@@ -1,0 +1,239 @@
+"""One model, the same on every device of a mesh. See trainer.engines.protocol.Engine."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import tensorflow as tf
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding
+
+from convoy import exits
+from data.pipeline import evaluation_batches, training_stream
+from data.sources.examples import Examples
+from trainer.engines import loss_scale, normalization, randomness, variables
+from trainer.engines.jax import devices, kernels
+from trainer.engines.jax.feed import Feed, chunk_length
+from trainer.engines.jax.step import SHARED, WHOLE, State, all_sum, evaluation_step, training_loop, training_step
+from trainer.engines.pace import Pace, evaluation_batch_size
+from trainer.engines.protocol import LoopResult
+from trainer.engines.setting import Setting, check_parts
+from trainer.metrics import EvaluationSums
+from trainer.models import build_model
+from trainer.optimizers import build_optimizer
+from trainer.optimizers.schedules import build_schedule
+
+
+class JaxEngine:
+    """The global batch on one device, or shared by several, of one process or many, that hold the same weights.
+
+    Args:
+      setting: from `prepare`.
+      image_shape: (height, width, channels).
+      num_classes: how many logits.
+      examples: size of the training set, which turns epochs of the schedule into steps.
+    """
+
+    def __init__(self, setting: Setting, image_shape: tuple[int, int, int], num_classes: int, examples: int):
+        config = setting.config
+        self.setting, self.config, self.cluster, self.replicas = setting, config, setting.cluster, setting.replicas
+        self.description = devices.describe(setting)
+        self.classes, self.pixels, self._mesh = num_classes, image_shape[0] * image_shape[1], setting.place
+        self.model = build_model(config.model, image_shape, num_classes)
+        self.schedule = build_schedule(config, examples)
+        self.optimizer = build_optimizer(config, self.schedule, self.model)
+        variables.check(self.model, self.optimizer, config.model)
+        check_parts(config, self.model, self.replicas)
+        self.notes: list[str] = []
+        normalization.install(self.model, config.batchnorm, all_sum, self.replicas)
+        if self.replicas > 1:
+            self.notes += randomness.note(self.model, config.model)
+            randomness.a_stream_each(self.model, lambda: jax.lax.axis_index(devices.AXIS))
+        if config.devices.startswith("cpu"):
+            kernels.install(self.model)
+        self.parameters = variables.trainable_numbers(self.model)
+        self._names = self._named()
+        self._state = self._place(self._initial())
+        deal = setting.deal
+        self._chunk = chunk_length(deal.per_replica * deal.local * int(np.prod(image_shape)))
+        step = training_step(self.model, self.optimizer, self._averaged, config, deal.sizes)
+        self._train = training_loop(step, self._mesh, self._chunk)
+        self._evaluate = evaluation_step(self.model, self._mesh, num_classes)
+        self._feed: Feed | None = None
+        self._examples: Examples | None = None
+
+    def feed(self, examples: Examples, first_step: int) -> None:
+        if self._feed:
+            self._feed.close()
+        self._examples = examples
+        stream = training_stream(
+            examples, self.setting.deal, self.config.data.augment, self.config.seed, first_step
+        )
+        self._feed = Feed(stream, self.setting.local, self._chunk, self._mesh)
+
+    def train(self, steps: int) -> LoopResult:
+        assert self._feed is not None, "feed comes first"
+        outcomes, waited, left = [], 0.0, steps
+        with self._sentences(self._examples):
+            going = self._place(jnp.ones((), bool))
+            while left:
+                batches, first, count, seconds = self._feed.next(left, self._state)
+                self._state, going, *outcome = self._train(self._state, going, batches, np.int32(first), np.int32(count))
+                outcomes.append(outcome)
+                waited, left = waited + seconds, left - count
+            fetched = [[np.asarray(one) for one in outcome] for outcome in outcomes]
+            finite = bool(np.asarray(going))
+        made = [int(outcome[0]) for outcome in fetched]
+        losses, norms = (
+            np.concatenate([outcome[k][:n] for n, outcome in zip(made, fetched, strict=True)]).astype(np.float64)
+            for k in (1, 2)
+        )
+        return LoopResult(sum(made), losses, norms, sum(int(outcome[3]) for outcome in fetched), waited, finite)
+
+    def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
+        deal, pace, total = self.setting.deal, Pace(), EvaluationSums.zero(self.classes)
+        batch_size = evaluation_batch_size(max(deal.sizes), self.pixels, len(examples))
+        stream = evaluation_batches(examples, batch_size, deal.replicas, deal.first, deal.local)
+        batches = iter(stream.batch(deal.local, drop_remainder=True).as_numpy_iterator())
+        sharding = NamedSharding(self._mesh, SHARED)
+        trainable, other = self._for_evaluation()
+        left = -(-len(examples) // (batch_size * self.replicas))
+        with self._sentences(examples):
+            while left:
+                if stop():
+                    return None
+                begun, some, outcomes = time.perf_counter(), int(self.share(str(pace.steps(left)).encode())), []
+                for _ in range(some):
+                    own = [one.reshape(-1, *one.shape[2:]) for one in next(batches)]
+                    sent = (jax.make_array_from_process_local_data(sharding, one) for one in own)
+                    outcomes.append(self._evaluate(trainable, other, *sent))
+                for outcome in outcomes:
+                    loss, *sums = (np.asarray(one) for one in outcome)
+                    count, right, top5, *per_class = sums
+                    found = (one.astype(np.int64) for one in per_class)
+                    total.add(EvaluationSums(float(loss), int(count), int(right), int(top5), *found))
+                pace.took(some, time.perf_counter() - begun)
+                left -= some
+        if total.examples != len(examples) or int(total.count.sum()) != len(examples):
+            raise RuntimeError(f"evaluation counted {total.examples} of {len(examples)} examples")
+        return total
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {
+            name: np.asarray(value) for name, value in zip(self._names, jax.tree.leaves(self._state), strict=True)
+        }
+
+    def check(self, state: Mapping[str, np.ndarray]) -> None:
+        shapes = {
+            name: tuple(value.shape) for name, value in zip(self._names, jax.tree.leaves(self._state), strict=True)
+        }
+        variables.compare(shapes, state)
+
+    def restore(self, state: Mapping[str, np.ndarray] | None) -> None:
+        if state is not None:
+            self.check(state)
+        own = [
+            np.zeros(value.shape, value.dtype) if state is None else np.asarray(state[name]).astype(value.dtype)
+            for name, value in zip(self._names, jax.tree.leaves(self._state), strict=True)
+        ]
+        with self._sentences(None):
+            if self.cluster.processes > 1:
+                own = [np.asarray(one) for one in multihost_utils.broadcast_one_to_all(own)]
+            self._state = self._place(jax.tree.unflatten(jax.tree.structure(self._state), own))
+
+    def agree(self, flag: bool) -> bool:
+        if self.cluster.processes == 1:
+            return flag
+        with self._sentences(None):
+            return bool(multihost_utils.process_allgather(np.array(flag, np.int32)).any())
+
+    def share(self, text: bytes) -> bytes:
+        if self.cluster.processes == 1:
+            return text
+        with self._sentences(None):
+            size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+            own = np.frombuffer(text, np.uint8) if self.cluster.leads else np.zeros(size, np.uint8)
+            return np.asarray(multihost_utils.broadcast_one_to_all(own.astype(np.int32))).astype(np.uint8).tobytes()
+
+    def learning_rate(self, step: int) -> float:
+        return float(self.schedule(step))
+
+    def _initial(self) -> State:
+        averages = [v.value for v in variables.averaged(self.model)] if self.config.ema else []
+        scaled = self.config.precision == "mixed_float16"
+        return State(
+            [v.value for v in self.model.trainable_variables],
+            [v.value for v in self.model.non_trainable_variables],
+            [v.value for v in self.optimizer.variables],
+            averages,
+            [np.float32(loss_scale.INITIAL), np.int32(0)] if scaled else [],
+        )
+
+    def _named(self) -> list[str]:
+        """The checkpoint name of every leaf of the state, in order."""
+        names = [f"model/{v.path}" for v in (*self.model.trainable_variables, *self.model.non_trainable_variables)]
+        names += [f"optimizer/{v.path}" for v in self.optimizer.variables]
+        if self.config.ema:
+            names += [f"ema/{v.path}" for v in variables.averaged(self.model)]
+        if self.config.precision == "mixed_float16":
+            names += ["loss_scale/scale", "loss_scale/good_steps"]
+        return names
+
+    def _place(self, tree: Any) -> Any:
+        """Every leaf of a tree, whole on every device."""
+        sharding = NamedSharding(self._mesh, WHOLE)
+
+        def put(leaf: Any) -> Any:
+            # A copy: what is put is given away at the next step, and Keras' variables still hold the original.
+            value = np.array(leaf)
+            return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+        return jax.tree.map(put, tree)
+
+    def _averaged(self, state: State) -> list[Any]:
+        """The weights that are averaged, in the order of their averages."""
+        found = self._locations()
+        return [getattr(state, kind)[index] for kind, index in found]
+
+    def _locations(self) -> list[tuple[str, int]]:
+        places = {id(v): ("trainable", i) for i, v in enumerate(self.model.trainable_variables)}
+        places |= {id(v): ("other", i) for i, v in enumerate(self.model.non_trainable_variables)}
+        return [places[id(v)] for v in variables.averaged(self.model)]
+
+    def _for_evaluation(self) -> tuple[list[Any], list[Any]]:
+        """(trainable, other) with the averaged weights in place of the last ones."""
+        lists = {"trainable": list(self._state.trainable), "other": list(self._state.other)}
+        if self.config.ema:
+            for (kind, index), average in zip(self._locations(), self._state.average, strict=True):
+                lists[kind][index] = average
+        return lists["trainable"], lists["other"]
+
+    @contextlib.contextmanager
+    def _sentences(self, examples: Examples | None) -> Iterator[None]:
+        """Turns errors of JAX, and of the pipeline, that a person can act on into sentences."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if sentence := examples.explain() if examples else "":
+                raise exits.BadData(sentence) from error
+            raise
+        except jax.errors.JaxRuntimeError as error:
+            text = str(error).splitlines()[0][:200]
+            if text.startswith("RESOURCE_EXHAUSTED"):
+                raise exits.CannotRun(
+                    f"out of memory on {self.description} with --batch_size={self.config.batch_size}; raise --accumulate"
+                    f" (now {self.config.accumulate}), which needs less at once for the same result, or lower --batch_size."
+                ) from error
+            if self.cluster.processes > 1:
+                raise exits.TryAgain(
+                    f"lost one of the {self.cluster.processes - 1} other processes ({text}); the same commands on all hosts"
+                    " continue."
+                ) from error
+            raise

@@ -1,0 +1,117 @@
+"""BatchNormalization over the whole batch, over each replica's share of it, or over groups; one collective each way at most."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from convoy import exits
+
+AllSum = Callable[[Any], Any]  # a tensor of one replica -> the sum over all replicas, differentiable
+
+
+def is_in(model: keras.Model) -> bool:
+    """Whether a model has any BatchNormalization."""
+    return any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers())
+
+
+def install(model: keras.Model, mode: str, all_sum: AllSum, replicas: int) -> None:
+    """--batchnorm for every BatchNormalization of a model. Whatever is measured, the moving statistics are those of all
+    replicas together, so that no replica's own ever reach a checkpoint.
+
+    Args:
+      model: changed in place.
+      mode: sync, local or ghost:N.
+      all_sum: sums over the replicas.
+      replicas: how many there are; all hold equally many examples.
+    """
+    for layer in model._flatten_layers(include_self=False):
+        if not isinstance(layer, keras.layers.BatchNormalization):
+            continue
+        if mode == "sync":
+            layer._moments = functools.partial(_global_moments, layer, all_sum, replicas)
+        else:
+            if layer.renorm:
+                raise exits.CannotRun(
+                    f"--batchnorm={mode} is not built for the renormalization of the layer {layer.name}; use sync."
+                )
+            layer.call = functools.partial(_grouped, layer, int(mode.partition(":")[2] or 0), all_sum, replicas)
+
+
+def _global_moments(
+    layer: keras.layers.BatchNormalization, all_sum: AllSum, replicas: int, inputs: Any, mask: Any
+) -> tuple[Any, Any]:
+    """(mean, variance) [channels] over every axis but the layer's, of all replicas together.
+
+    Keras' own synchronized=True sends sum, sum of squares and count one by one, and takes the variance as E[x^2] - E[x]^2,
+    which loses its digits where the mean is large. Here sums are taken of x - s with s the moving mean, the same on all
+    replicas and close to the mean, so that E[(x-s)^2] - E[x-s]^2 subtracts a small number (the shifted-data algorithm, Chan
+    et al. 1983). Every replica has as many examples as the others, so the count need not travel.
+    """
+    _refuse_mask(layer, mask)
+    channels = inputs.shape[layer.axis]
+    shape = [1] * len(inputs.shape)
+    shape[layer.axis] = channels
+    shift = ops.stop_gradient(ops.cast(layer.moving_mean, inputs.dtype))
+    shifted = inputs - ops.reshape(shift, shape)
+    axes = layer._reduction_axes
+    sums = ops.concatenate([ops.sum(shifted, axes), ops.sum(ops.square(shifted), axes)])
+    averages = all_sum(sums) / (replicas * math.prod(inputs.shape) // channels)
+    mean, square = averages[:channels], averages[channels:]
+    return mean + shift, ops.maximum(square - ops.square(mean), 0)
+
+
+def _grouped(
+    layer: keras.layers.BatchNormalization,
+    group: int,
+    all_sum: AllSum,
+    replicas: int,
+    inputs: Any,
+    training: bool | None = None,
+    mask: Any = None,
+) -> Any:
+    """The layer's call with the statistics of each `group` of consecutive examples (0: all that this replica has).
+
+    Ghost batch normalization (Hoffer et al. 2017, algorithm 1), but for the moving statistics: they take the mean of all
+    groups at once, whatever replica these are on.
+    """
+    if not (training and layer.trainable):
+        return type(layer).call(layer, inputs, training=training, mask=mask)
+    _refuse_mask(layer, mask)
+    x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))  # as Keras' own call
+    examples = x.shape[0]
+    group = group or examples
+    if examples % group:
+        raise exits.CannotRun(
+            f"--batchnorm=ghost:{group} cannot cut the {examples} examples that a device has at once; give a divisor of"
+            f" {examples}, or change --batch_size or --accumulate."
+        )
+    axis = layer.axis % len(x.shape)
+    x = ops.reshape(x, (examples // group, group, *x.shape[1:]))
+    axes = [a for a in range(1, len(x.shape)) if a != axis + 1]
+    mean = ops.mean(x, axes, keepdims=True)
+    variance = ops.mean(ops.square(x - mean), axes, keepdims=True)
+    shape = [1] * len(x.shape)
+    shape[axis + 1] = x.shape[axis + 1]
+    factor = 1 / ops.sqrt(variance + layer.epsilon)
+    if layer.scale:
+        factor = factor * ops.reshape(ops.cast(layer.gamma, x.dtype), shape)
+    y = (x - mean) * factor
+    if layer.center:
+        y = y + ops.reshape(ops.cast(layer.beta, x.dtype), shape)
+    channels = shape[axis + 1]
+    both = ops.concatenate([ops.reshape(ops.mean(one, 0), (channels,)) for one in (mean, variance)])
+    both = all_sum(ops.stop_gradient(both)) / replicas
+    for moving, new in ((layer.moving_mean, both[:channels]), (layer.moving_variance, both[channels:])):
+        moving.assign(ops.cast(moving, x.dtype) * layer.momentum + new * (1 - layer.momentum))
+    return ops.cast(ops.reshape(y, inputs.shape), layer.compute_dtype)
+
+
+def _refuse_mask(layer: keras.layers.BatchNormalization, mask: Any) -> None:
+    if mask is not None:
+        raise exits.CannotRun(f"the layer {layer.name} gets a mask, which only --devices=cpu:1 or gpu:1 can train with.")

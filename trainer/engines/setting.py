@@ -1,0 +1,91 @@
+"""What a process settles before it builds its model, the same for every engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import keras
+
+from convoy import exits
+from data.pipeline import Deal
+from trainer.cluster import Cluster
+from trainer.config import RunConfig
+from trainer.engines import normalization
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A run on this machine: no `auto` is left in its configuration.
+
+    `place` is the engine's own: a tf.distribute.Strategy, or a jax Mesh.
+    """
+
+    config: RunConfig
+    cluster: Cluster
+    local: int  # replicas of this process
+    place: Any
+
+    @property
+    def replicas(self) -> int:
+        return self.local * self.cluster.processes
+
+    @property
+    def deal(self) -> Deal:
+        """How training batches come to this process."""
+        config = self.config
+        return Deal(config.batch_size, config.accumulate, self.replicas, self.cluster.index * self.local, self.local)
+
+
+def check_batch(config: RunConfig, replicas: int, where: str) -> None:
+    """CannotRun for a global batch that so many replicas cannot share evenly."""
+    if config.batch_size % replicas:
+        raise exits.CannotRun(
+            f"--batch_size={config.batch_size} cannot be shared evenly by {where}; give a multiple of {replicas}."
+        )
+
+
+def check_parts(config: RunConfig, model: keras.Model, replicas: int) -> None:
+    """CannotRun where --accumulate would show BatchNormalization other parts than one device sees."""
+    parts = config.accumulate
+    if parts == 1 or not normalization.is_in(model):
+        return
+    if -(-config.batch_size // (parts * replicas)) * replicas != -(-config.batch_size // parts):
+        raise exits.CannotRun(
+            f"--accumulate={parts} cuts --batch_size={config.batch_size} into parts that {replicas} devices cannot share"
+            f" evenly, so BatchNormalization would measure others than on one; give a --batch_size of which each part has a"
+            f" multiple of {replicas}."
+        )
+
+
+def set_up_keras(config: RunConfig) -> str:
+    """Forgets what was built before in this process, sets seed and precision; returns the precision, resolved."""
+    # Automatic layer names count up for as long as the process lives, and variables' paths are the keys of a checkpoint.
+    # First of all: it forgets the seed and the precision too.
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(config.seed % 2**32)
+    precision = "float32" if config.precision == "auto" else config.precision
+    keras.config.set_floatx("float64" if precision == "float64" else "float32")
+    keras.config.set_dtype_policy(precision)
+    return precision
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def topology(config: RunConfig, cluster: Cluster, local: int) -> str:
+    """--strategy, `auto` resolved: one, mirrored or multiworker; CannotRun where the environment says otherwise."""
+    asked = config.strategy
+    found = "multiworker" if cluster.processes > 1 else "mirrored" if local > 1 else "one"
+    if asked in ("auto", found) or (asked == "mirrored" and found == "one"):
+        return found if asked == "auto" else asked
+    if asked == "multiworker":
+        variables = "TF_CONFIG" if config.backend == "tensorflow" else "JAX_COORDINATOR_ADDRESS and its companions"
+        raise exits.CannotRun(f"--strategy=multiworker, but {variables} names no other process; set it, or leave that out.")
+    if found == "multiworker":
+        raise exits.CannotRun(
+            f"--strategy={asked} trains in one process, but the environment names {cluster.processes}; leave one of them out."
+        )
+    raise exits.CannotRun(f"--strategy=one trains on one device, but --devices={config.devices}; leave one of them out.")

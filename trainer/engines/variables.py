@@ -1,0 +1,57 @@
+"""The names under which a run's variables are saved, the same on every engine, and what a checkpoint cannot hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from convoy import exits
+from trainer import layers
+
+
+def check(model: keras.Model, optimizer: keras.optimizers.Optimizer, name: str) -> None:
+    """CannotRun for a model whose variables or masks a checkpoint could not tell apart, or NumPy not write."""
+    paths = [f"model/{v.path}" for v in model.variables] + [f"optimizer/{v.path}" for v in optimizer.variables]
+    if twice := _first_twice(paths):
+        raise exits.CannotRun(
+            f"--model={name}: two variables are called {twice}, so a checkpoint could not tell them apart; give its layers"
+            " different names."
+        )
+    if twice := _first_twice(layer.path for layer in layers.positional(model)):
+        raise exits.CannotRun(
+            f"--model={name}: two layers are called {twice} and would draw the same masks; give them different names."
+        )
+    for path, variable in zip(paths, [*model.variables, *optimizer.variables], strict=True):
+        if keras.backend.standardize_dtype(variable.dtype) in ("bfloat16", "string"):
+            raise exits.CannotRun(
+                f"--model={name}: the variable {path} is of type {variable.dtype}, which NumPy cannot write; keep variables in"
+                " float32, as --precision=mixed_bfloat16 does."
+            )
+
+
+def compare(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, np.ndarray]) -> None:
+    """ValueError names a tensor of `state` that is missing, left over or of another shape than the run's."""
+    if odd := sorted(set(shapes) ^ set(state)):
+        where = "the checkpoint lacks" if odd[0] in shapes else "the model lacks"
+        raise ValueError(f"{where} the tensor {odd[0]}")
+    for name, shape in shapes.items():
+        if tuple(shape) != state[name].shape:
+            raise ValueError(f"the tensor {name} has shape {state[name].shape}, the model needs {tuple(shape)}")
+
+
+def averaged(model: keras.Model) -> list[keras.Variable]:
+    """The weights that --ema averages: all floating ones, the statistics of BatchNormalization too, which belong to the
+    weights they were measured with."""
+    return [v for v in model.weights if keras.backend.is_float_dtype(v.dtype)]
+
+
+def trainable_numbers(model: keras.Model) -> int:
+    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+
+
+def _first_twice(names: Iterable[Any]) -> Any:
+    names = list(names)
+    return next((name for name in sorted(names) if names.count(name) > 1), None)
