@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from support import DATA, Outcome, command, environment, write_images
+from support import DATA, REPOSITORY, Outcome, command, environment, write_images
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# Most of a short run on JAX is compiling what the test before compiled.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
 
 @pytest.fixture

@@ -1,0 +1,112 @@
+"""Several processes: what happens to the others when one dies, is asked to leave, never comes, or is told no."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from support import (
+    QUICK,
+    Outcome,
+    assert_same_bits,
+    cluster_variables,
+    command,
+    environment,
+    events_of,
+    run_workers,
+    start_workers,
+)
+
+BACKENDS = ["tensorflow", "jax"]
+# Steps that no test waits for the end of.
+LONG = ["--dataset=digits", "--batch_size=64", "--duration=100000st", "--eval_every=50000st", "--checkpoint_every=50000st",
+        "--hang_timeout=20", "--run_dir=run"]  # fmt: skip
+
+
+def wait_for_event(run_dir: Path, name: str, workers: list[subprocess.Popen[str]]) -> None:
+    deadline = time.monotonic() + 100
+    while not (run_dir / "events.jsonl").exists() or name not in [event["event"] for event in events_of(run_dir)]:
+        assert time.monotonic() < deadline, f"no event {name}"
+        assert all(worker.poll() is None for worker in workers), [worker.communicate() for worker in workers]
+        time.sleep(0.05)
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    out = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False).stdout
+    return [int(pid) for pid in out.split()]
+
+
+def end(process: subprocess.Popen[str], timeout: float) -> Outcome:
+    out, err = process.communicate(timeout=timeout)
+    return Outcome(subprocess.CompletedProcess([], process.returncode, out, err))
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_when_one_is_killed_the_other_may_be_tried_again(tmp_path, backend, victim):
+    workers = start_workers(tmp_path, backend, 2, *LONG)
+    wait_for_event(tmp_path / "run", "training", workers)
+    time.sleep(2)  # into the steps
+    for pid in children(workers[victim]):
+        os.kill(pid, signal.SIGKILL)
+    # The hang timeout is 20 s; most are told at once.
+    assert end(workers[1 - victim], 30).code == 42
+    assert end(workers[victim], 30).code == 42
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_worker_that_waits_for_a_peer_that_never_comes_can_be_stopped(tmp_path, backend):
+    variables = cluster_variables(backend, 2)[1]
+    worker = subprocess.Popen(
+        command("train", f"--backend={backend}", *LONG, "--hang_timeout=120"),
+        cwd=tmp_path,
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(15)  # into the wait, which no signal handler of Python interrupts
+    assert worker.poll() is None
+    worker.terminate()
+    assert end(worker, 10).code == 42
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_worker_gives_a_peer_up_that_never_comes(tmp_path, backend):
+    (variables, _) = cluster_variables(backend, 2)
+    worker = subprocess.Popen(
+        command("train", f"--backend={backend}", *LONG, "--hang_timeout=12"),
+        cwd=tmp_path,
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    outcome = end(worker, 90)
+    assert outcome.code == 42
+    assert "--hang_timeout=12" in outcome.err
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_when_one_is_asked_to_leave_all_save_and_the_run_goes_on_with_the_same_bits(tmp_path, backend):
+    run_workers(tmp_path, backend, 2, *QUICK, "--run_dir=whole")
+    workers = start_workers(tmp_path, backend, 2, *QUICK, "--run_dir=cut", "--steps_per_loop=1")
+    wait_for_event(tmp_path / "cut", "training", workers)
+    workers[1].terminate()
+    assert [end(worker, 60).code for worker in workers] == [42, 42]
+    assert events_of(tmp_path / "cut")[-1]["event"] == "left"
+    run_workers(tmp_path, backend, 2, *QUICK, "--run_dir=cut")
+    assert_same_bits(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_what_the_leading_process_refuses_all_refuse(convoy, tmp_path):
+    run_workers(tmp_path, "tensorflow", 2, *QUICK, "--duration=2st", "--run_dir=run")
+    _, follower = run_workers(tmp_path, "tensorflow", 2, *QUICK, "--run_dir=run", "--learning_rate=0.5", code=78)
+    assert "the leading process said" in follower.err
+    assert "--learning_rate=0.5, but the run was begun" in follower.err
