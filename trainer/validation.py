@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from convoy import exits
-from trainer.choices import MODELS, OPTIMIZERS, PRECISIONS, SCHEDULES, STRATEGIES, near
+from trainer.choices import MODELS, OPTIMIZERS, PRECISIONS, RESNETS, SCHEDULES, STRATEGIES, near
 from trainer.durations import Duration
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def check(config: RunConfig) -> None:
     for flag in ("weight_decay", "clip_norm"):
         value = getattr(config, flag)
         _require_finite(value >= 0, flag, value, "give 0 or a number above it")
-    for flag in ("label_smoothing", "ema"):
+    for flag in ("stochastic_depth", "label_smoothing", "ema"):
         value = getattr(config, flag)
         _require_finite(0 <= value < 1, flag, value, "give a number from 0 up to but not including 1")
     _require(_SCALE.fullmatch(config.scale_lr), "scale_lr", config.scale_lr,
@@ -50,6 +50,9 @@ def check(config: RunConfig) -> None:
     else:
         own = "a model of your own is written package.module:function"
         _require(config.model in MODELS, "model", config.model, f"{near(config.model, MODELS)} {own}")
+    if config.stochastic_depth:
+        remedy = f"--model={config.model} has no blocks to leave out; remove this flag or give --model={' or '.join(RESNETS)}"
+        _require(config.model in RESNETS, "stochastic_depth", config.stochastic_depth, remedy)
 
 
 def check_schedule(text: str) -> tuple[str, tuple[float, ...]]:

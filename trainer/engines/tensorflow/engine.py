@@ -43,7 +43,7 @@ class TensorFlowEngine:
         self._strategy = devices.build_strategy(config)
         self.replicas = self._strategy.num_replicas_in_sync
         with self._strategy.scope():
-            self.model = build_model(config.model, image_shape, num_classes)
+            self.model = build_model(config.model, image_shape, num_classes, config.stochastic_depth)
             self.schedule = build_schedule(config, examples)
             self.optimizer = build_optimizer(config, self.schedule, self.model)
             self.average = Average(self.model, config.ema) if config.ema else None
