@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-MODELS = ("article_cnn",)
+RESNETS = ("resnet18", "resnet50")
+MODELS = ("article_cnn", *RESNETS)
 OPTIMIZERS = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3, "muon": 1e-3}  # name -> default learning rate
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16", "float64")
 SCHEDULES = ("constant", "cosine", "linear", "polynomial", "step")

@@ -46,9 +46,13 @@ def _tf_config(text: str) -> Cluster:
             ' {"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}.'
         ) from error
     if other := sorted(set(cluster) - {"chief", "worker"}):
-        raise exits.CannotRun(f"TF_CONFIG names {other[0]} tasks, which Convoy does not have; list all hosts as workers.")
+        raise exits.CannotRun(
+            f"TF_CONFIG names {other[0]} tasks, which Convoy does not have; list all hosts as workers."
+        )
     if (kind, index) not in addresses:
-        raise exits.CannotRun(f"TF_CONFIG says that this is {kind} {index}, which its cluster does not list; correct one.")
+        raise exits.CannotRun(
+            f"TF_CONFIG says that this is {kind} {index}, which its cluster does not list; correct one."
+        )
     return Cluster(addresses.index((kind, index)), len(hosts), str(hosts[0]))
 
 

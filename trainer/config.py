@@ -59,6 +59,12 @@ class RunConfig:
         " keras.Model of logits; images arrive as numbers from 0 to 1.",
         group=_MODEL,
     )
+    stochastic_depth: float = option(
+        0.0,
+        "leave residual blocks of a resnet out at random in training, at a rate that grows to this one at the last block"
+        " (Huang et al. 2016; 0: none).",
+        group=_MODEL,
+    )
     precision: str = option(
         "auto",
         "float32; mixed_bfloat16: variables in float32, layers in bfloat16; mixed_float16: likewise, with a loss scale;"

@@ -63,7 +63,9 @@ class _Positional(keras.layers.Layer):
         """
         super().__init__(**options)
         if not 0 <= rate < 1:
-            raise ValueError(f"rate={rate} of {self.name} is not possible: give a number from 0 up to but not including 1.")
+            raise ValueError(
+                f"rate={rate} of {self.name} is not possible: give a number from 0 up to but not including 1."
+            )
         self.rate = rate
         self.supports_masking = True
 

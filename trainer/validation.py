@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from convoy import exits
-from trainer.choices import BACKENDS, MODELS, OPTIMIZERS, PRECISIONS, SCHEDULES, STRATEGIES, XLA, near
+from trainer.choices import BACKENDS, MODELS, OPTIMIZERS, PRECISIONS, RESNETS, SCHEDULES, STRATEGIES, XLA, near
 from trainer.durations import Duration
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def check(config: RunConfig) -> None:
     for flag in ("weight_decay", "clip_norm"):
         value = getattr(config, flag)
         _require_finite(value >= 0, flag, value, "give 0 or a number above it")
-    for flag in ("label_smoothing", "ema"):
+    for flag in ("stochastic_depth", "label_smoothing", "ema"):
         value = getattr(config, flag)
         _require_finite(0 <= value < 1, flag, value, "give a number from 0 up to but not including 1")
     _require(_SCALE.fullmatch(config.scale_lr), "scale_lr", config.scale_lr,
@@ -57,6 +57,9 @@ def check(config: RunConfig) -> None:
     else:
         own = "a model of your own is written package.module:function"
         _require(config.model in MODELS, "model", config.model, f"{near(config.model, MODELS)} {own}")
+    if config.stochastic_depth:
+        remedy = f"--model={config.model} has no blocks to leave out; remove this flag or give --model={' or '.join(RESNETS)}"
+        _require(config.model in RESNETS, "stochastic_depth", config.stochastic_depth, remedy)
 
 
 def _check_machine(config: RunConfig) -> None:
@@ -64,15 +67,23 @@ def _check_machine(config: RunConfig) -> None:
     kind, strategy = config.devices.partition(":")[0], config.strategy
     if config.backend == "jax":
         _require(config.xla != "off", "xla", config.xla, "JAX compiles everything; leave it out with --backend=jax")
-        _require(strategy != "tpu", "strategy", strategy, "that is TensorFlow's; with --backend=jax give --devices=tpu:N")
+        _require(
+            strategy != "tpu", "strategy", strategy, "that is TensorFlow's; with --backend=jax give --devices=tpu:N"
+        )
     else:
-        _require(kind != "tpu", "devices", config.devices, "with TensorFlow give --strategy=tpu; or --backend=jax with it")
+        _require(
+            kind != "tpu", "devices", config.devices, "with TensorFlow give --strategy=tpu; or --backend=jax with it"
+        )
         if strategy == "tpu":
-            _require(kind == "auto", "devices", config.devices, "--strategy=tpu takes all cores that it finds; leave it out")
+            _require(
+                kind == "auto", "devices", config.devices, "--strategy=tpu takes all cores that it finds; leave it out"
+            )
             _require(config.precision not in ("float64", "mixed_float16"), "precision", config.precision,
                      "a TPU computes in float32 and bfloat16; give float32 or mixed_bfloat16")  # fmt: skip
         if config.xla == "on":
-            _require(strategy in ("auto", "one"), "xla", config.xla, f"it is built for one device, not --strategy={strategy}")
+            _require(
+                strategy in ("auto", "one"), "xla", config.xla, f"it is built for one device, not --strategy={strategy}"
+            )
 
 
 def check_schedule(text: str) -> tuple[str, tuple[float, ...]]:

@@ -67,7 +67,9 @@ def test_a_position_gets_the_same_pixels_in_any_batch(name):
         part = change(images[:count], [(tf.constant(100 + start, tf.int64), count)]).numpy()
         assert np.array_equal(part, whole[start : start + count])
     assert len({image.tobytes() for image in whole}) > 6
-    assert not np.array_equal(whole, tf.function(augmenter(name, seed=4))(images, [(tf.constant(100, tf.int64), 24)]).numpy())
+    assert not np.array_equal(
+        whole, tf.function(augmenter(name, seed=4))(images, [(tf.constant(100, tf.int64), 24)]).numpy()
+    )
 
 
 def test_flips_come_half_of_the_time():

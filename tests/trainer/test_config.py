@@ -32,7 +32,8 @@ def test_flags_reproduce_a_configuration(tmp_path):
     config = RunConfig(
         run_dir="a",
         data=DataConfig(dataset="cifar10", augment="standard", eval_split="hash:0.25", image_size=40),
-        model="mine:model",
+        model="resnet50",
+        stochastic_depth=0.2,
         precision="mixed_bfloat16",
         batch_size=96,
         duration="2.5ep",
@@ -114,6 +115,10 @@ def test_a_configuration_is_frozen():
         ("optimizer", "adma", "did you mean adam"),
         ("model", "article", "did you mean article_cnn?"),
         ("model", "my model:f", "package.module:function"),
+        ("stochastic_depth", 1.0, "not including 1"),
+        ("stochastic_depth", -0.1, "not including 1"),
+        ("stochastic_depth", float("nan"), "not including 1"),
+        ("stochastic_depth", 0.1, "--model=resnet18 or resnet50"),
     ],
 )
 def test_an_impossible_value_names_flag_value_and_remedy(flag, value, words):

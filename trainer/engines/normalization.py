@@ -114,4 +114,6 @@ def _grouped(
 
 def _refuse_mask(layer: keras.layers.BatchNormalization, mask: Any) -> None:
     if mask is not None:
-        raise exits.CannotRun(f"the layer {layer.name} gets a mask, which only --devices=cpu:1 or gpu:1 can train with.")
+        raise exits.CannotRun(
+            f"the layer {layer.name} gets a mask, which only --devices=cpu:1 or gpu:1 can train with."
+        )

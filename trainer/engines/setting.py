@@ -83,9 +83,13 @@ def topology(config: RunConfig, cluster: Cluster, local: int) -> str:
         return found if asked == "auto" else asked
     if asked == "multiworker":
         variables = "TF_CONFIG" if config.backend == "tensorflow" else "JAX_COORDINATOR_ADDRESS and its companions"
-        raise exits.CannotRun(f"--strategy=multiworker, but {variables} names no other process; set it, or leave that out.")
+        raise exits.CannotRun(
+            f"--strategy=multiworker, but {variables} names no other process; set it, or leave that out."
+        )
     if found == "multiworker":
         raise exits.CannotRun(
             f"--strategy={asked} trains in one process, but the environment names {cluster.processes}; leave one of them out."
         )
-    raise exits.CannotRun(f"--strategy=one trains on one device, but --devices={config.devices}; leave one of them out.")
+    raise exits.CannotRun(
+        f"--strategy=one trains on one device, but --devices={config.devices}; leave one of them out."
+    )

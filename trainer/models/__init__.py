@@ -12,16 +12,26 @@ import numpy as np
 
 from convoy import exits
 
+# --model -> the module that has a function of that name.
+_MODULES = {
+    "article_cnn": "trainer.models.article_cnn",
+    "resnet18": "trainer.models.resnet",
+    "resnet50": "trainer.models.resnet",
+}
 
-def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
-    """--model -> a built model; CannotRun, a sentence, if a user's own function is missing or returns something else."""
+
+def build_model(
+    name: str, image_shape: tuple[int, int, int], num_classes: int, stochastic_depth: float = 0.0
+) -> keras.Model:
+    """--model -> a built model; CannotRun, a sentence, if a user's own function is missing or returns something else.
+
+    `stochastic_depth` is 0 for any model but the resnets, which validation sees to.
+    """
     if ":" in name:
-        model = _users_own(name, image_shape, num_classes)
-    else:
-        from trainer.models.article_cnn import article_cnn
-
-        model = article_cnn(image_shape, num_classes)
-    return model
+        return _users_own(name, image_shape, num_classes)
+    function = getattr(importlib.import_module(_MODULES[name]), name)
+    options = {"stochastic_depth": stochastic_depth} if stochastic_depth else {}
+    return function(image_shape, num_classes, **options)
 
 
 def _users_own(name: str, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:

@@ -71,7 +71,9 @@ def prepare(config: RunConfig, alone: bool = False) -> Setting:
     devices = jax.devices() if cluster.processes > 1 else here
     where = f"--devices={found}" + (f" in each of {cluster.processes} processes" if cluster.processes > 1 else "")
     if len(devices) != len(here) * cluster.processes:
-        raise exits.CannotRun(f"the processes have {len(devices)} devices together, which is not {where}; give all the same.")
+        raise exits.CannotRun(
+            f"the processes have {len(devices)} devices together, which is not {where}; give all the same."
+        )
     check_batch(config, len(devices), where)
     config = dataclasses.replace(config, precision=set_up_keras(config))
     # In the order of processes, which is the order of their shares of a batch.

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import keras
 import numpy as np
 import tensorflow as tf
 from jax.experimental import multihost_utils
@@ -46,7 +45,7 @@ class JaxEngine:
         self.setting, self.config, self.cluster, self.replicas = setting, config, setting.cluster, setting.replicas
         self.description = devices.describe(setting)
         self.classes, self.pixels, self._mesh = num_classes, image_shape[0] * image_shape[1], setting.place
-        self.model = build_model(config.model, image_shape, num_classes)
+        self.model = build_model(config.model, image_shape, num_classes, config.stochastic_depth)
         self.schedule = build_schedule(config, examples)
         self.optimizer = build_optimizer(config, self.schedule, self.model)
         variables.check(self.model, self.optimizer, config.model)
@@ -73,9 +72,7 @@ class JaxEngine:
         if self._feed:
             self._feed.close()
         self._examples = examples
-        stream = training_stream(
-            examples, self.setting.deal, self.config.data.augment, self.config.seed, first_step
-        )
+        stream = training_stream(examples, self.setting.deal, self.config.data.augment, self.config.seed, first_step)
         self._feed = Feed(stream, self.setting.local, self._chunk, self._mesh)
 
     def train(self, steps: int) -> LoopResult:
@@ -85,7 +82,9 @@ class JaxEngine:
             going = self._place(jnp.ones((), bool))
             while left:
                 batches, first, count, seconds = self._feed.next(left, self._state)
-                self._state, going, *outcome = self._train(self._state, going, batches, np.int32(first), np.int32(count))
+                self._state, going, *outcome = self._train(
+                    self._state, going, batches, np.int32(first), np.int32(count)
+                )
                 outcomes.append(outcome)
                 waited, left = waited + seconds, left - count
             fetched = [[np.asarray(one) for one in outcome] for outcome in outcomes]
@@ -126,9 +125,7 @@ class JaxEngine:
         return total
 
     def state(self) -> dict[str, np.ndarray]:
-        return {
-            name: np.asarray(value) for name, value in zip(self._names, jax.tree.leaves(self._state), strict=True)
-        }
+        return {name: np.asarray(value) for name, value in zip(self._names, jax.tree.leaves(self._state), strict=True)}
 
     def check(self, state: Mapping[str, np.ndarray]) -> None:
         shapes = {

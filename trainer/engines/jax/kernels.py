@@ -47,6 +47,7 @@ def _forward(strides: Any, padding: Any, images: Any, kernel: Any) -> tuple[Any,
 
 def _backward(strides: Any, padding: Any, saved: tuple[Any, Any], gradient: Any) -> tuple[Any, Any]:
     images, kernel = saved
+
     def of(images: Any) -> Any:
         return lax.conv_general_dilated(images, kernel, strides, padding, dimension_numbers=_NHWC)
 

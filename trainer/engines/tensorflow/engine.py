@@ -14,7 +14,7 @@ import tensorflow as tf
 from convoy import exits
 from data.pipeline import Batch, evaluation_batches, training_stream
 from data.sources.examples import Examples
-from trainer.engines import loss_scale, normalization, randomness, variables
+from trainer.engines import normalization, randomness, variables
 from trainer.engines.pace import Pace, evaluation_batch_size
 from trainer.engines.protocol import LoopResult
 from trainer.engines.setting import Setting, check_parts
@@ -46,7 +46,7 @@ class TensorFlowEngine:
         self.classes, self.pixels = num_classes, image_shape[0] * image_shape[1]
         self._strategy: tf.distribute.Strategy = setting.place
         with self._strategy.scope():
-            self.model = build_model(config.model, image_shape, num_classes)
+            self.model = build_model(config.model, image_shape, num_classes, config.stochastic_depth)
             self.schedule = build_schedule(config, examples)
             self.optimizer = build_optimizer(config, self.schedule, self.model)
             self.average = Average(variables.averaged(self.model), config.ema) if config.ema else None
@@ -152,7 +152,9 @@ class TensorFlowEngine:
     def _spread_step(self, step: Callable[..., Any]) -> Callable[..., tuple[tf.Tensor, ...]]:
         def run(batch: Any) -> tuple[tf.Tensor, ...]:
             # Summed over all replicas already, so every one of them says the same.
-            return tuple(self._strategy.experimental_local_results(one)[0] for one in self._strategy.run(step, (batch,)))
+            return tuple(
+                self._strategy.experimental_local_results(one)[0] for one in self._strategy.run(step, (batch,))
+            )
 
         return run
 
