@@ -138,8 +138,8 @@ class _Parent:
             elif self.hang_timeout and not self.done and time.monotonic() - last > self.hang_timeout:
                 self.hung = True
                 print(
-                    f"convoy: no sign of life for --hang_timeout={self.hang_timeout:g} s: a peer is lost, or a step takes longer"
-                    f" than that; exit code {exits.TRY_AGAIN}.",
+                    f"convoy: no sign of life for --hang_timeout={self.hang_timeout:g} s: a peer is lost, or a step takes"
+                    f" longer than that; exit code {exits.TRY_AGAIN}.",
                     file=sys.stderr,
                 )
                 with contextlib.suppress(ProcessLookupError):

@@ -21,12 +21,13 @@ _NHWC = ("NHWC", "HWIO", "NHWC")
 def install(model: keras.Model) -> None:
     """Replaces both in the layers of a model that is to run on CPUs, where they apply."""
     for layer in model._flatten_layers(include_self=False):
-        if type(layer) is keras.layers.Conv2D and layer.data_format == "channels_last":
-            if layer.groups == 1 and tuple(layer.dilation_rate) == (1, 1):
-                layer.convolution_op = functools.partial(_layer_convolution, layer)
-        elif type(layer) is keras.layers.MaxPooling2D and layer.data_format == "channels_last":
-            if tuple(layer.pool_size) == tuple(layer.strides) and layer.padding == "valid":
-                layer.call = functools.partial(max_pool, tuple(layer.pool_size))
+        if getattr(layer, "data_format", "") != "channels_last":
+            continue
+        if type(layer) is keras.layers.Conv2D and layer.groups == 1 and tuple(layer.dilation_rate) == (1, 1):
+            layer.convolution_op = functools.partial(_layer_convolution, layer)
+        side_by_side = type(layer) is keras.layers.MaxPooling2D and tuple(layer.pool_size) == tuple(layer.strides)
+        if side_by_side and layer.padding == "valid":
+            layer.call = functools.partial(max_pool, tuple(layer.pool_size))
 
 
 def _layer_convolution(layer: keras.layers.Conv2D, inputs: Any, kernel: Any) -> Any:

@@ -116,7 +116,7 @@ def training_step(
         finite, going, scale = jnp.isfinite(norm), jnp.isfinite(norm), state.scale
         if scale:
             going = ~loss_scale.hopeless(scale[0], finite)
-            scale = list(loss_scale.advance(*scale, finite))
+            scale = list(loss_scale.advance(scale[0], scale[1], finite))
             trainable = _where(finite, trainable, state.trainable)
             kept = _where(finite, variables, state.optimizer)
             kept[iterations] = variables[iterations]  # the step is over, whether it moved the weights or not

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -73,7 +74,7 @@ def _strategy(config: RunConfig) -> tf.distribute.Strategy:
 
 def _tpu_is_here() -> bool:
     """Without asking the metadata server, which would take minutes where there is none."""
-    here = any(os.path.exists(path) for path in ("/dev/accel0", "/dev/vfio/0"))
+    here = any(Path(path).exists() for path in ("/dev/accel0", "/dev/vfio/0"))
     return here or bool(os.environ.get("TPU_NAME"))
 
 
