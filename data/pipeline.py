@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from data.augment import augmenter
 from data.order import indices
+from data.parallel import in_parallel
 from data.sources.examples import Examples
 
 
@@ -74,16 +75,18 @@ def training_stream(examples: Examples, deal: Deal, augment: str, seed: int, fir
         chosen = indices(positions, len(examples), seed)
         return Batch(change(fetch(chosen), runs), tf.gather(labels, chosen), tf.bitcast(positions, tf.uint32))
 
-    return _in_parallel(tf.data.Dataset.counter(first_step * deal.local), batch)
+    size = deal.per_replica * _floats_of(examples)
+    return in_parallel(tf.data.Dataset.counter(first_step * deal.local), batch, size)
 
 
 def evaluation_batches(
     examples: Examples, batch_size: int, replicas: int = 1, first: int = 0, local: int = 1
 ) -> tf.data.Dataset:
-    """Every example once, in order: (images uint8 [B, h, w, c], labels int32 [B], weights float32 [B]).
+    """Every example once, in order, and over again: (images uint8 [B, h, w, c], labels int32 [B], weights float32 [B]).
 
-    Batches go to `replicas` in rounds; this process gets those of replicas [first, first + local). They are filled up with
-    repetitions of the first example, of weight 0, so that every replica has one in every round.
+    Batches go to `replicas` in rounds, ceil(examples / (B * replicas)) of them; this process gets those of replicas
+    [first, first + local). They are filled up with repetitions of the first example, of weight 0, so that every replica has
+    one in every round.
     """
     fetch, total, labels = examples.fetcher(), len(examples), _on_host(examples.labels)
     rounds = -(-total // (batch_size * replicas))
@@ -95,11 +98,12 @@ def evaluation_batches(
         chosen = tf.where(inside, positions, 0)
         return fetch(chosen), tf.gather(labels, chosen), tf.cast(inside, tf.float32)
 
-    return _in_parallel(tf.data.Dataset.range(rounds * local), batch)
+    return in_parallel(tf.data.Dataset.range(rounds * local).repeat(), batch, batch_size * _floats_of(examples))
 
 
-def _in_parallel(steps: tf.data.Dataset, batch: Callable[[tf.Tensor], Any]) -> tf.data.Dataset:
-    return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+def _floats_of(examples: Examples) -> int:
+    """Bytes of one image as float32, which it is while it is augmented."""
+    return 4 * math.prod(examples.shape)
 
 
 def _on_host(labels: np.ndarray) -> tf.Tensor:

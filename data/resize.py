@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from data.parallel import in_parallel
 from data.sources.examples import InMemory
 
 
@@ -25,7 +26,5 @@ def resized(examples: InMemory, size: int) -> InMemory:
     images = examples.images
     if images.shape[1:3] == (size, size):
         return examples
-    stream = tf.data.Dataset.from_tensor_slices(images).map(
-        lambda image: resize_and_crop(image, size), tf.data.AUTOTUNE
-    )
+    stream = in_parallel(tf.data.Dataset.from_tensor_slices(images), lambda image: resize_and_crop(image, size))
     return InMemory(np.stack(list(stream.as_numpy_iterator())), examples.labels, examples.content_hashes())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 DATA = Path(os.environ.get("CONVOY_TEST_DATA", REPOSITORY.parent / "shared"))
@@ -133,3 +136,19 @@ def run_workers(cwd: Path, backend: str, processes: int, *argv: object, code: in
         outcomes.append(Outcome(subprocess.CompletedProcess([], one.returncode, out, err)))
     assert [outcome.code for outcome in outcomes] == [code] * processes, outcomes
     return outcomes
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """The place that `make` filled, in whichever of the test processes was the first to need it."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    place = base / name
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            place.mkdir()
+            make(place)
+            (place / "made").touch()
+    assert (place / "made").exists(), f"making {name} failed before"
+    return place

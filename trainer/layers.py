@@ -78,13 +78,13 @@ class _Positional(keras.layers.Layer):
                 " the model with training=False, or within trainer.layers.drawing(seed, positions)."
             )
         seed, positions = draw
-        layer = key(seed, "mask", self.path or self.name)
+        layer = key(seed, "mask", self.name)
         low, high = positions[:, :1], positions[:, 1:]
         # First a key for each example, then words for its numbers: two by two.
         example = threefry((_word(layer & 0xFFFFFFFF), _word(layer >> 32)), (low, high))
         pairs = ops.convert_to_tensor(np.arange(-(-numbers // 2), dtype=np.uint32)[None])
         words = ops.concatenate(threefry(example, (pairs, ops.zeros_like(pairs))), axis=1)[:, :numbers]
-        return ops.greater_equal(words, _word(round(self.rate * 2**32)))
+        return ops.greater_equal(words, _word(min(round(self.rate * 2**32), 2**32 - 1)))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
@@ -97,7 +97,7 @@ class _Positional(keras.layers.Layer):
 class Dropout(_Positional):
     """Sets a fraction `rate` of its inputs to 0 in training and scales the rest by 1 / (1 - rate) (Srivastava et al. 2014).
 
-    Any shape [n, ...] in, the same out; the mask is a function of (seed, the layer's path, position of the example).
+    Any shape [n, ...] in, the same out; the mask is a function of (seed, the layer's name, position of the example).
     """
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -140,16 +140,29 @@ def stock_generators(model: keras.Model) -> list[Any]:
 
 
 def without(model: keras.Model) -> keras.Model:
-    """The same model with ours replaced by nothing: a copy for inference that people without Convoy can load."""
+    """The same model with ours replaced by nothing, nested ones too: for inference, by people who have no Convoy.
 
-    def replace(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if isinstance(layer, _Positional):
-            return keras.layers.Identity(name=layer.name)
-        return layer.__class__.from_config(layer.get_config())
-
-    copy = keras.models.clone_model(model, clone_function=replace)
+    ValueError for a subclassed model that has any of ours: Keras cannot say what such a one consists of.
+    """
+    if not positional(model):
+        return model
+    if not isinstance(model, keras.Sequential) and not hasattr(model, "operations"):
+        raise ValueError(f"{model.name} is a subclassed model; take the layers of trainer.layers out of it yourself.")
+    copy = model.__class__.from_config(_cleaned(model.get_config()))
     copy.set_weights(model.get_weights())
     return copy
+
+
+def _cleaned(config: Any) -> Any:
+    """A model's configuration with Identity in place of our layers, at any depth."""
+    if isinstance(config, list | tuple):
+        return type(config)(map(_cleaned, config))
+    if not isinstance(config, dict):
+        return config
+    if config.get("registered_name") in ("convoy>Dropout", "convoy>StochasticDepth"):
+        kept = {name: config["config"][name] for name in ("name", "trainable", "dtype")}
+        return {**config, "module": "keras.layers", "class_name": "Identity", "registered_name": None, "config": kept}
+    return {name: _cleaned(value) for name, value in config.items()}
 
 
 def _word(number: int) -> Any:

@@ -128,6 +128,7 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
     signals = signals or Signals()
     signals.gentle = True  # from here on there is something to save
     pulse.tell(pulse.GENTLE)
+    engine.agree(False)  # the others too: one that was still on its way here would leave the rest alone
     records.event("training", step=progress.step)
     faults.at("start", progress.step)
     Loop(

@@ -80,10 +80,11 @@ def _check_machine(config: RunConfig) -> None:
             )
             _require(config.precision not in ("float64", "mixed_float16"), "precision", config.precision,
                      "a TPU computes in float32 and bfloat16; give float32 or mixed_bfloat16")  # fmt: skip
+            _require(config.xla != "off", "xla", config.xla, "a TPU computes what XLA compiled; leave it out")
         if config.xla == "on":
-            _require(
-                strategy in ("auto", "one"), "xla", config.xla, f"it is built for one device, not --strategy={strategy}"
-            )
+            _require(strategy in ("auto", "one", "tpu"), "xla", config.xla,
+                     f"it is built for one device, not --strategy={strategy}; leave it out, or give --backend=jax, which"
+                     " compiles for all devices")  # fmt: skip
 
 
 def check_schedule(text: str) -> tuple[str, tuple[float, ...]]:

@@ -17,6 +17,10 @@ class Examples(Protocol):
 
     labels: np.ndarray  # int32 [N]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(height, width, channels) of every image."""
+
     def __len__(self) -> int: ...
 
     def fetcher(self) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -90,6 +94,10 @@ class InMemory:
         self.labels = np.asarray(labels, dtype=np.int32)
         self._hashes = hashes
         self._tensor: tf.Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.images.shape[1:]
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from convoy import exits
+from data.parallel import in_parallel
 from data.resize import resize_and_crop
 from data.sources.examples import InMemory, content_hash
 
@@ -77,9 +78,7 @@ class Files:
     def _decode_all(self) -> InMemory:
         if self._decoded is None:
             images = np.empty((len(self), *self.shape), np.uint8)
-            stream = (
-                tf.data.Dataset.from_tensor_slices(_names(self.paths)).map(self._decode, tf.data.AUTOTUNE).prefetch(64)
-            )
+            stream = in_parallel(tf.data.Dataset.from_tensor_slices(_names(self.paths)), self._decode, ahead=64)
             try:
                 for row, image in enumerate(stream.as_numpy_iterator()):
                     images[row] = image

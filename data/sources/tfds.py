@@ -10,6 +10,7 @@ import numpy as np
 
 from convoy import exits
 from data.config import DataConfig
+from data.parallel import in_parallel
 from data.resize import resize_and_crop
 from data.sources.examples import DataSet, InMemory
 
@@ -87,7 +88,7 @@ def _read(builder: Any, split: str, shape: tuple[int, ...], config: DataConfig) 
         image = example["image"]
         return (resize_and_crop(image, config.image_size) if config.image_size else image), example["label"]
 
-    stream = builder.as_dataset(split=split, shuffle_files=False).map(prepare, tf.data.AUTOTUNE).batch(1000)
+    stream = in_parallel(builder.as_dataset(split=split, shuffle_files=False), prepare).batch(1000)
     row = 0
     try:
         for some_images, some_labels in stream.as_numpy_iterator():

@@ -114,6 +114,26 @@ def test_a_signal_that_is_not_answered_is_followed_by_kill(tmp_path):
     assert "no answer" in err
 
 
+def test_a_child_that_gives_no_sign_of_life_is_given_up(tmp_path, capfd):
+    body = (
+        "from convoy import pulse, supervise\nsupervise.follow_parent()\n"
+        "with pulse.working(): time.sleep(2.5)\n"  # longer than the timeout, but alive
+        "open(starts + '.worked', 'w')\n"
+        "time.sleep(600)"
+    )
+    assert supervise.run(child(tmp_path, body), hang_timeout=2.0) == exits.TRY_AGAIN
+    assert (tmp_path / "starts.worked").exists()
+    assert "no sign of life for --hang_timeout=2 s" in capfd.readouterr().err
+
+
+def test_a_child_that_dies_after_its_work_has_succeeded(tmp_path):
+    body = (
+        "from convoy import pulse, supervise\nsupervise.follow_parent()\npulse.tell(pulse.DONE)\ntime.sleep(0.3)\n"
+        "os.abort()"
+    )
+    assert supervise.run(child(tmp_path, body)) == exits.OK
+
+
 def test_a_run_does_not_outlive_its_parent(tmp_path):
     body = (
         "from convoy import supervise\nsupervise.follow_parent()\n"

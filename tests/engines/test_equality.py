@@ -7,11 +7,14 @@ In float64, each case in a process of its own. Equal means max|a - b| <= 1e-9 * 
 from __future__ import annotations
 
 import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from support import events_of, final_tensors, records_of, run_workers
+from support import command, environment, events_of, final_tensors, once, records_of, result_of, run_workers
 
 MODEL = """
 import keras
@@ -33,38 +36,62 @@ FLAGS = ["--dataset=digits", "--model=mine:everything", "--augment=article", "--
          "--optimizer=adamw", "--weight_decay=0.01", "--eval_every=25st", "--checkpoint_every=25st"]  # fmt: skip
 
 
-def flags(run_dir, *more: object) -> list[object]:
-    return [*FLAGS, "--duration=50st", f"--run_dir={run_dir}", *more]
-
-
-@pytest.fixture
-def mine(tmp_path):
-    """A directory with the model in it."""
-    (tmp_path / "mine.py").write_text(MODEL)
-    return tmp_path
+def flags(*more: object) -> list[object]:
+    """Of the run in the directory `run`, to its end."""
+    return [*FLAGS, "--duration=50st", "--run_dir=run", *more]
 
 
 @pytest.fixture(scope="session")
-def one_device(tmp_path_factory):
-    """backend -> the run of 50 steps on one device, made when it is first asked for."""
-    import subprocess
+def shared(tmp_path_factory) -> Callable[..., Path]:
+    """shared(name, from, flags, ...) -> a directory with the model and a run of so many flags, made once for all tests."""
 
-    from support import command
+    def get(name: str, begun: Path | None, *argv: object, code: int = 0, **variables: str) -> Path:
+        def make(place: Path) -> None:
+            if begun:
+                shutil.copytree(begun, place, dirs_exist_ok=True)
+            (place / "mine.py").write_text(MODEL)
+            env = environment(**variables)
+            done = subprocess.run(
+                command("train", *argv), cwd=place, env=env, timeout=150, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == code, done.stderr
 
-    root, made = tmp_path_factory.mktemp("one"), {}
-    (root / "mine.py").write_text(MODEL)
-
-    def get(backend: str):
-        if backend not in made:
-            made[backend] = root / backend
-            argv = command("train", *flags(made[backend], f"--backend={backend}", "--devices=cpu:1"))
-            subprocess.run(argv, cwd=root, check=True, timeout=150, capture_output=True)
-        return made[backend]
+        return once(tmp_path_factory, name, make)
 
     return get
 
 
-def assert_equal(run_dir, other, tensors: float = 1e-9, losses: float = 1e-10) -> None:
+@pytest.fixture(scope="session")
+def begun(shared) -> Path:
+    """A run of one step on TensorFlow, so that all others have the same initial weights: the engines draw different ones."""
+    return shared("begun", None, *FLAGS, "--duration=1st", "--run_dir=run")
+
+
+@pytest.fixture
+def mine(tmp_path, begun) -> Path:
+    """A directory with that run in it, to continue."""
+    return shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="session")
+def one_device(shared, begun) -> Callable[[str], Path]:
+    """backend -> the run of 50 steps on one device."""
+    return lambda backend: shared(f"one-{backend}", begun, *flags(f"--backend={backend}", "--devices=cpu:1"))
+
+
+@pytest.fixture(scope="session")
+def killed(shared, begun) -> Callable[[str], Path]:
+    """backend -> a run on two devices that was killed after step 30, with a checkpoint at 25."""
+
+    def get(backend: str) -> Path:
+        argv = flags(f"--backend={backend}", "--devices=cpu:2", "--steps_per_loop=5")
+        return shared(f"killed-{backend}", begun, *argv, code=42, CONVOY_CHAOS="kill:between@30")
+
+    return get
+
+
+def assert_equal(place: Path, expected: Path, tensors: float = 1e-9, losses: float = 1e-10) -> None:
+    run_dir, other = place / "run", expected / "run"
     ours, theirs = final_tensors(run_dir), final_tensors(other)
     assert ours.keys() == theirs.keys()
     assert {name.split("/")[0] for name in ours} == {"model", "optimizer", "ema"}
@@ -79,46 +106,36 @@ def assert_equal(run_dir, other, tensors: float = 1e-9, losses: float = 1e-10) -
 @pytest.mark.parametrize("devices", [2, 4])
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_several_devices_end_as_one(convoy, mine, one_device, backend, devices):
-    outcome = convoy("train", *flags("many", f"--backend={backend}", f"--devices=cpu:{devices}"))
+    outcome = convoy("train", *flags(f"--backend={backend}", f"--devices=cpu:{devices}"))
     assert outcome.code == 0, outcome
-    assert_equal(mine / "many", one_device(backend))
+    assert_equal(mine, one_device(backend))
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_two_processes_end_as_one(mine, one_device, backend):
-    leader, follower = run_workers(mine, backend, 2, *flags("two", "--devices=cpu:1"))
+    leader, follower = run_workers(mine, backend, 2, *flags("--devices=cpu:1"))
     assert "2 processes" in leader.out
     assert "Convoy" not in follower.out, "only the leading process speaks"
-    assert_equal(mine / "two", one_device(backend))
+    assert_equal(mine, one_device(backend))
 
 
 def test_two_processes_of_two_devices(mine, one_device):
-    run_workers(mine, "jax", 2, *flags("four", "--devices=cpu:2"))
-    assert_equal(mine / "four", one_device("jax"))
+    run_workers(mine, "jax", 2, *flags("--devices=cpu:2"))
+    assert_equal(mine, one_device("jax"))
 
 
-def test_tensorflow_and_jax_from_the_same_weights_end_alike(convoy, mine):
-    assert convoy("train", *FLAGS, "--duration=1st", "--run_dir=tensorflow").code == 0
-    shutil.copytree(mine / "tensorflow", mine / "jax")
-    for backend in ("tensorflow", "jax"):
-        outcome = convoy("train", *FLAGS, "--duration=51st", f"--run_dir={backend}", f"--backend={backend}")
-        assert outcome.code == 0, outcome
-        assert "continues at step 1" in outcome.out
-    assert_equal(mine / "jax", mine / "tensorflow", tensors=1e-7, losses=1e-8)
+def test_tensorflow_and_jax_from_the_same_weights_end_alike(one_device):
+    assert_equal(one_device("jax"), one_device("tensorflow"), tensors=1e-7, losses=1e-8)
 
 
-@pytest.mark.parametrize(("first", "then"), [("tensorflow", "jax"), ("jax", "tensorflow")])
-def test_killed_on_two_devices_and_continued_on_one_of_the_other_engine(convoy, mine, one_device, first, then):
-    killed = flags("moved", f"--backend={first}", "--devices=cpu:2", "--steps_per_loop=5")
-    assert convoy("train", *killed, chaos="kill:between@30").code == 42
-    outcome = convoy("train", *flags("moved", f"--backend={then}", "--devices=cpu:1"))
+@pytest.mark.parametrize(
+    ("first", "then", "tensors", "losses"),
+    [("tensorflow", "tensorflow", 1e-9, 1e-10), ("tensorflow", "jax", 1e-7, 1e-8), ("jax", "tensorflow", 1e-7, 1e-8)],
+)
+def test_killed_on_two_devices_and_continued_on_one(convoy, tmp_path, killed, one_device, first, then, tensors, losses):
+    shutil.copytree(killed(first), tmp_path, dirs_exist_ok=True)
+    outcome = convoy("train", *flags(f"--backend={then}", "--devices=cpu:1"))
     assert outcome.code == 0, outcome
-    assert [event["step"] for event in events_of(mine / "moved") if event["event"] == "restored"] == [25]
-    assert_equal(mine / "moved", one_device(first), tensors=1e-7, losses=1e-8)
-
-
-def test_killed_on_two_devices_and_continued_on_one(convoy, mine, one_device):
-    killed = flags("moved", "--devices=cpu:2", "--steps_per_loop=5")
-    assert convoy("train", *killed, chaos="kill:between@30").code == 42
-    assert convoy("train", *flags("moved", "--devices=cpu:1")).code == 0
-    assert_equal(mine / "moved", one_device("tensorflow"))
+    assert [event["step"] for event in events_of(tmp_path / "run") if event["event"] == "restored"][-1] == 25
+    assert result_of(tmp_path / "run")["examples"] == 50 * 64
+    assert_equal(tmp_path, one_device(first), tensors, losses)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from support import REPOSITORY
+from support import REPOSITORY, once
 
 PROGRAM = Path(__file__).with_name("keras_defects.py")
 PAGE = REPOSITORY / "docs" / "conformance.md"
@@ -41,23 +41,23 @@ ON_ONE_DEVICE = {
 CASES = ON_TWO_DEVICES | ON_ONE_DEVICE
 
 
-def outcomes(devices: int) -> dict[str, float | list[float] | str]:
-    """Case -> what plain Keras comes to on that many devices, all from one process."""
+def outcomes(devices: int, place: Path) -> None:
+    """Writes cases.json: case -> what plain Keras comes to on that many devices, all from one process."""
     argv = [sys.executable, "-P", str(PROGRAM), str(devices)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=150, check=False)
     if done.returncode != 0:  # no assertion: the expected failures are assertions
         pytest.fail(f"exit code {done.returncode}\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    (place / "cases.json").write_text(done.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="module")
-def on_one_device():
-    return outcomes(1)
+@pytest.fixture(scope="session")
+def on_one_device(tmp_path_factory):
+    return json.loads((once(tmp_path_factory, "keras-1", lambda place: outcomes(1, place)) / "cases.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def on_two_devices():
-    return outcomes(2)
+@pytest.fixture(scope="session")
+def on_two_devices(tmp_path_factory):
+    return json.loads((once(tmp_path_factory, "keras-2", lambda place: outcomes(2, place)) / "cases.json").read_text())
 
 
 def agrees(found: float | list[float] | str, expected: float | list[float] | str) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from support import (
     command,
     environment,
     events_of,
+    once,
     run_workers,
     start_workers,
 )
@@ -59,54 +63,81 @@ def test_when_one_is_killed_the_other_may_be_tried_again(tmp_path, backend, vict
     assert end(workers[victim], 30).code == 42
 
 
+@pytest.fixture
+def lonely(tmp_path):
+    """lonely(backend, flags, ...) -> a worker that waits for a peer that never comes, in a wait that no handler interrupts."""
+
+    def start(backend: str, *argv: object) -> subprocess.Popen[str]:
+        # The first one: both engines have it open a port and wait there.
+        variables, _ = cluster_variables(backend, 2)
+        worker = subprocess.Popen(
+            command("train", f"--backend={backend}", *LONG, *argv),
+            cwd=tmp_path,
+            env=environment(**variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        address = variables.get("JAX_COORDINATOR_ADDRESS") or json.loads(variables["TF_CONFIG"])["cluster"]["worker"][0]
+        deadline = time.monotonic() + 60
+        while not listening(int(address.rpartition(":")[2])):
+            assert time.monotonic() < deadline, "it never came so far"
+            assert worker.poll() is None, worker.communicate()
+            time.sleep(0.1)
+        return worker
+
+    return start
+
+
+def listening(port: int) -> bool:
+    """Whether any process of this machine does; asked of the kernel, so that the port's owner never hears of it."""
+    lines = [line.split() for file in ("tcp", "tcp6") for line in Path(f"/proc/net/{file}").read_text().splitlines()]
+    return any(line[3] == "0A" and int(line[1].rpartition(":")[2], 16) == port for line in lines[1:] if line[0] != "sl")
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_worker_that_waits_for_a_peer_that_never_comes_can_be_stopped(tmp_path, backend):
-    variables = cluster_variables(backend, 2)[1]
-    worker = subprocess.Popen(
-        command("train", f"--backend={backend}", *LONG, "--hang_timeout=120"),
-        cwd=tmp_path,
-        env=environment(**variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    time.sleep(15)  # into the wait, which no signal handler of Python interrupts
-    assert worker.poll() is None
+def test_a_worker_that_waits_for_a_peer_that_never_comes_can_be_stopped(tmp_path, lonely, backend):
+    worker = lonely(backend, "--hang_timeout=120")
+    time.sleep(1)
     worker.terminate()
     assert end(worker, 10).code == 42
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "events.jsonl").exists()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_worker_gives_a_peer_up_that_never_comes(tmp_path, backend):
-    (variables, _) = cluster_variables(backend, 2)
-    worker = subprocess.Popen(
-        command("train", f"--backend={backend}", *LONG, "--hang_timeout=12"),
-        cwd=tmp_path,
-        env=environment(**variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    outcome = end(worker, 90)
+def test_a_worker_gives_a_peer_up_that_never_comes(lonely, backend):
+    outcome = end(lonely(backend, "--hang_timeout=4"), 60)
     assert outcome.code == 42
-    assert "--hang_timeout=12" in outcome.err
+    assert "--hang_timeout=4" in outcome.err
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory) -> Callable[[str], Path]:
+    """backend -> an undisturbed run of two processes."""
+
+    def get(backend: str) -> Path:
+        return once(
+            tmp_path_factory,
+            f"whole-{backend}",
+            lambda place: run_workers(place, backend, 2, *QUICK, "--run_dir=run"),
+        )
+
+    return get
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_when_one_is_asked_to_leave_all_save_and_the_run_goes_on_with_the_same_bits(tmp_path, backend):
-    run_workers(tmp_path, backend, 2, *QUICK, "--run_dir=whole")
+def test_when_one_is_asked_to_leave_all_save_and_the_run_goes_on_with_the_same_bits(tmp_path, whole, backend):
     workers = start_workers(tmp_path, backend, 2, *QUICK, "--run_dir=cut", "--steps_per_loop=1")
     wait_for_event(tmp_path / "cut", "training", workers)
     workers[1].terminate()
     assert [end(worker, 60).code for worker in workers] == [42, 42]
     assert events_of(tmp_path / "cut")[-1]["event"] == "left"
     run_workers(tmp_path, backend, 2, *QUICK, "--run_dir=cut")
-    assert_same_bits(tmp_path / "cut", tmp_path / "whole")
+    assert_same_bits(tmp_path / "cut", whole(backend) / "run")
 
 
-def test_what_the_leading_process_refuses_all_refuse(convoy, tmp_path):
-    run_workers(tmp_path, "tensorflow", 2, *QUICK, "--duration=2st", "--run_dir=run")
+def test_what_the_leading_process_refuses_all_refuse(tmp_path, whole):
+    shutil.copytree(whole("tensorflow"), tmp_path, dirs_exist_ok=True)
     _, follower = run_workers(tmp_path, "tensorflow", 2, *QUICK, "--run_dir=run", "--learning_rate=0.5", code=78)
     assert "the leading process said" in follower.err
     assert "--learning_rate=0.5, but the run was begun" in follower.err

@@ -256,14 +256,15 @@ def test_the_input_wait_is_measured_inside_the_loop(monkeypatch):
         lambda step: Batch(tf.zeros((14, *SHAPE), tf.uint8), tf.zeros([14], tf.int32), tf.zeros([14, 2], tf.uint32))
     )
 
-    def delayed(images, labels, positions):
+    def delayed(batch):
         def wait(images):
             import time
 
             time.sleep(0.05)
             return images
 
-        return Batch(tf.ensure_shape(tf.py_function(wait, [images], tf.uint8), images.shape), labels, positions)
+        images = tf.ensure_shape(tf.py_function(wait, [batch.images], tf.uint8), batch.images.shape)
+        return batch._replace(images=images)
 
     built = engine()
     built._stream = iter(slow.map(delayed))

@@ -26,8 +26,8 @@ def a_stream_each(model: keras.Model, replica: Callable[[], Any]) -> None:
 
 def note(model: keras.Model, name: str) -> list[str]:
     """What the start-up block has to say about a model's random layers."""
-    generators = layers.stock_generators(model)
-    return [NOTE.format(model=name, path=generators[0].state.path)] if generators else []
+    random = [layer for layer in model._flatten_layers() if layer._seed_generators]
+    return [NOTE.format(model=name, path=random[0].path or random[0].name)] if random else []
 
 
 def _shifted(draw: Callable[..., Any], replica: Callable[[], Any]) -> Callable[..., Any]:

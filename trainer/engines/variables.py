@@ -20,7 +20,7 @@ def check(model: keras.Model, optimizer: keras.optimizers.Optimizer, name: str) 
             f"--model={name}: two variables are called {twice}, so a checkpoint could not tell them apart; give its layers"
             " different names."
         )
-    if twice := _first_twice(layer.path for layer in layers.positional(model)):
+    if twice := _first_twice(layer.name for layer in layers.positional(model)):
         raise exits.CannotRun(
             f"--model={name}: two layers are called {twice} and would draw the same masks; give them different names."
         )

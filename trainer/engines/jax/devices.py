@@ -10,10 +10,11 @@ import tensorflow as tf
 from keras.src.backend.common import dtypes
 
 from convoy import exits
+from data.parallel import cores
 from trainer import cluster as clusters
 from trainer.cluster import Cluster
 from trainer.config import RunConfig
-from trainer.engines.setting import Setting, check_batch, cores, set_up_keras, topology
+from trainer.engines.setting import Setting, check_batch, set_up_keras, topology
 
 AXIS = "replica"  # of the mesh: one device, one replica
 

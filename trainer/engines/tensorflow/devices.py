@@ -10,10 +10,11 @@ from typing import Any
 import tensorflow as tf
 
 from convoy import exits
+from data.parallel import cores
 from trainer import cluster as clusters
 from trainer.cluster import Cluster
 from trainer.config import RunConfig
-from trainer.engines.setting import Setting, check_batch, cores, set_up_keras, topology
+from trainer.engines.setting import Setting, check_batch, set_up_keras, topology
 
 # Whether operations are deterministic in this process: TensorFlow can turn that on, not off again.
 deterministic = False
@@ -45,7 +46,6 @@ def prepare(config: RunConfig, alone: bool = False) -> Setting:
             " start more processes."
         )
     config = dataclasses.replace(config, strategy=strategy)
-    _check_xla(config)
     where = f"--devices={asked}" + (f" in each of {cluster.processes} processes" if cluster.processes > 1 else "")
     check_batch(config, count * cluster.processes, where)
     _make_visible(kind, count, gpus)
@@ -102,14 +102,6 @@ def _prepare_tpu(config: RunConfig) -> Setting:
     check_batch(config, cores, f"the {cores} cores of the TPU")
     config = dataclasses.replace(config, strategy="tpu", xla="on")
     return _settle(config, Cluster(), cores, lambda: strategy)
-
-
-def _check_xla(config: RunConfig) -> None:
-    if config.xla == "on" and config.strategy != "one":
-        raise exits.CannotRun(
-            f"--xla=on is built for one device, not for --strategy={config.strategy} on TensorFlow; leave it out, or use"
-            " --backend=jax, which compiles for all devices."
-        )
 
 
 def _make_visible(kind: str, count: int, gpus: list[Any]) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from convoy import exits
+from data.parallel import untuned
 from data.pipeline import Batch, evaluation_batches, training_stream
 from data.sources.examples import Examples
 from trainer.engines import normalization, randomness, variables
@@ -65,11 +67,13 @@ class TensorFlowEngine:
         self.parameters = variables.trainable_numbers(self.model)
         speaks = self.replicas > 1 and normalization.is_in(self.model)
         self._gradients = gradients_of(self.model, config, setting.deal.sizes, speaks)
-        step = tf.function(self._step, autograph=False, jit_compile=True) if config.xla == "on" else self._step
+        compiled = config.xla == "on" and config.strategy != "tpu"  # TPUStrategy compiles what it runs by itself
+        step = tf.function(self._step, autograph=False, jit_compile=True) if compiled else self._step
         self._train = training_loop(self._spread_step(step), timed=not devices.deterministic)
         self._evaluate = evaluation_loop(self._strategy, self.model, num_classes)
         self._host = Host(self._strategy, setting)
         self._stream: Any = None
+        self._evaluation_streams: dict[int, tuple[Examples, Any]] = {}
         self._examples: Examples | None = None
 
     def feed(self, examples: Examples, first_step: int) -> None:
@@ -94,16 +98,13 @@ class TensorFlowEngine:
 
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
         batch_size = evaluation_batch_size(max(self.setting.deal.sizes), self.pixels, len(examples))
-        deal, pace, total = self.setting.deal, Pace(), EvaluationSums.zero(self.classes)
-        stream = evaluation_batches(examples, batch_size, deal.replicas, deal.first, deal.local)
-        if self.cluster.processes > 1:
-            # Else every fetch would ask all processes whether they have one more. They have: the count is exact.
-            stream = stream.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+        pace, total = Pace(), EvaluationSums.zero(self.classes)
         left = -(-len(examples) // (batch_size * self.replicas))
         with self.average.in_place() if self.average else contextlib.nullcontext(), self._sentences(examples):
-            batches = self._spread(stream)
+            batches = self._evaluation_stream(examples, batch_size)
             while left:
                 if stop():
+                    del self._evaluation_streams[id(examples)]  # it stands in the middle
                     return None
                 begun, some = time.perf_counter(), self._host.of_the_leader(pace.steps(left))
                 loss, *sums = (tensor.numpy() for tensor in self._evaluate(batches, tf.constant(some)))
@@ -143,11 +144,23 @@ class TensorFlowEngine:
     def learning_rate(self, step: int) -> float:
         return float(self.schedule(step))
 
+    def _evaluation_stream(self, examples: Examples, batch_size: int) -> Any:
+        """Batches of round after round through `examples`, from a first one on.
+
+        Endless: at the end of data every fetch would ask all processes whether they have one more.
+        """
+        if id(examples) not in self._evaluation_streams:
+            deal = self.setting.deal
+            stream = evaluation_batches(examples, batch_size, deal.replicas, deal.first, deal.local)
+            self._evaluation_streams[id(examples)] = (examples, self._spread(stream))
+        return self._evaluation_streams[id(examples)][1]
+
     def _spread(self, stream: tf.data.Dataset) -> Any:
         """An iterator whose next element is one batch of `stream` for each replica of this process, in their order."""
         if self.replicas == 1:
             return iter(stream)
-        return iter(self._strategy.distribute_datasets_from_function(lambda context: stream))
+        with _untuned_devices():
+            return iter(self._strategy.distribute_datasets_from_function(lambda context: stream))
 
     def _spread_step(self, step: Callable[..., Any]) -> Callable[..., tuple[tf.Tensor, ...]]:
         def run(batch: Any) -> tuple[tf.Tensor, ...]:
@@ -203,3 +216,15 @@ class TensorFlowEngine:
                     f" ({error.message.splitlines()[0][:200]}); the same commands on all hosts continue."
                 ) from error
             raise
+
+
+@contextlib.contextmanager
+def _untuned_devices() -> Iterator[None]:
+    """Within, iterators over several devices are made without autotuning on the devices' side, which has no option for it
+    (data.parallel says why)."""
+    original = multi_device_iterator_ops._create_device_dataset
+    multi_device_iterator_ops._create_device_dataset = lambda *values: untuned(original(*values))
+    try:
+        yield
+    finally:
+        multi_device_iterator_ops._create_device_dataset = original

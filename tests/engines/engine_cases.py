@@ -1,0 +1,231 @@
+"""Small runs of one engine on some CPU devices, all from one process: python engine_cases.py BACKEND DEVICES FILE.
+
+Writes an .npz of what every case came to, as "case:name"; test_engines.py compares.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.config import RunConfig
+from trainer.engines import choose
+
+BACKEND, DEVICES, FILE = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+ENGINES = choose(BACKEND)
+# No `auto` but the precision, which every case may choose.
+SETTING = ENGINES.prepare(
+    RunConfig(backend=BACKEND, devices=f"cpu:{DEVICES}", precision="float64", batch_size=40, deterministic=True)
+)
+
+import keras  # noqa: E402
+from keras import layers, ops  # noqa: E402
+
+from data.sources.examples import InMemory  # noqa: E402
+from trainer.engines.setting import set_up_keras  # noqa: E402
+
+SHAPE, CLASSES = (8, 8, 1), 4
+RNG = np.random.default_rng(0)
+EXAMPLES = InMemory(RNG.integers(0, 256, (53, *SHAPE)), RNG.integers(0, CLASSES, 53))
+SHAPES: list[tuple[int | None, ...]] = []
+
+
+@keras.saving.register_keras_serializable("cases")
+class Look(layers.Layer):
+    """Notes the shape of what a model is called with."""
+
+    def call(self, x: Any) -> Any:
+        SHAPES.append(tuple(x.shape))
+        return x
+
+
+def sequence(*some: Any) -> Any:
+    return lambda shape, classes: keras.Sequential([keras.Input(shape), *(one() for one in some)])
+
+
+# Initial weights by formula: the two backends' initializers draw different ones.
+def dense(units: int, **options: Any) -> Any:
+    kernel = lambda shape, dtype=None: ops.cast(np.cos(np.arange(np.prod(shape)).reshape(shape)) / 8, dtype)  # noqa: E731
+    return lambda: layers.Dense(units, kernel_initializer=kernel, **options)
+
+
+def zeros(units: int) -> Any:
+    return lambda: layers.Dense(units, kernel_initializer="zeros")
+
+
+def scaled(by: float) -> Any:
+    return lambda: layers.Rescaling(by, dtype="float16")
+
+
+MODELS = {
+    "plain": sequence(Look, layers.Flatten, dense(8, activation="tanh"), dense(CLASSES)),
+    "steep": sequence(layers.Flatten, lambda: layers.Rescaling(30.0), dense(CLASSES)),
+    "normalized": sequence(layers.Flatten, dense(8), lambda: layers.BatchNormalization(momentum=0.5), dense(CLASSES)),
+    "overflows": sequence(layers.Flatten, scaled(1000.0), zeros(CLASSES)),
+    "hopeless": sequence(layers.Flatten, scaled(1000.0), zeros(CLASSES), scaled(60000.0)),
+    "stock": sequence(layers.Flatten, lambda: layers.Dropout(0.5, seed=1), dense(CLASSES)),
+}
+sys.modules["cases"] = types.SimpleNamespace(**MODELS)  # type: ignore[assignment]
+
+
+def engine(model: str, examples: InMemory = EXAMPLES, first_step: int = 0, **values: Any) -> Any:
+    config = dataclasses.replace(
+        SETTING.config, model=f"cases:{model}", **{"optimizer": "sgd", "duration": "40st", "seed": 2, **values}
+    )
+    set_up_keras(config)
+    built = ENGINES.Engine(dataclasses.replace(SETTING, config=config), SHAPE, CLASSES, len(examples.labels))
+    built.feed(examples, first_step)
+    return built
+
+
+def after(built: Any, steps: int) -> dict[str, np.ndarray]:
+    result = built.train(steps)
+    return {**built.state(), "losses": result.losses, "norms": result.gradient_norms, "finite": np.array(result.finite)}
+
+
+def clipping() -> dict[str, np.ndarray]:
+    built = engine("steep", learning_rate=1.0, clip_norm=1.0)
+    return {"before/" + name: value for name, value in built.state().items()} | after(built, 1)
+
+
+def accumulation(parts: int) -> dict[str, np.ndarray]:
+    # 40 examples in 3 parts are 14, 14 and 12; on 4 devices 4, 4 and 2 each.
+    return after(engine("plain", accumulate=parts, clip_norm=1.0, ema=0.9), 12)
+
+
+def normalization(mode: str) -> dict[str, np.ndarray]:
+    built = engine("normalized", batchnorm=mode, learning_rate=0.01)
+    found = after(built, 6)
+    return found | {"copies_differ": np.array(copies_differ(built))}
+
+
+def copies_differ(built: Any) -> bool:
+    """Whether any device holds another value of a variable of the model than the first one does."""
+    if BACKEND == "jax":
+        copies = [[np.asarray(shard.data) for shard in one.addressable_shards] for one in built._state.other]
+    else:
+        local = SETTING.place.experimental_local_results
+        copies = [[one.numpy() for one in local(v.value)] for v in built.model.variables]
+    assert all(len(one) == DEVICES for one in copies)
+    return any((one != some[0]).any() for some in copies for one in some)
+
+
+def moments() -> dict[str, np.ndarray]:
+    """The first dense layer's outputs over one whole batch, of a model whose moving statistics are taken whole."""
+    return after(engine("normalized", batchnorm="local", learning_rate=1e-30), 1)
+
+
+def one_bright(count: int = 40) -> InMemory:
+    """One image of `count` is not black: its gradient is the only one that can overflow, on whatever replica it is."""
+    images = np.zeros((count, *SHAPE))
+    images[7] = 255
+    return InMemory(images, np.zeros(count))
+
+
+def loss_scale() -> dict[str, np.ndarray]:
+    built = engine("overflows", one_bright(), precision="mixed_float16", learning_rate=1e-4)
+    kernels, scales, losses, norms = [], [], [], []
+    for _ in range(12):
+        result = built.train(1)
+        state = built.state()
+        losses.append(result.losses[0])
+        norms.append(result.gradient_norms[0])
+        kernels.append(next(value for name, value in state.items() if name.startswith("model/") and "kernel" in name))
+        scales.append(state["loss_scale/scale"])
+    momentum = [value for name, value in state.items() if "momentum" in name]
+    return {
+        "losses": np.array(losses),
+        "norms": np.array(norms),
+        "kernels": np.array(kernels),
+        "scales": np.array(scales),
+        "good_steps": state["loss_scale/good_steps"],
+        "iterations": next(value for name, value in state.items() if "iteration" in name),
+        "momentum_is_finite": np.array(all(np.isfinite(one).all() for one in momentum)),
+    }
+
+
+def hopeless() -> dict[str, np.ndarray]:
+    result = engine("hopeless", one_bright(), precision="mixed_float16").train(40)
+    return {"steps": np.array(result.steps), "finite": np.array(result.finite), "losses": result.losses}
+
+
+def loops() -> dict[str, np.ndarray]:
+    """The same 9 steps in one loop, in three, and after a restart at the fourth: 1 for the same bits."""
+    options = {"optimizer": "adam", "ema": 0.9}
+    once, often = engine("normalized", **options), engine("normalized", **options)
+    whole = once.train(9)
+    losses = np.concatenate([often.train(steps).losses for steps in (1, 3, 5)])
+    begun = engine("normalized", **options)
+    begun.train(4)
+    state = begun.state()
+    again = engine("normalized", first_step=4, **options)
+    again.restore(state)
+    again.train(5)
+    bits = {name: value.tobytes() for name, value in once.state().items()}
+    return {
+        "losses": np.array(whole.losses.tobytes() == losses.tobytes()),
+        "cut": np.array(bits == {name: value.tobytes() for name, value in often.state().items()}),
+        "restored": np.array(bits == {name: value.tobytes() for name, value in again.state().items()}),
+    }
+
+
+def diverging() -> dict[str, np.ndarray]:
+    result = engine("plain", learning_rate=1e307).train(10)
+    return {"steps": np.array(result.steps), "finite": np.array(result.finite), "losses": result.losses}
+
+
+def evaluation() -> dict[str, np.ndarray]:
+    SHAPES.clear()
+    built = engine("plain")
+    sums = built.evaluate(EXAMPLES, lambda: False)
+    assert built.evaluate(EXAMPLES, lambda: True) is None
+    built.train(1)
+    known = [side is not None for shape in SHAPES for side in shape]
+    # Building a model calls it with a symbolic batch once or twice; the steps themselves are the last to be traced.
+    return {
+        "loss": np.array(sums.loss),
+        "counts": np.array([sums.examples, sums.correct, sums.top5]),
+        "per_class": np.array([sums.count, sums.predicted, sums.hit]),
+        "static": np.array(known[-4:]),
+    }
+
+
+def initial() -> dict[str, np.ndarray]:
+    config = dataclasses.replace(SETTING.config, model="article_cnn", seed=3, ema=0.9)
+    set_up_keras(config)
+    built = ENGINES.Engine(dataclasses.replace(SETTING, config=config), (16, 16, 3), CLASSES, 53)
+    return built.state()
+
+
+def stock() -> dict[str, np.ndarray]:
+    built = engine("stock")
+    built.train(2)
+    return {"notes": np.array(len(built.notes)), "named": np.array("cases:stock" in " ".join(built.notes))}
+
+
+# Case -> the most devices it says anything new on.
+CASES = {
+    "initial": (initial, 4),
+    "clipping": (clipping, 4),
+    "accumulation/1": (lambda: accumulation(1), 1),
+    "accumulation/3": (lambda: accumulation(3), 4),
+    "sync": (lambda: normalization("sync"), 2),
+    "ghost": (lambda: normalization("ghost:5"), 4),
+    "local": (lambda: normalization("local"), 2),
+    "moments": (moments, 2),
+    "loss_scale": (loss_scale, 4),
+    "hopeless": (hopeless, 2),
+    "loops": (loops, 2),
+    "diverging": (diverging, 2),
+    "evaluation": (evaluation, 4),
+    "stock": (stock, 2),
+}
+
+if __name__ == "__main__":
+    found = {case: run() for case, (run, most) in CASES.items() if most >= DEVICES}
+    np.savez(FILE, **{f"{case}:{name}": value for case, values in found.items() for name, value in values.items()})

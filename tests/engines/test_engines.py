@@ -1,0 +1,177 @@
+"""The same cases on both engines and on 1, 2 and 4 devices: engine_cases.py runs them, one process for each combination.
+
+Equal means max|a - b| <= 1e-9 * max(max|a|, 1e-3) per tensor (docs/architecture.md); between the engines 1e-7.
+"""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support import once
+from trainer.engines import loss_scale
+
+PROGRAM = Path(__file__).with_name("engine_cases.py")
+BACKENDS = ["tensorflow", "jax"]
+ON_TWO = [(backend, devices) for backend in BACKENDS for devices in (1, 2)]
+ON_FOUR = [(backend, devices) for backend in BACKENDS for devices in (1, 2, 4)]
+
+Case = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def case(tmp_path_factory) -> Callable[..., Case]:
+    """case(backend, devices, "clipping") -> name -> array."""
+
+    @functools.cache
+    def results(backend: str, devices: int) -> Case:
+        def make(place: Path) -> None:
+            argv = [sys.executable, PROGRAM, backend, str(devices), place / "cases.npz"]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=200, check=False)
+            assert done.returncode == 0, done.stderr
+
+        with np.load(once(tmp_path_factory, f"cases-{backend}-{devices}", make) / "cases.npz") as found:
+            return dict(found)
+
+    def get(backend: str, devices: int, name: str) -> Case:
+        every = results(backend, devices)
+        found = {key.removeprefix(f"{name}:"): value for key, value in every.items() if key.startswith(f"{name}:")}
+        assert found, f"no case {name} on {devices} devices"
+        return found
+
+    return get
+
+
+def assert_equal(found: Case, expected: Case, relative: float = 1e-9) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        scale = max(np.abs(value).max(), 1e-3)
+        assert np.abs(found[name] - 1.0 * value).max() <= relative * scale, name
+
+
+@pytest.mark.parametrize("name", ["initial", "clipping", "accumulation/3", "ghost"])
+@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_several_devices_end_as_one(case, backend, devices, name):
+    assert_equal(case(backend, devices, name), case(backend, 1, name))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_synchronized_statistics_end_as_on_one(case, backend):
+    assert_equal(case(backend, 2, "sync"), case(backend, 1, "sync"))
+
+
+@pytest.mark.parametrize("name", ["clipping", "accumulation/3", "sync", "ghost", "local"])
+def test_both_engines_end_alike(case, name):
+    assert_equal(case("jax", 1, name), case("tensorflow", 1, name), 1e-7)
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_FOUR)
+def test_clipping_at_1_moves_the_weights_by_1(case, backend, devices):
+    found = case(backend, devices, "clipping")
+    moves = [found[name] - found["before/" + name] for name in found if name.startswith("model/")]
+    # Nesterov's first step from rest is (1 + momentum) times the gradient.
+    assert np.sqrt(sum((move**2).sum() for move in moves)) == pytest.approx(1 + float(np.float32(0.9)), rel=1e-9)
+    assert found["norms"][0] > 1.01, "there was nothing to clip"
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_FOUR)
+def test_a_short_last_part_weighs_as_much_as_it_has_examples(case, backend, devices):
+    assert_equal(case(backend, devices, "accumulation/3"), case(backend, 1, "accumulation/1"))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_local_statistics_differ_from_the_whole_batchs_and_the_moving_ones_do_not(case, backend):
+    one, two = case(backend, 1, "local"), case(backend, 2, "local")
+    assert np.abs(one["losses"] - two["losses"]).max() > 1e-5
+    one, two = case(backend, 1, "moments"), case(backend, 2, "moments")
+    mean = next(name for name in one if "moving_mean" in name)
+    np.testing.assert_allclose(one[mean], two[mean], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["sync", "ghost", "local"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_device_has_statistics_of_its_own(case, backend, name):
+    one, two = case(backend, 1, name), case(backend, 2, name)
+    assert not two["copies_differ"]
+    assert {key: value.shape for key, value in one.items()} == {key: value.shape for key, value in two.items()}
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_TWO)
+def test_neither_cuts_nor_a_restart_change_a_bit(case, backend, devices):
+    assert all(case(backend, devices, "loops").values())
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_TWO)
+def test_a_loop_ends_at_the_step_that_is_not_finite(case, backend, devices):
+    found = case(backend, devices, "diverging")
+    assert not found["finite"]
+    assert len(found["losses"]) == found["steps"] < 10
+    assert found["steps"] == case("tensorflow", 1, "diverging")["steps"]
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_FOUR)
+def test_evaluation_counts_every_example_once(case, backend, devices):
+    found, expected = case(backend, devices, "evaluation"), case("tensorflow", 1, "evaluation")
+    assert found["counts"][0] == 53
+    assert (found["counts"] == expected["counts"]).all()
+    assert (found["per_class"] == expected["per_class"]).all()
+    assert found["per_class"].sum(1).tolist() == [53, 53, found["counts"][1]]
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-12)
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_FOUR)
+def test_a_model_is_only_ever_called_with_static_shapes(case, backend, devices):
+    static = case(backend, devices, "evaluation")["static"]
+    assert len(static) == 4
+    assert static.all()
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_TWO)
+def test_stock_random_layers_are_told_of_on_several_devices(case, backend, devices):
+    found = case(backend, devices, "stock")
+    assert found["notes"] == (devices > 1)
+    assert found["named"] == (devices > 1)
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_FOUR)
+def test_an_overflow_on_one_device_skips_the_step_on_all(case, backend, devices):
+    found = case(backend, devices, "loss_scale")
+    skipped = ~np.isfinite(found["norms"])
+    # 1000 * 3/4 * scale / 40 fits into float16 from a scale of 2**11 on.
+    assert skipped.tolist() == [True] * 4 + [False] * 8
+    assert found["scales"].tolist() == [2.0**14, 2.0**13, 2.0**12] + [2.0**11] * 9
+    assert not found["kernels"][:4].any(), "the weights stay where they were, at 0"
+    assert found["kernels"][4:].any((1, 2)).all()
+    assert np.isfinite(found["kernels"]).all()
+    assert found["momentum_is_finite"]
+    assert np.isfinite(found["losses"]).all()
+    assert found["good_steps"] == 8
+    assert found["iterations"] == 12, "a skipped step is over too"
+    np.testing.assert_allclose(found["losses"], case("tensorflow", 1, "loss_scale")["losses"], atol=1e-5)
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_TWO)
+def test_a_gradient_that_overflows_at_a_scale_of_1_ends_the_run(case, backend, devices):
+    found = case(backend, devices, "hopeless")
+    assert found["steps"] == 16  # from 2**15 to 1, and one more
+    assert not found["finite"]
+    assert np.isfinite(found["losses"]).all()
+
+
+def test_the_scale_doubles_after_2000_good_steps_and_never_falls_below_1():
+    scale, good = loss_scale.advance(np.float32(1024), np.int32(1998), True)
+    assert (float(scale), int(good)) == (1024, 1999)
+    scale, good = loss_scale.advance(scale, good, True)
+    assert (float(scale), int(good)) == (2048, 0)
+    scale, good = loss_scale.advance(np.float32(1), np.int32(7), False)
+    assert (float(scale), int(good)) == (1, 0)
+    assert bool(loss_scale.hopeless(np.float32(1), False))
+    assert not bool(loss_scale.hopeless(np.float32(2), False))
+    assert not bool(loss_scale.hopeless(np.float32(1), True))
