@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint format lock bench clean
+.PHONY: help setup train test lint format lock bench gpu-check clean
 
 help:
 	@echo "make train   train the embedded digits into runs/digits"
@@ -14,6 +14,7 @@ help:
 	@echo "make format  ruff format and the fixes that are safe"
 	@echo "make lock    renew requirements.lock from setup.py"
 	@echo "make bench   Convoy beside the article's Keras code, rows in benchmarks/results"
+	@echo "make gpu-check  one GPU and all of them, both engines: speed, NCCL, equality; a row in benchmarks/results"
 
 setup: $(VENV)/installed
 
@@ -50,6 +51,9 @@ lock:
 
 bench: setup
 	$(BIN)/python benchmarks/article_cifar10.py
+
+gpu-check: setup
+	$(BIN)/python benchmarks/gpu_check.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

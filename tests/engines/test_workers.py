@@ -127,7 +127,7 @@ def whole(tmp_path_factory) -> Callable[[str], Path]:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_when_one_is_asked_to_leave_all_save_and_the_run_goes_on_with_the_same_bits(tmp_path, whole, backend):
-    workers = start_workers(tmp_path, backend, 2, *QUICK, "--run_dir=cut", "--steps_per_loop=1")
+    workers = start_workers(tmp_path, backend, 2, *QUICK, "--run_dir=cut", "--steps_per_loop=4")
     wait_for_event(tmp_path / "cut", "training", workers)
     workers[1].terminate()
     assert [end(worker, 60).code for worker in workers] == [42, 42]

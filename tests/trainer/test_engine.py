@@ -233,6 +233,15 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32():
     assert losses[-5:].mean() < losses[:5].mean()
 
 
+def test_xla_computes_the_same_steps():
+    plain, compiled = (
+        engine(ema=0.9, clip_norm=1.0, accumulate=3),
+        engine(ema=0.9, clip_norm=1.0, accumulate=3, xla="on"),
+    )
+    np.testing.assert_allclose(plain.train(10).losses, compiled.train(10).losses, rtol=1e-10)
+    assert_close(plain.state(), compiled.state())
+
+
 def test_float32_agrees_with_float64_for_a_step():
     exact, single = engine(), engine(precision="float32")
     for variable, value in zip(single.model.variables, exact.model.variables, strict=True):

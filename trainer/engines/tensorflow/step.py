@@ -60,7 +60,8 @@ def gradients_of(model: keras.Model, config: RunConfig, sizes: list[int], speaks
         return loss, _count_right(logits, batch.labels), gradients
 
     def some(batch: Batch, start: Any, length: int) -> Batch:
-        return Batch(*(tf.ensure_shape(one[start : start + length], [length, *one.shape[1:]]) for one in batch))
+        # Not one[start : start + length], whose size XLA does not know.
+        return Batch(*(tf.slice(one, [start] + [0] * (len(one.shape) - 1), [length, *one.shape[1:]]) for one in batch))
 
     def batch_of(batch: Batch, scale: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         if len(sizes) == 1:
