@@ -1,0 +1,211 @@
+"""How much of the bare step's rate `convoy train`'s loop keeps, on one CPU device: `python benchmarks/loop_overhead.py`.
+
+Rates are optimizer steps per second; the ratio of a pair is loop / bare, and goals are 98 % for resnet18 and 95 % for
+article_cnn, each on batches of 32x32 pixels.
+
+- Loop: trainer.run as `convoy train` starts it, with its pace, guards, signals, display, metrics.jsonl, events.jsonl and
+  TensorBoard; every stretch ends with a record, as an epoch does. Its stream is a few batches made once and repeated from
+  memory, so that the pipeline is not what is measured; on JAX they go through the Feed. Checkpoints are left out, as they
+  are from images_per_second.
+- Bare: what one would write by hand. The engine's own step (forward, backward, update) as one tf.function, or one jax.jit
+  that is given its state, called once a batch on a batch that already lies on the device; the last loss is waited for. It
+  returns nothing but the loss, so the compiler drops what only records and guards need: norm and count of right answers.
+
+Stretches of some seconds in turn: bare, loop, bare, loop; the first of each does not count. A pair shares one process, so that
+both sides meet the same clock, memory and neighbours; each backend and model has a process of its own, because Keras has one
+backend. Writes results/loop_overhead.csv, in which it replaces its own rows only. All four: about ten minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib
+import importlib.util
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rows import HERE, describe, write
+
+from convoy import exits
+
+BACKENDS = ("tensorflow", "jax")
+MODELS = {"resnet18": (64, 0.98), "article_cnn": (128, 0.95)}  # name -> examples of a batch, goal
+RESULTS = HERE / "results" / "loop_overhead.csv"
+BATCHES = 8  # in memory, over and over
+FEWEST = 4  # steps of a stretch
+NEVER = "1000000000st"  # ends and records come with the stretches
+
+Rates = list[tuple[float, float]]  # steps per second of each pair: bare, loop
+
+
+class Measured(Exception):
+    """Leaves the run once the rates are known."""
+
+
+def bare_tensorflow(engine: Any) -> Callable[[int], None]:
+    """A function that makes so many steps and waits for the last."""
+    import tensorflow as tf
+
+    step = tf.function(lambda batch: engine._step(batch)[0], autograph=False)
+    batch = next(engine._stream)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            loss = step(batch)
+        loss.numpy()
+
+    return steps
+
+
+def bare_jax(engine: Any) -> Callable[[int], None]:
+    """A function that makes so many steps and waits for the last."""
+    import jax
+    from jax.sharding import NamedSharding
+
+    from trainer.engines.jax.step import SHARED, WHOLE, training_step
+
+    whole = training_step(engine.model, engine.optimizer, engine._averaged, engine.config, engine.setting.deal.sizes)
+
+    def step(state: Any, batch: Any) -> tuple[Any, Any]:
+        state, outcome = whole(state, batch)
+        return state, outcome.loss
+
+    mesh = engine.setting.place
+    specs = {"in_specs": (WHOLE, SHARED), "out_specs": WHOLE, "check_vma": False}
+    compiled = jax.jit(jax.shard_map(step, mesh=mesh, **specs), donate_argnums=0)
+    chunk = engine._feed.next(1, engine._state)[0]
+    batch = jax.device_put(jax.tree.map(lambda one: one[0], chunk), NamedSharding(mesh, SHARED))
+    state = engine._place(engine._state)  # a copy: either side gives its own away at every step
+
+    def steps(count: int) -> None:
+        nonlocal state
+        for _ in range(count):
+            state, loss = compiled(state, batch)
+        jax.block_until_ready((state, loss))
+
+    return steps
+
+
+def measure(flags: argparse.Namespace) -> Rates:
+    """Trains, with the loop of trainer.run replaced by one that makes bare stretches in between."""
+    from trainer import engines
+
+    backend = engines.choose(flags.backend)  # before Keras is imported
+    from data.config import DataConfig
+    from trainer import loop, run
+    from trainer.config import RunConfig
+    from trainer.guards import Signals
+
+    engine_module = importlib.import_module(backend.Engine.__module__)
+    stream = engine_module.training_stream
+    vars(engine_module)["training_stream"] = lambda *arguments: (
+        stream(*arguments).take(BATCHES).cache().repeat().prefetch(2)
+    )
+    rates: Rates = []
+
+    class Interleaved(loop.Loop):
+        def run(self) -> None:
+            bare = {"tensorflow": bare_tensorflow, "jax": bare_jax}[flags.backend](self.engine)
+            bare(1)  # traces
+            self._steps(1)
+            steps = max(FEWEST, round(flags.seconds * FEWEST / timed(lambda: bare(FEWEST))))
+            for pair in range(1 + flags.pairs):
+                one, other = steps / timed(lambda: bare(steps)), steps / timed(lambda: self._steps(steps))
+                print(f"  {steps} steps: bare {one:.3f}/s, loop {other:.3f}/s: {other / one:.2%}", flush=True)
+                if pair:  # in the first one the loop finds its pace
+                    rates.append((one, other))
+            raise Measured
+
+        def _steps(self, count: int) -> None:
+            self.plan = replace(self.plan, total=self.progress.step + count)
+            super().run()
+
+        def _save(self) -> None:
+            """Not at all; see above."""
+
+    vars(loop)["Loop"] = Interleaved
+    with tempfile.TemporaryDirectory() as folder:
+        data = DataConfig(f"synthetic:32x32x3:10:{BATCHES * flags.batch_size}", eval_split="none")
+        config = RunConfig(
+            f"{folder}/run",
+            data,
+            flags.model,
+            precision=flags.precision,
+            batch_size=flags.batch_size,
+            duration=NEVER,
+            eval_every=NEVER,
+            checkpoint_every=NEVER,
+            devices="cpu:1",
+            backend=flags.backend,
+        )
+        try:
+            run.run(config, Signals())
+        except Measured:
+            return rates
+    raise AssertionError("the loop ends by Measured")
+
+
+def timed(what: Callable[[], None]) -> float:
+    begun = time.perf_counter()
+    what()
+    return time.perf_counter() - begun
+
+
+def record(flags: argparse.Namespace, rates: Rates) -> None:
+    """Prints and writes this backend's and model's row in place of an older one."""
+    ratios = [loop / bare for bare, loop in rates]
+    row = {
+        **describe(),
+        "jax": version("jax") if importlib.util.find_spec("jax") else "",
+        "backend": flags.backend,
+        "model": flags.model,
+        "batch_size": flags.batch_size,
+        "precision": flags.precision,
+        "pairs": flags.pairs,
+        "bare_steps_per_second": round(statistics.median(bare for bare, _ in rates), 3),
+        "loop_steps_per_second": round(statistics.median(loop for _, loop in rates), 3),
+        "ratio_min": round(min(ratios), 4),
+        "ratio_max": round(max(ratios), 4),
+        "ratio": round(statistics.median(ratios), 4),
+    }
+    goal = MODELS[flags.model][1]
+    print(f"{flags.backend} {flags.model}: {row['ratio']:.2%} of the bare step, goal {goal:.0%}", flush=True)
+    rows: list[dict[str, Any]] = []
+    if flags.output.exists():
+        with flags.output.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    own = (flags.backend, flags.model)
+    write(flags.output, [*(one for one in rows if (one["backend"], one["model"]) != own), row])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", choices=BACKENDS, help="default: both")
+    parser.add_argument("--model", choices=MODELS, help="default: both")
+    parser.add_argument("--batch_size", type=int, help="default: 64 for resnet18, 128 for article_cnn")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=8, help="of a stretch; at least four steps")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    flags = parser.parse_args()
+    if flags.backend and flags.model:
+        flags.batch_size = flags.batch_size or MODELS[flags.model][0]
+        record(flags, measure(flags))
+        return
+    for backend in [flags.backend] if flags.backend else BACKENDS:
+        for model in [flags.model] if flags.model else MODELS:
+            command = [sys.executable, __file__, *sys.argv[1:], f"--backend={backend}", f"--model={model}"]
+            subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    exits.call(main)

@@ -1,0 +1,54 @@
+"""One epoch of recipes/resnet18_cifar10.flags on the real CIFAR-10 by each engine: `python benchmarks/resnet18_epoch.py`.
+
+ResNet-18 in bfloat16 at a batch of 512: that both engines train a model of that size, and how long it takes them. `seconds` is
+from the begin of training, compilation in it, to the end of the measurement on the test split; images per second are those of
+the steps alone. Writes results/resnet18_epoch.csv, in which it replaces the rows of the engines that it ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from rows import HERE, convoy, describe, write
+
+DATA = Path(os.environ.get("CONVOY_TEST_DATA", HERE.parent.parent / "shared")) / "tfds"
+RESULTS = HERE / "results" / "resnet18_epoch.csv"
+BACKENDS = ("tensorflow", "jax")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backend", choices=BACKENDS, help="default: both, one after the other")
+    parser.add_argument("--data_dir", type=Path, default=DATA)
+    flags = parser.parse_args()
+    for backend in [flags.backend] if flags.backend else BACKENDS:
+        with tempfile.TemporaryDirectory() as folder:
+            more = ["--duration=1ep", f"--backend={backend}", f"--data_dir={flags.data_dir.absolute()}"]
+            measured = convoy(Path(folder), "resnet18_cifar10", more)
+            result = json.loads((Path(folder) / "run" / "result.json").read_text())
+        row = {
+            **describe(),
+            "jax": version("jax"),
+            "backend": backend,
+            "batch_size": 512,
+            "precision": "mixed_bfloat16",
+            "steps": result["step"],
+            **measured,
+            "images_per_second": result["train"]["images_per_second"],
+        }
+        print(row, flush=True)
+        others = []
+        if RESULTS.exists():
+            with RESULTS.open(newline="") as file:
+                others = [one for one in csv.DictReader(file) if one["backend"] != backend]
+        write(RESULTS, [*others, row])
+
+
+if __name__ == "__main__":
+    main()
