@@ -1,19 +1,20 @@
-# make train | test | lint | format: each sets up what it needs in .venv.
+# make train | test | test-all | lint | format: each sets up what it needs in .venv.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint format lock bench gpu-check clean
+.PHONY: help setup train test test-all lint format lock bench gpu-check clean
 
 help:
-	@echo "make train   train the embedded digits into runs/digits"
-	@echo "make test    run the test suite"
-	@echo "make lint    ruff, mypy and import-linter"
-	@echo "make format  ruff format and the fixes that are safe"
-	@echo "make lock    renew requirements.lock from setup.py"
-	@echo "make bench   Convoy beside the article's Keras code, rows in benchmarks/results"
+	@echo "make train      train the embedded digits into runs/digits"
+	@echo "make test       run the test suite"
+	@echo "make test-all   with more combinations of engines, devices and processes"
+	@echo "make lint       ruff, mypy and import-linter"
+	@echo "make format     ruff format and the fixes that are safe"
+	@echo "make lock       renew requirements.lock from setup.py"
+	@echo "make bench      Convoy beside the article's Keras code, rows in benchmarks/results"
 	@echo "make gpu-check  one GPU and all of them, both engines: speed, NCCL, equality; a row in benchmarks/results"
 
 setup: $(VENV)/installed
@@ -31,6 +32,9 @@ train: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-all: setup
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m ""
 
 lint: setup
 	$(BIN)/ruff check .

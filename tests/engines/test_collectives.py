@@ -1,4 +1,4 @@
-"""The graph of a loop on two replicas: what crosses between devices, counted."""
+"""The program of a loop on two replicas: what crosses between devices, counted."""
 
 from __future__ import annotations
 
@@ -9,41 +9,58 @@ import sys
 import pytest
 
 PROGRAM = """
-import collections, json, sys, types
+import dataclasses, json, sys, types
 import numpy as np
+from trainer.config import RunConfig
+from trainer.engines import choose
+
+backend = sys.argv[1]
+engines = choose(backend)
+setting = engines.prepare(RunConfig(backend=backend, devices="cpu:2", batch_size=16))
 import keras
 from keras import layers
 from data.sources.examples import InMemory
-from trainer.config import RunConfig
-from trainer.engines.tensorflow import Engine, prepare
-import tensorflow as tf
 
 def normalized(shape, classes):
     return keras.Sequential([keras.Input(shape), layers.Conv2D(4, 3), layers.BatchNormalization(), layers.Flatten(),
                              layers.Dense(classes)])
 sys.modules["users"] = types.SimpleNamespace(normalized=normalized)
-config = prepare(RunConfig(**json.loads({config!r})))
-engine = Engine(config, (8, 8, 1), 10, 64)
-engine.feed(InMemory(np.zeros((64, 8, 8, 1)), np.zeros(64)), 0)
-graph = engine._train.get_concrete_function(engine._stream, tf.constant(1)).graph.as_graph_def()
-nodes = [node for function in graph.library.function for node in function.node_def]
-print(json.dumps(collections.Counter(node.op for node in nodes if "Collective" in node.op or "Nccl" in node.op)))
+
+def collectives(**values):
+    config = dataclasses.replace(setting.config, **values)
+    engine = engines.Engine(dataclasses.replace(setting, config=config), (8, 8, 1), 10, 64)
+    engine.feed(InMemory(np.zeros((64, 8, 8, 1)), np.zeros(64)), 0)
+    if backend == "jax":
+        batches = engine._feed.next(1, engine._state)[0]
+        program = engine._train.lower(engine._state, True, batches, np.int32(0), np.int32(1)).as_text()
+        return program.count("stablehlo.all_reduce")
+    import tensorflow as tf
+    graph = engine._train.get_concrete_function(engine._stream, tf.constant(1)).graph.as_graph_def()
+    ops = [node.op for function in graph.library.function for node in function.node_def]
+    found = [op for op in ops if "Collective" in op or "Nccl" in op]
+    assert set(found) == {"CollectiveReduceV2"}, found
+    return len(found) / 2  # each replica has its own
+
+cases = json.loads(sys.argv[2])
+print(json.dumps([collectives(**case) for case in cases]))
 """
 
+CASES = {
+    "one reduction per step": {"clip_norm": 1.0, "ema": 0.9},
+    "none for the parts of a batch": {"accumulate": 4, "clip_norm": 1.0, "ema": 0.9},
+    "one each way for synchronized statistics": {"model": "users:normalized"},
+    "and so for each part": {"model": "users:normalized", "accumulate": 4},
+    "one for the moving statistics of local ones": {"model": "users:normalized", "batchnorm": "local"},
+}
+# Keras' own synchronized BatchNormalization has three forward and two backward. JAX's parts are the same operations of a
+# loop; TensorFlow's are written out one after the other.
+EXPECTED = {"tensorflow": [1, 1, 1 + 2, 1 + 4 * 2, 1 + 1], "jax": [1, 1, 1 + 2, 1 + 2, 1 + 1]}
 
-def collectives(**config) -> dict[str, int]:
-    """Collective ops per replica in the graph of the training loop on two CPU devices."""
-    program = PROGRAM.format(config=json.dumps({"devices": "cpu:2", "batch_size": 16, **config}))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_what_crosses_between_devices(backend):
+    argv = [sys.executable, "-c", PROGRAM, backend, json.dumps(list(CASES.values()))]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return {name: count / 2 for name, count in json.loads(done.stdout.splitlines()[-1]).items()}
-
-
-@pytest.mark.parametrize("accumulate", [1, 4])
-def test_one_reduction_per_step_and_none_for_the_parts_of_a_batch(accumulate):
-    assert collectives(accumulate=accumulate, clip_norm=1.0, ema=0.9) == {"CollectiveReduceV2": 1}
-
-
-def test_a_synchronized_normalization_adds_one_each_way():
-    # Keras' own adds three forward and two backward.
-    assert collectives(model="users:normalized") == {"CollectiveReduceV2": 1 + 2}
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert dict(zip(CASES, found, strict=True)) == dict(zip(CASES, EXPECTED[backend], strict=True))

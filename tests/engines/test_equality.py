@@ -16,6 +16,7 @@ import pytest
 
 from support import command, environment, events_of, final_tensors, once, records_of, result_of, run_workers
 
+THOROUGH = pytest.mark.thorough  # what test_engines.py shows of the engines alone
 MODEL = """
 import keras
 from keras import layers
@@ -103,8 +104,15 @@ def assert_equal(place: Path, expected: Path, tensors: float = 1e-9, losses: flo
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=losses)
 
 
-@pytest.mark.parametrize("devices", [2, 4])
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize(
+    ("backend", "devices"),
+    [
+        ("tensorflow", 2),
+        pytest.param("tensorflow", 4, marks=THOROUGH),
+        pytest.param("jax", 2, marks=THOROUGH),
+        ("jax", 4),
+    ],
+)
 def test_several_devices_end_as_one(convoy, mine, one_device, backend, devices):
     outcome = convoy("train", *flags(f"--backend={backend}", f"--devices=cpu:{devices}"))
     assert outcome.code == 0, outcome
@@ -119,6 +127,7 @@ def test_two_processes_end_as_one(mine, one_device, backend):
     assert_equal(mine, one_device(backend))
 
 
+@THOROUGH
 def test_two_processes_of_two_devices(mine, one_device):
     run_workers(mine, "jax", 2, *flags("--devices=cpu:2"))
     assert_equal(mine, one_device("jax"))
@@ -130,7 +139,11 @@ def test_tensorflow_and_jax_from_the_same_weights_end_alike(one_device):
 
 @pytest.mark.parametrize(
     ("first", "then", "tensors", "losses"),
-    [("tensorflow", "tensorflow", 1e-9, 1e-10), ("tensorflow", "jax", 1e-7, 1e-8), ("jax", "tensorflow", 1e-7, 1e-8)],
+    [
+        ("tensorflow", "tensorflow", 1e-9, 1e-10),
+        ("tensorflow", "jax", 1e-7, 1e-8),
+        pytest.param("jax", "tensorflow", 1e-7, 1e-8, marks=THOROUGH),
+    ],
 )
 def test_killed_on_two_devices_and_continued_on_one(convoy, tmp_path, killed, one_device, first, then, tensors, losses):
     shutil.copytree(killed(first), tmp_path, dirs_exist_ok=True)

@@ -26,10 +26,9 @@ def assert_gradients(ours, xlas, *inputs: np.ndarray) -> None:
         np.testing.assert_allclose(found, right, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize(("image", "padding"), [((9, 8), "SAME"), ((7, 11), "VALID")])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 1)])
-@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (2, 5), (7, 7)])
-@pytest.mark.parametrize("image", [(9, 8), (7, 11)])
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (2, 5)])
 def test_a_convolutions_gradients_are_xlas(image, kernel, strides, padding):
     images, weights = numbers(2, *image, 3), numbers(*kernel, 3, 4)
     pads = tuple(lax.padtype_to_pads(image, kernel, strides, padding))

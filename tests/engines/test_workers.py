@@ -27,6 +27,7 @@ from support import (
 )
 
 BACKENDS = ["tensorflow", "jax"]
+THOROUGH = pytest.mark.thorough
 # Steps that no test waits for the end of.
 LONG = ["--dataset=digits", "--batch_size=64", "--duration=100000st", "--eval_every=50000st", "--checkpoint_every=50000st",
         "--hang_timeout=20", "--run_dir=run"]  # fmt: skip
@@ -50,8 +51,15 @@ def end(process: subprocess.Popen[str], timeout: float) -> Outcome:
     return Outcome(subprocess.CompletedProcess([], process.returncode, out, err))
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("backend", "victim"),
+    [
+        ("tensorflow", 0),
+        pytest.param("tensorflow", 1, marks=THOROUGH),
+        pytest.param("jax", 0, marks=THOROUGH),
+        ("jax", 1),
+    ],
+)
 def test_when_one_is_killed_the_other_may_be_tried_again(tmp_path, backend, victim):
     workers = start_workers(tmp_path, backend, 2, *LONG)
     wait_for_event(tmp_path / "run", "training", workers)
@@ -104,7 +112,7 @@ def test_a_worker_that_waits_for_a_peer_that_never_comes_can_be_stopped(tmp_path
     assert not (tmp_path / "run" / "events.jsonl").exists()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=THOROUGH)])
 def test_a_worker_gives_a_peer_up_that_never_comes(lonely, backend):
     outcome = end(lonely(backend, "--hang_timeout=4"), 60)
     assert outcome.code == 42
