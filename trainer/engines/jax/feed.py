@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 import time
@@ -34,7 +35,10 @@ class Feed:
         self._over = threading.Event()
         self._current: Batch | None = None
         self._used = chunk
-        threading.Thread(target=self._work, name="feed", daemon=True).start()
+        self._thread = threading.Thread(target=self._work, name="feed", daemon=True)
+        self._thread.start()
+        # A thread that Python's end meets inside of TensorFlow or JAX aborts the process.
+        atexit.register(self.close)
 
     def next(self, most: int, busy: Any) -> tuple[Batch, int, int, float]:
         """(chunk of batches, first to use, how many, seconds that the devices waited for it), at most `most` of them.
@@ -59,7 +63,10 @@ class Feed:
         return self._current, first, count, waited
 
     def close(self) -> None:
+        """Ends the thread, once it has finished the chunk that it is about."""
+        atexit.unregister(self.close)
         self._over.set()
+        self._thread.join()
 
     def _work(self) -> None:
         try:
