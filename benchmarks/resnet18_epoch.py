@@ -46,7 +46,7 @@ def main() -> None:
             "precision": "mixed_bfloat16",
             "steps": result["step"],
             **measured,
-            "images_per_second": result["train"]["images_per_second"],
+            "images_per_second": round(result["train"]["images_per_second"], 1),
         }
         print(row, flush=True)
         others = []

@@ -69,8 +69,8 @@ class _Positional(keras.layers.Layer):
         self.rate = rate
         self.supports_masking = True
 
-    def _kept(self, numbers: int) -> Any:
-        """bool [n, numbers]: whether to keep each of so many numbers of each example."""
+    def _kept(self, examples: int | None, numbers: int) -> Any:
+        """bool [n, numbers]: whether to keep each of so many numbers of each of n `examples`."""
         draw = getattr(_now, "draw", None)
         if draw is None:
             raise ValueError(
@@ -78,6 +78,11 @@ class _Positional(keras.layers.Layer):
                 " the model with training=False, or within trainer.layers.drawing(seed, positions)."
             )
         seed, positions = draw
+        if examples not in (None, positions.shape[0]):
+            raise ValueError(
+                f"{self.name} gets {examples} examples of a batch of {positions.shape[0]}: it draws for each example by its"
+                " position, so it must stand where the first dimension is still the batch."
+            )
         layer = key(seed, "mask", self.name)
         low, high = positions[:, :1], positions[:, 1:]
         # First a key for each example, then words for its numbers: two by two.
@@ -107,7 +112,7 @@ class Dropout(_Positional):
         numbers = 1
         for side in shape:
             numbers *= side
-        kept = ops.reshape(self._kept(numbers), (-1, *shape))
+        kept = ops.reshape(self._kept(inputs.shape[0], numbers), (-1, *shape))
         return ops.where(kept, inputs / (1 - self.rate), ops.zeros_like(inputs))
 
 
@@ -122,7 +127,7 @@ class StochasticDepth(_Positional):
     def call(self, inputs: Any, training: bool = False) -> Any:
         if not training or not self.rate:
             return inputs
-        kept = ops.reshape(self._kept(1), (-1, *[1] * (len(inputs.shape) - 1)))
+        kept = ops.reshape(self._kept(inputs.shape[0], 1), (-1, *[1] * (len(inputs.shape) - 1)))
         return ops.where(kept, inputs / (1 - self.rate), ops.zeros_like(inputs))
 
 

@@ -106,6 +106,12 @@ def test_training_outside_a_run_and_an_impossible_rate_are_sentences():
             StochasticDepth(rate, name="drop")
 
 
+def test_a_first_dimension_that_is_not_the_batch_is_a_sentence():
+    for layer in (Dropout(0.5, name="drop"), StochasticDepth(0.5, name="drop")):
+        with drawing(0, FIRST), pytest.raises(ValueError, match=rf"drop gets 1 examples of a batch of {len(FIRST)}: "):
+            layer(np.ones((1, 4), np.float32), training=True)
+
+
 def test_drawing_nests_and_ends_with_an_error():
     layer, x = Dropout(0.5, name="drop"), np.ones((2, 64), np.float32)
     with drawing(0, FIRST):
