@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from rows import HERE, convoy, describe, write
-
-DATA = Path(os.environ.get("CONVOY_TEST_DATA", HERE.parent.parent / "shared")) / "tfds"
+from rows import DATA, HERE, convoy, describe, write
 
 
 def article(folder: Path, flags: list[str]) -> dict[str, float]:

@@ -33,7 +33,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +243,6 @@ def main() -> int:
     device = next(one["name"] for one in seen.values() if one["count"])
     row: dict[str, Any] = {
         **describe(),
-        "jax": version("jax") if importlib.util.find_spec("jax") else "",
         "driver": driver(),
         "device": device,
         **{f"{backend}_devices": counts[backend] for backend in BACKENDS},

@@ -21,9 +21,8 @@ which it replaces its own rows only. All four: about eight minutes, on a machine
 from __future__ import annotations
 
 import argparse
-import csv
+import dataclasses
 import importlib
-import importlib.util
 import os
 import statistics
 import subprocess
@@ -31,12 +30,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rows import HERE, describe, write
+from rows import HERE, describe, replace
 
 from convoy import exits
 
@@ -131,7 +128,7 @@ def measure(flags: argparse.Namespace) -> Rates:
             raise Measured
 
         def _steps(self, count: int) -> None:
-            self.plan = replace(self.plan, total=self.progress.step + count)
+            self.plan = dataclasses.replace(self.plan, total=self.progress.step + count)
             super().run()
 
         def _save(self) -> None:
@@ -170,7 +167,6 @@ def record(flags: argparse.Namespace, rates: Rates) -> None:
     ratios = [loop / bare for bare, loop in rates]
     row = {
         **describe(),
-        "jax": version("jax") if importlib.util.find_spec("jax") else "",
         "backend": flags.backend,
         "model": flags.model,
         "batch_size": flags.batch_size,
@@ -184,12 +180,7 @@ def record(flags: argparse.Namespace, rates: Rates) -> None:
     }
     goal = MODELS[flags.model][1]
     print(f"{flags.backend} {flags.model}: {row['ratio']:.2%} of the bare step, goal {goal:.0%}", flush=True)
-    rows: list[dict[str, Any]] = []
-    if flags.output.exists():
-        with flags.output.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    own = (flags.backend, flags.model)
-    write(flags.output, [*(one for one in rows if (one["backend"], one["model"]) != own), row])
+    replace(flags.output, row, "backend", "model")
 
 
 def main() -> int:

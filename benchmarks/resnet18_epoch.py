@@ -9,16 +9,12 @@ rows of the engines that it ran.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
-from rows import HERE, convoy, describe, write
+from rows import DATA, HERE, convoy, describe, replace
 
-DATA = Path(os.environ.get("CONVOY_TEST_DATA", HERE.parent.parent / "shared")) / "tfds"
 RESULTS = HERE / "results" / "resnet18_epoch.csv"
 BACKENDS = ("tensorflow", "jax")
 
@@ -40,7 +36,6 @@ def main() -> None:
             result = json.loads((Path(folder) / "run" / "result.json").read_text())
         row = {
             **describe(),
-            "jax": version("jax"),
             "backend": backend,
             "batch_size": 512,
             "precision": "mixed_bfloat16",
@@ -49,11 +44,7 @@ def main() -> None:
             "images_per_second": round(result["train"]["images_per_second"], 1),
         }
         print(row, flush=True)
-        others = []
-        if RESULTS.exists():
-            with RESULTS.open(newline="") as file:
-                others = [one for one in csv.DictReader(file) if one["backend"] != backend]
-        write(RESULTS, [*others, row])
+        replace(RESULTS, row, "backend")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import importlib.util
 import json
 import os
 import platform
@@ -13,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
+DATA = Path(os.environ.get("CONVOY_TEST_DATA", HERE.parent.parent / "shared")) / "tfds"  # a prepared CIFAR-10
 
 
 def convoy(folder: Path, recipe: str, flags: list[str]) -> dict[str, float]:
@@ -39,6 +41,7 @@ def describe() -> dict[str, str]:
         "python": platform.python_version(),
         "tensorflow": version("tensorflow"),
         "keras": version("keras"),
+        "jax": version("jax") if importlib.util.find_spec("jax") else "",
     }
 
 
@@ -48,3 +51,12 @@ def write(path: Path, rows: list[dict[str, object]]) -> None:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def replace(path: Path, row: dict[str, object], *keys: str) -> None:
+    """Writes one row in place of that with the same values in the columns `keys`; the others stay."""
+    others: list[dict[str, object]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            others = [dict(one) for one in csv.DictReader(file)]
+    write(path, [*(one for one in others if any(one[key] != str(row[key]) for key in keys)), row])

@@ -82,7 +82,7 @@ def training_stream(examples: Examples, deal: Deal, augment: str, seed: int, fir
 def evaluation_batches(
     examples: Examples, batch_size: int, replicas: int = 1, first: int = 0, local: int = 1
 ) -> tf.data.Dataset:
-    """Every example once, in order, and over again: (images uint8 [B, h, w, c], labels int32 [B], weights float32 [B]).
+    """Every example once, in order: (images uint8 [B, h, w, c], labels int32 [B], weights float32 [B]).
 
     Batches go to `replicas` in rounds, ceil(examples / (B * replicas)) of them; this process gets those of replicas
     [first, first + local). They are filled up with repetitions of the first example, of weight 0, so that every replica has
@@ -98,7 +98,7 @@ def evaluation_batches(
         chosen = tf.where(inside, positions, 0)
         return fetch(chosen), tf.gather(labels, chosen), tf.cast(inside, tf.float32)
 
-    return in_parallel(tf.data.Dataset.range(rounds * local).repeat(), batch, batch_size * _floats_of(examples))
+    return in_parallel(tf.data.Dataset.range(rounds * local), batch, batch_size * _floats_of(examples))
 
 
 def _floats_of(examples: Examples) -> int:

@@ -1,7 +1,7 @@
 """Layers that draw at random, as a pure function of (seed, layer, position of the example).
 
 Keras' own keep a counter in a variable, so that what an example meets depends on how many devices share the batch, and
-under tf.distribute every device draws the same. These ask for the position of each example in the training stream
+on several devices every one draws the same. These ask for the position of each example in the training stream
 instead, in integer arithmetic that is exact everywhere: the masks are identical on both engines and any number of devices.
 """
 

@@ -116,7 +116,7 @@ def copies_differ(built: Any) -> bool:
 
 
 def moments() -> dict[str, np.ndarray]:
-    """The first dense layer's outputs over one whole batch, of a model whose moving statistics are taken whole."""
+    """What the moving statistics take up of one batch."""
     return after(engine("normalized", batchnorm="local", learning_rate=1e-30), 1)
 
 
@@ -180,18 +180,17 @@ def diverging() -> dict[str, np.ndarray]:
 
 
 def evaluation() -> dict[str, np.ndarray]:
-    SHAPES.clear()
     built = engine("plain")
+    SHAPES.clear()  # building calls the model with a symbolic batch
     sums = built.evaluate(EXAMPLES, lambda: False)
     assert built.evaluate(EXAMPLES, lambda: True) is None
     built.train(1)
     known = [side is not None for shape in SHAPES for side in shape]
-    # Building a model calls it with a symbolic batch once or twice; the steps themselves are the last to be traced.
     return {
         "loss": np.array(sums.loss),
         "counts": np.array([sums.examples, sums.correct, sums.top5]),
         "per_class": np.array([sums.count, sums.predicted, sums.hit]),
-        "static": np.array(known[-4:]),
+        "static": np.array(known),
     }
 
 

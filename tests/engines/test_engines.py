@@ -129,7 +129,7 @@ def test_evaluation_counts_every_example_once(case, backend, devices):
 @pytest.mark.parametrize(("backend", "devices"), ON_FOUR)
 def test_a_model_is_only_ever_called_with_static_shapes(case, backend, devices):
     static = case(backend, devices, "evaluation")["static"]
-    assert len(static) == 4
+    assert len(static) >= 2 * 4, "an evaluation and a training step"
     assert static.all()
 
 

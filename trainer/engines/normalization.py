@@ -30,6 +30,8 @@ def install(model: keras.Model, mode: str, all_sum: AllSum, replicas: int) -> No
       all_sum: sums over the replicas.
       replicas: how many there are; all hold equally many examples.
     """
+    if mode == "sync" and replicas == 1:
+        return  # Keras' own is that
     for layer in model._flatten_layers(include_self=False):
         if not isinstance(layer, keras.layers.BatchNormalization):
             continue

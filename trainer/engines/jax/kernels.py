@@ -2,7 +2,7 @@
 
 The gradient of a convolution's kernel, which XLA takes as a convolution with a window as large as the image, becomes one
 matrix product; that of its images a convolution in the one order of dimensions that is fast inside a loop too; that of
-max-pooling, a scatter on one core, a selection. On two cores a step of the article's network takes 30 ms for 200.
+max-pooling, a scatter on one core, a selection.
 """
 
 from __future__ import annotations

@@ -56,8 +56,7 @@ class TensorFlowEngine:
         variables.check(self.model, self.optimizer, config.model)
         check_parts(config, self.model, self.replicas)
         self.notes: list[str] = []
-        if self.replicas > 1 or config.batchnorm != "sync":
-            normalization.install(self.model, config.batchnorm, all_sum, self.replicas)
+        normalization.install(self.model, config.batchnorm, all_sum, self.replicas)
         if self.replicas > 1:
             self.notes += randomness.note(self.model, config.model)
             randomness.a_stream_each(self.model, lambda: tf.distribute.get_replica_context().replica_id_in_sync_group)
@@ -73,7 +72,6 @@ class TensorFlowEngine:
         self._evaluate = evaluation_loop(self._strategy, self.model, num_classes)
         self._host = Host(self._strategy, setting)
         self._stream: Any = None
-        self._evaluation_streams: dict[int, tuple[Examples, Any]] = {}
         self._examples: Examples | None = None
 
     def feed(self, examples: Examples, first_step: int) -> None:
@@ -98,13 +96,16 @@ class TensorFlowEngine:
 
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
         batch_size = evaluation_batch_size(max(self.setting.deal.sizes), self.pixels, len(examples))
-        pace, total = Pace(), EvaluationSums.zero(self.classes)
+        deal, pace, total = self.setting.deal, Pace(), EvaluationSums.zero(self.classes)
+        stream = evaluation_batches(examples, batch_size, deal.replicas, deal.first, deal.local)
+        if self.cluster.processes > 1:
+            # Else every fetch would ask all processes whether they have one more. They have: the count is exact.
+            stream = stream.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         left = -(-len(examples) // (batch_size * self.replicas))
         with self.average.in_place() if self.average else contextlib.nullcontext(), self._sentences(examples):
-            batches = self._evaluation_stream(examples, batch_size)
+            batches = self._spread(stream)
             while left:
                 if stop():
-                    del self._evaluation_streams[id(examples)]  # it stands in the middle
                     return None
                 begun, some = time.perf_counter(), self._host.of_the_leader(pace.steps(left))
                 loss, *sums = (tensor.numpy() for tensor in self._evaluate(batches, tf.constant(some)))
@@ -143,17 +144,6 @@ class TensorFlowEngine:
 
     def learning_rate(self, step: int) -> float:
         return float(self.schedule(step))
-
-    def _evaluation_stream(self, examples: Examples, batch_size: int) -> Any:
-        """Batches of round after round through `examples`, from a first one on.
-
-        Endless: at the end of data every fetch would ask all processes whether they have one more.
-        """
-        if id(examples) not in self._evaluation_streams:
-            deal = self.setting.deal
-            stream = evaluation_batches(examples, batch_size, deal.replicas, deal.first, deal.local)
-            self._evaluation_streams[id(examples)] = (examples, self._spread(stream))
-        return self._evaluation_streams[id(examples)][1]
 
     def _spread(self, stream: tf.data.Dataset) -> Any:
         """An iterator whose next element is one batch of `stream` for each replica of this process, in their order."""
