@@ -7,8 +7,8 @@ import re
 
 from convoy import exits
 from convoy.options import option
+from data.augment.recipe import Recipe
 
-AUGMENTATIONS = ("none", "crop", "standard", "article")
 _GROUP = "Data"
 _SYNTHETIC = re.compile(r"synthetic:(\d+)x(\d+)x(\d+):(\d+):(\d+)")
 _HASH = re.compile(r"hash:(0?\.\d+)")
@@ -42,11 +42,14 @@ class DataConfig:
     )
     augment: str = option(
         "none",
-        "none; crop: reflect-pad by an eighth and crop at random; standard: crop, and flip left-right; article: rotate"
-        " by up to 15 degrees, shift by up to 10 %, flip left-right.",
+        "changes of training images, joined by +: crop (reflect-pad by an eighth and crop back), flip or altflip (left-right:"
+        " at random, or every other time), resized:AREA (random-resized-crop), rotate:DEGREES, shift:FRACTION,"
+        " shear:DEGREES, zoom:FRACTION, color:STRENGTH, randaugment:N:MAGNITUDE, trivial (TrivialAugment),"
+        " erase:PROBABILITY, mixup:ALPHA, cutmix:ALPHA. standard is crop+flip, photo resized+flip, article"
+        " rotate:15+shift:0.1+flip.",
         group=_GROUP,
-        choices=AUGMENTATIONS,
     )
+    balance: str = option("none", "none.", group=_GROUP)
     cache_bytes: int = option(
         4 << 30,
         "a split whose decoded images need no more bytes than this is decoded once, into memory (which takes twice as much"
@@ -81,8 +84,7 @@ class DataConfig:
             )
         if self.image_size < 0 or self.image_size > 4096:
             raise exits.CannotRun(f"--image_size={self.image_size} is not between 1 and 4096 (0: as the images are).")
-        if self.augment not in AUGMENTATIONS:
-            raise exits.CannotRun(f"--augment={self.augment} is none of {', '.join(AUGMENTATIONS)}.")
+        Recipe.parse(self.augment)
         if self.cache_bytes < 0:
             raise exits.CannotRun(f"--cache_bytes={self.cache_bytes} is negative; give a number of bytes, 0 for none.")
 

@@ -6,6 +6,8 @@ and never stored: a checkpoint's data state is one integer, and a run resumes in
 
 from __future__ import annotations
 
+import dataclasses
+
 import tensorflow as tf
 
 from data.keys import key
@@ -36,3 +38,39 @@ def uniforms(first_position: tf.Tensor, count: int, numbers: int, seed: int, str
     return tf.raw_ops.StatelessRandomUniformV2(
         shape=[count, numbers], key=tf.constant([key(seed, stream)], tf.uint64), counter=counter, alg=1
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Stretches:
+    """Positions in stretches of consecutive ones: (first int64, length) of each. `seed` is the run's."""
+
+    stretches: list[tuple[tf.Tensor, int]]
+    seed: int
+
+    @property
+    def positions(self) -> tf.Tensor:
+        """All of them, int64 [n]."""
+        return tf.concat([first + tf.range(length, dtype=tf.int64) for first, length in self.stretches], axis=0)
+
+    def uniforms(self, numbers: int, stream: str) -> tf.Tensor:
+        """float32 [n, numbers] in [0, 1), a row for each position; see data.order.uniforms."""
+        drawn = [uniforms(first, length, numbers, self.seed, stream) for first, length in self.stretches]
+        return tf.concat(drawn, axis=0)
+
+    def in_pairs(self, aligned: bool) -> Stretches:
+        """Stretches that begin at even positions, are of even length and hold these; `aligned` says that these are so."""
+        if aligned:
+            return self
+        return dataclasses.replace(
+            self, stretches=[(first - first % 2, length + 2 - length % 2) for first, length in self.stretches]
+        )
+
+    def rows_in_pairs(self, aligned: bool) -> tf.Tensor | None:
+        """Where these positions stand among those of `in_pairs`: int32 [n]; None if they are the same."""
+        if aligned:
+            return None
+        rows, before = [], 0
+        for first, length in self.stretches:
+            rows.append(before + tf.cast(first % 2, tf.int32) + tf.range(length))
+            before += length + 2 - length % 2
+        return tf.concat(rows, axis=0)

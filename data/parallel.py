@@ -33,6 +33,8 @@ def in_parallel(
       ahead: finished elements that may wait.
     """
     calls = max(2, min(cores(), _CALLS_BYTES // max(element_bytes, 1)))
+    # Graph functions are written as such; TensorFlow need not translate their Python.
+    function = tf.autograph.experimental.do_not_convert(function)
     return untuned(elements.map(function, num_parallel_calls=calls, deterministic=True).prefetch(ahead))
 
 

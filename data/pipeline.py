@@ -9,8 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from data.augment import augmenter
-from data.order import indices
+from data.augment.augmenter import augmenter
+from data.augment.mix import mix
+from data.augment.recipe import Recipe
+from data.balance import Order
+from data.config import DataConfig
+from data.order import Stretches
 from data.parallel import in_parallel
 from data.sources.examples import Examples
 
@@ -19,7 +23,8 @@ class Batch(NamedTuple):
     """What one replica gets of a step."""
 
     images: Any  # uint8 [n, height, width, channels]
-    labels: Any  # int32 [n]
+    labels: Any  # int32 [n, 2]: an example's own, and that of the one it is mixed with
+    shares: Any  # float32 [n, 2]: how much of the target each label is; together 1, or 0 for an example that does not count
     positions: Any  # uint32 [n, 2]: low and high word of each example's position; JAX has no 64-bit integers by default
 
 
@@ -59,21 +64,29 @@ class Deal:
         return runs
 
 
-def training_stream(examples: Examples, deal: Deal, augment: str, seed: int, first_step: int) -> tf.data.Dataset:
+def training_stream(examples: Examples, deal: Deal, data: DataConfig, seed: int, first_step: int) -> tf.data.Dataset:
     """Endless `Batch`es from step `first_step` on, of static shape, each for one replica of this process in turn.
 
     The batch of step s holds positions [s * B, (s + 1) * B) of the order, straddling epochs, never padded. What it
     contains is a function of (seed, s) alone: starting at any step costs nothing, and neither parallel calls, replicas nor
     processes change what a position shows.
     """
-    fetch, change, labels = examples.fetcher(), augmenter(augment, seed), _on_host(examples.labels)
+    recipe, order = Recipe.parse(data.augment), Order(examples.labels, data.balance, seed)
+    fetch, change, labels = examples.fetcher(recipe.least_area), augmenter(recipe), _on_host(examples.labels)
+    # Partners of a mix may be dealt to different replicas: then each replica reads both.
+    aligned = not recipe.mixes or all(number % 2 == 0 for number in (deal.batch_size, *deal.sizes))
 
     def batch(element: tf.Tensor) -> Batch:
         step, replica = element // deal.local, element % deal.local
-        runs = [(step * deal.batch_size + offset, length) for offset, length in deal.runs(replica)]
-        positions = tf.concat([first + tf.range(length, dtype=tf.int64) for first, length in runs], axis=0)
-        chosen = indices(positions, len(examples), seed)
-        return Batch(change(fetch(chosen), runs), tf.gather(labels, chosen), tf.bitcast(positions, tf.uint32))
+        asked = Stretches([(step * deal.batch_size + at, length) for at, length in deal.runs(replica)], seed)
+        stretches = asked.in_pairs(aligned)
+        drawn = order.draw(stretches.positions)
+        images, counts = fetch(drawn.indices, stretches)
+        images = change(images, stretches, drawn)
+        made = mix(images, tf.gather(labels, drawn.indices), counts, stretches, recipe)
+        if (rows := asked.rows_in_pairs(aligned)) is not None:
+            made = [tf.gather(one, rows) for one in made]
+        return Batch(*made, tf.bitcast(asked.positions, tf.uint32))
 
     size = deal.per_replica * _floats_of(examples)
     return in_parallel(tf.data.Dataset.counter(first_step * deal.local), batch, size)
@@ -86,7 +99,7 @@ def evaluation_batches(
 
     Batches go to `replicas` in rounds, ceil(examples / (B * replicas)) of them; this process gets those of replicas
     [first, first + local). They are filled up with repetitions of the first example, of weight 0, so that every replica has
-    one in every round.
+    one in every round. An image that cannot be read has weight 0 too, where --bad_images allows it.
     """
     fetch, total, labels = examples.fetcher(), len(examples), _on_host(examples.labels)
     rounds = -(-total // (batch_size * replicas))
@@ -96,7 +109,8 @@ def evaluation_batches(
         positions = index * batch_size + tf.range(batch_size, dtype=tf.int64)
         inside = positions < total
         chosen = tf.where(inside, positions, 0)
-        return fetch(chosen), tf.gather(labels, chosen), tf.cast(inside, tf.float32)
+        images, counts = fetch(chosen, None)
+        return images, tf.gather(labels, chosen), tf.cast(inside, tf.float32) * counts
 
     return in_parallel(tf.data.Dataset.range(rounds * local), batch, batch_size * _floats_of(examples))
 

@@ -10,6 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from convoy import exits
+from data.order import Stretches
+
+
+# (indices int64 [n], their positions or None) -> (images uint8 [n, height, width, channels], float32 [n]: 1, or 0 for an
+# image that could not be read and does not count).
+Fetcher = Callable[[tf.Tensor, Stretches | None], tuple[tf.Tensor, tf.Tensor]]
 
 
 class Examples(Protocol):
@@ -23,8 +29,12 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def fetcher(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        """A graph function: indices int64 [n] -> images uint8 [n, height, width, channels]."""
+    def fetcher(self, least_area: float = 0) -> Fetcher:
+        """The graph function that reads images.
+
+        With `least_area` each is a random part of the original, of at least this share of its area, at the image's size
+        (--augment=resized), where positions are given.
+        """
 
     def content_hashes(self) -> np.ndarray:
         """float64 [N] in [0, 1): a function of the image's content alone, so that equal images share it."""
@@ -102,13 +112,13 @@ class InMemory:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def fetcher(self) -> Callable[[tf.Tensor], tf.Tensor]:
+    def fetcher(self, least_area: float = 0) -> Fetcher:
         # On the host whatever else is there: a captured tensor elsewhere would travel with every batch.
         if self._tensor is None:
             with tf.device("CPU:0"):
                 self._tensor = tf.constant(self.images)
         images = self._tensor
-        return lambda indices: tf.gather(images, indices)
+        return lambda indices, positions: (tf.gather(images, indices), tf.ones(tf.shape(indices)))
 
     def content_hashes(self) -> np.ndarray:
         if self._hashes is None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from convoy import exits
+from data.order import Stretches
 from data.parallel import in_parallel
 from data.resize import resize_and_crop
-from data.sources.examples import InMemory, content_hash
+from data.sources.examples import Fetcher, InMemory, content_hash
 
 CHANNELS = 3
 
@@ -39,13 +40,18 @@ class Files:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def fetcher(self) -> Callable[[tf.Tensor], tf.Tensor]:
+    def fetcher(self, least_area: float = 0) -> Fetcher:
         if len(self) * int(np.prod(self.shape)) <= self.cache_bytes:
             return self._decode_all().fetcher()
         with tf.device("CPU:0"):
             paths = _names(self.paths)
         signature = tf.TensorSpec(self.shape, tf.uint8)
-        return lambda indices: tf.map_fn(self._decode, tf.gather(paths, indices), fn_output_signature=signature)
+
+        def fetch(indices: tf.Tensor, positions: Stretches | None) -> tuple[tf.Tensor, tf.Tensor]:
+            images = tf.map_fn(self._decode, tf.gather(paths, indices), fn_output_signature=signature)
+            return images, tf.ones(tf.shape(indices))
+
+        return fetch
 
     def content_hashes(self) -> np.ndarray:
         if self._hashes is None:

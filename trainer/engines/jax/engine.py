@@ -72,7 +72,7 @@ class JaxEngine:
         if self._feed:
             self._feed.close()
         self._examples = examples
-        stream = training_stream(examples, self.setting.deal, self.config.data.augment, self.config.seed, first_step)
+        stream = training_stream(examples, self.setting.deal, self.config.data, self.config.seed, first_step)
         self._feed = Feed(stream, self.setting.local, self._chunk, self._mesh)
 
     def train(self, steps: int) -> LoopResult:

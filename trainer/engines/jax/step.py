@@ -17,7 +17,7 @@ from trainer.config import RunConfig
 from trainer.engines import loss_scale
 from trainer.engines.jax.devices import AXIS
 from trainer.layers import drawing
-from trainer.losses import cross_entropy
+from trainer.losses import cross_entropy, right
 
 WHOLE, SHARED = PartitionSpec(), PartitionSpec(AXIS)
 
@@ -70,10 +70,11 @@ def training_step(
             logits, other, penalties = model.stateless_call(
                 trainable, other, to_floats(batch.images), training=True, return_losses=True
             )
-        loss = jnp.sum(cross_entropy(logits, batch.labels, config.label_smoothing)) / config.batch_size
+        losses = cross_entropy(logits, batch.labels, config.label_smoothing, batch.shares)
+        loss = jnp.sum(losses) / config.batch_size
         if penalties:
             loss += jnp.asarray(sum(penalties), loss.dtype) * (batch.images.shape[0] / config.batch_size)
-        correct = jnp.sum(jnp.argmax(logits, axis=-1) == batch.labels, dtype=jnp.int32)
+        correct = jnp.sum(right(logits, batch.labels, batch.shares), dtype=jnp.int32)
         return loss * scale.astype(loss.dtype), (loss, correct, other)
 
     differentiate = jax.grad(loss_of, has_aux=True)
@@ -168,7 +169,7 @@ def evaluation_step(model: keras.Model, mesh: Any, classes: int) -> Callable[...
         logits = logits.astype(keras.config.floatx())
         inside = weights.astype(jnp.int32)
         guesses = jnp.argmax(logits, axis=-1)
-        right = inside * (guesses == labels)
+        hits = inside * (guesses == labels)
         own = jnp.take_along_axis(logits, labels[:, None], axis=1)
         top5 = inside * ((jnp.sum(logits > own, axis=1) < min(5, classes)) & jnp.isfinite(own[:, 0]))
 
@@ -177,10 +178,10 @@ def evaluation_step(model: keras.Model, mesh: Any, classes: int) -> Callable[...
 
         sums = (
             jnp.sum(cross_entropy(logits, labels) * weights.astype(logits.dtype)),
-            *(jnp.sum(one, dtype=jnp.int32) for one in (inside, right, top5)),
+            *(jnp.sum(one, dtype=jnp.int32) for one in (inside, hits, top5)),
             per_class(inside, labels),
             per_class(inside, guesses),
-            per_class(right, labels),
+            per_class(hits, labels),
         )
         return jax.tree.map(all_sum, sums)
 

@@ -77,9 +77,7 @@ class TensorFlowEngine:
     def feed(self, examples: Examples, first_step: int) -> None:
         self._examples = examples
         config = self.config
-        self._stream = self._spread(
-            training_stream(examples, self.setting.deal, config.data.augment, config.seed, first_step)
-        )
+        self._stream = self._spread(training_stream(examples, self.setting.deal, config.data, config.seed, first_step))
 
     def train(self, steps: int) -> LoopResult:
         with self._sentences(self._examples):

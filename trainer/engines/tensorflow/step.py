@@ -11,7 +11,7 @@ import tensorflow as tf
 from data.pipeline import Batch
 from trainer.config import RunConfig
 from trainer.layers import drawing
-from trainer.losses import cross_entropy
+from trainer.losses import cross_entropy, right
 
 
 class Gradients(NamedTuple):
@@ -50,14 +50,16 @@ def gradients_of(model: keras.Model, config: RunConfig, sizes: list[int], speaks
             tape.watch([variable.value for variable in variables])
             with drawing(config.seed, batch.positions):
                 logits = model(to_floats(batch.images), training=True)
-            loss = tf.reduce_sum(cross_entropy(logits, batch.labels, config.label_smoothing)) / config.batch_size
+            losses = cross_entropy(logits, batch.labels, config.label_smoothing, batch.shares)
+            loss = tf.reduce_sum(losses) / config.batch_size
             if model.losses:
                 loss += tf.cast(tf.add_n(model.losses), loss.dtype) * (batch.images.shape[0] / config.batch_size)
             target = loss if scale is None else loss * tf.cast(scale, loss.dtype)
         gradients = tape.gradient(
             target, [variable.value for variable in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        return loss, _count_right(logits, batch.labels), gradients
+        correct = tf.math.count_nonzero(right(logits, batch.labels, batch.shares), dtype=tf.int64)
+        return loss, correct, gradients
 
     def some(batch: Batch, start: Any, length: int) -> Batch:
         # Not one[start : start + length], whose size XLA does not know.
@@ -169,7 +171,7 @@ def evaluation_loop(strategy: tf.distribute.Strategy, model: keras.Model, classe
         losses = cross_entropy(logits, labels) * tf.cast(weights, logits.dtype)
         inside = tf.cast(weights, tf.int64)
         guesses = tf.argmax(logits, axis=-1, output_type=tf.int32)
-        right = inside * tf.cast(guesses == labels, tf.int64)
+        hits = inside * tf.cast(guesses == labels, tf.int64)
         # Its rank by counting, which every device can do: how many classes have a larger logit.
         own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, None]
         among = (tf.math.count_nonzero(logits > own, axis=1) < min(5, classes)) & tf.math.is_finite(own[:, 0])
@@ -178,11 +180,11 @@ def evaluation_loop(strategy: tf.distribute.Strategy, model: keras.Model, classe
             # Summed in float64: a float32 sum over a million losses loses its last digits.
             tf.reduce_sum(tf.cast(losses, tf.float64)),
             tf.reduce_sum(inside),
-            tf.reduce_sum(right),
+            tf.reduce_sum(hits),
             tf.reduce_sum(top5),
             tf.math.unsorted_segment_sum(inside, labels, classes),
             tf.math.unsorted_segment_sum(inside, guesses, classes),
-            tf.math.unsorted_segment_sum(right, labels, classes),
+            tf.math.unsorted_segment_sum(hits, labels, classes),
         )
 
     @tf.function(autograph=False)
@@ -216,11 +218,6 @@ def _sum_over_replicas(
         for piece, shape, gradient in zip(flat, shapes, gradients, strict=True)
     ]
     return loss[0], tf.cast(tf.round(correct[0]), tf.int64), gradients
-
-
-def _count_right(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    guesses = tf.argmax(logits, axis=-1, output_type=labels.dtype)
-    return tf.math.count_nonzero(guesses == labels, dtype=tf.int64)
 
 
 def _sum(some: list[tf.Tensor], others: list[tf.Tensor]) -> list[tf.Tensor]:
