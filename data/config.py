@@ -12,6 +12,7 @@ from data.augment.recipe import Recipe
 _GROUP = "Data"
 _SYNTHETIC = re.compile(r"synthetic:(\d+)x(\d+)x(\d+):(\d+):(\d+)")
 _HASH = re.compile(r"hash:(0?\.\d+)")
+_BALANCE = re.compile(r"none|oversample|sqrt|undersample|effective:0?\.(?=0*[1-9])\d{1,12}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +22,8 @@ class DataConfig:
     dataset: str = option(
         "digits",
         "digits (1,797 real handwritten digits, nothing to download), cifar10 or any other TFDS name, folder:PATH with"
-        " one folder of images per class, or synthetic:HxWxC:CLASSES:N.",
+        " one folder of images per class, records:DIR (what `convoy data pack` made of any of these), or"
+        " synthetic:HxWxC:CLASSES:N.",
         group=_GROUP,
     )
     data_dir: str = option(
@@ -49,7 +51,13 @@ class DataConfig:
         " rotate:15+shift:0.1+flip.",
         group=_GROUP,
     )
-    balance: str = option("none", "none.", group=_GROUP)
+    balance: str = option(
+        "none",
+        "how often an epoch draws each class: none, every example once; oversample, all classes equally often; sqrt, in"
+        " proportion to the root of their examples; effective:BETA, to examples / effective number of them (Cui et al. 2019);"
+        " undersample, as often as the smallest class has examples, which makes an epoch shorter.",
+        group=_GROUP,
+    )
     cache_bytes: int = option(
         4 << 30,
         "a split whose decoded images need no more bytes than this is decoded once, into memory (which takes twice as much"
@@ -66,6 +74,8 @@ class DataConfig:
             raise exits.CannotRun("--dataset= is empty; give digits, a TFDS name such as cifar10, or folder:PATH.")
         if kind == "folder" and not rest:
             raise exits.CannotRun(f"--dataset={self.dataset} names no folder; write folder:PATH.")
+        if kind == "records" and not rest:
+            raise exits.CannotRun(f"--dataset={self.dataset} names no directory; write records:DIR.")
         if kind == "synthetic" and not self.synthetic_shape():
             raise exits.CannotRun(
                 f"--dataset={self.dataset} is not synthetic:HxWxC:CLASSES:N with positive numbers, for example"
@@ -85,6 +95,11 @@ class DataConfig:
         if self.image_size < 0 or self.image_size > 4096:
             raise exits.CannotRun(f"--image_size={self.image_size} is not between 1 and 4096 (0: as the images are).")
         Recipe.parse(self.augment)
+        if not _BALANCE.fullmatch(self.balance):
+            raise exits.CannotRun(
+                f"--balance={self.balance} is not possible; give none, oversample, sqrt, undersample, or effective:BETA with"
+                " BETA between 0 and 1, for example effective:0.999."
+            )
         if self.cache_bytes < 0:
             raise exits.CannotRun(f"--cache_bytes={self.cache_bytes} is negative; give a number of bytes, 0 for none.")
 
