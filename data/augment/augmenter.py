@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from data.augment.color import jitter
+from data.augment.erase import erase
 from data.augment.geometry import crop_and_flip, flips, maps, warp
+from data.augment.policy import compose, policy
 from data.augment.recipe import Recipe
 from data.balance import Drawn
 from data.order import Stretches
@@ -18,16 +21,27 @@ def augmenter(recipe: Recipe) -> Change:
     """(images uint8 [n, h, w, c], their positions, what these show) -> images uint8 [n, h, w, c].
 
     An image is changed by random numbers keyed by (seed, its position), whatever else is in the batch. Colour comes first,
-    then all geometry at once, then erasing.
+    then geometry, then erasing. Colour treats every pixel alike, so it may come before all geometry, which is then
+    interpolated once: crop and flip, in whole pixels; the recipe's map; the policy's, in the order that it drew them.
     """
 
     def change(images: tf.Tensor, positions: Stretches, drawn: Drawn) -> tf.Tensor:
-        numbers = positions.uniforms(8, "augment")
-        mirrored = flips(numbers, drawn, positions.seed, recipe)
-        if recipe.warps:
-            return warp(images, maps(numbers, mirrored, recipe, images.shape))
-        if recipe.crop or recipe.flip or recipe.altflip:
-            return crop_and_flip(images, numbers, mirrored, recipe.crop)
-        return images
+        moves = []
+        if recipe.color:
+            images = jitter(images, positions.uniforms(4, "color"), recipe.color)
+        if recipe.has_policy:
+            images, drawn_maps = policy(images, positions, recipe)
+            moves.append(drawn_maps)
+        if recipe.crop or recipe.mirrors or recipe.maps:
+            numbers = positions.uniforms(8, "augment")
+            mirrored = flips(numbers, drawn, positions.seed, recipe)
+            if recipe.crop or not (recipe.maps or moves):
+                images = crop_and_flip(images, numbers, mirrored, bool(recipe.crop))
+                mirrored = tf.zeros_like(mirrored)
+            if recipe.maps or moves:
+                moves.insert(0, maps(numbers, mirrored, recipe, images.shape))
+        if moves:
+            images = warp(images, moves[0] if len(moves) == 1 else compose(*moves))
+        return erase(images, positions, recipe.erase) if recipe.erase else images
 
     return change

@@ -69,9 +69,19 @@ class Recipe:
         return bool(self.mixup or self.cutmix)
 
     @property
-    def warps(self) -> bool:
-        """Whether geometry needs interpolation."""
-        return bool(self.rotate or self.shift or self.shear or self.zoom or self.operations or self.trivial)
+    def has_policy(self) -> bool:
+        """Whether each image draws operations of its own."""
+        return bool(self.operations or self.trivial)
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether images are mirrored, some of the time."""
+        return bool(self.flip or self.altflip)
+
+    @property
+    def maps(self) -> bool:
+        """Whether the recipe's own geometry needs interpolation."""
+        return bool(self.rotate or self.shift or self.shear or self.zoom)
 
 
 def _item(text: str, item: str, before: dict[str, float]) -> dict[str, float]:
