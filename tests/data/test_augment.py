@@ -1,4 +1,4 @@
-"""Augmentation: each against a slow reference, and the same pixels for any batch."""
+"""Geometry: each against a slow reference, and the same pixels for any batch."""
 
 from __future__ import annotations
 
@@ -9,79 +9,121 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
-from data.augment import augmenter
-from data.augment.affine import rotate_shift_flip
-from data.augment.crop import pad_crop
+from data.augment.geometry import crop_and_flip, flips, maps, warp
+from data.augment.recipe import Recipe
+from data.balance import Drawn, Order
 
 RNG = np.random.default_rng(7)
 IMAGES = RNG.integers(0, 256, (16, 12, 10, 3), dtype=np.uint8)
-NUMBERS = RNG.random((16, 4), dtype=np.float32)
+NUMBERS = RNG.random((16, 8), dtype=np.float32)
+STILL = np.full((16, 8), 0.5, np.float32)
+NEVER = np.zeros(16, bool)
 
 
-def affine_reference(image: np.ndarray, numbers: np.ndarray, degrees: float, shift: float) -> np.ndarray:
-    """By scipy, one image at a time: rows first, as SciPy has coordinates."""
-    height, width, _ = image.shape
-    angle, x, y = (2 * float(n) - 1 for n in numbers[:3])
-    angle *= math.radians(degrees)
-    centre = np.array([(height - 1) / 2, (width - 1) / 2])
-    matrix = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    if numbers[3] < 0.5:
-        matrix = matrix @ np.diag([1, -1])
-    offset = centre + np.array([y * shift * height, x * shift * width]) - matrix @ centre
+def through_scipy(image: np.ndarray, matrix: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """One image, in double precision; rows first, as SciPy has coordinates."""
+    centre = (np.array(image.shape[:2]) - 1) / 2
+    swapped = matrix[::-1, ::-1]
+    offset = centre + shift[::-1] - swapped @ centre
     channels = [
-        ndimage.affine_transform(image[..., c].astype(np.float64), matrix, offset, order=1, mode="nearest")
+        ndimage.affine_transform(image[..., c].astype(np.float64), swapped, offset, order=1, mode="nearest")
         for c in range(image.shape[2])
     ]
     return np.stack(channels, axis=-1)
 
 
-def test_rotate_shift_flip_is_what_scipy_does():
-    moved = rotate_shift_flip(tf.constant(IMAGES), tf.constant(NUMBERS), 15.0, 0.1).numpy()
-    for image, numbers, ours in zip(IMAGES, NUMBERS, moved, strict=True):
-        theirs = affine_reference(image, numbers, 15.0, 0.1)
-        assert np.abs(ours - theirs).max() <= 0.51  # rounding to a level
+@pytest.mark.parametrize("shape", [(12, 10, 3), (5, 17, 1), (1, 1, 3), (2, 9, 1)])
+def test_a_warp_is_what_scipy_does(shape):
+    images = RNG.integers(0, 256, (40, *shape), dtype=np.uint8)
+    affine = RNG.normal(size=(40, 2, 3)).astype(np.float32) * [1, 1, 4]  # far outside, too
+    ours = warp(tf.constant(images), tf.constant(affine, tf.float32)).numpy()
+    for image, map_, own in zip(images, affine.astype(np.float64), ours, strict=True):
+        assert np.abs(own - through_scipy(image, map_[:, :2], map_[:, 2])).max() <= 0.51  # rounding to a level
 
 
-def test_no_rotation_and_no_shift_change_nothing():
-    still = np.full((16, 4), 0.5, np.float32)
-    assert np.array_equal(rotate_shift_flip(tf.constant(IMAGES), tf.constant(still), 15.0, 0.1).numpy(), IMAGES)
+def test_a_warp_gives_the_same_bits_in_any_batch():
+    images = RNG.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    affine = tf.constant(RNG.normal(size=(60, 2, 3)), tf.float32)
+    whole = warp(tf.constant(images), affine).numpy()
+    for count in (1, 3, 20):
+        parts = [warp(tf.constant(images[i : i + count]), affine[i : i + count]) for i in range(0, 60, count)]
+        assert np.array_equal(np.concatenate(parts), whole)
+
+
+def test_the_maps_of_the_article_rotate_shift_and_flip():
+    recipe = Recipe.parse("article")
+    mirrored = NUMBERS[:, 3] < 0.5
+    for row, map_ in zip(NUMBERS, maps(NUMBERS, mirrored, recipe, tf.TensorShape(IMAGES.shape)).numpy(), strict=True):
+        angle = math.radians(15) * (2 * row[0] - 1)
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        mirror = np.diag([-1 if row[3] < 0.5 else 1, 1])
+        assert map_[:, :2] == pytest.approx(turn @ mirror, abs=1e-6)  # the mirror acts on what comes out
+        assert map_[:, 2] == pytest.approx([(2 * row[1] - 1) * 1.0, (2 * row[2] - 1) * 1.2], abs=1e-5)
+
+
+def test_the_maps_of_shear_and_zoom():
+    shape = tf.TensorShape(IMAGES.shape)
+    sheared = maps(NUMBERS, NEVER, Recipe.parse("shear:20"), shape).numpy()
+    angles = np.radians(20) * (2 * NUMBERS[:, 4].astype(np.float64) - 1)
+    assert sheared[:, 0, 1] == pytest.approx(np.tan(angles), abs=1e-6)
+    assert sheared[:, :, 2] == pytest.approx(np.zeros((16, 2)))
+    zoomed = maps(NUMBERS, NEVER, Recipe.parse("zoom:0.2"), shape).numpy()
+    factors = 1 + 0.2 * (2 * NUMBERS[:, 5].astype(np.float64) - 1)  # 1.2 shows a part of the image, larger
+    assert zoomed[:, 0, 0] == pytest.approx(1 / factors, rel=1e-5)
+    assert zoomed[:, 1, 1] == pytest.approx(1 / factors, rel=1e-5)
+
+
+def test_all_geometry_is_one_map():
+    """Rotated, then zoomed, then sheared, then mirrored by scipy, one after the other, but for interpolation."""
+    recipe = Recipe.parse("rotate:30+shear:20+zoom:0.3")
+    together = maps(NUMBERS, NUMBERS[:, 3] < 0.5, recipe, tf.TensorShape(IMAGES.shape)).numpy()[:, :, :2]
+    for row, found in zip(NUMBERS.astype(np.float64), together, strict=True):
+        angle, shear = math.radians(30) * (2 * row[0] - 1), math.tan(math.radians(20) * (2 * row[4] - 1))
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        product = turn @ np.array([[1, shear], [0, 1]]) / (1 + 0.3 * (2 * row[5] - 1))
+        assert found == pytest.approx(product @ np.diag([-1 if row[3] < 0.5 else 1, 1]), abs=1e-6)
+
+
+def test_nothing_drawn_changes_nothing():
+    recipe = Recipe.parse("rotate:15+shift:0.1+shear:20+zoom:0.3")
+    still = maps(STILL, NEVER, recipe, tf.TensorShape(IMAGES.shape))
+    assert np.array_equal(warp(tf.constant(IMAGES), still).numpy(), IMAGES)
+    assert np.array_equal(crop_and_flip(tf.constant(IMAGES), STILL, NEVER, False).numpy(), IMAGES)
 
 
 def test_crop_is_a_slice_of_the_padded_image():
-    for flip in (False, True):
-        cropped = pad_crop(tf.constant(IMAGES), tf.constant(NUMBERS), flip).numpy()
-        for image, numbers, ours in zip(IMAGES, NUMBERS, cropped, strict=True):
-            pads = [round(side / 8) for side in image.shape[:2]]
-            padded = np.pad(image, [(pads[0],) * 2, (pads[1],) * 2, (0, 0)], mode="reflect")
-            top, left = (int(n * (2 * pad + 1)) for n, pad in zip(numbers, pads, strict=False))
-            theirs = padded[top : top + image.shape[0], left : left + image.shape[1]]
-            assert np.array_equal(ours, theirs[:, ::-1] if flip and numbers[2] < 0.5 else theirs)
-
-
-@pytest.mark.parametrize("name", ["crop", "standard", "article"])
-def test_a_position_gets_the_same_pixels_in_any_batch(name):
-    change = tf.function(augmenter(name, seed=3))
-    images = tf.constant(np.repeat(IMAGES[:1], 24, axis=0))
-    whole = change(images, [(tf.constant(100, tf.int64), 24)]).numpy()
-    for start, count in ((0, 5), (5, 7), (12, 12)):
-        part = change(images[:count], [(tf.constant(100 + start, tf.int64), count)]).numpy()
-        assert np.array_equal(part, whole[start : start + count])
-    assert len({image.tobytes() for image in whole}) > 6
-    assert not np.array_equal(
-        whole, tf.function(augmenter(name, seed=4))(images, [(tf.constant(100, tf.int64), 24)]).numpy()
-    )
-
-
-def test_flips_come_half_of_the_time():
-    numbers = tf.constant(np.random.default_rng(0).random((4000, 4), dtype=np.float32))
-    gradient = np.broadcast_to(np.arange(9, dtype=np.uint8)[None, None, :, None] * 20, (4000, 9, 9, 1))
-    moved = pad_crop(tf.constant(gradient), numbers, flip=True).numpy()[:, 4, :, 0].astype(int)
-    flipped = (moved[:, 2] > moved[:, 6]).mean()
-    assert 0.46 < flipped < 0.54
+    mirrored = NUMBERS[:, 3] < 0.5
+    cropped = crop_and_flip(tf.constant(IMAGES), NUMBERS, mirrored, True).numpy()
+    for image, row, flip, ours in zip(IMAGES, NUMBERS, mirrored, cropped, strict=True):
+        pads = [round(side / 8) for side in image.shape[:2]]
+        padded = np.pad(image, [(pads[0],) * 2, (pads[1],) * 2, (0, 0)], mode="reflect")
+        top, left = (int(n * (2 * pad + 1)) for n, pad in zip(row[6:8], pads, strict=True))
+        theirs = padded[top : top + image.shape[0], left : left + image.shape[1]]
+        assert np.array_equal(ours, theirs[:, ::-1] if flip else theirs)
 
 
 def test_the_smallest_images_can_be_cropped():
     tiny = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1)
-    assert pad_crop(tf.constant(tiny), tf.constant(NUMBERS[:2]), flip=True).shape == (2, 2, 2, 1)
+    assert crop_and_flip(tf.constant(tiny), NUMBERS[:2], NEVER[:2], True).shape == (2, 2, 2, 1)
     single = np.ones((2, 1, 1, 1), np.uint8)
-    assert np.array_equal(pad_crop(tf.constant(single), tf.constant(NUMBERS[:2]), flip=True).numpy(), single)
+    assert np.array_equal(crop_and_flip(tf.constant(single), NUMBERS[:2], NEVER[:2], True).numpy(), single)
+
+
+def test_flips_come_half_of_the_time():
+    numbers = np.random.default_rng(0).random((4000, 8), dtype=np.float32)
+    drawn = Drawn(tf.zeros(4000, tf.int64), tf.zeros(4000, tf.int64))
+    assert 0.46 < tf.reduce_mean(tf.cast(flips(numbers, drawn, 0, Recipe.parse("flip")), tf.float32)) < 0.54
+    assert not np.any(flips(numbers, drawn, 0, Recipe.parse("crop")))
+
+
+def test_an_alternating_flip_shows_both_sides_in_turn():
+    order = Order(np.zeros(500, np.int32), "none", 3)
+    epochs = []
+    for epoch in range(4):
+        drawn = order.draw(tf.range(500 * epoch, 500 * (epoch + 1), dtype=tf.int64))
+        mirrored = flips(NUMBERS[:1].repeat(500, 0), drawn, 3, Recipe.parse("altflip")).numpy()
+        epochs.append(mirrored[np.argsort(drawn.indices.numpy())])
+    assert 0.4 < epochs[0].mean() < 0.6
+    assert np.array_equal(epochs[1], ~epochs[0])
+    assert np.array_equal(epochs[2], epochs[0])
+    assert np.array_equal(epochs[3], epochs[1])
