@@ -75,7 +75,8 @@ def bare_jax(engine: Any) -> Callable[[int], None]:
 
     from trainer.engines.jax.step import SHARED, WHOLE, training_step
 
-    whole = training_step(engine.model, engine.optimizer, engine._averaged, engine.config, engine.setting.deal.sizes)
+    sizes = engine.setting.deal.sizes
+    whole = training_step(engine.model, engine.loss, engine.optimizer, engine._averaged, engine.config, sizes)
 
     def step(state: Any, batch: Any) -> tuple[Any, Any]:
         state, outcome = whole(state, batch)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 RESNETS = ("resnet18", "resnet50")
 MODELS = ("article_cnn", *RESNETS)
 OPTIMIZERS = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3, "muon": 1e-3}  # name -> default learning rate
+LOSSES = ("cross_entropy", "focal", "weighted", "balanced_softmax", "logit_adjusted")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16", "float64")
 SCHEDULES = ("constant", "cosine", "linear", "polynomial", "step")
 STRATEGIES = ("auto", "one", "mirrored", "multiworker", "tpu")

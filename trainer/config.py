@@ -111,6 +111,14 @@ class RunConfig:
         group=_OPTIMIZATION,
     )
     clip_norm: float = option(0.0, "clip the gradient of the global batch to this norm (0: not).", group=_OPTIMIZATION)
+    loss: str = option(
+        "cross_entropy",
+        "of training; evaluation is cross-entropy. cross_entropy; focal:GAMMA, less of what is right already (Lin et al. 2017;"
+        " focal alone: 2); weighted:inverse or weighted:BETA, each class by 1 / its examples or 1 / their effective number"
+        " (Cui et al. 2019); logit_adjusted:TAU, logits + TAU * log frequency (Menon et al. 2021; alone: 1), which for 1 is"
+        " balanced_softmax (Ren et al. 2020). Classes count as often as --balance draws them.",
+        group=_OPTIMIZATION,
+    )
     label_smoothing: float = option(
         0.0, "fraction of the target spread evenly over the classes, in training.", group=_OPTIMIZATION
     )

@@ -56,7 +56,10 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     if config.data_dir:
         trained = dataclasses.replace(trained, data=dataclasses.replace(trained.data, data_dir=config.data_dir))
     backend = engines.choose(trained.backend)
+    import numpy as np
+
     from data import splits
+    from data.balance import draws_per_class
     from data.sources import open_dataset
     from trainer.checkpoints import select
 
@@ -67,10 +70,11 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     dataset = open_dataset(here.data)
     train, held_out = splits.train_and_eval(here.data, dataset)
     run.refuse_other_data({"examples": len(train), "classes": list(dataset.class_names)}, state, here)
+    counts = np.bincount(train.labels, minlength=len(dataset.class_names))
     examples = held_out if config.split == "eval" else dataset.split(config.split)
     if examples is None:
         raise exits.CannotRun("--split=eval, but the run held no examples out (--eval_split=none); give another split.")
-    engine = backend.Engine(setting, dataset.image_shape, len(dataset.class_names), len(train))
+    engine = backend.Engine(setting, dataset.image_shape, draws_per_class(counts, here.data.balance))
     signals.install()
     run.refuse_other_model(engine, tensors, here)
     engine.restore(tensors)
@@ -79,9 +83,7 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     return {
         "step": checkpoint.step,
         "split": config.split,
-        "examples": sums.examples,
-        **sums.metrics(),
-        "per_class": sums.per_class(dataset.class_names),
+        **sums.measurement(dataset.class_names, counts),
     }
 
 

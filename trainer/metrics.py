@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
+
+# Classes by their training examples, from low up to but not including high (Liu et al. 2019, section 5).
+GROUPS: dict[str, tuple[float, float]] = {"many": (101, math.inf), "medium": (20, 101), "few": (0, 20)}
 
 
 @dataclasses.dataclass
@@ -58,6 +62,32 @@ class EvaluationSums:
         if len(self.count) > 5:
             metrics["top5_accuracy"] = self.top5 / self.examples
         return metrics
+
+    def measurement(self, names: tuple[str, ...], trained: np.ndarray) -> dict[str, Any]:
+        """What result.json says of an evaluation.
+
+        Args:
+          names: the classes.
+          trained: int64 [classes], the training examples of each.
+        """
+        return {
+            "examples": self.examples,
+            **self.metrics(),
+            "mean_recall": self._mean_recall(self.count > 0),
+            "groups": {name: self._group((low <= trained) & (trained < high)) for name, (low, high) in GROUPS.items()},
+            "per_class": self.per_class(names),
+        }
+
+    def _group(self, among: np.ndarray) -> dict[str, Any]:
+        return {
+            "classes": int(among.sum()),
+            "examples": int(self.count[among].sum()),
+            "recall": self._mean_recall(among & (self.count > 0)),
+        }
+
+    def _mean_recall(self, among: np.ndarray) -> float | None:
+        """The mean over classes: balanced accuracy."""
+        return float((self.hit[among] / self.count[among]).mean()) if among.any() else None
 
     def per_class(self, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         """Class -> count, recall and precision; None where there is nothing to divide by."""

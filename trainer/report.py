@@ -7,6 +7,8 @@ import sys
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from convoy import __version__, pulse
 from convoy.store import Store
 from data.sources.examples import DataSet, Examples
@@ -24,6 +26,7 @@ def measure(
     config: RunConfig,
     engine: Engine,
     dataset: DataSet,
+    counts: np.ndarray,
     final: tuple[str, Examples],
     plan: Plan,
     progress: Progress,
@@ -32,8 +35,8 @@ def measure(
 ) -> dict[str, Any] | None:
     """result.json of a run that has come to its end; None if a signal came while the test split was measured.
 
-    The weights are the last ones, averaged with --ema, not those of the best checkpoint. `final` is the split's name and its
-    examples.
+    The weights are the last ones, averaged with --ema, not those of the best checkpoint. `counts` are the training examples
+    of each class, int64 [classes]; `final` is the split's name and its examples.
     """
     split, examples = final
 
@@ -62,9 +65,7 @@ def measure(
         },
         "eval": {
             "split": split,
-            "examples": sums.examples,
-            **sums.metrics(),
-            "per_class": sums.per_class(dataset.class_names),
+            **sums.measurement(dataset.class_names, counts),
         },
         "best": progress.best,
         "seed": config.seed,

@@ -44,7 +44,10 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
     stored = _stored_config(store)
     with pulse.working():
         backend = engines.choose(config.backend)
+        import numpy as np
+
         from data import splits
+        from data.balance import draws_per_class
         from data.sources import open_dataset
         from trainer import checkpoints, recorder, report, together
         from trainer.display import Display
@@ -60,8 +63,10 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
         setting = dataclasses.replace(setting, config=config)
         train, held_out = splits.train_and_eval(config.data, dataset)
         final = splits.final(config.data, dataset, held_out)
-        plan = Plan.of(config, len(train))
-    engine = backend.Engine(setting, dataset.image_shape, len(dataset.class_names), len(train))
+        counts = np.bincount(train.labels, minlength=len(dataset.class_names))
+        draws = draws_per_class(counts, config.data.balance)
+        plan = Plan.of(config, int(draws.sum()))
+    engine = backend.Engine(setting, dataset.image_shape, draws)
     pulse.tell()
     if signals:
         signals.install()
@@ -110,7 +115,9 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
     records.event("start", devices=config.devices, backend=config.backend, processes=setting.cluster.processes)
     records.resume(progress.lines, progress.step)
 
-    display.block(f"Convoy: {config.model} on {config.data.dataset}", _block(config, engine, plan, held_out))
+    display.block(
+        f"Convoy: {config.model} on {config.data.dataset}", _block(config, engine, plan, counts, draws, held_out)
+    )
     for note in engine.notes:
         display.line(f"  Note: {note}")
     if beginning["restored"]:
@@ -136,7 +143,7 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
     ).run()
 
     faults.at("end", progress.step)
-    result = report.measure(config, engine, dataset, final, plan, progress, attempt, signals)
+    result = report.measure(config, engine, dataset, counts, final, plan, progress, attempt, signals)
     if result is None:
         raise signals.leave(f"step {progress.step}, the last, before it was measured on the test split")
     if setting.cluster.leads:
@@ -202,7 +209,7 @@ def _finished(store: Store, total: int) -> dict[str, Any] | None:
     return result if result["step"] >= total else None
 
 
-def _block(config: RunConfig, engine: Any, plan: Any, held_out: Any) -> list[tuple[str, str]]:
+def _block(config: RunConfig, engine: Any, plan: Any, counts: Any, draws: Any, held_out: Any) -> list[tuple[str, str]]:
     from trainer.engines.pace import TARGET_SECONDS
 
     per_replica = config.batch_size // engine.replicas
@@ -212,16 +219,31 @@ def _block(config: RunConfig, engine: Any, plan: Any, held_out: Any) -> list[tup
     held = f", {len(held_out):,} ({config.data.eval_split}) choose the best" if held_out else ""
     if config.data.eval_split == "test":
         held += " and are the test too: what it finds will be a little too good"
+    balance = (
+        [("balance", f"{config.data.balance}: {_balance(counts, draws)}")] if config.data.balance != "none" else []
+    )
+    loss = [("loss", config.loss)] if config.loss != "cross_entropy" else []
     return [
         ("devices", f"{engine.description}, {config.backend}, strategy {config.strategy}, {config.precision}"),
-        ("data", f"{plan.examples:,} examples{held}, augment {config.data.augment}"),
+        ("data", f"{counts.sum():,} examples{held}, augment {config.data.augment}"),
+        *balance,
         ("batch", f"{config.batch_size} global, {per_replica} per replica{parts}"),
         ("steps", f"{plan.total:,}, {plan.examples / config.batch_size:,.1f} per epoch"),
         ("learning rate", f"{config.peak_learning_rate:g} peak, {config.schedule}, {config.optimizer}{decay}"),
+        *loss,
         ("parameters", f"{engine.parameters:,}"),
         ("signal delay", f"at worst one loop, {delay}, and a save"),
         ("run directory", config.run_dir),
     ]
+
+
+def _balance(counts: Any, draws: Any) -> str:
+    """What --balance does to the classes: from how many examples to how many draws."""
+    there = counts > 0
+    many, few, most, least = counts.max(), counts[there].min(), draws.max(), draws[there].min()
+    none = "" if there.all() else f"; {(~there).sum():,} classes have none"
+    drawn = f"{most:,} draws each" if most == least else f"{most:,} to {least:,} draws"
+    return f"{many:,} to {few:,} examples a class -> {drawn} per epoch{none}"
 
 
 def _tell(display: Any, config: RunConfig, result: dict[str, Any], keeper: Any) -> None:

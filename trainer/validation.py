@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from convoy import exits
-from trainer.choices import BACKENDS, MODELS, OPTIMIZERS, PRECISIONS, RESNETS, SCHEDULES, STRATEGIES, XLA, near
+from trainer.choices import BACKENDS, LOSSES, MODELS, OPTIMIZERS, PRECISIONS, RESNETS, SCHEDULES, STRATEGIES, XLA, near
 from trainer.durations import Duration
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def check(config: RunConfig) -> None:
     _require(_SCALE.fullmatch(config.scale_lr), "scale_lr", config.scale_lr,
              "give none, linear:BASE or sqrt:BASE with a whole number, for example linear:256")  # fmt: skip
     check_schedule(config.schedule)
+    check_loss(config.loss)
     _require(_DEVICES.fullmatch(config.devices), "devices", config.devices, "give auto, cpu:N, gpu:N or tpu:N")
     _require(_BATCHNORM.fullmatch(config.batchnorm), "batchnorm", config.batchnorm,
              "give sync, local or ghost:N, for example ghost:32")  # fmt: skip
@@ -106,6 +107,28 @@ def check_schedule(text: str) -> tuple[str, tuple[float, ...]]:
     else:
         _require(not rest, "schedule", text, f"{kind} takes no numbers")
     return kind, numbers
+
+
+def check_loss(text: str) -> tuple[str, float]:
+    """--loss -> (kind, its number): gamma of focal, tau of logit_adjusted and balanced_softmax, beta of weighted.
+
+    Inverse frequency is beta = 1, where the effective number of examples becomes their number.
+    """
+    kind, _, rest = text.partition(":")
+    _require(kind in LOSSES, "loss", text, near(kind, LOSSES))
+    if text in (kind, "weighted:inverse"):
+        return kind, 2.0 if kind == "focal" else 1.0
+    try:
+        number = float(rest)
+    except ValueError:
+        number = math.nan
+    if kind == "weighted":
+        remedy = "give weighted:inverse, or a beta between 0 and 1, for example weighted:0.999"
+        _require(0 < number < 1, "loss", text, remedy)
+    else:
+        _require(kind in ("focal", "logit_adjusted"), "loss", text, f"{kind} takes no number")
+        _require(0 < number < math.inf, "loss", text, f"give one number above 0, for example {kind}:1.5")
+    return kind, number
 
 
 def _require_finite(condition: bool, flag: str, value: float, remedy: str) -> None:

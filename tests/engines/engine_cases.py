@@ -78,7 +78,8 @@ def engine(model: str, examples: InMemory = EXAMPLES, first_step: int = 0, **val
         SETTING.config, model=f"cases:{model}", **{"optimizer": "sgd", "duration": "40st", "seed": 2, **values}
     )
     set_up_keras(config)
-    built = ENGINES.Engine(dataclasses.replace(SETTING, config=config), SHAPE, CLASSES, len(examples.labels))
+    draws = np.bincount(examples.labels, minlength=CLASSES)
+    built = ENGINES.Engine(dataclasses.replace(SETTING, config=config), SHAPE, draws)
     built.feed(examples, first_step)
     return built
 
@@ -96,6 +97,10 @@ def clipping() -> dict[str, np.ndarray]:
 def accumulation(parts: int) -> dict[str, np.ndarray]:
     # 40 examples in 3 parts are 14, 14 and 12; on 4 devices 4, 4 and 2 each.
     return after(engine("plain", accumulate=parts, clip_norm=1.0, ema=0.9), 12)
+
+
+def corrected(loss: str) -> dict[str, np.ndarray]:
+    return after(engine("plain", loss=loss, label_smoothing=0.1, accumulate=3), 3)
 
 
 def normalization(mode: str) -> dict[str, np.ndarray]:
@@ -197,7 +202,7 @@ def evaluation() -> dict[str, np.ndarray]:
 def initial() -> dict[str, np.ndarray]:
     config = dataclasses.replace(SETTING.config, model="article_cnn", seed=3, ema=0.9)
     set_up_keras(config)
-    built = ENGINES.Engine(dataclasses.replace(SETTING, config=config), (16, 16, 3), CLASSES, 53)
+    built = ENGINES.Engine(dataclasses.replace(SETTING, config=config), (16, 16, 3), np.full(CLASSES, 13))
     return built.state()
 
 
@@ -213,6 +218,9 @@ CASES = {
     "clipping": (clipping, 4),
     "accumulation/1": (lambda: accumulation(1), 1),
     "accumulation/3": (lambda: accumulation(3), 4),
+    "loss/focal": (lambda: corrected("focal"), 1),
+    "loss/weighted": (lambda: corrected("weighted:0.9"), 2),
+    "loss/adjusted": (lambda: corrected("logit_adjusted:2"), 2),
     "sync": (lambda: normalization("sync"), 2),
     "ghost": (lambda: normalization("ghost:5"), 4),
     "local": (lambda: normalization("local"), 2),

@@ -28,7 +28,7 @@ sys.modules["users"] = types.SimpleNamespace(normalized=normalized)
 
 def collectives(**values):
     config = dataclasses.replace(setting.config, **values)
-    engine = engines.Engine(dataclasses.replace(setting, config=config), (8, 8, 1), 10, 64)
+    engine = engines.Engine(dataclasses.replace(setting, config=config), (8, 8, 1), np.full(10, 6))
     engine.feed(InMemory(np.zeros((64, 8, 8, 1)), np.zeros(64)), 0)
     if backend == "jax":
         batches = engine._feed.next(1, engine._state)[0]

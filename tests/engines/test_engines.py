@@ -62,12 +62,15 @@ def test_several_devices_end_as_one(case, backend, devices, name):
     assert_equal(case(backend, devices, name), case(backend, 1, name))
 
 
+@pytest.mark.parametrize("name", ["sync", "loss/weighted", "loss/adjusted"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_synchronized_statistics_end_as_on_one(case, backend):
-    assert_equal(case(backend, 2, "sync"), case(backend, 1, "sync"))
+def test_two_devices_end_as_one(case, backend, name):
+    assert_equal(case(backend, 2, name), case(backend, 1, name))
 
 
-@pytest.mark.parametrize("name", ["clipping", "accumulation/3", "sync", "ghost", "local"])
+@pytest.mark.parametrize(
+    "name", ["clipping", "accumulation/3", "loss/focal", "loss/weighted", "loss/adjusted", "sync", "ghost", "local"]
+)
 def test_both_engines_end_alike(case, name):
     assert_equal(case("jax", 1, name), case("tensorflow", 1, name), 1e-7)
 

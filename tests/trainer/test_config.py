@@ -31,7 +31,9 @@ def test_every_recipe_means_what_it_meant(recipe):
 def test_flags_reproduce_a_configuration(tmp_path):
     config = RunConfig(
         run_dir="a",
-        data=DataConfig(dataset="cifar10", augment="standard", eval_split="hash:0.25", image_size=40),
+        data=DataConfig(
+            dataset="cifar10", augment="standard", eval_split="hash:0.25", image_size=40, balance="effective:0.99"
+        ),
         model="resnet50",
         stochastic_depth=0.2,
         precision="mixed_bfloat16",
@@ -44,6 +46,7 @@ def test_flags_reproduce_a_configuration(tmp_path):
         warmup="10st",
         weight_decay=1e-4,
         clip_norm=1.5,
+        loss="focal:1.5",
         label_smoothing=0.1,
         ema=0.999,
         accumulate=3,
@@ -104,6 +107,14 @@ def test_a_configuration_is_frozen():
         ("schedule", "polynomial:0", "power above 0"),
         ("schedule", "step:0.9,0.5", "rising fractions"),
         ("schedule", "step:a", "rising fractions"),
+        ("loss", "focl", "did you mean focal?"),
+        ("loss", "focal:", "for example focal:1.5"),
+        ("loss", "focal:0", "above 0"),
+        ("loss", "logit_adjusted:inf", "above 0"),
+        ("loss", "weighted:1", "between 0 and 1"),
+        ("loss", "weighted:reverse", "weighted:inverse"),
+        ("loss", "balanced_softmax:1", "takes no number"),
+        ("loss", "cross_entropy:", "takes no number"),
         ("devices", "tpu", "cpu:N"),
         ("devices", "cpu:0", "cpu:N"),
         ("devices", "tpu:4", "--strategy=tpu"),

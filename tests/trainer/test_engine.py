@@ -14,6 +14,7 @@ from data.sources.examples import InMemory
 from trainer.config import RunConfig
 from trainer.engines.pace import Pace, evaluation_batch_size
 from trainer.engines.tensorflow import Engine, prepare
+from trainer.losses import build
 
 SHAPE, CLASSES, N = (8, 8, 1), 10, 53
 RNG = np.random.default_rng(0)
@@ -22,7 +23,7 @@ EXAMPLES = InMemory(RNG.integers(0, 256, (N, *SHAPE)), RNG.integers(0, CLASSES, 
 
 def engine(**values) -> Engine:
     settings = {"precision": "float64", "batch_size": 14, "optimizer": "sgd", "duration": "20st", "seed": 5, **values}
-    built = Engine(prepare(RunConfig(**settings)), SHAPE, CLASSES, N)
+    built = Engine(prepare(RunConfig(**settings)), SHAPE, np.bincount(EXAMPLES.labels, minlength=CLASSES))
     built.feed(EXAMPLES, 0)
     return built
 
@@ -42,10 +43,10 @@ def assert_close(first: dict[str, np.ndarray], second: dict[str, np.ndarray], re
 def test_a_step_is_the_mean_gradient_of_the_batch():
     ours = engine(learning_rate=0.1, label_smoothing=0.1)
     before = {v.path: v.numpy() for v in ours.model.trainable_variables}
-    images, labels, _ = next(iter(training_stream(EXAMPLES, Deal(14), "none", 5, 0)))
+    batch = next(iter(training_stream(EXAMPLES, Deal(14), DataConfig(), 5, 0)))
     with tf.GradientTape() as tape:
-        logits = ours.model(tf.cast(images, tf.float64) / 255, training=True)
-        target = tf.one_hot(labels, CLASSES, dtype=tf.float64) * 0.9 + 0.1 / CLASSES
+        logits = ours.model(tf.cast(batch.images, tf.float64) / 255, training=True)
+        target = tf.one_hot(batch.labels[:, 0], CLASSES, dtype=tf.float64) * 0.9 + 0.1 / CLASSES
         loss = tf.reduce_mean(keras.losses.categorical_crossentropy(target, logits, from_logits=True))
     gradients = tape.gradient(loss, [v.value for v in ours.model.trainable_variables])
     result = ours.train(1)
@@ -56,6 +57,18 @@ def test_a_step_is_the_mean_gradient_of_the_batch():
         # Nesterov's first step from rest: lr * (1 + momentum) * gradient. Keras rounds its momentum to float32.
         expected = before[variable.path] - 0.1 * (1 + float(np.float32(0.9))) * gradient.numpy()
         np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["focal", "weighted", "logit_adjusted:2"])
+def test_a_step_has_the_loss_that_was_asked_for_and_an_evaluation_cross_entropy(loss):
+    ours, plain = engine(loss=loss), engine()
+    batch = next(iter(training_stream(EXAMPLES, Deal(14), DataConfig(), 5, 0)))
+    logits = ours.model(tf.cast(batch.images, tf.float64) / 255, training=True)
+    of = build(loss, 0.0, np.bincount(EXAMPLES.labels, minlength=CLASSES))
+    expected = float(tf.reduce_mean(of(logits, batch.labels, batch.shares)))
+    assert ours.evaluate(EXAMPLES, lambda: False).loss == plain.evaluate(EXAMPLES, lambda: False).loss
+    assert ours.train(1).losses[0] == pytest.approx(expected, rel=1e-12)
+    assert abs(expected - plain.train(1).losses[0]) > 1e-3
 
 
 @pytest.mark.parametrize("parts", [2, 3, 4, 5, 14])
@@ -262,7 +275,12 @@ def test_a_gpu_that_is_not_there_is_a_sentence():
 
 def test_the_input_wait_is_measured_inside_the_loop(monkeypatch):
     slow = tf.data.Dataset.counter().map(
-        lambda step: Batch(tf.zeros((14, *SHAPE), tf.uint8), tf.zeros([14], tf.int32), tf.zeros([14, 2], tf.uint32))
+        lambda step: Batch(
+            tf.zeros((14, *SHAPE), tf.uint8),
+            tf.zeros([14, 2], tf.int32),
+            tf.fill([14, 2], 0.5),
+            tf.zeros([14, 2], tf.uint32),
+        )
     )
 
     def delayed(batch):

@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding
 from convoy import exits
 from data.pipeline import evaluation_batches, training_stream
 from data.sources.examples import Examples
+from trainer import losses
 from trainer.engines import loss_scale, normalization, randomness, variables
 from trainer.engines.jax import devices, kernels
 from trainer.engines.jax.feed import Feed, chunk_length
@@ -36,17 +37,18 @@ class JaxEngine:
     Args:
       setting: from `prepare`.
       image_shape: (height, width, channels).
-      num_classes: how many logits.
-      examples: size of the training set, which turns epochs of the schedule into steps.
+      draws: int64 [classes], how often an epoch of the training stream shows each class: there are as many logits, the sum
+        turns epochs of the schedule into steps, and --loss corrects for them.
     """
 
-    def __init__(self, setting: Setting, image_shape: tuple[int, int, int], num_classes: int, examples: int):
+    def __init__(self, setting: Setting, image_shape: tuple[int, int, int], draws: np.ndarray):
         config = setting.config
         self.setting, self.config, self.cluster, self.replicas = setting, config, setting.cluster, setting.replicas
         self.description = devices.describe(setting)
-        self.classes, self.pixels, self._mesh = num_classes, image_shape[0] * image_shape[1], setting.place
-        self.model = build_model(config.model, image_shape, num_classes, config.stochastic_depth)
-        self.schedule = build_schedule(config, examples)
+        self.loss = losses.build(config.loss, config.label_smoothing, draws)
+        self.classes, self.pixels, self._mesh = len(draws), image_shape[0] * image_shape[1], setting.place
+        self.model = build_model(config.model, image_shape, self.classes, config.stochastic_depth)
+        self.schedule = build_schedule(config, int(draws.sum()))
         self.optimizer = build_optimizer(config, self.schedule, self.model)
         variables.check(self.model, self.optimizer, config.model)
         check_parts(config, self.model, self.replicas)
@@ -62,9 +64,9 @@ class JaxEngine:
         self._state = self._place(self._initial())
         deal = setting.deal
         self._chunk = chunk_length(deal.per_replica * deal.local * int(np.prod(image_shape)))
-        step = training_step(self.model, self.optimizer, self._averaged, config, deal.sizes)
+        step = training_step(self.model, self.loss, self.optimizer, self._averaged, config, deal.sizes)
         self._train = training_loop(step, self._mesh, self._chunk)
-        self._evaluate = evaluation_step(self.model, self._mesh, num_classes)
+        self._evaluate = evaluation_step(self.model, self._mesh, self.classes)
         self._feed: Feed | None = None
         self._examples: Examples | None = None
 

@@ -17,7 +17,7 @@ from trainer.config import RunConfig
 from trainer.engines import loss_scale
 from trainer.engines.jax.devices import AXIS
 from trainer.layers import drawing
-from trainer.losses import cross_entropy, right
+from trainer.losses import Loss, cross_entropy, right
 
 WHOLE, SHARED = PartitionSpec(), PartitionSpec(AXIS)
 
@@ -53,6 +53,7 @@ def to_floats(images: Any) -> Any:
 
 def training_step(
     model: keras.Model,
+    loss_of: Loss,
     optimizer: keras.optimizers.Optimizer,
     averaged: Callable[[State], list[Any]],
     config: RunConfig,
@@ -65,19 +66,19 @@ def training_step(
     iterations = next(i for i, v in enumerate(optimizer.variables) if v is optimizer.iterations)
     decay = float(np.float32(config.ema))
 
-    def loss_of(trainable: Any, other: Any, batch: Batch, scale: Any) -> tuple[Any, tuple[Any, Any, Any]]:
+    def differentiated(trainable: Any, other: Any, batch: Batch, scale: Any) -> tuple[Any, tuple[Any, Any, Any]]:
         with drawing(config.seed, batch.positions):
             logits, other, penalties = model.stateless_call(
                 trainable, other, to_floats(batch.images), training=True, return_losses=True
             )
-        losses = cross_entropy(logits, batch.labels, config.label_smoothing, batch.shares)
+        losses = loss_of(logits, batch.labels, batch.shares)
         loss = jnp.sum(losses) / config.batch_size
         if penalties:
             loss += jnp.asarray(sum(penalties), loss.dtype) * (batch.images.shape[0] / config.batch_size)
         correct = jnp.sum(right(logits, batch.labels, batch.shares), dtype=jnp.int32)
         return loss * scale.astype(loss.dtype), (loss, correct, other)
 
-    differentiate = jax.grad(loss_of, has_aux=True)
+    differentiate = jax.grad(differentiated, has_aux=True)
 
     def part_of(state: State, sums: Any, batch: Batch) -> tuple[Any, Any]:
         """(the model's other variables, sums) after one more part of the batch."""

@@ -16,6 +16,7 @@ from convoy import exits
 from data.parallel import untuned
 from data.pipeline import Batch, evaluation_batches, training_stream
 from data.sources.examples import Examples
+from trainer import losses
 from trainer.engines import normalization, randomness, variables
 from trainer.engines.pace import Pace, evaluation_batch_size
 from trainer.engines.protocol import LoopResult
@@ -37,19 +38,20 @@ class TensorFlowEngine:
     Args:
       setting: from `prepare`.
       image_shape: (height, width, channels).
-      num_classes: how many logits.
-      examples: size of the training set, which turns epochs of the schedule into steps.
+      draws: int64 [classes], how often an epoch of the training stream shows each class: there are as many logits, the sum
+        turns epochs of the schedule into steps, and --loss corrects for them.
     """
 
-    def __init__(self, setting: Setting, image_shape: tuple[int, int, int], num_classes: int, examples: int):
+    def __init__(self, setting: Setting, image_shape: tuple[int, int, int], draws: np.ndarray):
         config = setting.config
         self.setting, self.config, self.cluster, self.replicas = setting, config, setting.cluster, setting.replicas
         self.description = devices.describe(setting)
-        self.classes, self.pixels = num_classes, image_shape[0] * image_shape[1]
+        self.loss = losses.build(config.loss, config.label_smoothing, draws)
+        self.classes, self.pixels = len(draws), image_shape[0] * image_shape[1]
         self._strategy: tf.distribute.Strategy = setting.place
         with self._strategy.scope():
-            self.model = build_model(config.model, image_shape, num_classes, config.stochastic_depth)
-            self.schedule = build_schedule(config, examples)
+            self.model = build_model(config.model, image_shape, self.classes, config.stochastic_depth)
+            self.schedule = build_schedule(config, int(draws.sum()))
             self.optimizer = build_optimizer(config, self.schedule, self.model)
             self.average = Average(variables.averaged(self.model), config.ema) if config.ema else None
             self.scale = LossScale() if config.precision == "mixed_float16" else None
@@ -65,11 +67,11 @@ class TensorFlowEngine:
             self.optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
         self.parameters = variables.trainable_numbers(self.model)
         speaks = self.replicas > 1 and normalization.is_in(self.model)
-        self._gradients = gradients_of(self.model, config, setting.deal.sizes, speaks)
+        self._gradients = gradients_of(self.model, self.loss, config, setting.deal.sizes, speaks)
         compiled = config.xla == "on" and config.strategy != "tpu"  # TPUStrategy compiles what it runs by itself
         step = tf.function(self._step, autograph=False, jit_compile=True) if compiled else self._step
         self._train = training_loop(self._spread_step(step), timed=not devices.deterministic)
-        self._evaluate = evaluation_loop(self._strategy, self.model, num_classes)
+        self._evaluate = evaluation_loop(self._strategy, self.model, self.classes)
         self._host = Host(self._strategy, setting)
         self._stream: Any = None
         self._examples: Examples | None = None

@@ -11,7 +11,7 @@ import tensorflow as tf
 from data.pipeline import Batch
 from trainer.config import RunConfig
 from trainer.layers import drawing
-from trainer.losses import cross_entropy, right
+from trainer.losses import Loss, cross_entropy, right
 
 
 class Gradients(NamedTuple):
@@ -33,7 +33,9 @@ def all_sum(tensor: tf.Tensor) -> tf.Tensor:
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensor)
 
 
-def gradients_of(model: keras.Model, config: RunConfig, sizes: list[int], speaks: bool) -> Callable[..., Gradients]:
+def gradients_of(
+    model: keras.Model, loss_of: Loss, config: RunConfig, sizes: list[int], speaks: bool
+) -> Callable[..., Gradients]:
     """A graph function (batch, loss scale or None) -> Gradients of the global batch, which all replicas share.
 
     A replica's batch comes in parts of `sizes` examples. The loss of every part is a sum divided by the global batch, so
@@ -50,7 +52,7 @@ def gradients_of(model: keras.Model, config: RunConfig, sizes: list[int], speaks
             tape.watch([variable.value for variable in variables])
             with drawing(config.seed, batch.positions):
                 logits = model(to_floats(batch.images), training=True)
-            losses = cross_entropy(logits, batch.labels, config.label_smoothing, batch.shares)
+            losses = loss_of(logits, batch.labels, batch.shares)
             loss = tf.reduce_sum(losses) / config.batch_size
             if model.losses:
                 loss += tf.cast(tf.add_n(model.losses), loss.dtype) * (batch.images.shape[0] / config.batch_size)
