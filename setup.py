@@ -40,6 +40,7 @@ setup(
         "keras>=3.15.1,<3.17",
         "matplotlib>=3.8,<4",  # curves.png
         "numpy>=1.26,<3",
+        "pillow>=11,<14",  # reads headers, and the images that TensorFlow decodes wrong or not at all
         "rich>=13.7,<16",  # the bar and the tables
         "scikit-learn>=1.4,<2",  # ships the digits
         "tensorboard>=2.19,<3",  # its writer of event files

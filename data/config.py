@@ -8,6 +8,7 @@ import re
 from convoy import exits
 from convoy.options import option
 from data.augment.recipe import Recipe
+from data.bad import POLICIES
 
 _GROUP = "Data"
 _SYNTHETIC = re.compile(r"synthetic:(\d+)x(\d+)x(\d+):(\d+):(\d+)")
@@ -58,6 +59,16 @@ class DataConfig:
         " undersample, as often as the smallest class has examples, which makes an epoch shorter.",
         group=_GROUP,
     )
+    bad_images: str = option(
+        "fail",
+        "image files that cannot be read: fail, the first ends the run; skip, they do not count; substitute, in training the"
+        " next one that can be read takes the place of each. Those of skip and substitute are listed in bad_images.jsonl.",
+        group=_GROUP,
+        choices=POLICIES,
+    )
+    max_bad_fraction: float = option(
+        0.01, "the share of a split's image files that may be bad; more end the run.", group=_GROUP
+    )
     cache_bytes: int = option(
         4 << 30,
         "a split whose decoded images need no more bytes than this is decoded once, into memory (which takes twice as much"
@@ -100,6 +111,8 @@ class DataConfig:
                 f"--balance={self.balance} is not possible; give none, oversample, sqrt, undersample, or effective:BETA with"
                 " BETA between 0 and 1, for example effective:0.999."
             )
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise exits.CannotRun(f"--max_bad_fraction={self.max_bad_fraction:g} is not between 0 and 1.")
         if self.cache_bytes < 0:
             raise exits.CannotRun(f"--cache_bytes={self.cache_bytes} is negative; give a number of bytes, 0 for none.")
 

@@ -81,9 +81,10 @@ def training_stream(examples: Examples, deal: Deal, data: DataConfig, seed: int,
         asked = Stretches([(step * deal.batch_size + at, length) for at, length in deal.runs(replica)], seed)
         stretches = asked.in_pairs(aligned)
         drawn = order.draw(stretches.positions)
-        images, counts = fetch(drawn.indices, stretches)
+        images, counts, *others = fetch(drawn.indices, stretches)
         images = change(images, stretches, drawn)
-        made = mix(images, tf.gather(labels, drawn.indices), counts, stretches, recipe)
+        shown = others[0] if others else drawn.indices
+        made = mix(images, tf.gather(labels, shown), counts, stretches, recipe)
         if (rows := asked.rows_in_pairs(aligned)) is not None:
             made = [tf.gather(one, rows) for one in made]
         return Batch(*made, tf.bitcast(asked.positions, tf.uint32))
@@ -109,7 +110,7 @@ def evaluation_batches(
         positions = index * batch_size + tf.range(batch_size, dtype=tf.int64)
         inside = positions < total
         chosen = tf.where(inside, positions, 0)
-        images, counts = fetch(chosen, None)
+        images, counts, *_ = fetch(chosen, None)
         return images, tf.gather(labels, chosen), tf.cast(inside, tf.float32) * counts
 
     return in_parallel(tf.data.Dataset.range(rounds * local), batch, batch_size * _floats_of(examples))

@@ -1,4 +1,4 @@
-"""Any image to a square of the asked size: resize the shorter side, antialiased, and take the centre."""
+"""Any image to a square of the asked size: the shorter side brought to it, antialiased, and the centre taken."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ import tensorflow as tf
 
 from data.parallel import in_parallel
 from data.sources.examples import InMemory
+from data.windows import centre_windows, resampled
 
 
 def resize_and_crop(image: tf.Tensor, size: int) -> tf.Tensor:
-    """uint8 [h, w, c] -> uint8 [size, size, c]; bilinear with antialiasing, rounded."""
-    shape = tf.shape(image)[:2]
-    shorter = tf.reduce_min(shape)
-    # Rounded up: rounding down could leave a side one pixel short of the crop.
-    scaled = -(-shape * size // shorter)
-    pixels = tf.image.resize(image, scaled, method="bilinear", antialias=True)
-    top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
-    pixels = pixels[top : top + size, left : left + size]
-    return tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8)
+    """uint8 [h, w, c] -> uint8 [size, size, c]; a triangle filter, rounded."""
+    shape = tf.shape(image)
+    return resampled(image, centre_windows(shape[:1], shape[1:2], size)[0], (size, size))
 
 
 def resized(examples: InMemory, size: int) -> InMemory:

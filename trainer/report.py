@@ -68,6 +68,7 @@ def measure(
             **sums.measurement(dataset.class_names, counts),
         },
         "best": progress.best,
+        "bad_images": len(dataset.bad),
         "seed": config.seed,
         "precision": config.precision,
         "devices": config.devices,

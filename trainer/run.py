@@ -20,6 +20,7 @@ from trainer.config import RunConfig
 from trainer.guards import Signals
 
 CONFIG, FLAGS, RESULT = "config.json", "config.flags", "result.json"
+BAD_IMAGES = "bad_images.jsonl"
 
 
 def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
@@ -114,6 +115,8 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
     records = recorder.Recorder(store, attempt)
     records.event("start", devices=config.devices, backend=config.backend, processes=setting.cluster.processes)
     records.resume(progress.lines, progress.step)
+    dataset.bad.list_in(lambda line: store.append(BAD_IMAGES, line), _lines(store, BAD_IMAGES))
+    dataset.bad.check()
 
     display.block(
         f"Convoy: {config.model} on {config.data.dataset}", _block(config, engine, plan, counts, draws, held_out)
@@ -131,6 +134,7 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
         for part in (held_out, final[1]):
             if part is not None:
                 part.fetcher()  # decodes what fits in memory: a bad image must not end a run of days
+                part.unreadable()  # nor one that can be left out be met for the first time when that is due
         engine.feed(train, progress.step)
     signals = signals or Signals()
     signals.gentle = True  # from here on there is something to save
@@ -156,6 +160,13 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
     engine.agree(False)  # the others wait until it is written
     pulse.tell(pulse.DONE)
     return result
+
+
+def _lines(store: Store, name: str) -> list[str]:
+    try:
+        return store.get(name).decode().splitlines()
+    except FileNotFoundError:
+        return []
 
 
 def _stored_config(store: Store) -> RunConfig | None:
@@ -257,6 +268,8 @@ def _tell(display: Any, config: RunConfig, result: dict[str, Any], keeper: Any) 
         f"{measured['accuracy']:.2%} of {measured['examples']:,} {measured['split']} examples right"
         f" (loss {measured['loss']:.4f}), {result['epoch']:.4g} epochs in {result['wall_seconds']:.0f} s{speed}."
     )
+    if bad := result.get("bad_images"):
+        display.line(f"{bad:,} images could not be read; {config.run_dir}/{BAD_IMAGES} says which and why.")
     display.line(f"Result {config.run_dir}/{RESULT}, curves {config.run_dir}/curves.png")
     if last:
         measure = f"`convoy evaluate --run_dir={config.run_dir}` measures it."

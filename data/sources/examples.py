@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, Self
 
 import numpy as np
 import tensorflow as tf
 
 from convoy import exits
+from data.bad import TRIES, BadImages
 from data.order import Stretches
-
+from data.windows import NUMBERS, random_windows, to_levels
 
 # (indices int64 [n], their positions or None) -> (images uint8 [n, height, width, channels], float32 [n]: 1, or 0 for an
-# image that could not be read and does not count).
-Fetcher = Callable[[tf.Tensor, Stretches | None], tuple[tf.Tensor, tf.Tensor]]
+# image that could not be read and does not count). With positions a third may follow, where another example may have taken
+# the place of one that could not be read: int64 [n], the indices of what is shown.
+Fetcher = Callable[[tf.Tensor, Stretches | None], tuple[tf.Tensor, ...]]
 
 
 class Examples(Protocol):
@@ -36,6 +38,9 @@ class Examples(Protocol):
         (--augment=resized), where positions are given.
         """
 
+    def unreadable(self) -> np.ndarray:
+        """int64: the indices of those that an evaluation leaves out; may take reading all. BadData if there are too many."""
+
     def content_hashes(self) -> np.ndarray:
         """float64 [N] in [0, 1): a function of the image's content alone, so that equal images share it."""
 
@@ -54,6 +59,7 @@ class DataSet:
       class_names: label -> name.
       image_shape: (height, width, channels).
       splits: name -> function that reads the split.
+      bad: which of its images cannot be read, and what is done about them.
     """
 
     def __init__(
@@ -62,7 +68,9 @@ class DataSet:
         class_names: tuple[str, ...],
         image_shape: tuple[int, int, int],
         splits: Mapping[str, Callable[[], Examples]],
+        bad: BadImages | None = None,
     ):
+        self.bad = bad or BadImages()
         self.name, self.class_names, self.image_shape = name, class_names, image_shape
         self._readers, self._splits = splits, dict[str, Examples]()
 
@@ -96,12 +104,24 @@ class DataSet:
 class InMemory:
     """Examples decoded into uint8 memory: images [N, height, width, channels], labels [N].
 
-    `hashes` are the content hashes where the images are not the original content (resized, for example).
+    Args:
+      images, labels: of the N examples.
+      hashes: the content hashes where the images are not the original content (resized, for example).
+      unreadable: indices of images that could not be read.
+      substitutes: whether others take their places in training.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, hashes: np.ndarray | None = None):
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        hashes: np.ndarray | None = None,
+        unreadable: Sequence[int] | np.ndarray = (),
+        substitutes: bool = False,
+    ):
         self.images = np.ascontiguousarray(images, dtype=np.uint8)
         self.labels = np.asarray(labels, dtype=np.int32)
+        self._unreadable, self._substitutes = np.array(unreadable, np.int64), substitutes
         self._hashes = hashes
         self._tensor: tf.Tensor | None = None
 
@@ -114,11 +134,24 @@ class InMemory:
 
     def fetcher(self, least_area: float = 0) -> Fetcher:
         # On the host whatever else is there: a captured tensor elsewhere would travel with every batch.
-        if self._tensor is None:
-            with tf.device("CPU:0"):
+        with tf.device("CPU:0"):
+            if self._tensor is None:
                 self._tensor = tf.constant(self.images)
+            counts, places = tf.constant(self._counts()), tf.constant(self._places())
         images = self._tensor
-        return lambda indices, positions: (tf.gather(images, indices), tf.ones(tf.shape(indices)))
+
+        def fetch(indices: tf.Tensor, positions: Stretches | None) -> tuple[tf.Tensor, ...]:
+            shown = tf.gather(places, indices) if positions and self._substitutes else indices
+            pixels = tf.gather(images, shown)
+            if positions and least_area:
+                pixels = _random_parts(pixels, positions.uniforms(NUMBERS, "resized"), least_area)
+            fetched = pixels, tf.gather(counts, shown)
+            return (*fetched, shown) if positions and self._substitutes else fetched
+
+        return fetch
+
+    def unreadable(self) -> np.ndarray:
+        return self._unreadable
 
     def content_hashes(self) -> np.ndarray:
         if self._hashes is None:
@@ -127,10 +160,43 @@ class InMemory:
 
     def select(self, indices: np.ndarray) -> InMemory:
         hashes = None if self._hashes is None else self._hashes[indices]
-        return InMemory(self.images[indices], self.labels[indices], hashes)
+        unreadable = np.flatnonzero(np.isin(indices, self._unreadable))
+        return InMemory(self.images[indices], self.labels[indices], hashes, unreadable, self._substitutes)
 
     def explain(self) -> str:
         return ""
+
+    def _counts(self) -> np.ndarray:
+        counts = np.ones(len(self), np.float32)
+        counts[self._unreadable] = 0
+        return counts
+
+    def _places(self) -> np.ndarray:
+        """Index -> the first of it and the TRIES after it that can be read; itself if none can."""
+        places, bad = np.arange(len(self)), set(self._unreadable.tolist())
+        for index in bad:
+            after = ((index + step) % len(self) for step in range(TRIES + 1))
+            places[index] = next((one for one in after if one not in bad), index)
+        return places
+
+
+def _random_parts(images: tf.Tensor, numbers: tf.Tensor, least_area: float) -> tf.Tensor:
+    """Random windows of uint8 [n, h, w, c] at the same size, bilinear, by random numbers [n, NUMBERS]."""
+    _, height, width, _ = images.shape
+    sides = tf.ones_like(numbers[:, 0], tf.int32)
+    top, left, tall, wide = tf.unstack(random_windows(numbers, height * sides, width * sides, least_area), axis=1)
+    down, right, none = tall / height, wide / width, tf.zeros_like(top)
+    # Pixels are measured from their centres: half a pixel of the result is not half a pixel of the window.
+    transforms = [right, none, left + right / 2 - 0.5, none, down, top + down / 2 - 0.5, none, none]
+    resized = tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(images, tf.float32),
+        transforms=tf.stack(transforms, axis=1),
+        output_shape=[height, width],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+    )
+    return to_levels(resized)
 
 
 def content_hash(content: bytes) -> float:

@@ -3,119 +3,235 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from convoy import exits
+from data import decode
+from data.bad import TRIES, BadImages
 from data.order import Stretches
 from data.parallel import in_parallel
-from data.resize import resize_and_crop
+from data.probe import Kind
 from data.sources.examples import Fetcher, InMemory, content_hash
+from data.windows import NUMBERS, centre_windows, random_windows
 
-CHANNELS = 3
+CHANNELS = decode.CHANNELS
 
 
 class Files:
     """N image files. See data.sources.examples.Examples.
 
     Args:
+      split: what they are called in a list of bad images.
       paths: the files.
       labels: a class index each.
+      headers: what data.probe found in each, data.sources.catalogue.ENTRY [N].
       shape: (height, width, channels) that every decoded image has.
-      size: resize and crop to this side; 0 takes the images as they are, and refuses any of another shape.
-      cache_bytes: decode into memory if the split needs no more than this.
+      size: resize and crop to this side; 0 takes the images as they are.
+      cache_bytes: decode into memory if they need no more than this.
+      bad: what to do about files that cannot be read.
     """
 
     def __init__(
-        self, paths: Sequence[str], labels: Sequence[int], shape: tuple[int, int, int], size: int, cache_bytes: int
+        self,
+        split: str,
+        paths: Sequence[str],
+        labels: Sequence[int],
+        headers: np.ndarray,
+        shape: tuple[int, int, int],
+        size: int,
+        cache_bytes: int,
+        bad: BadImages,
     ):
-        self.paths, self.labels = list(paths), np.asarray(labels, dtype=np.int32)
-        self.shape, self.size, self.cache_bytes = shape, size, cache_bytes
+        self.split, self.paths, self.labels = split, list(paths), np.asarray(labels, dtype=np.int32)
+        self.headers, self.shape, self.size, self.cache_bytes, self.bad = headers, shape, size, cache_bytes, bad
         self._hashes: np.ndarray | None = None
         self._decoded: InMemory | None = None
+        self._unreadable: np.ndarray | None = None
+        with tf.device("CPU:0"):
+            self._paths = tf.constant([os.fsencode(path) for path in paths])  # a name need not be valid UTF-8
+            self._kinds, self._orientations, heights, widths = (
+                tf.constant(headers[name], tf.int32) for name in ("kind", "orientation", "height", "width")
+            )
+            turned = self._orientations >= 5
+            self._heights, self._widths = tf.where(turned, widths, heights), tf.where(turned, heights, widths)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def fetcher(self, least_area: float = 0) -> Fetcher:
-        if len(self) * int(np.prod(self.shape)) <= self.cache_bytes:
-            return self._decode_all().fetcher()
-        with tf.device("CPU:0"):
-            paths = _names(self.paths)
-        signature = tf.TensorSpec(self.shape, tf.uint8)
+    @property
+    def decoded_bytes(self) -> int:
+        """What the images take in memory."""
+        return len(self) * int(np.prod(self.shape))
 
-        def fetch(indices: tf.Tensor, positions: Stretches | None) -> tuple[tf.Tensor, tf.Tensor]:
-            images = tf.map_fn(self._decode, tf.gather(paths, indices), fn_output_signature=signature)
-            return images, tf.ones(tf.shape(indices))
+    def fetcher(self, least_area: float = 0) -> Fetcher:
+        if not least_area and self.decoded_bytes <= self.cache_bytes:
+            return self._in_memory().fetcher()
+
+        def fetch(indices: tf.Tensor, positions: Stretches | None) -> tuple[tf.Tensor, ...]:
+            area = least_area if positions else 0.0
+            numbers = positions.uniforms(NUMBERS, "resized") if positions and area else tf.zeros([tf.size(indices), 0])
+            if positions and self.bad.policy != "fail":
+                return self._tolerant(indices, numbers, area)
+            with tf.init_scope():
+                counts = np.ones(len(self), np.float32)
+                counts[self.unreadable()] = 0
+            return self._strict(indices, numbers, area, tf.gather(counts, indices))
 
         return fetch
 
+    def unreadable(self) -> np.ndarray:
+        if self._unreadable is None:
+            if self.decoded_bytes <= self.cache_bytes:
+                return self._in_memory().unreadable()
+            if self.bad.policy == "fail":
+                return self._settle(range(len(self)))
+            return self._settle([row for row, _ in self._readable()])
+        return self._unreadable
+
     def content_hashes(self) -> np.ndarray:
         if self._hashes is None:
-            self._hashes = np.array([content_hash(_read(path)) for path in self.paths], dtype=np.float64)
+            self._hashes = np.array([content_hash(self._content(row)) for row in range(len(self))], dtype=np.float64)
         return self._hashes
 
     def select(self, indices: np.ndarray) -> Files:
-        part = Files([self.paths[i] for i in indices], self.labels[indices], self.shape, self.size, self.cache_bytes)
+        paths, headers = [self.paths[i] for i in indices], self.headers[indices]
+        part = Files(
+            self.split, paths, self.labels[indices], headers, self.shape, self.size, self.cache_bytes, self.bad
+        )
         part._hashes = None if self._hashes is None else self._hashes[indices]
         return part
 
     def explain(self) -> str:
-        for path in self.paths:
-            try:
-                self._decode(_names([path])[0])
-            except (tf.errors.OpError, ValueError):
-                shape = image_shape(path, self.size)  # raises its own sentence if the file cannot be decoded
-                return (
-                    f"{path} is {shape[1]}x{shape[0]} pixels, the first image {self.shape[1]}x{self.shape[0]}; give"
-                    " --image_size=PIXELS to bring them to one size."
-                )
-        return ""
+        if not self.bad.verdict():
+            for _ in self._readable():
+                pass
+        return self.bad.verdict()
 
-    def _decode(self, path: tf.Tensor) -> tf.Tensor:
-        image = _decode_file(path)
+    def _strict(
+        self, indices: tf.Tensor, numbers: tf.Tensor, least_area: float, counts: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Every image that counts; the first that cannot be read ends the stream."""
+
+        def image(each: tuple[tf.Tensor, ...]) -> tf.Tensor:
+            index, window, count = each
+            return tf.cond(
+                count > 0, lambda: self._image(index, window, least_area), lambda: tf.zeros(self.shape, tf.uint8)
+            )
+
+        each = (indices, self._windows(indices, numbers, least_area), counts)
+        return tf.map_fn(image, each, fn_output_signature=tf.TensorSpec(self.shape, tf.uint8)), counts
+
+    def _tolerant(self, indices: tf.Tensor, numbers: tf.Tensor, least_area: float) -> tuple[tf.Tensor, ...]:
+        """Every image that can be read; another, or none, in the place of one that cannot."""
+        tries = TRIES if self.bad.policy == "substitute" else 0
+
+        def image(index: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            window = self._windows(index[None], numbers[None], least_area)[0]
+            return self._image(index, window, least_area), index
+
+        def first_readable(index: tf.Tensor, numbers: tf.Tensor) -> tf.data.Dataset:
+            candidates = (index + tf.range(tries + 1, dtype=tf.int64)) % len(self)
+            candidates = tf.boolean_mask(candidates, tf.gather(self._kinds, candidates) != Kind.BAD)
+            nothing = tf.data.Dataset.from_tensors((tf.zeros(self.shape, tf.uint8), tf.constant(-1, tf.int64)))
+            images = tf.data.Dataset.from_tensor_slices(candidates).map(lambda candidate: image(candidate, numbers))
+            return images.ignore_errors(log_warning=False).concatenate(nothing).take(1)
+
+        # Datasets within an element are the one place of a graph where an error can be caught.
+        each = tf.data.Dataset.from_tensor_slices((indices, numbers)).flat_map(first_readable)
+        images, shown = each.batch(tf.size(indices, tf.int64)).get_single_element()
+
+        def tell(indices: np.ndarray, shown: np.ndarray) -> np.ndarray:
+            for index, found in zip(indices.tolist(), shown.tolist(), strict=True):
+                passed = tries + 1 if found < 0 else (found - index) % len(self)
+                for row in range(index, index + passed):
+                    self._examine(row % len(self))
+            self.bad.check()
+            return shown
+
+        shown = tf.cond(
+            tf.reduce_any(shown != indices),
+            lambda: tf.numpy_function(tell, [indices, shown], tf.int64, stateful=False),
+            lambda: shown,
+        )
+        shown = tf.reshape(shown, tf.shape(indices))
+        images = tf.ensure_shape(images, [*indices.shape, *self.shape])
+        return images, tf.cast(shown >= 0, tf.float32), tf.where(shown >= 0, shown, indices)
+
+    def _windows(self, indices: tf.Tensor, numbers: tf.Tensor, least_area: float) -> tf.Tensor:
+        """float32 [n, 4] of the images at `indices`; with `least_area`, by random numbers [n, NUMBERS]."""
+        heights, widths = tf.gather(self._heights, indices), tf.gather(self._widths, indices)
+        if least_area:
+            return random_windows(numbers, heights, widths, least_area)
         if self.size:
-            image = resize_and_crop(image, self.size)
-        return tf.ensure_shape(image, self.shape)
+            return centre_windows(heights, widths, self.size)
+        return tf.zeros([tf.size(indices), 4])
 
-    def _decode_all(self) -> InMemory:
+    def _image(self, index: tf.Tensor, window: tf.Tensor, least_area: float) -> tf.Tensor:
+        if least_area or self.size:
+            return decode.part(self._file(index), window, self.shape[:2], smooth=not least_area)
+        return tf.ensure_shape(decode.whole(self._file(index)), self.shape)
+
+    def _file(self, index: tf.Tensor) -> decode.File:
+        facts = (self._kinds, self._orientations, self._heights, self._widths)
+        return decode.File(tf.io.read_file(self._paths[index]), *(fact[index] for fact in facts))
+
+    def _in_memory(self) -> InMemory:
         if self._decoded is None:
-            images = np.empty((len(self), *self.shape), np.uint8)
-            stream = in_parallel(tf.data.Dataset.from_tensor_slices(_names(self.paths)), self._decode, ahead=64)
-            try:
-                for row, image in enumerate(stream.as_numpy_iterator()):
-                    images[row] = image
-            except tf.errors.OpError as error:
-                raise exits.BadData(self.explain() or str(error)) from error
-            self._decoded = InMemory(images, self.labels)
+            images, found = np.zeros((len(self), *self.shape), np.uint8), []
+            for row, image in self._readable():
+                images[row] = image
+                found.append(row)
+            unreadable = self._settle(found)
+            self._decoded = InMemory(images, self.labels, None, unreadable, self.bad.policy == "substitute")
         return self._decoded
 
+    def _readable(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(row, image) of every file that can be read, in order; BadData at the first that cannot, with --bad_images=fail."""
+        rows = np.flatnonzero(self.headers["kind"] != Kind.BAD)
 
-def image_shape(path: str, size: int) -> tuple[int, int, int]:
-    """(height, width, channels) of an image once decoded; BadData, by its path, if it cannot be read."""
-    _read(path)
-    try:
-        image = _decode_file(_names([path])[0])
-    except tf.errors.OpError as error:
-        reason = error.message.split("[Op:")[0].split("}} ")[-1].strip().rstrip(".")
-        raise exits.BadData(f"cannot decode the image {path}: {reason}; replace or remove it.") from error
-    return (size, size, CHANNELS) if size else tuple(image.shape)
+        def image(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return row, self._image(row, self._windows(row[None], tf.zeros([1, 0]), 0)[0], 0)
 
+        stream = in_parallel(tf.data.Dataset.from_tensor_slices(rows), image, ahead=64)
+        if self.bad.policy != "fail":
+            stream = stream.ignore_errors(log_warning=False)
+        done = 0
+        try:
+            for row, pixels in stream.as_numpy_iterator():
+                yield int(row), pixels
+                done += 1
+        except tf.errors.OpError:
+            self._examine(rows[done])
+            self.bad.check()
+            raise
 
-def _decode_file(path: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_image(tf.io.read_file(path), channels=CHANNELS, expand_animations=False)
+    def _settle(self, readable: Sequence[int]) -> np.ndarray:
+        """All files have been read, and these could be: the others, int64."""
+        self._unreadable = np.setdiff1d(np.arange(len(self)), readable)
+        for row in self._unreadable:
+            self._examine(row)
+        self.bad.check()
+        return self._unreadable
 
+    def _examine(self, row: int) -> None:
+        """Finds out why a file cannot be read."""
+        if (self.split, self.paths[row]) in self.bad:
+            return
+        reason = "cannot be decoded: it has changed since its header was read"
+        try:
+            decode.whole(self._file(tf.constant(row)))
+        except tf.errors.OpError as error:
+            what = error.message.split("[Op:")[0].split("}} ")[-1].strip().rstrip(".")
+            reason = f"cannot be decoded: {what}"
+        self.bad.add(self.split, self.paths[row], reason)
 
-def _names(paths: Sequence[str]) -> tf.Tensor:
-    """The paths for TensorFlow, byte by byte: a name need not be valid UTF-8."""
-    return tf.constant([os.fsencode(path) for path in paths])
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise exits.BadData(f"cannot read the image {path}: {(error.strerror or str(error)).lower()}.") from error
+    def _content(self, row: int) -> bytes:
+        try:
+            return Path(self.paths[row]).read_bytes()
+        except OSError:
+            self.bad.add(self.split, self.paths[row], "cannot be read")
+            self.bad.check()
+            return b""

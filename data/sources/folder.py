@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-from convoy import exits
-from data.config import DataConfig
-from data.sources.examples import DataSet
-from data.sources.files import Files, image_shape
+import numpy as np
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
+from convoy import exits
+from data.bad import BadImages
+from data.config import DataConfig
+from data.probe import Kind
+from data.sources.catalogue import Catalogue, upright
+from data.sources.examples import DataSet
+from data.sources.files import CHANNELS, Files
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 _SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 
 
@@ -30,13 +36,52 @@ def open_folder(path: str, config: DataConfig) -> DataSet:
             f"{roots['train']} holds {len(class_names)} class folders; a classifier needs at least two folders of images."
         )
     listed = {name: _list(split_root, class_names, every=name == "train") for name, split_root in roots.items()}
-    shape = image_shape(listed["train"][0][0], config.image_size)
+    bad, size = BadImages(config.bad_images, config.max_bad_fraction), config.image_size
+    headers = _headers(root, {split: paths for split, (paths, _) in listed.items()}, size, bad)
+    good = headers["train"][headers["train"]["kind"] != Kind.BAD]
+    if not len(good):
+        bad.check()
+        raise exits.BadData(f"none of the {len(headers['train']):,} images of {roots['train']} can be read; mend them.")
+    shape = (size, size, CHANNELS) if size else (*upright(good[0]), CHANNELS)
 
     def reader(split: str) -> Callable[[], Files]:
-        paths, labels = listed[split]
-        return lambda: Files(paths, labels, shape, config.image_size, config.cache_bytes)
+        def read() -> Files:
+            if bad.policy == "fail":  # the others are listed in the run directory first
+                bad.check()
+            files = Files(split, *listed[split], headers[split], shape, size, config.cache_bytes, bad)
+            if files.decoded_bytes > config.cache_bytes:
+                print(
+                    f"Note: the split {split} of folder:{path} takes {files.decoded_bytes / 2**30:.1f} GiB decoded, more"
+                    f" than --cache_bytes={config.cache_bytes}: it is decoded as it is drawn."
+                )
+            return files
 
-    return DataSet(f"folder:{path}", class_names, shape, {split: reader(split) for split in roots})
+        return read
+
+    return DataSet(f"folder:{path}", class_names, shape, {split: reader(split) for split in roots}, bad)
+
+
+def _headers(root: Path, paths: dict[str, list[str]], size: int, bad: BadImages) -> dict[str, np.ndarray]:
+    """Split -> the headers of its images, ENTRY [N]; those that cannot be used are of Kind.BAD, and `bad` knows why."""
+    found = Catalogue.of(root, list(itertools.chain.from_iterable(paths.values())))
+    first = next((upright(entry) for entry in found.entries if entry["kind"] != Kind.BAD), (0, 0))
+    headers, start = {}, 0
+    for split, some in paths.items():
+        headers[split] = entries = found.entries[start : start + len(some)]
+        start += len(some)
+        bad.expect(split, len(some))
+        for row, (path, entry) in enumerate(zip(some, entries, strict=True)):
+            reason = found.reasons.get(path, "")
+            height, width = upright(entry)
+            if not reason and not size and (height, width) != first:
+                reason = (
+                    f"is {width}x{height} pixels, the first image {first[1]}x{first[0]} (--image_size=PIXELS brings all to"
+                    " one size)"
+                )
+                entries[row]["kind"] = Kind.BAD
+            if reason:
+                bad.add(split, path, reason)
+    return headers
 
 
 def _split_folders(root: Path) -> dict[str, Path]:

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from convoy import exits
 from data.config import DataConfig
@@ -16,8 +17,8 @@ from support import write_images
 
 
 def pixels(examples) -> np.ndarray:
-    fetch = examples.fetcher()
-    return fetch(np.arange(len(examples))).numpy()
+    fetch = tf.function(examples.fetcher(), autograph=False)
+    return fetch(tf.range(len(examples), dtype=tf.int64), None)[0].numpy()
 
 
 def test_digits_are_the_real_ones():
@@ -140,11 +141,11 @@ def broken(root, kind):
     ("kind", "words"),
     [
         ("empty class", ["bird", "no image"]),
-        ("truncated", ["dog/004.jpg", "cannot decode"]),
-        ("text named png", ["cat/001.png", "cannot decode"]),
+        ("truncated", ["dog/004.jpg", "cannot be decoded"]),
+        ("text named png", ["cat/001.png", "cannot be decoded"]),
         ("other size", ["dog/002.jpg", "9x9", "20x24", "--image_size"]),
         ("one class", ["at least two"]),
-        ("broken link", ["dog/zzz.jpg", "cannot read"]),
+        ("broken link", ["dog/zzz.jpg", "cannot be read: no such file"]),
         ("two validation splits", ["validation", "val are both", "merge"]),
         ("unknown class in test", ["cow", "cat, dog"]),
     ],
@@ -197,7 +198,8 @@ def test_a_missing_split_lists_those_there_are():
         ({"eval_split": "hash:1.5"}, "--eval_split=hash:1.5"),
         ({"eval_split": "hash:0"}, "--eval_split=hash:0"),
         ({"image_size": -1}, "--image_size=-1"),
-        ({"augment": "mixup"}, "--augment=mixup"),
+        ({"augment": "mixop"}, "--augment=mixop"),
+        ({"max_bad_fraction": 2.0}, "--max_bad_fraction=2"),
         ({"cache_bytes": -1}, "--cache_bytes=-1"),
     ],
 )

@@ -101,6 +101,7 @@ class JaxEngine:
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
         deal, pace, total = self.setting.deal, Pace(), EvaluationSums.zero(self.classes)
         batch_size = evaluation_batch_size(max(deal.sizes), self.pixels, len(examples))
+        expected = len(examples) - len(examples.unreadable())
         stream = evaluation_batches(examples, batch_size, deal.replicas, deal.first, deal.local)
         batches = iter(stream.batch(deal.local, drop_remainder=True).as_numpy_iterator())
         sharding = NamedSharding(self._mesh, SHARED)
@@ -122,8 +123,8 @@ class JaxEngine:
                     total.add(EvaluationSums(float(loss), int(count), int(right), int(top5), *found))
                 pace.took(some, time.perf_counter() - begun)
                 left -= some
-        if total.examples != len(examples) or int(total.count.sum()) != len(examples):
-            raise RuntimeError(f"evaluation counted {total.examples} of {len(examples)} examples")
+        if total.examples != expected or int(total.count.sum()) != expected:
+            raise RuntimeError(f"evaluation counted {total.examples} of {expected} examples")
         return total
 
     def state(self) -> dict[str, np.ndarray]:

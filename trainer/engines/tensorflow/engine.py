@@ -97,6 +97,7 @@ class TensorFlowEngine:
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
         batch_size = evaluation_batch_size(max(self.setting.deal.sizes), self.pixels, len(examples))
         deal, pace, total = self.setting.deal, Pace(), EvaluationSums.zero(self.classes)
+        expected = len(examples) - len(examples.unreadable())
         stream = evaluation_batches(examples, batch_size, deal.replicas, deal.first, deal.local)
         if self.cluster.processes > 1:
             # Else every fetch would ask all processes whether they have one more. They have: the count is exact.
@@ -113,8 +114,8 @@ class TensorFlowEngine:
                 total.add(EvaluationSums(float(loss), int(count), int(right), int(top5), *per_class))
                 pace.took(some, time.perf_counter() - begun)
                 left -= some
-        if total.examples != len(examples) or int(total.count.sum()) != len(examples):
-            raise RuntimeError(f"evaluation counted {total.examples} of {len(examples)} examples")
+        if total.examples != expected or int(total.count.sum()) != expected:
+            raise RuntimeError(f"evaluation counted {total.examples} of {expected} examples")
         return total
 
     def state(self) -> dict[str, np.ndarray]:

@@ -1,0 +1,85 @@
+"""Images that cannot be read: what a run does about them, and which they were. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from convoy import exits
+
+POLICIES = ("fail", "skip", "substitute")
+TRIES = 16  # examples that are looked at in search of one to take a bad one's place
+
+
+class BadImages:
+    """The policy and the record of one data set. Every bad file of a split is counted once. Thread-safe.
+
+    Args:
+      policy: --bad_images. fail: the first one ends the run. skip: it does not count. substitute: in training another example
+        takes its place; in evaluation it does not count, since a test measures what is there.
+      most: --max_bad_fraction, the share of a split's files that may be bad.
+    """
+
+    def __init__(self, policy: str = "fail", most: float = 0.01):
+        self.policy, self.most = policy, most
+        self._lock = threading.Lock()
+        self._files: dict[str, int] = {}
+        self._reasons: dict[tuple[str, str], str] = {}  # (split, path) -> why
+        self._listed: set[tuple[str, str]] = set()
+        self._write: Callable[[str], None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._reasons.keys() | self._listed)
+
+    def __contains__(self, split_and_path: tuple[str, str]) -> bool:
+        return split_and_path in self._reasons
+
+    def expect(self, split: str, files: int) -> None:
+        """How many files a split has."""
+        self._files[split] = files
+
+    def add(self, split: str, path: str, reason: str) -> None:
+        """`reason` follows the path in a sentence: cannot be read: ..."""
+        with self._lock:
+            if (split, path) not in self._reasons:
+                self._reasons[split, path] = reason
+                self._list()
+
+    def verdict(self) -> str:
+        """Why the run must end, as a sentence; empty if it may go on."""
+        with self._lock:
+            counts = Counter(split for split, _ in self._reasons)
+            for (split, path), reason in self._reasons.items():
+                if self.policy == "fail":
+                    return f"the image {path} {reason}; replace or remove it, or give --bad_images=skip."
+                if counts[split] > self.most * self._files[split]:
+                    return (
+                        f"{counts[split]:,} of {self._files[split]:,} images of the split {split} are bad, more than"
+                        f" --max_bad_fraction={self.most:g}: {path} {reason}; replace or remove them, or raise it."
+                    )
+        return ""
+
+    def check(self) -> None:
+        """BadData if the run must end."""
+        if sentence := self.verdict():
+            raise exits.BadData(sentence)
+
+    def list_in(self, write: Callable[[str], None], lines: Iterable[str]) -> None:
+        """From now on each bad file is given to `write` as a line of JSON, but for those that `lines` name already."""
+        with self._lock:
+            for line in lines:
+                with contextlib.suppress(ValueError):  # a death cut it short
+                    listed = json.loads(line)
+                    self._listed.add((listed["split"], listed["path"]))
+            self._write = write
+            self._list()
+
+    def _list(self) -> None:
+        if self._write:
+            for split, path in [found for found in self._reasons if found not in self._listed]:
+                self._listed.add((split, path))
+                line = {"path": path, "split": split, "reason": self._reasons[split, path]}
+                self._write(json.dumps(line) + "\n")

@@ -1,0 +1,146 @@
+"""Image files to pixels: right RGB, upright, only the part that is asked for and no finer than needed.
+
+Right RGB is what Pillow makes of a file (data.probe says how); what TensorFlow does wrong or not at all, Pillow does here.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from data.probe import FORMATS, Kind
+from data.windows import resampled, to_levels
+
+CHANNELS = 3
+_DCT = "INTEGER_ACCURATE"  # what Pillow and OpenCV take; the fast one saves 3 % and is off by up to N levels
+_SHRINKS = (1, 2, 4, 8)  # by which a JPEG can be reduced while it is decoded
+
+
+class File(NamedTuple):
+    """A file that has been probed. Scalars."""
+
+    contents: tf.Tensor  # string
+    kind: tf.Tensor  # int32: data.probe.Kind
+    orientation: tf.Tensor  # int32, 1 to 8
+    height: tf.Tensor  # int32, upright
+    width: tf.Tensor  # int32, upright
+
+
+def whole(file: File) -> tf.Tensor:
+    """uint8 [h, w, 3], upright."""
+    return _turned(_decoded(file), file.orientation)
+
+
+def part(file: File, window: tf.Tensor, size: tuple[int, int], smooth: bool) -> tf.Tensor:
+    """A window of the upright image at another size: uint8 [height, width, 3].
+
+    Args:
+      file: one that can be read.
+      window: float32 [4], (top, left, height, width); whole numbers unless `smooth`.
+      size: (height, width) of the result.
+      smooth: antialiased even where little is reduced. If not, it is bilinear below a reduction by two, where it passes over
+        no pixel and takes a third of the time of the other.
+    """
+    stored, target = _stored(window, file), tf.where(file.orientation >= 5, size[::-1], size)
+    reduction = tf.reduce_min(stored[2:] / tf.cast(target, tf.float32))
+    pixels = tf.cond(
+        tf.constant(not smooth) & (reduction < 2),
+        lambda: _bilinear(file, stored, target),
+        # A reduction within the decoder is another filter; where a test is measured at least half is left to ours.
+        lambda: _antialiased(file, stored, target, reduction / 2 if smooth else reduction),
+    )
+    return tf.ensure_shape(_turned(pixels, file.orientation), (*size, CHANNELS))
+
+
+def _bilinear(file: File, window: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    corners = tf.cast(window, tf.int32)
+    top, left, height, width = tf.unstack(corners)
+    pixels = tf.cond(
+        file.kind == Kind.JPEG,
+        lambda: _decoded_part(file, corners),
+        lambda: _decoded(file)[top : top + height, left : left + width],
+    )
+    resized = tf.raw_ops.ResizeBilinear(images=pixels[None], size=size, half_pixel_centers=True)
+    return to_levels(resized[0])
+
+
+def _antialiased(file: File, window: tf.Tensor, size: tf.Tensor, most: tf.Tensor) -> tf.Tensor:
+    """A JPEG is reduced by up to `most` while it is decoded."""
+
+    def shrunk(by: int) -> tf.Tensor:
+        # As far around the window as the filter reaches, in pixels of the smaller image.
+        reach = tf.math.ceil(window[2:] / tf.cast(size, tf.float32))
+        sides = tf.where(file.orientation >= 5, (file.width, file.height), (file.height, file.width))
+        first = tf.maximum(tf.cast(window[:2] - reach, tf.int32) // by, 0)
+        end = tf.minimum(-(-tf.cast(tf.math.ceil(window[:2] + window[2:] + reach), tf.int32) // by), -(-sides // by))
+        pixels = _decoded_part(file, tf.concat([first, end - first], axis=0), by)
+        corner = window[:2] / by - tf.cast(first, tf.float32)
+        return resampled(pixels, tf.concat([corner, window[2:] / by], axis=0), size)
+
+    by = tf.reduce_sum(tf.cast(most >= _SHRINKS[1:], tf.int32))
+    return tf.cond(
+        file.kind == Kind.JPEG,
+        lambda: tf.switch_case(by, [lambda by=by: shrunk(by) for by in _SHRINKS]),
+        lambda: resampled(_decoded(file), window, size),
+    )
+
+
+def _decoded_part(file: File, window: tf.Tensor, by: int = 1) -> tf.Tensor:
+    """A window of a JPEG, as stored, reduced `by` 1, 2, 4 or 8; the window is one of the reduced image."""
+    return tf.io.decode_and_crop_jpeg(file.contents, window, CHANNELS, ratio=by, dct_method=_DCT)
+
+
+def _decoded(file: File) -> tf.Tensor:
+    """uint8 [h, w, 3], as stored."""
+    decoders = {
+        Kind.BAD: lambda: _by_pillow(file.contents),  # which says why
+        Kind.JPEG: lambda: tf.io.decode_jpeg(file.contents, CHANNELS, dct_method=_DCT),
+        Kind.PNG: lambda: tf.io.decode_png(file.contents, CHANNELS),
+        Kind.WEBP: lambda: _by_webp(file.contents),
+        Kind.OTHER: lambda: _by_pillow(file.contents),
+    }
+    return tf.switch_case(file.kind, decoders)
+
+
+def _by_webp(contents: tf.Tensor) -> tf.Tensor:
+    if not hasattr(tf.io, "decode_webp"):  # TensorFlow 2.20
+        return _by_pillow(contents)
+    return tf.io.decode_webp(contents)[0, ..., :CHANNELS]
+
+
+@tf.function(autograph=False)  # outside of a graph a NumPy array would cut off the zeros at the end
+def _by_pillow(contents: tf.Tensor) -> tf.Tensor:
+    def decode(contents: bytes) -> np.ndarray:
+        with Image.open(io.BytesIO(contents), formats=FORMATS) as image:
+            return np.asarray(image.convert("RGB"))
+
+    pixels = tf.numpy_function(decode, [contents], tf.uint8, stateful=False)
+    return tf.ensure_shape(pixels, (None, None, CHANNELS))
+
+
+def _turned(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Stored pixels, upright: swapped rows and columns first, then mirrored."""
+
+    def turned() -> tf.Tensor:
+        swapped = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
+        return tf.raw_ops.Reverse(tensor=swapped, dims=tf.stack([*_mirrored(orientation), False]))
+
+    return tf.cond(orientation == 1, lambda: pixels, turned)
+
+
+def _stored(window: tf.Tensor, file: File) -> tf.Tensor:
+    """A window of the upright image as one of what is stored."""
+    top, left, height, width = tf.unstack(window)
+    down, right = _mirrored(file.orientation)
+    top = tf.where(down, tf.cast(file.height, tf.float32) - top - height, top)
+    left = tf.where(right, tf.cast(file.width, tf.float32) - left - width, left)
+    return tf.where(file.orientation >= 5, (left, top, width, height), (top, left, height, width))
+
+
+def _mirrored(orientation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Whether (rows, columns) run backwards (EXIF 2.3, section 4.6.4, tag 274)."""
+    return tf.reduce_any(orientation == (3, 4, 7, 8)), tf.reduce_any(orientation == (2, 3, 6, 7))

@@ -1,0 +1,111 @@
+"""What an image file says of itself in its header: nothing is decoded. Imports no TensorFlow.
+
+Right RGB is what Pillow makes of a file: `ImageOps.exif_transpose(Image.open(file)).convert("RGB")`, the first frame of an
+animation; of 16 bits a channel the high eight, where Pillow cuts grey ones off at 255.
+"""
+
+from __future__ import annotations
+
+import enum
+import io
+import os
+import struct
+import warnings
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from PIL import ExifTags, Image
+
+# What Pillow calls a decompression bomb: twice a quarter of a GiB of RGB. A larger image is refused by its header.
+PIXELS = 178_956_970
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+_UNKNOWN = "it is no JPEG, PNG, GIF, BMP or WebP image"
+warnings.filterwarnings("ignore", module="PIL")  # large images, strange metadata: judged here
+
+
+class Kind(enum.IntEnum):
+    """Who decodes a file right."""
+
+    BAD = 0  # nobody
+    JPEG = 1  # tf.io.decode_jpeg: 8 bits, grey or YCbCr
+    PNG = 2  # tf.io.decode_png
+    WEBP = 3  # tf.io.decode_webp: one frame
+    OTHER = 4  # Pillow: CMYK, palettes of BMP, all frames but the first to be left out
+
+
+class Header(NamedTuple):
+    """One file's header."""
+
+    kind: Kind
+    height: int = 0  # as stored, before it is turned
+    width: int = 0
+    orientation: int = 1  # EXIF's, 1 to 8
+    reason: str = ""  # of a bad one, to follow its name: cannot be decoded: ...
+
+
+def probe(source: str | bytes) -> Header:
+    """The header of a file, by its path, or of the bytes of one. A file that cannot be used is no error but Kind.BAD."""
+    try:
+        with open(source, "rb") if isinstance(source, str) else io.BytesIO(source) as file:
+            header = _webp(file) or _by_pillow(file)
+    except Image.UnidentifiedImageError:
+        return Header(Kind.BAD, reason=f"cannot be decoded: {_UNKNOWN}")
+    except Exception as error:  # a damaged file makes a parser raise anything
+        if isinstance(error, OSError) and error.errno:
+            return Header(Kind.BAD, reason=f"cannot be read: {os.strerror(error.errno).lower()}")
+        return Header(Kind.BAD, reason=f"cannot be decoded: {str(error).rstrip('.') or type(error).__name__}")
+    if not 0 < header.width * header.height <= PIXELS:
+        size = f"{header.width}x{header.height} pixels"
+        return Header(Kind.BAD, reason=f"cannot be decoded: it declares {size}, and {PIXELS:,} are the most")
+    return header
+
+
+def _by_pillow(file: BinaryIO) -> Header:
+    image = Image.open(file, formats=FORMATS)
+    width, height = image.size
+    kind = Kind.OTHER
+    if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
+        kind = Kind.JPEG
+    elif image.format == "PNG":
+        kind = Kind.PNG
+    # Not the getexif of PNG files, which decodes the image in search of what may stand behind it.
+    return Header(kind, height, width, _orientation(Image.Image.getexif(image)))
+
+
+def _webp(file: BinaryIO) -> Header | None:
+    """By hand: Pillow gives the decoder the memory of two whole images when it opens a file. None for other formats."""
+    start = file.read(12)
+    if start[:4] != b"RIFF" or start[8:] != b"WEBP":
+        file.seek(0)
+        return None
+    chunks = _chunks(file)
+    name, _ = next(chunks, (b"", 0))
+    data = file.read(10)
+    if name == b"VP8 " and data[3:6] == b"\x9d\x01\x2a":
+        width, height = (number & 0x3FFF for number in struct.unpack("<2H", data[6:10]))
+        return Header(Kind.WEBP, height, width)
+    if name == b"VP8L" and data[:1] == b"\x2f":
+        bits = int.from_bytes(data[1:5], "little")
+        return Header(Kind.WEBP, (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1)
+    if name != b"VP8X" or len(data) < 10:
+        raise ValueError("broken WebP data")
+    width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (4, 7))
+    animated, described = data[0] & 2, data[0] & 8
+    exif = Image.Exif()
+    if described and (size := next((size for name, size in chunks if name == b"EXIF"), 0)):
+        exif.load(file.read(min(size, 1 << 20)))
+    return Header(Kind.OTHER if animated else Kind.WEBP, height, width, _orientation(exif))
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """(name, size) of every chunk of a RIFF file; it stands at the data of each in turn."""
+    while len(head := file.read(8)) == 8:
+        name, size = struct.unpack("<4sI", head)
+        after = file.tell() + size + size % 2
+        yield name, size
+        file.seek(after)
+
+
+def _orientation(exif: Image.Exif) -> int:
+    orientation = exif.get(ExifTags.Base.Orientation)
+    return orientation if orientation in range(1, 9) else 1

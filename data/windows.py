@@ -1,0 +1,80 @@
+"""Which part of an image is shown, and at what size. Windows are (top, left, height, width), float32 [n, 4]."""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+NUMBERS = 24  # random numbers that a window takes
+_TRIES = 10
+_ASPECT = math.log(4 / 3)
+
+
+def centre_windows(heights: tf.Tensor, widths: tf.Tensor, size: int) -> tf.Tensor:
+    """The centre square of images whose shorter side is brought to `size`: int32 [n], int32 [n] -> float32 [n, 4].
+
+    The longer side is rounded up to whole pixels, and the centre is taken of those: a window may begin at a fraction of one
+    of the original's.
+    """
+    shapes = tf.stack([heights, widths], axis=1)
+    scaled = -(-shapes * size // tf.reduce_min(shapes, axis=1, keepdims=True))
+    pixel = tf.cast(shapes, tf.float32) / tf.cast(scaled, tf.float32)
+    return tf.concat([tf.cast((scaled - size) // 2, tf.float32) * pixel, size * pixel], axis=1)
+
+
+def random_windows(numbers: tf.Tensor, heights: tf.Tensor, widths: tf.Tensor, least_area: float) -> tf.Tensor:
+    """Random parts of images (random-resized-crop; Szegedy et al. 2015, section 6): float32 [n, 4], whole numbers.
+
+    A share of the area from `least_area` to 1 and a logarithm of the aspect ratio between 3/4 and 4/3, each uniform, ten
+    times; the first that fits inside the image is taken, anywhere in it. Where none fits it is the largest centred part whose
+    aspect ratio is in these bounds. torchvision.transforms.RandomResizedCrop draws from the same distribution.
+
+    Args:
+      numbers: float32 [n, NUMBERS] in [0, 1).
+      heights, widths: int32 [n].
+      least_area: in (0, 1].
+    """
+    height, width = (tf.cast(sides, tf.float32)[:, None] for sides in (heights, widths))
+    area = height * width * (least_area + (1 - least_area) * numbers[:, :_TRIES])
+    aspect = tf.exp(_ASPECT * (2 * numbers[:, _TRIES : 2 * _TRIES] - 1))
+    tall, wide = tf.round(tf.sqrt(area / aspect)), tf.round(tf.sqrt(area * aspect))
+    fits = (tall > 0) & (tall <= height) & (wide > 0) & (wide <= width)
+    # Where none fits: as wide as 4/3 of the height allows, as tall as 4/3 of the width.
+    tall = tf.concat([tall, tf.minimum(height, tf.round(width * 4 / 3))], axis=1)
+    wide = tf.concat([wide, tf.minimum(width, tf.round(height * 4 / 3))], axis=1)
+    fits = tf.pad(fits, [[0, 0], [0, 1]], constant_values=True)
+    first = tf.argmax(fits, axis=1)[:, None]
+    tall, wide = (tf.gather(side, first, batch_dims=1) for side in (tall, wide))
+    there = numbers[:, 2 * _TRIES : 2 * _TRIES + 2] * tf.concat([height - tall + 1, width - wide + 1], axis=1)
+    centre = tf.concat([(height - tall) // 2, (width - wide) // 2], axis=1)
+    corner = tf.where(first == _TRIES, centre, tf.floor(there))
+    return tf.concat([corner, tall, wide], axis=1)
+
+
+def resampled(pixels: tf.Tensor, window: tf.Tensor, size: tuple[int, int] | tf.Tensor) -> tf.Tensor:
+    """A window of an image at another size, by a triangle filter as wide as a pixel of the result: antialiased.
+
+    Args:
+      pixels: uint8 [h, w, c].
+      window: float32 [4], (top, left, height, width); pixels outside of it count where the filter reaches them.
+      size: (height, width).
+
+    Returns:
+      uint8 [height, width, c], rounded.
+    """
+    scale = tf.cast(size, tf.float32) / window[2:]
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=pixels[None],
+        size=size,
+        scale=scale,
+        translation=-window[:2] * scale,
+        kernel_type="triangle",
+        antialias=True,
+    )
+    return to_levels(resized[0])
+
+
+def to_levels(values: tf.Tensor) -> tf.Tensor:
+    """float32 within 0 to 255 -> uint8, rounded."""
+    return tf.cast(values + 0.5, tf.uint8)
