@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import os
 import statistics
 import subprocess
@@ -102,21 +101,17 @@ def measure(flags: argparse.Namespace) -> Rates:
     """Trains, with the loop of trainer.run replaced by one that makes bare stretches in between."""
     from trainer import engines
 
-    backend = engines.choose(flags.backend)  # before Keras is imported
+    engines.choose(flags.backend)  # before Keras is imported
     from data.config import DataConfig
     from trainer import loop, run
     from trainer.config import RunConfig
     from trainer.guards import Signals
 
-    engine_module = importlib.import_module(backend.Engine.__module__)
-    stream = engine_module.training_stream
-    vars(engine_module)["training_stream"] = lambda *arguments: (
-        stream(*arguments).take(BATCHES).cache().repeat().prefetch(2)
-    )
     rates: Rates = []
 
     class Interleaved(loop.Loop):
         def run(self) -> None:
+            self.engine.feed(self.engine._examples, 0, cached=BATCHES)
             bare = {"tensorflow": bare_tensorflow, "jax": bare_jax}[flags.backend](self.engine)
             bare(1)  # traces
             self._steps(1)

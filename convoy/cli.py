@@ -12,6 +12,8 @@ from convoy import __version__, exits, layout
 VERBS = {
     "train": ("trainer.task", "train an image classifier, or continue a run"),
     "evaluate": ("trainer.evaluate", "measure a run's checkpoint on any split of its data set"),
+    "bench": ("trainer.bench", "measure how fast input and step are, alone and together"),
+    "data": ("data.cli", "pack a data set into few large files (convoy data pack)"),
 }
 
 HELP = """Convoy {version}: train Keras image classifiers with one command, and get the same result again.

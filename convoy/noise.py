@@ -16,6 +16,8 @@ _NOISE = re.compile(
     rb"|failed call to cuInit|optimized to use available CPU instructions)"
     rb"|To enable the following instructions: .*rebuild TensorFlow"
 )
+# What a setting does silence, unless the person has set it: the chatter of its libraries.
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 _MAY_BECOME = (b"WARNING: All log", b"I0000 ", b"W0000 ", b"E0000 ", b"To enable the following")
 
 

@@ -100,7 +100,7 @@ class _Parent:
                 command,
                 process_group=0,
                 pass_fds=(reader, voice),
-                env={**os.environ, PARENT_PIPE: f"{reader},{voice}"},
+                env={**noise.QUIET, **os.environ, PARENT_PIPE: f"{reader},{voice}"},
                 stderr=subprocess.PIPE,
             )
             if self.asked:

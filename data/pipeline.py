@@ -15,7 +15,7 @@ from data.augment.recipe import Recipe
 from data.balance import Order
 from data.config import DataConfig
 from data.order import Stretches
-from data.parallel import in_parallel
+from data.parallel import in_parallel, untuned
 from data.sources.examples import Examples
 
 
@@ -24,7 +24,9 @@ class Batch(NamedTuple):
 
     images: Any  # uint8 [n, height, width, channels]
     labels: Any  # int32 [n, 2]: an example's own, and that of the one it is mixed with
-    shares: Any  # float32 [n, 2]: how much of the target each label is; together 1, or 0 for an example that does not count
+    shares: (
+        Any  # float32 [n, 2]: how much of the target each label is; together 1, or 0 for an example that does not count
+    )
     positions: Any  # uint32 [n, 2]: low and high word of each example's position; JAX has no 64-bit integers by default
 
 
@@ -64,12 +66,14 @@ class Deal:
         return runs
 
 
-def training_stream(examples: Examples, deal: Deal, data: DataConfig, seed: int, first_step: int) -> tf.data.Dataset:
+def training_stream(
+    examples: Examples, deal: Deal, data: DataConfig, seed: int, first_step: int, cached: int = 0
+) -> tf.data.Dataset:
     """Endless `Batch`es from step `first_step` on, of static shape, each for one replica of this process in turn.
 
     The batch of step s holds positions [s * B, (s + 1) * B) of the order, straddling epochs, never padded. What it
     contains is a function of (seed, s) alone: starting at any step costs nothing, and neither parallel calls, replicas nor
-    processes change what a position shows.
+    processes change what a position shows. With `cached`, the batches of so many steps over and over, from memory.
     """
     recipe, order = Recipe.parse(data.augment), Order(examples.labels, data.balance, seed)
     fetch, change, labels = examples.fetcher(recipe.least_area), augmenter(recipe), _on_host(examples.labels)
@@ -90,7 +94,8 @@ def training_stream(examples: Examples, deal: Deal, data: DataConfig, seed: int,
         return Batch(*made, tf.bitcast(asked.positions, tf.uint32))
 
     size = deal.per_replica * _floats_of(examples)
-    return in_parallel(tf.data.Dataset.counter(first_step * deal.local), batch, size)
+    stream = in_parallel(tf.data.Dataset.counter(first_step * deal.local), batch, size)
+    return untuned(stream.take(cached * deal.local).cache().repeat().prefetch(2)) if cached else stream
 
 
 def evaluation_batches(

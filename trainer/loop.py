@@ -23,6 +23,7 @@ import numpy as np
 from convoy import exits, pulse
 from convoy.chaos import Chaos
 from data.sources.examples import Examples
+from trainer import verdict
 from trainer.checkpoints import Keeper
 from trainer.config import RunConfig
 from trainer.display import Display
@@ -33,6 +34,8 @@ from trainer.guards import Signals
 from trainer.metrics import TrainingSums
 from trainer.progress import Progress
 from trainer.recorder import Recorder
+
+_JUDGE_SECONDS = 10.0  # of steps, before their input is judged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,14 +89,15 @@ class Loop:
         display: Display,
         signals: Signals,
         chaos: Chaos,
-        steps_per_loop: int,
+        config: RunConfig,
         identity: dict[str, Any],
     ):
         self.engine, self.plan, self.held_out, self.progress = engine, plan, held_out, progress
         self.keeper, self.recorder, self.display = keeper, recorder, display
-        self.signals, self.chaos, self.identity = signals, chaos, identity
-        self.pace = Pace(steps_per_loop)
+        self.signals, self.chaos, self.data, self.identity = signals, chaos, config.data, identity
+        self.pace = Pace(config.steps_per_loop)
         self._loops = 0
+        self._judged = False
         self._since = time.perf_counter()
 
     def run(self) -> None:
@@ -185,7 +189,17 @@ class Loop:
         rate = self.engine.learning_rate(progress.step - 1)
         self._record("train", {**metrics, "learning_rate": rate, "images_per_second": round(speed, 1)})
         progress.window = TrainingSums()
+        self._judge_input()
         return f"  train loss {metrics['loss']:.4f} {metrics['accuracy']:>7.2%}", f"  {speed:,.0f} images/s"
+
+    def _judge_input(self) -> None:
+        """Says once, as soon as it can be told, that steps wait for data."""
+        progress = self.progress
+        if self._judged or progress.wait_seconds is None or progress.timed_seconds < _JUDGE_SECONDS:
+            return
+        self._judged = True
+        if found := verdict.of_waiting(progress.wait_seconds / progress.timed_seconds, self.data):
+            self.display.line(f"  Note: {found}")
 
     def _record(self, split: str, metrics: dict[str, float]) -> None:
         step = self.progress.step

@@ -142,9 +142,7 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
     engine.agree(False)  # the others too: one that was still on its way here would leave the rest alone
     records.event("training", step=progress.step)
     faults.at("start", progress.step)
-    Loop(
-        engine, plan, held_out, progress, keeper, records, display, signals, faults, config.steps_per_loop, identity
-    ).run()
+    Loop(engine, plan, held_out, progress, keeper, records, display, signals, faults, config, identity).run()
 
     faults.at("end", progress.step)
     result = report.measure(config, engine, dataset, counts, final, plan, progress, attempt, signals)

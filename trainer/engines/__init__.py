@@ -7,13 +7,14 @@ import os
 import sys
 from types import ModuleType
 
-from convoy import exits
+from convoy import exits, noise
 
 
 def choose(backend: str) -> ModuleType:
     """The engine package of --backend: `prepare(config)` -> Setting, and `Engine`. Before Keras is imported for the first
     time in this process, which decides on its backend."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for name, value in noise.QUIET.items():
+        os.environ.setdefault(name, value)
     if "keras" in sys.modules and sys.modules["keras"].backend.backend() != backend:
         raise exits.CannotRun(
             f"Keras was imported with another backend than --backend={backend} in this process; set KERAS_BACKEND={backend}"

@@ -70,11 +70,12 @@ class JaxEngine:
         self._feed: Feed | None = None
         self._examples: Examples | None = None
 
-    def feed(self, examples: Examples, first_step: int) -> None:
+    def feed(self, examples: Examples, first_step: int, cached: int = 0) -> None:
         if self._feed:
             self._feed.close()
         self._examples = examples
-        stream = training_stream(examples, self.setting.deal, self.config.data, self.config.seed, first_step)
+        config = self.config
+        stream = training_stream(examples, self.setting.deal, config.data, config.seed, first_step, cached)
         self._feed = Feed(stream, self.setting.local, self._chunk, self._mesh)
 
     def train(self, steps: int) -> LoopResult:

@@ -76,10 +76,10 @@ class TensorFlowEngine:
         self._stream: Any = None
         self._examples: Examples | None = None
 
-    def feed(self, examples: Examples, first_step: int) -> None:
-        self._examples = examples
-        config = self.config
-        self._stream = self._spread(training_stream(examples, self.setting.deal, config.data, config.seed, first_step))
+    def feed(self, examples: Examples, first_step: int, cached: int = 0) -> None:
+        self._examples, config = examples, self.config
+        stream = training_stream(examples, self.setting.deal, config.data, config.seed, first_step, cached)
+        self._stream = self._spread(stream)
 
     def train(self, steps: int) -> LoopResult:
         with self._sentences(self._examples):

@@ -1,0 +1,126 @@
+"""`convoy data preview`: a contact sheet of what the model will see, originals beside augmented images."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import sys
+from typing import TYPE_CHECKING
+
+from convoy import exits, layout, options, supervise
+from convoy.options import option
+from data.config import DataConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from data.pipeline import Batch
+
+USAGE = """usage: convoy data preview [--flag=value ...]
+
+Draws the first examples of the training stream, each beside what --augment makes of it, into a PNG."""
+
+_PAIRS_A_ROW = 4
+_INCHES = 1.25  # of an image's side
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviewConfig:
+    """What to draw, and where."""
+
+    output: str = option("preview.png", "the picture.", group="Preview")
+    count: int = option(24, "how many examples.", group="Preview")
+    seed: int = option(0, "of the run that would see them.", group="Preview")
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= 400:
+            raise exits.CannotRun(f"--count={self.count} is not between 1 and 400.")
+
+
+def main(argv: list[str]) -> int:
+    if options.wants_help(argv):
+        print(options.help_text(USAGE, PreviewConfig, DataConfig))
+        return exits.OK
+    _parse(argv)
+    return supervise.run(supervise.module("data.preview", argv))
+
+
+def child(argv: list[str]) -> int:
+    supervise.follow_parent()
+    layout.check_siblings()
+    config, data = _parse(argv)
+    picture = contact_sheet(data, config.count, config.seed)
+    try:
+        with open(config.output, "wb") as file:
+            file.write(picture)
+    except OSError as error:
+        raise exits.CannotRun(f"--output={config.output} cannot be written: {error.strerror}.") from error
+    print(
+        f"{config.output}: {config.count} examples of {data.dataset}, each beside what --augment={data.augment} makes of it."
+    )
+    return exits.OK
+
+
+def _parse(argv: list[str]) -> tuple[PreviewConfig, DataConfig]:
+    values = options.parse(argv, PreviewConfig, DataConfig)
+    return PreviewConfig(**options.take(PreviewConfig, values)), DataConfig(**options.take(DataConfig, values))
+
+
+def contact_sheet(data: DataConfig, count: int, seed: int) -> bytes:
+    """The PNG: positions 0 to `count` of a run's stream, in order, and their labels with the shares of a mix."""
+    import tensorflow as tf
+
+    from data import splits
+    from data.balance import Order
+    from data.pipeline import Deal, training_stream
+    from data.sources import open_dataset
+
+    dataset = open_dataset(data)
+    data = splits.resolve(data, dataset)
+    train, _ = splits.train_and_eval(data, dataset)
+    batch = next(training_stream(train, Deal(count), data, seed, 0).as_numpy_iterator())
+    order = Order(train.labels, data.balance, seed)
+    originals, *_ = train.fetcher()(order.draw(tf.range(count, dtype=tf.int64)).indices, None)
+    return _draw(originals.numpy(), batch, dataset.class_names, f"{data.dataset}  --augment={data.augment}")
+
+
+def _draw(originals: np.ndarray, batch: Batch, class_names: tuple[str, ...], title: str) -> bytes:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = -(-len(originals) // _PAIRS_A_ROW)
+    size = (2 * _PAIRS_A_ROW * _INCHES + 0.2, rows * (_INCHES + 0.16) + 0.4)
+    # A narrow empty column between the pairs.
+    ratios = ([1, 1, 0.15] * _PAIRS_A_ROW)[:-1]
+    figure, axes = pyplot.subplots(
+        rows, len(ratios), figsize=size, layout="constrained", squeeze=False, width_ratios=ratios
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for index, (original, changed) in enumerate(zip(originals, batch.images, strict=True)):
+        row, pair = divmod(index, _PAIRS_A_ROW)
+        for column, image in enumerate((original, changed)):
+            axis = axes[row, 3 * pair + column]
+            axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        label = _label(batch.labels[index], batch.shares[index], class_names)
+        axes[row, 3 * pair].set_title(label, fontsize=7, loc="left", pad=2, parse_math=False)
+    figure.suptitle(title, fontsize=9, parse_math=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    pyplot.close(figure)
+    return buffer.getvalue()
+
+
+def _label(labels: np.ndarray, shares: np.ndarray, class_names: tuple[str, ...]) -> str:
+    parts = {label: float(shares[labels == label].sum()) for label in labels if shares[labels == label].sum() > 0}
+    if not parts:
+        return "does not count"
+    if len(parts) == 1:
+        return class_names[next(iter(parts))]
+    return " + ".join(f"{share:.2f} {class_names[label]}" for label, share in parts.items())
+
+
+if __name__ == "__main__":
+    exits.call(lambda: child(sys.argv[1:]))

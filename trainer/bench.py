@@ -1,0 +1,214 @@
+"""`convoy bench input`: how fast the input is, how fast the step, and how fast both together.
+
+`python -m trainer.bench input FLAGS` is the measurement without its parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from convoy import exits, layout, options, supervise
+from convoy.options import option
+from data.config import DataConfig
+from trainer import config as configuration
+from trainer import engines, verdict
+from trainer.config import RunConfig
+
+USAGE = """usage: convoy bench input [--flag=value ...]
+
+Measures, for the flags of a run: the input alone (read, decoded, augmented, batched, dealt), the step alone (on batches that
+lie in memory), and both together, in turn. Nothing is written."""
+
+CACHED = 4  # batches that the step alone is measured on
+PARTS = ("loader", "step", "together")
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchConfig:
+    """How long to measure."""
+
+    rounds: int = option(3, "how often each is measured, in turn; the median counts.", group="Measurement")
+    seconds: float = option(3.0, "of each measurement.", group="Measurement")
+    json: bool = option(False, "print one JSON object and nothing else.", group="Measurement")
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise exits.CannotRun(f"--rounds={self.rounds} is not possible: give 1 or more.")
+        if not 0 < self.seconds < float("inf"):
+            raise exits.CannotRun(f"--seconds={self.seconds} is not possible: give a number above 0.")
+
+
+def measure(config: RunConfig, bench: BenchConfig) -> dict[str, Any]:
+    """What `--json` prints. Speeds are in images a second: the median of the rounds, and the least and the most.
+
+    `bound` is what `together` can be at best: on a CPU, where input and step share the cores, 1 / (1 / loader + 1 / step);
+    on accelerators the slower of the two. `input_wait_fraction` is measured in the loop, None with --deterministic.
+    """
+    backend = engines.choose(config.backend)
+    import numpy as np
+
+    from data import splits
+    from data.balance import draws_per_class
+    from data.pipeline import training_stream
+    from data.sources import open_dataset
+
+    setting = backend.prepare(config, alone=True)
+    dataset = open_dataset(config.data)
+    config = dataclasses.replace(setting.config, data=splits.resolve(config.data, dataset))
+    setting = dataclasses.replace(setting, config=config)
+    train, _ = splits.train_and_eval(config.data, dataset)
+    counts = np.bincount(train.labels, minlength=len(dataset.class_names))
+    engine = backend.Engine(setting, dataset.image_shape, draws_per_class(counts, config.data.balance))
+    waits: list[float | None] = []
+
+    def loader() -> float:
+        fetch = _fetcher(training_stream(train, setting.deal, config.data, config.seed, 0))
+        return _rate(lambda steps: fetch(steps * setting.local), bench.seconds)
+
+    def step() -> float:
+        engine.feed(train, 0, cached=CACHED)
+        return _rate(lambda steps: _trained(engine, steps), bench.seconds)
+
+    def together() -> float:
+        engine.feed(train, 0)
+        waited, since = 0.0, 0.0
+
+        def loop(steps: int) -> None:
+            nonlocal waited, since
+            begun = time.perf_counter()
+            seconds = _trained(engine, steps)
+            waited, since = waited + (seconds or 0.0), since + time.perf_counter() - begun
+
+        rate = _rate(loop, bench.seconds)
+        waits.append(None if config.deterministic else waited / since)
+        return rate
+
+    speeds: dict[str, list[float]] = {part: [] for part in PARTS}
+    for _ in range(bench.rounds):
+        for part, measured in zip(PARTS, (loader, step, together), strict=True):
+            speeds[part].append(measured() * config.batch_size)
+    medians = {part: statistics.median(speeds[part]) for part in PARTS}
+    shared = config.devices.startswith("cpu")
+    rates = (medians["loader"], medians["step"])
+    bound = 1 / sum(1 / rate for rate in rates) if shared else min(rates)
+    known = [wait for wait in waits if wait is not None]
+    wait = statistics.median(known) if known else None
+    return {
+        **{name: getattr(config.data, name) for name in ("dataset", "augment", "balance")},
+        **{name: getattr(config, name) for name in ("model", "batch_size", "precision", "backend", "devices")},
+        **{
+            part: {"images_per_second": medians[part], "least": min(speeds[part]), "most": max(speeds[part])}
+            for part in PARTS
+        },
+        "input_wait_fraction": wait,
+        "bound": {"images_per_second": bound, "reached": medians["together"] / bound},
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "verdict": verdict.of_waiting(wait, config.data),
+    }
+
+
+def _fetcher(stream: Any) -> Callable[[int], None]:
+    """Fetches so many elements inside a graph, where no Python stands between two of them."""
+    import tensorflow as tf
+
+    iterator = iter(stream)
+
+    @tf.function(autograph=False)
+    def loop(count: tf.Tensor) -> tf.Tensor:
+        def body(index: tf.Tensor) -> tf.Tensor:
+            with tf.control_dependencies(tf.nest.flatten(iterator.get_next())):
+                return index + 1
+
+        return tf.while_loop(lambda index: index < count, body, [tf.constant(0)], parallel_iterations=1)
+
+    return lambda count: loop(tf.constant(count))
+
+
+def _trained(engine: Any, steps: int) -> float | None:
+    """Seconds that so many steps waited for input."""
+    result = engine.train(steps)
+    if not result.finite:
+        raise exits.Diverged(
+            "the loss is no longer finite, so the speed would be that of no real run; lower --learning_rate."
+        )
+    return result.input_wait_seconds
+
+
+def _rate(work: Callable[[int], object], seconds: float) -> float:
+    """Steps a second of `work(steps)`, over at least `seconds`, once what is made at first has been used up."""
+    from trainer.engines.pace import Pace
+
+    pace, made, spent = Pace(), 0, 0.0
+    work(CACHED)
+    pace.took(CACHED, 0.0)
+    while spent < seconds:
+        steps = pace.steps(2**30)
+        begun = time.perf_counter()
+        work(steps)
+        took = time.perf_counter() - begun
+        pace.took(steps, took)
+        made, spent = made + steps, spent + took
+    return made / spent
+
+
+def show(measured: dict[str, Any]) -> None:
+    """The measurement as a table, and the verdict."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table("", box=None, pad_edge=False)
+    for name in ("images/s", "least", "most"):
+        table.add_column(name, justify="right")
+    for part, name in zip(PARTS, ("input alone", "step alone", "together"), strict=True):
+        table.add_row(name, *(f"{measured[part][key]:,.0f}" for key in ("images_per_second", "least", "most")))
+    console.print(table)
+    reached, wait = measured["bound"]["reached"], measured["input_wait_fraction"]
+    console.print(
+        f"Together {reached:.0%} of what these two allow"
+        + ("" if wait is None else f"; {wait:.0%} of the time is spent waiting for data")
+        + f"; {measured['peak_rss_bytes'] / 2**20:,.0f} MiB at most.",
+        markup=False,
+    )
+    if measured["verdict"]:
+        console.print(measured["verdict"], markup=False)
+
+
+def main(argv: list[str]) -> int:
+    if options.wants_help(argv) or not argv:
+        print(options.help_text(USAGE, BenchConfig, RunConfig, DataConfig))
+        return exits.OK
+    _parse(argv)
+    return supervise.run(supervise.module("trainer.bench", argv))
+
+
+def child(argv: list[str]) -> int:
+    supervise.follow_parent()
+    layout.check_siblings()
+    config, bench = _parse(argv)
+    with contextlib.redirect_stdout(sys.stderr):  # notes about the data
+        measured = measure(config, bench)
+    if bench.json:
+        print(json.dumps(measured))
+    else:
+        show(measured)
+    return exits.OK
+
+
+def _parse(argv: list[str]) -> tuple[RunConfig, BenchConfig]:
+    if argv[0] != "input":
+        raise exits.UsageError(f"`convoy bench {argv[0]}` is not there; there is `convoy bench input`.")
+    values = options.parse(argv[1:], BenchConfig, RunConfig, DataConfig)
+    return configuration.from_dict(values), BenchConfig(**options.take(BenchConfig, values))
+
+
+if __name__ == "__main__":
+    exits.call(lambda: child(sys.argv[1:]))
