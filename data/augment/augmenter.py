@@ -20,9 +20,9 @@ Change = Callable[[tf.Tensor, Stretches, Drawn], tf.Tensor]
 def augmenter(recipe: Recipe) -> Change:
     """(images uint8 [n, h, w, c], their positions, what these show) -> images uint8 [n, h, w, c].
 
-    An image is changed by random numbers keyed by (seed, its position), whatever else is in the batch. Colour comes first,
-    then geometry, then erasing. Colour treats every pixel alike, so it may come before all geometry, which is then
-    interpolated once: crop and flip, in whole pixels; the recipe's map; the policy's, in the order that it drew them.
+    An image is changed by random numbers keyed by (seed, its position), whatever else is in the batch: colour; then crop and
+    flip, in whole pixels; then the recipe's and the policy's maps, as one; then erasing. Colour comes first, a policy's
+    too, so that whatever moves pixels between them can be one map, interpolated once.
     """
 
     def change(images: tf.Tensor, positions: Stretches, drawn: Drawn) -> tf.Tensor:
@@ -30,8 +30,8 @@ def augmenter(recipe: Recipe) -> Change:
         if recipe.color:
             images = jitter(images, positions.uniforms(4, "color"), recipe.color)
         if recipe.has_policy:
-            images, drawn_maps = policy(images, positions, recipe)
-            moves.append(drawn_maps)
+            images, drawn_map = policy(images, positions, recipe)
+            moves.append(drawn_map)
         if recipe.crop or recipe.mirrors or recipe.maps:
             numbers = positions.uniforms(8, "augment")
             mirrored = flips(numbers, drawn, positions.seed, recipe)

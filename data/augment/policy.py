@@ -7,12 +7,11 @@ once: two rotations in a row would blur twice, and cost twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import tensorflow as tf
 
 from data.augment import color, tables
-from data.augment.groups import GroupChange, by_group
+from data.augment.groups import by_group
 from data.augment.recipe import Recipe
 from data.order import Stretches
 
@@ -74,16 +73,16 @@ def _recolor(images: tf.Tensor, operations: tf.Tensor, strengths: tf.Tensor, sig
     """Images after the colour operations among these: tables, then a matrix, for all; sharpness for those that drew it."""
     factors, channels = 1 + signed, images.shape[-1]
 
-    def by_histogram(table: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> GroupChange:
-        return lambda _, rows: table(tables.histograms(tf.gather(images, rows)), tf.gather(factors, rows))
+    def counts(rows: tf.Tensor) -> tf.Tensor:
+        return tables.histograms(tf.gather(images, rows))
 
     looked_up = by_group(
         _plain_tables(operations, strengths, factors, channels),
         _groups(operations, "contrast", "autocontrast", "equalize"),
         [
-            by_histogram(tables.contrast),
-            by_histogram(lambda counts, _: tables.autocontrast(counts)),
-            by_histogram(lambda counts, _: tables.equalize(counts)),
+            lambda _, rows: tables.contrast(counts(rows), tf.gather(factors, rows)),
+            lambda _, rows: tables.autocontrast(counts(rows)),
+            lambda _, rows: tables.equalize(counts(rows)),
         ],
     )
     images = tables.look_up(images, looked_up)
