@@ -13,7 +13,7 @@ VERBS = {
     "train": ("trainer.task", "train an image classifier, or continue a run"),
     "evaluate": ("trainer.evaluate", "measure a run's checkpoint on any split of its data set"),
     "bench": ("trainer.bench", "measure how fast input and step are, alone and together"),
-    "data": ("data.cli", "pack a data set into few large files (convoy data pack)"),
+    "data": ("data.cli", "pack a data set into few large files, or preview it"),
 }
 
 HELP = """Convoy {version}: train Keras image classifiers with one command, and get the same result again.

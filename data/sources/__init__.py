@@ -21,6 +21,10 @@ def open_dataset(config: DataConfig) -> DataSet:
         from data.sources.folder import open_folder
 
         return open_folder(rest, config)
+    if kind == "records":
+        from data.sources.records import open_records
+
+        return open_records(rest, config)
     from data.sources.tfds import open_tfds
 
     return open_tfds(config)

@@ -1,0 +1,60 @@
+"""What of an image file is packed: its own bytes where every reader decodes them right, else the same pixels as PNG."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from convoy import exits
+from data import decode
+from data.probe import FORMATS, Kind
+from data.records import Packed
+from data.sources.catalogue import upright
+from data.sources.examples import content_hash
+
+_KEPT = (Kind.JPEG, Kind.PNG)
+
+
+def original(path: str, header: np.void, label: int) -> Packed:
+    """Reads an image file and decodes it once; BadData, by its path, if that fails.
+
+    Grey and colour JPEG and PNG that stand upright stay as they are. The others (CMYK, turned by EXIF, animated, GIF, BMP,
+    WebP) become what training on the file itself would see: upright RGB.
+
+    Args:
+      path: the file.
+      header: its data.sources.catalogue.ENTRY.
+      label: its class.
+    """
+    try:
+        content = Path(path).read_bytes()
+        if header["kind"] in _KEPT and header["orientation"] == 1:
+            packed, kind = content, int(header["kind"])
+            _check(content)
+        else:
+            packed, kind = _png(content, header), Kind.PNG
+    except (OSError, ValueError, SyntaxError, tf.errors.OpError) as error:
+        why = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
+        raise exits.BadData(
+            f"cannot read the image {path}: {why.splitlines()[0].rstrip('.')}; replace or remove it."
+        ) from error
+    return Packed(packed, kind, (*upright(header), decode.CHANNELS), label, content_hash(content))
+
+
+def _check(content: bytes) -> None:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        image.draft(None, (1, 1))  # of a JPEG only as much as shows that it is whole
+        image.load()
+
+
+def _png(content: bytes, header: np.void) -> bytes:
+    height, width = upright(header)
+    facts = (int(header["kind"]), int(header["orientation"]), height, width)
+    pixels = decode.whole(decode.File(tf.constant(content), *(tf.constant(fact, tf.int32) for fact in facts)))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,89 @@
+"""`convoy data pack`: reads the flags, starts the packing as a child, and answers for its exit code.
+
+`python -m data.pack FLAGS` is the packing without its parent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from convoy import exits, layout, options, supervise
+from convoy.options import option
+from data.config import DataConfig
+
+USAGE = """usage: convoy data pack --dataset=NAME --out=DIR [--flag=value ...]
+
+Packs a data set into few large files. --dataset=records:DIR then stands for it: the same examples in the same order and the
+same splits. The same command continues a packing that was stopped or killed."""
+
+
+def _like(name: str) -> Any:
+    """The same flag as `convoy train` has."""
+    field = next(field for field in options.fields(DataConfig) if field.name == name)
+    return dataclasses.field(default=field.default, metadata=field.metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class PackConfig:
+    """What to pack, and where."""
+
+    dataset: str = _like("dataset")
+    data_dir: str = _like("data_dir")
+    image_size: int = option(
+        0,
+        "pack the pixels of images resized and centre-cropped to this side in pixels (0: the pixels of small images of one"
+        " size, and the files of others).",
+        group="Data",
+    )
+    cache_bytes: int = _like("cache_bytes")
+    out: str = option("", "the directory to fill.", group="Packing")
+    shard_bytes: int = option(128 << 20, "bytes of images in one file.", group="Packing")
+
+    def __post_init__(self) -> None:
+        if not self.out:
+            raise exits.CannotRun("--out is missing; give the directory to pack into.")
+        if self.shard_bytes < 1:
+            raise exits.CannotRun(f"--shard_bytes={self.shard_bytes} is not positive; leave it out for 128 MiB.")
+        kind, _, rest = self.data.dataset.partition(":")
+        if kind == "records":
+            raise exits.CannotRun(f"--dataset={self.dataset} is packed already; give the data set that it was made of.")
+        if kind == "folder" and self.root.resolve().is_relative_to(Path(rest).expanduser().resolve()):
+            raise exits.CannotRun(f"--out={self.out} lies within the folder that is packed; choose another place.")
+
+    @property
+    def data(self) -> DataConfig:
+        """The source; CannotRun for an impossible one."""
+        return DataConfig(self.dataset, self.data_dir, image_size=self.image_size, cache_bytes=self.cache_bytes)
+
+    @property
+    def root(self) -> Path:
+        return Path(self.out).expanduser()
+
+
+def main(argv: list[str]) -> int:
+    if options.wants_help(argv):
+        print(options.help_text(USAGE, PackConfig))
+        return exits.OK
+    _parse(argv)
+    return supervise.run(supervise.module("data.pack", argv))
+
+
+def child(argv: list[str]) -> int:
+    supervise.follow_parent()
+    layout.check_siblings()
+    config = _parse(argv)
+    from data.packing import pack
+
+    pack(config.data, config.root, config.shard_bytes)
+    return exits.OK
+
+
+def _parse(argv: list[str]) -> PackConfig:
+    return PackConfig(**options.parse(argv, PackConfig))
+
+
+if __name__ == "__main__":
+    exits.call(lambda: child(sys.argv[1:]))

@@ -1,0 +1,218 @@
+"""The packing itself: shard after shard, each whole or not there, the manifest last. data/records.py is the format."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from convoy import __version__, exits
+from data import records
+from data.config import DataConfig
+from data.originals import original
+from data.parallel import cores
+from data.records import Damaged, Packed
+from data.sources import open_dataset
+from data.sources.catalogue import upright
+from data.sources.examples import DataSet, Examples
+from data.sources.files import Files
+
+# Images of one shape of up to so many pixels are packed as such: hardly larger than their files, with nothing to decode.
+SMALL = 64 * 64
+_AT_ONCE = 256  # images in memory
+_LOCK = ".lock"
+
+
+def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
+    """Packs every split of a data set into `root`, or what is missing of it there.
+
+    Raises:
+      exits.CannotRun: `root` holds something else, is being packed by another process or cannot be written.
+      exits.BadData: an image that cannot be decoded, by name.
+    """
+    dataset, pixels = _opened(config)
+    borders = {name: _borders(_sizes(dataset.split(name), pixels), shard_bytes) for name in dataset.split_names}
+    plan = {
+        "schema": records.SCHEMA,
+        "dataset": config.dataset,
+        "image_size": config.image_size,
+        "shard_bytes": shard_bytes,
+        "classes": list(dataset.class_names),
+        "shape": list(dataset.image_shape) if pixels else None,
+        "splits": {name: _split_plan(dataset.split(name), parts) for name, parts in borders.items()},
+    }
+    with _alone(root):
+        if _stands(root, plan):
+            print(f"{root} holds all of {dataset.name} already.")
+        else:
+            records.write_json(root / records.PLAN, plan)
+            files = _pack_splits(dataset, pixels, borders, root)
+            versions = {"convoy": __version__, **{name: version(name) for name in ("tensorflow", "pillow")}}
+            records.write_json(root / records.MANIFEST, {"plan": plan, "files": files, "versions": versions})
+            total = sum(entry["bytes"] for entry in files.values())
+            print(
+                f"{dataset.name} is packed into {len(files)} files, {total / 2**20:,.1f} MiB: --dataset=records:{root}"
+            )
+        _sweep(root)
+
+
+def _pack_splits(
+    dataset: DataSet, pixels: bool, borders: dict[str, list[tuple[int, int]]], root: Path
+) -> dict[str, Any]:
+    """Every shard and index that is not there yet -> the manifest's entries of all files."""
+    files: dict[str, Any] = {}
+    console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, console=console, disable=not console.is_terminal, expand=True) as progress,
+        ThreadPoolExecutor(cores()) as pool,
+    ):
+        for split, parts in borders.items():
+            task = progress.add_task(split, total=parts[-1][1])
+            index = []
+            for shard, (first, last) in enumerate(parts):
+                path = root / records.shard_name(split, shard, len(parts))
+                if (found := _found(path, last - first)) is None:
+                    part = dataset.split(split).select(np.arange(first, last))
+                    images = _pixels(part) if pixels or not isinstance(part, Files) else _files(part, pool)
+                    written = records.write_shard(path, shard, progress.track(images, task_id=task))
+                    records.write_index(_index_of(path), written)
+                    found = written, records.verify_shard(path, written)
+                progress.update(task, completed=last)
+                index.append(found[0])
+                files[path.name] = found[1]
+            name = records.index_name(split)
+            files[name] = records.write_index(root / name, np.concatenate(index))
+    return files
+
+
+def _opened(config: DataConfig) -> tuple[DataSet, bool]:
+    """The data set, and whether the pixels of its images are packed, not their files."""
+    if config.image_size or not config.dataset.startswith("folder:"):
+        return open_dataset(config), True
+    # With any size, images of many sizes are no error.
+    dataset = open_dataset(dataclasses.replace(config, image_size=1))
+    splits = [dataset.split(name) for name in dataset.split_names]
+    shapes = {upright(header) for split in splits if isinstance(split, Files) for header in split.headers}
+    if len(shapes) == 1 and math.prod(*shapes) <= SMALL:
+        return open_dataset(config), True
+    return dataset, False
+
+
+def _pixels(part: Examples) -> Iterator[Packed]:
+    fetch, hashes = part.fetcher(), part.content_hashes()
+    for first in range(0, len(part), _AT_ONCE):
+        rows = np.arange(first, min(first + _AT_ONCE, len(part)))
+        try:
+            images = fetch(tf.constant(rows), None)[0].numpy()
+        except tf.errors.OpError as error:
+            raise exits.BadData(part.explain() or str(error)) from error
+        for row, image in zip(rows, images, strict=True):
+            yield Packed(image.tobytes(), records.PIXELS, image.shape, int(part.labels[row]), float(hashes[row]))
+
+
+def _files(part: Files, pool: ThreadPoolExecutor) -> Iterator[Packed]:
+    for first in range(0, len(part), _AT_ONCE):
+        rows = slice(first, first + _AT_ONCE)
+        yield from pool.map(original, part.paths[rows], part.headers[rows], part.labels[rows].tolist())
+
+
+def _sizes(examples: Examples, pixels: bool) -> np.ndarray:
+    """Bytes of every image, int64 [N]; of files as they are before, so that what a shard holds is known beforehand."""
+    if isinstance(examples, Files) and not pixels:
+        return examples.headers["size"]
+    return np.full(len(examples), math.prod(examples.shape), np.int64)
+
+
+def _borders(sizes: np.ndarray, shard_bytes: int) -> list[tuple[int, int]]:
+    """(first, one past the last) example of every shard."""
+    before = np.cumsum(sizes) - sizes
+    starts = np.flatnonzero(np.diff(before // shard_bytes, prepend=-1)).tolist()
+    return list(zip(starts, [*starts[1:], len(sizes)], strict=True))
+
+
+def _split_plan(examples: Examples, parts: list[tuple[int, int]]) -> dict[str, Any]:
+    """What the split is, and a digest by which another one is known: of names, sizes and times of files, else of content."""
+    digest = hashlib.blake2b(examples.labels.tobytes(), digest_size=8)
+    if isinstance(examples, Files):
+        digest.update(b"\0".join(os.fsencode(path) for path in examples.paths))
+        digest.update(np.stack([examples.headers["size"], examples.headers["changed"]]).tobytes())
+    else:
+        digest.update(examples.content_hashes().tobytes())
+    return {"examples": len(examples), "shards": len(parts), "source": digest.hexdigest()}
+
+
+def _found(path: Path, count: int) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """The records and the manifest's entry of a shard that was packed before; None if there is none, or not a whole one."""
+    try:
+        index = records.read_index(_index_of(path))
+        return (index, records.verify_shard(path, index)) if len(index) == count else None
+    except (Damaged, OSError):
+        return None
+
+
+def _index_of(path: Path) -> Path:
+    """Of one shard, until that of the split is there."""
+    return path.with_suffix(".npy")
+
+
+def _stands(root: Path, plan: dict[str, Any]) -> bool:
+    """Whether `root` holds all that is planned already; CannotRun if it holds something else."""
+    for name in (records.MANIFEST, records.PLAN):
+        try:
+            content = records.read_json(root / name)
+        except FileNotFoundError:
+            continue
+        except Damaged as error:
+            raise exits.CannotRun(f"--out={root}: {error}; remove that directory, or choose another.") from error
+        there = content.get("plan", content)
+        if different := [key for key in plan if there.get(key) != plan[key]]:
+            was, now = (one.get(different[0]) for one in (there, plan))
+            raise exits.CannotRun(
+                f"--out={root} holds another packing: {different[0]} was {was} and is {now}; choose another directory."
+            )
+        return name == records.MANIFEST
+    if foreign := [entry.name for entry in os.scandir(root) if entry.name != _LOCK]:
+        raise exits.CannotRun(
+            f"--out={root} holds {min(foreign)} and no packed records; choose an empty or a new directory."
+        )
+    return False
+
+
+def _sweep(root: Path) -> None:
+    """Removes what is of no use once the manifest is there."""
+    for path in (root / records.PLAN, *root.glob("*-of-*.npy"), *root.glob("*.partial")):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Within, this process is the only one that packs there."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = (root / _LOCK).open("w")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise exits.CannotRun(f"cannot write {root}: {reason}; choose another --out.") from error
+    with lock:
+        try:
+            # The kernel gives the lock back however this process dies.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise exits.CannotRun(
+                f"--out={root}: another process packs there now; wait for it, or choose another directory."
+            ) from None
+        yield

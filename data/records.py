@@ -1,0 +1,261 @@
+"""A data set packed into few large files: TFRecord shards, an index of every record, and a manifest that makes it complete.
+
+    DIR/train-00000-of-00002.tfrecord   tf.train.Examples with the keys of ImageNet's
+        train.index.npy                 a RECORD for each, in the order of the source: where it lies and what it holds
+        MANIFEST.json                   what was packed; names, sizes and crc32c of the others; written last
+
+A record of a TFRecord file (tensorflow/core/lib/io/record_writer.h) is a little-endian uint64 length, a uint32 masked crc32c
+of that, the data, and a uint32 masked crc32c of the data. Why this and no other container: docs/records.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import resource
+import struct
+import weakref
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import google_crc32c
+import numpy as np
+import tensorflow as tf
+
+from convoy import exits
+from data.probe import Kind
+
+MANIFEST, PLAN = "MANIFEST.json", "PACKING.json"  # a folder with the second only is not packed to its end
+SCHEMA = 1
+PIXELS = 0  # uint8 as they are, instead of a file of some data.probe.Kind
+_FORMATS = {PIXELS: b"raw", Kind.JPEG: b"JPEG", Kind.PNG: b"PNG"}
+RECORD = np.dtype(
+    [
+        ("shard", "<i4"),
+        ("offset", "<i8"),  # of the data within the shard
+        ("length", "<i8"),
+        ("crc32c", "<u4"),  # of the data
+        ("image", "<i8"),  # where the image begins within the data
+        ("image_length", "<i8"),
+        ("label", "<i4"),
+        ("content_hash", "<f8"),  # of the original: data.sources.examples.content_hash
+        ("kind", "u1"),  # data.probe.Kind, or PIXELS
+        ("height", "<i4"),
+        ("width", "<i4"),
+    ]
+)
+_BEFORE, _AFTER = 12, 4  # bytes of a record around its data
+_FILES = 1 << 16  # that a process will open at most
+
+
+class Damaged(Exception):
+    """A file that is not as it was packed; the text says which, where and how."""
+
+
+class Packed(NamedTuple):
+    """What a record is made of."""
+
+    content: bytes
+    kind: int
+    shape: tuple[int, int, int]  # height, width and channels once it is decoded
+    label: int
+    content_hash: float
+
+
+def shard_name(split: str, shard: int, shards: int) -> str:
+    return f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
+
+
+def index_name(split: str) -> str:
+    return f"{split}.index.npy"
+
+
+def write_shard(path: Path, shard: int, images: Iterable[Packed]) -> np.ndarray:
+    """Writes images as a shard and returns their RECORDs."""
+    records, offset = [], 0
+    with written(path) as file:
+        for image in images:
+            data = _example(image)
+            crc = google_crc32c.value(data)
+            file.write(_framed(data, crc))
+            where = (shard, offset + _BEFORE, len(data), crc, _place(image.content, data), len(image.content))
+            records.append((*where, image.label, image.content_hash, image.kind, *image.shape[:2]))
+            offset += _BEFORE + len(data) + _AFTER
+    return np.array(records, RECORD)
+
+
+def verify_shard(path: Path, records: np.ndarray) -> dict[str, Any]:
+    """Reads a shard from end to end and returns its size and crc32c; Damaged if it holds anything but the records."""
+    crc = size = 0
+    with path.open("rb") as file:
+        for number, (length, expected) in enumerate(records[["length", "crc32c"]].tolist()):
+            frame = file.read(_BEFORE + length + _AFTER)
+            data = frame[_BEFORE:-_AFTER]
+            if google_crc32c.value(data) != expected or frame != _framed(data, expected):
+                raise Damaged(f"record {number} of {path} is not as it was packed")
+            crc, size = google_crc32c.extend(crc, frame), size + len(frame)
+        if file.read(1):
+            raise Damaged(f"{path} goes on after its last record")
+    return {"bytes": size, "crc32c": f"{crc:08x}"}
+
+
+def write_index(path: Path, records: np.ndarray) -> dict[str, Any]:
+    """Writes RECORDs and returns the file's size and crc32c."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, records, allow_pickle=False)
+    with written(path) as file:
+        file.write(buffer.getvalue())
+    return {"bytes": buffer.tell(), "crc32c": f"{google_crc32c.value(buffer.getvalue()):08x}"}
+
+
+def read_index(path: Path, entry: dict[str, Any] | None = None) -> np.ndarray:
+    """The RECORDs of an index; Damaged if it does not read as one, or is not of the size and crc32c of its entry."""
+    try:
+        content = path.read_bytes()
+        if entry and (len(content), f"{google_crc32c.value(content):08x}") != (entry["bytes"], entry["crc32c"]):
+            raise Damaged(f"{path} is not as it was packed")
+        records = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({(error.strerror or str(error)).lower()})") from error
+    except ValueError as error:
+        raise Damaged(f"{path} does not read as an index") from error
+    if records.dtype != RECORD:
+        raise Damaged(f"{path} is no index of records")
+    return records
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """A JSON object that carries the crc32c of its own text."""
+    with written(path) as file:
+        file.write(json.dumps({**content, "crc32c": _crc_of(content)}, indent=1).encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object of write_json; FileNotFoundError if there is none, Damaged if it is not as it was written."""
+    try:
+        content = json.loads(path.read_bytes())
+        if content.pop("crc32c") == _crc_of(content):
+            return content
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise Damaged(f"{path} is not as it was written")
+
+
+class Shards:
+    """The shards of a split, open.
+
+    Args:
+      paths: of the shards.
+      index: the RECORDs of all of them, in order.
+
+    Raises:
+      Damaged: one is missing, or of another size than its RECORDs take.
+    """
+
+    def __init__(self, paths: list[Path], index: np.ndarray):
+        self.paths, self.index = paths, index
+        _allow_files()
+        self._files: list[int] = []
+        weakref.finalize(self, _close, self._files)
+        for shard, path in enumerate(paths):
+            try:
+                self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError as error:
+                raise Damaged(f"{path} cannot be opened ({(error.strerror or str(error)).lower()})") from error
+            whole = int((index["length"][index["shard"] == shard] + _BEFORE + _AFTER).sum())
+            if (size := os.fstat(self._files[-1]).st_size) != whole:
+                raise Damaged(f"{path} has {size} bytes of {whole}")
+
+    def images(self, rows: np.ndarray) -> list[bytes]:
+        """The images at some rows of the index; Damaged unless each is as it was packed. Threads may call this at once."""
+        images = []
+        # Python's numbers: to take single ones out of arrays would cost more than to read.
+        for row, record in zip(rows.tolist(), self.index[rows].tolist(), strict=True):
+            shard, offset, length, crc, image, image_length, *_ = record
+            try:
+                # Not through a memory map: a failing disk would kill the process, a slow one stop all threads of Python.
+                data = os.pread(self._files[shard], length, offset)
+            except OSError as error:
+                raise self._damaged(row, (error.strerror or str(error)).lower()) from error
+            if google_crc32c.value(data) != crc:
+                raise self._damaged(row, "its checksum is wrong")
+            images.append(data[image : image + image_length])
+        return images
+
+    def names(self, rows: np.ndarray) -> list[str]:
+        """What people call the records at some rows."""
+        shards = self.index["shard"]
+        numbers = rows - np.searchsorted(shards, shards[rows])
+        pairs = zip(numbers.tolist(), shards[rows].tolist(), strict=True)
+        return [f"record {number} of {self.paths[shard]}" for number, shard in pairs]
+
+    def _damaged(self, row: int, reason: str) -> Damaged:
+        return Damaged(f"{self.names(np.array([row]))[0]} cannot be read: {reason}")
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which has its name once it is whole and on the disk; CannotRun where the place refuses."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise exits.CannotRun(
+            f"cannot write {path}: {reason}; make room there and give the same command again, which goes on after the last"
+            " whole shard, or choose another --out."
+        ) from error
+
+
+def _example(image: Packed) -> bytes:
+    """A tf.train.Example; the same bytes every time."""
+    texts = {"image/encoded": image.content, "image/format": _FORMATS[image.kind]}
+    numbers = {"image/class/label": image.label}
+    numbers |= dict(zip(("image/height", "image/width", "image/channels"), image.shape, strict=True))
+    feature = {key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[text])) for key, text in texts.items()}
+    for key, number in numbers.items():
+        feature[key] = tf.train.Feature(int64_list=tf.train.Int64List(value=[number]))
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    return example.SerializeToString(deterministic=True)
+
+
+def _place(content: bytes, data: bytes) -> int:
+    begin = data.index(content[:64])
+    # Looking for the whole of it takes longer than all the rest.
+    return begin if data.startswith(content, begin) else data.index(content)
+
+
+def _framed(data: bytes, crc: int) -> bytes:
+    length = struct.pack("<Q", len(data))
+    return b"".join((length, _masked(google_crc32c.value(length)), data, _masked(crc)))
+
+
+def _masked(crc: int) -> bytes:
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _crc_of(content: dict[str, Any]) -> str:
+    return f"{google_crc32c.value(json.dumps(content).encode()):08x}"
+
+
+def _allow_files() -> None:
+    """Many systems let a process open 1,024 files, but more if it asks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _close(files: list[int]) -> None:
+    for file in files:
+        os.close(file)

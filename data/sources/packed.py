@@ -1,0 +1,196 @@
+"""The examples of packed records: pixels, read a batch at a time, and image files, decoded as those of a folder are."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from convoy import exits
+from data import decode
+from data.bad import TRIES, BadImages
+from data.order import Stretches
+from data.parallel import in_parallel
+from data.records import Damaged, Shards
+from data.resize import resize_and_crop
+from data.sources.catalogue import ENTRY
+from data.sources.examples import Fetcher, InMemory, _random_parts
+from data.sources.files import Files
+from data.windows import NUMBERS
+
+REMEDY = "; bring back the file as it was packed, or pack anew with `convoy data pack`."
+_AT_ONCE = 256  # images of one call while a split is read into memory
+
+
+class PackedFiles(Files):
+    """N packed image files. See data.sources.files.Files."""
+
+    def __init__(
+        self,
+        split: str,
+        shards: Shards,
+        rows: np.ndarray,
+        shape: tuple[int, int, int],
+        size: int,
+        cache_bytes: int,
+        bad: BadImages,
+    ):
+        index = shards.index[rows]
+        headers = np.zeros(len(rows), ENTRY)
+        headers["orientation"] = 1
+        for name in ("kind", "height", "width"):
+            headers[name] = index[name]
+        super().__init__(split, shards.names(rows), index["label"], headers, shape, size, cache_bytes, bad)
+        self._shards, self._rows, self._hashes = shards, rows, index["content_hash"]
+
+    def select(self, indices: np.ndarray) -> PackedFiles:
+        rows = self._rows[indices]
+        return PackedFiles(self.split, self._shards, rows, self.shape, self.size, self.cache_bytes, self.bad)
+
+    def _file(self, index: tf.Tensor) -> decode.File:
+        contents = tf.numpy_function(self._content, [index], tf.string, stateful=False)
+        facts = (self._kinds, self._orientations, self._heights, self._widths)
+        return decode.File(tf.ensure_shape(contents, []), *(fact[index] for fact in facts))
+
+    def _content(self, row: int) -> bytes:
+        return self._shards.images(self._rows[row : row + 1])[0]
+
+    def _examine(self, row: int) -> None:
+        try:
+            self._content(row)
+        except Damaged as error:
+            self.bad.add(self.split, self.paths[row], str(error).removeprefix(f"{self.paths[row]} "))
+        else:
+            super()._examine(row)
+
+
+class PackedPixels:
+    """N packed images of one shape, as pixels. See data.sources.examples.Examples.
+
+    Args:
+      split: what they are called in a list of bad images.
+      shards: of the split.
+      rows: of its index, int64 [N].
+      shape: (height, width, channels) of the images given.
+      size: the side to which they are resized and cropped; 0 for none.
+      cache_bytes: read into memory if they need no more than this.
+      bad: what to do about records that cannot be read.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        shards: Shards,
+        rows: np.ndarray,
+        shape: tuple[int, int, int],
+        size: int,
+        cache_bytes: int,
+        bad: BadImages,
+    ):
+        self.split, self.shape, self.size, self.cache_bytes, self.bad = split, shape, size, cache_bytes, bad
+        self.labels = shards.index["label"][rows].astype(np.int32)
+        self._shards, self._rows = shards, rows
+        self._packed = (*shards.index[["height", "width"]][0].tolist(), shape[2])
+        self._cached: InMemory | None = None
+        self._unreadable: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """What the images take in memory."""
+        return len(self) * int(np.prod(self.shape))
+
+    def fetcher(self, least_area: float = 0) -> Fetcher:
+        if self.decoded_bytes <= self.cache_bytes:
+            return self._in_memory().fetcher(least_area)
+
+        def fetch(indices: tf.Tensor, positions: Stretches | None) -> tuple[tf.Tensor, ...]:
+            substitutes = bool(positions) and self.bad.policy == "substitute"
+            images, shown = self._images(indices, TRIES if substitutes else 0)
+            if positions and least_area:
+                images = _random_parts(images, positions.uniforms(NUMBERS, "resized"), least_area)
+            fetched = images, tf.cast(shown >= 0, tf.float32)
+            return (*fetched, tf.where(shown >= 0, shown, indices)) if substitutes else fetched
+
+        return fetch
+
+    def unreadable(self) -> np.ndarray:
+        if self.decoded_bytes <= self.cache_bytes:
+            return self._in_memory().unreadable()
+        if self._unreadable is None:
+            rows = [] if self.bad.policy == "fail" else range(len(self))
+            self._unreadable = np.array([row for row in rows if self._content(row) is None], np.int64)
+            self.bad.check()
+        return self._unreadable
+
+    def content_hashes(self) -> np.ndarray:
+        return self._shards.index["content_hash"][self._rows]
+
+    def select(self, indices: np.ndarray) -> PackedPixels:
+        rows = self._rows[indices]
+        return PackedPixels(self.split, self._shards, rows, self.shape, self.size, self.cache_bytes, self.bad)
+
+    def explain(self) -> str:
+        for row in range(len(self)) if self.bad.policy == "fail" else ():
+            try:
+                self._shards.images(self._rows[row : row + 1])
+            except Damaged as error:
+                return f"{error}{REMEDY}"
+        return self.bad.verdict()
+
+    def _in_memory(self) -> InMemory:
+        if self._cached is None:
+            images, places = np.zeros((len(self), *self.shape), np.uint8), list[int]()
+            stream = in_parallel(
+                tf.data.Dataset.range(len(self)).batch(_AT_ONCE), lambda indices: self._images(indices, 0)
+            )
+            try:
+                for some, shown in stream.as_numpy_iterator():
+                    images[len(places) : len(places) + len(some)] = some
+                    places += shown.tolist()
+            except tf.errors.OpError as error:
+                raise exits.BadData(self.explain() or str(error)) from error
+            unreadable = np.flatnonzero(np.array(places) < 0)
+            substitutes = self.bad.policy == "substitute"
+            self._cached = InMemory(images, self.labels, self.content_hashes(), unreadable, substitutes)
+        return self._cached
+
+    def _images(self, indices: tf.Tensor, tries: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """(images, the indices of what they show, or -1): of those that can be read, or of one of `tries` after them."""
+        read = functools.partial(self._read, tries)
+        contents, shown = tf.numpy_function(read, [indices], (tf.string, tf.int64), stateful=False)
+        images = tf.reshape(tf.io.decode_raw(contents, tf.uint8), [-1, *self._packed])
+        if self._packed != self.shape:
+            shape = tf.TensorSpec(self.shape, tf.uint8)
+            images = tf.map_fn(lambda image: resize_and_crop(image, self.size), images, fn_output_signature=shape)
+        return tf.ensure_shape(images, [*indices.shape, *self.shape]), tf.ensure_shape(shown, indices.shape)
+
+    def _read(self, tries: int, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            return np.array(self._shards.images(self._rows[indices]), object), indices
+        except Damaged:
+            if self.bad.policy == "fail":
+                raise
+        found = [self._first(index, tries) for index in indices.tolist()]
+        self.bad.check()
+        contents, shown = zip(*found, strict=True)
+        return np.array(contents, object), np.array(shown, np.int64)
+
+    def _first(self, index: int, tries: int) -> tuple[bytes, int]:
+        """The content of the first record from `index` on that can be read, and its index; zeros and -1 if none can."""
+        for place in range(index, index + tries + 1):
+            if (content := self._content(place % len(self))) is not None:
+                return content, place % len(self)
+        return bytes(int(np.prod(self._packed))), -1
+
+    def _content(self, index: int) -> bytes | None:
+        row = self._rows[index : index + 1]
+        try:
+            return self._shards.images(row)[0]
+        except Damaged as error:
+            name = self._shards.names(row)[0]
+            self.bad.add(self.split, name, str(error).removeprefix(f"{name} "))
+            return None
