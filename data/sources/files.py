@@ -53,7 +53,9 @@ class Files:
         with tf.device("CPU:0"):
             self._paths = tf.constant([os.fsencode(path) for path in paths])  # a name need not be valid UTF-8
             self._kinds, self._orientations, heights, widths = (
-                tf.constant(headers[name], tf.int32) for name in ("kind", "orientation", "height", "width")
+                # A bad one has no sides, by which windows are divided.
+                tf.constant(np.maximum(headers[name], name in ("height", "width")), tf.int32)
+                for name in ("kind", "orientation", "height", "width")
             )
             turned = self._orientations >= 5
             self._heights, self._widths = tf.where(turned, widths, heights), tf.where(turned, heights, widths)
