@@ -43,6 +43,7 @@ setup(
         "pillow>=11,<14",  # reads headers, and the images that TensorFlow decodes wrong or not at all
         "rich>=13.7,<16",  # the bar and the tables
         "scikit-learn>=1.4,<2",  # ships the digits
+        "scipy>=1.11,<2",  # quantiles of Beta distributions, for MixUp
         "tensorboard>=2.19,<3",  # its writer of event files
         "tensorflow>=2.20,<2.22",
         "tensorflow-datasets>=4.9.7,<5",

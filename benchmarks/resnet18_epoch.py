@@ -23,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backend", choices=BACKENDS, help="default: both, one after the other")
     parser.add_argument("--data_dir", type=Path, default=DATA)
+    parser.add_argument("--notes", default="", help="what a reader of the row must know of the machine meanwhile")
     flags = parser.parse_args()
     for backend in [flags.backend] if flags.backend else BACKENDS:
         with tempfile.TemporaryDirectory() as folder:
@@ -42,6 +43,7 @@ def main() -> None:
             "steps": result["step"],
             **measured,
             "images_per_second": round(result["train"]["images_per_second"], 1),
+            "notes": flags.notes,
         }
         print(row, flush=True)
         replace(RESULTS, row, "backend")

@@ -24,9 +24,7 @@ class Batch(NamedTuple):
 
     images: Any  # uint8 [n, height, width, channels]
     labels: Any  # int32 [n, 2]: an example's own, and that of the one it is mixed with
-    shares: (
-        Any  # float32 [n, 2]: how much of the target each label is; together 1, or 0 for an example that does not count
-    )
+    shares: Any  # float32 [n, 2]: how much of the target each is; together 1, or less where an image could not be read
     positions: Any  # uint32 [n, 2]: low and high word of each example's position; JAX has no 64-bit integers by default
 
 

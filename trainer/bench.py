@@ -70,7 +70,7 @@ def measure(config: RunConfig, bench: BenchConfig) -> dict[str, Any]:
     waits: list[float | None] = []
 
     def loader() -> float:
-        fetch = _fetcher(training_stream(train, setting.deal, config.data, config.seed, 0))
+        fetch = fetcher(training_stream(train, setting.deal, config.data, config.seed, 0))
         return _rate(lambda steps: fetch(steps * setting.local), bench.seconds)
 
     def step() -> float:
@@ -115,8 +115,8 @@ def measure(config: RunConfig, bench: BenchConfig) -> dict[str, Any]:
     }
 
 
-def _fetcher(stream: Any) -> Callable[[int], None]:
-    """Fetches so many elements inside a graph, where no Python stands between two of them."""
+def fetcher(stream: Any) -> Callable[[int], None]:
+    """`fetch(count)` takes so many elements inside a graph, where no Python stands between two of them."""
     import tensorflow as tf
 
     iterator = iter(stream)

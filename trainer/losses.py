@@ -72,8 +72,8 @@ def cross_entropy(
       logits: [n, classes]; bfloat16 is computed in float32.
       labels: integers [n] in [0, classes), or [n, k] with `shares`.
       label_smoothing: this share of the target is spread evenly over all classes (Szegedy et al. 2016, section 7).
-      shares: [n, k], how much of an example's target each of its labels is. They sum up to 1, or to 0 for an example that
-        does not count.
+      shares: [n, k], how much of an example's target each of its labels is. They sum up to 1, or to less where an
+        image could not be read.
       gamma: above 0, the term of every class is multiplied by (1 - its probability)**gamma.
 
     Returns:

@@ -34,7 +34,9 @@ def maps(numbers: tf.Tensor, mirrored: tf.Tensor, recipe: Recipe, shape: tf.Tens
     signed = 2 * numbers - 1
     zero, one = tf.zeros_like(signed[:, 0]), tf.ones_like(signed[:, 0])
     angle = signed[:, _ANGLE] * math.radians(recipe.rotate)
-    cos, sin, mirror = tf.cos(angle), tf.sin(angle), tf.where(mirrored, -one, one)
+    # In float64: the last bits of TensorFlow's float32 cosine depend on where in the batch a number stands.
+    cos, sin = (tf.cast(turn(tf.cast(angle, tf.float64)), tf.float32) for turn in (tf.cos, tf.sin))
+    mirror = tf.where(mirrored, -one, one)
     shear = tf.tan(signed[:, _SHEAR] * math.radians(recipe.shear)) if recipe.shear else zero
     zoom = 1 / (1 + signed[:, _ZOOM] * recipe.zoom) if recipe.zoom else one
     a, b, d, e = cos, shear * cos - sin, sin, shear * sin + cos

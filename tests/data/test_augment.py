@@ -61,6 +61,15 @@ def test_the_maps_of_the_article_rotate_shift_and_flip():
         assert map_[:, 2] == pytest.approx([(2 * row[1] - 1) * 1.0, (2 * row[2] - 1) * 1.2], abs=1e-5)
 
 
+def test_maps_are_the_same_bits_in_any_batch():
+    """TensorFlow's float32 cosine is not."""
+    numbers, mirrored = RNG.random((1024, 8), dtype=np.float32), np.zeros(1024, bool)
+    recipe, shape = Recipe.parse("rotate:180+shear:40+zoom:0.5+shift"), tf.TensorShape((None, 32, 32, 3))
+    whole = maps(numbers, mirrored, recipe, shape).numpy()
+    alone = [maps(numbers[i : i + 1], mirrored[i : i + 1], recipe, shape).numpy() for i in range(0, 1024, 3)]
+    assert np.array_equal(np.concatenate(alone), whole[::3])
+
+
 def test_the_maps_of_shear_and_zoom():
     shape = tf.TensorShape(IMAGES.shape)
     sheared = maps(NUMBERS, NEVER, Recipe.parse("shear:20"), shape).numpy()

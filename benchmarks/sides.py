@@ -1,0 +1,142 @@
+"""Sides of a comparison: each in processes of its own, which wait for their turn and share no moment with another side.
+
+A script lists its sides and calls `main`. Started with --side, it is one process of that side: it says "ready", and for each
+line on its input it makes images for as many seconds and says how many. A side whose library holds Python's lock runs in as
+many processes as there are cores; their speeds are added up, and the way from them to a trainer is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+from rows import describe, write
+
+WARM_SECONDS = 1.0  # of each turn, not counted: what was made ahead while others had theirs is used up
+
+
+class Side(NamedTuple):
+    """One way to make the images.
+
+    `start(data)` returns a function that makes some images and returns how many; `data` is what the script prepared.
+    """
+
+    start: Callable[[str], Callable[[], int]]
+    package: str  # whose version the row has
+    alone: bool  # one process takes all cores
+    notes: str  # interpolation, edges, type: what is not as on the other sides
+
+
+def main(sides: dict[str, Side], prepare: Callable[[Path], str], results: Path, description: str) -> None:
+    """Measures every side in turn, round by round, and writes a row for each."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--side", choices=sides, help="be one process of this side")
+    parser.add_argument("--data", default="")
+    parser.add_argument("--only", nargs="+", choices=sides, default=list(sides))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--output", type=Path, default=results)
+    flags = parser.parse_args()
+    if flags.side:
+        _serve(sides[flags.side].start(flags.data))
+        return
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        data = prepare(Path(folder))
+        teams = {name: team for name in flags.only if (team := _Team(name, sides[name], data)).ready}
+        speeds: dict[str, list[float]] = {name: [] for name in teams}
+        for round_ in range(flags.rounds):
+            for name, team in teams.items():
+                speeds[name].append(team.turn(flags.seconds))
+            told = "  ".join(f"{name} {speeds[name][-1]:,.0f}" for name in teams)
+            print(f"round {round_ + 1}: {told}", flush=True)
+        rows = [
+            {
+                **describe(),
+                "side": name,
+                "package": sides[name].package,
+                "version": importlib.metadata.version(sides[name].package),
+                "processes": len(teams[name].workers),
+                "rounds": flags.rounds,
+                "images_per_second": round(statistics.median(speeds[name])),
+                "least": round(min(speeds[name])),
+                "most": round(max(speeds[name])),
+                "rss_mib": round(teams[name].rss() / 2**20),
+                "notes": sides[name].notes,
+            }
+            for name in teams
+        ]
+        for team in teams.values():
+            team.end()
+    write(flags.output, rows)
+
+
+def _serve(make: Callable[[], int]) -> None:
+    make()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        seconds, count = float(line), 0
+        _for(WARM_SECONDS, make)
+        begun = time.perf_counter()
+        count = _for(seconds, make)
+        print(count / (time.perf_counter() - begun), flush=True)
+
+
+def _for(seconds: float, make: Callable[[], int]) -> int:
+    end, count = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end:
+        count += make()
+    return count
+
+
+class _Team:
+    """The processes of a side."""
+
+    def __init__(self, name: str, side: Side, data: str):
+        cores = len(os.sched_getaffinity(0))
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+        if not side.alone:
+            environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        command = [sys.executable, sys.argv[0], f"--side={name}", f"--data={data}"]
+        self.workers = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+            for _ in range(1 if side.alone else cores)
+        ]
+        self.ready = all(self._line(worker) == "ready" for worker in self.workers)
+        if not self.ready:
+            print(f"{name} could not be started and is left out", flush=True)
+            self.end()
+
+    def turn(self, seconds: float) -> float:
+        """Images a second of all processes together."""
+        for worker in self.workers:
+            worker.stdin.write(f"{seconds}\n")
+            worker.stdin.flush()
+        return sum(float(self._line(worker)) for worker in self.workers)
+
+    def rss(self) -> int:
+        """Bytes that all processes of the side hold, children too."""
+        found = [psutil.Process(worker.pid) for worker in self.workers]
+        return sum(one.memory_info().rss for parent in found for one in (parent, *parent.children(recursive=True)))
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+
+    @staticmethod
+    def _line(worker: subprocess.Popen[str]) -> str:
+        """The worker's next word; libraries print lines of their own before it is ready."""
+        for line in worker.stdout:
+            if line.strip() == "ready" or line[:1].isdigit():
+                return line.strip()
+        return ""
