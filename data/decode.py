@@ -16,7 +16,7 @@ from data.probe import FORMATS, Kind
 from data.windows import resampled, to_levels
 
 CHANNELS = 3
-_DCT = "INTEGER_ACCURATE"  # what Pillow and OpenCV take; the fast one saves 3 % and is off by up to N levels
+_DCT = "INTEGER_ACCURATE"  # as in Pillow; the fast one saves 3 to 5 % and is off by 1.2 levels on average, 18 at most
 _SHRINKS = (1, 2, 4, 8)  # by which a JPEG can be reduced while it is decoded
 
 
@@ -43,7 +43,7 @@ def part(file: File, window: tf.Tensor, size: tuple[int, int], smooth: bool) -> 
       window: float32 [4], (top, left, height, width); whole numbers unless `smooth`.
       size: (height, width) of the result.
       smooth: antialiased even where little is reduced. If not, it is bilinear below a reduction by two, where it passes over
-        no pixel and takes a third of the time of the other.
+        no pixel and takes a fifth of the time of the other.
     """
     stored, target = _stored(window, file), tf.where(file.orientation >= 5, size[::-1], size)
     reduction = tf.reduce_min(stored[2:] / tf.cast(target, tf.float32))

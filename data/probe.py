@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 # What Pillow calls a decompression bomb: twice a quarter of a GiB of RGB. A larger image is refused by its header.
 PIXELS = 178_956_970
@@ -48,7 +48,7 @@ def probe(source: str | bytes) -> Header:
     try:
         with open(source, "rb") if isinstance(source, str) else io.BytesIO(source) as file:
             header = _webp(file) or _by_pillow(file)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         return Header(Kind.BAD, reason=f"cannot be decoded: {_UNKNOWN}")
     except Exception as error:  # a damaged file makes a parser raise anything
         if isinstance(error, OSError) and error.errno:
@@ -108,4 +108,4 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 def _orientation(exif: Image.Exif) -> int:
     orientation = exif.get(ExifTags.Base.Orientation)
-    return orientation if orientation in range(1, 9) else 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1

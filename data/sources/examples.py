@@ -70,7 +70,7 @@ class DataSet:
         splits: Mapping[str, Callable[[], Examples]],
         bad: BadImages | None = None,
     ):
-        self.bad = bad or BadImages()
+        self.bad = BadImages() if bad is None else bad  # an empty one is false
         self.name, self.class_names, self.image_shape = name, class_names, image_shape
         self._readers, self._splits = splits, dict[str, Examples]()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from convoy import exits
 from data import decode
 from data.bad import TRIES, BadImages
 from data.order import Stretches
@@ -108,8 +110,9 @@ class Files:
 
     def explain(self) -> str:
         if not self.bad.verdict():
-            for _ in self._readable():
-                pass
+            with contextlib.suppress(exits.BadData):
+                for _ in self._readable():
+                    pass
         return self.bad.verdict()
 
     def _strict(
