@@ -32,7 +32,13 @@ def test_flags_reproduce_a_configuration(tmp_path):
     config = RunConfig(
         run_dir="a",
         data=DataConfig(
-            dataset="cifar10", augment="standard", eval_split="hash:0.25", image_size=40, balance="effective:0.99"
+            dataset="cifar10",
+            augment="standard",
+            eval_split="hash:0.25",
+            image_size=40,
+            balance="effective:0.99",
+            bad_images="skip",
+            max_bad_fraction=0.1,
         ),
         model="resnet50",
         stochastic_depth=0.2,
