@@ -4,22 +4,18 @@ CIFAR-10-LT, imbalance 100: class c keeps 5,000 * 100**(-c / 9) of its training 
 whose content hashes come first, 12,406 in all; the test split stays as it is, 1,000 images a class. article_cnn with
 --augment=standard makes the same number of steps with every option, cosine to 0. Mean recall is over the 10 classes of the
 test split, many and medium over the 8 with more than 100 training images and the 2 with fewer (none has fewer than 20). The
-options take turns, one seed after the other, in one process. Writes results/long_tail.csv and the table of docs/imbalance.md.
+options take turns, one seed after the other, in one process. Writes results/long_tail.csv.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import statistics
 import tempfile
 from typing import Any
 
 from rows import DATA, HERE, describe, write
 
-import tables
-
-RESULTS, PAGE = HERE / "results" / "long_tail.csv", HERE.parent / "docs" / "imbalance.md"
+RESULTS = HERE / "results" / "long_tail.csv"
 IMBALANCE = 100
 # (--balance, --loss)
 OPTIONS = [
@@ -76,36 +72,6 @@ def measure(balance: str, loss: str, steps: int, seed: int) -> dict[str, float]:
     }
 
 
-def table() -> str:
-    """Mean recall of every option, and how far it is from that of none."""
-    with RESULTS.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-
-    def of(balance: str, loss: str, name: str) -> list[float]:
-        return [float(row[name]) for row in rows if (row["balance"], row["loss"]) == (balance, loss)]
-
-    lines = [
-        "| --balance | --loss | mean recall, mean ± sd | against none | many | medium |",
-        "|---|---|---|---|---|---|",
-    ]
-    plain = statistics.mean(of(*OPTIONS[0], "mean_recall"))
-    for option in dict.fromkeys((row["balance"], row["loss"]) for row in rows):
-        recalls = of(*option, "mean_recall")
-        many, medium = (statistics.mean(of(*option, name)) for name in ("many", "medium"))
-        lines.append(
-            f"| {option[0]} | {option[1]} | {statistics.mean(recalls):.1%} ± {statistics.stdev(recalls):.1%}"
-            f" | {100 * (statistics.mean(recalls) - plain):+.1f} | {many:.1%} | {medium:.1%} |"
-        )
-    first = rows[0]
-    seeds = len({row["seed"] for row in rows})
-    lines.append(
-        f"\n{seeds} seeds, {int(first['steps']):,} steps of 128 each, on {first['machine']}, TensorFlow {first['tensorflow']},"
-        f" Keras {first['keras']}, {first['date']} ([rows](../benchmarks/results/long_tail.csv),"
-        " `python benchmarks/long_tail.py`)."
-    )
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
@@ -127,8 +93,6 @@ def main() -> None:
                 {**describe(), "balance": balance, "loss": loss, "steps": flags.steps, "seed": seed, **measured}
             )
     write(RESULTS, rows)
-    tables.TABLES["long_tail"] = table
-    PAGE.write_text(tables.filled(PAGE.read_text()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes the README's tables from results/*.csv: `python benchmarks/tables.py`. A test holds the README against it."""
+"""Writes the tables of the documents from results/*.csv: `python benchmarks/tables.py`. A test holds them against it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ import statistics
 from pathlib import Path
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+PAGES = tuple(HERE.parent / page for page in ("README.md", "docs/imbalance.md"))
+
+
+def rows_of(name: str) -> list[dict[str, str]]:
+    with (HERE / "results" / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def article_cifar10() -> str:
     """The two sides: median seconds with their spread, mean accuracy with its standard deviation."""
-    with (HERE / "results" / "article_cifar10.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of("article_cifar10")
     lines = [
         "| 10 epochs of CIFAR-10, training and test | batch | seconds, median (spread) | accuracy, mean ± sd |",
         "|---|---|---|---|",
@@ -42,8 +46,7 @@ def article_cifar10() -> str:
 
 def digits() -> str:
     """`make train` in one sentence."""
-    with (HERE / "results" / "digits.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of("digits")
     seconds, accuracy = [float(row["seconds"]) for row in rows], [float(row["accuracy"]) for row in rows]
     return (
         f"`make train`'s recipe reaches {statistics.median(accuracy):.1%} of the 376 held-out digits"
@@ -52,7 +55,65 @@ def digits() -> str:
     )
 
 
-TABLES = {"article_cifar10": article_cifar10, "digits": digits}
+def peers(name: str) -> str:
+    """Every side's images per second, and how many times as fast Convoy is."""
+    rows = rows_of(name)
+    speed = {row["side"]: float(row["images_per_second"]) for row in rows}
+    lines = ["| | images/s, median (spread) | Convoy is | MiB | |", "|---|---|---|---|---|"]
+    for row in rows:
+        side = row["side"]
+        ours = "convoy with RandAugment" if "RandAugment" in side else "convoy"
+        times = "" if side == ours else f"{speed[ours] / speed[side]:.2g}x"
+        shown = side.replace("convoy", "**Convoy**")
+        if row["package"] not in ("tensorflow", "keras"):
+            shown += f" ({row['version']})"
+        spread = f"{int(row['least']):,} to {int(row['most']):,}"
+        lines.append(f"| {shown} | {speed[side]:,.0f} ({spread}) | {times} | {row['rss_mib']} | {row['notes']} |")
+    first = rows[0]
+    lines.append(
+        f"\n{first['rounds']} rounds, the sides in turn, on {first['machine']}, TensorFlow {first['tensorflow']}, Keras"
+        f" {first['keras']}, {first['date']} ([rows](benchmarks/results/{name}.csv), `python benchmarks/{name}.py`)."
+    )
+    return "\n".join(lines)
+
+
+def long_tail() -> str:
+    """Mean recall of every option, and how far it is from that of none."""
+    rows = rows_of("long_tail")
+    options = list(dict.fromkeys((row["balance"], row["loss"]) for row in rows))
+
+    def of(option: tuple[str, str], name: str) -> list[float]:
+        return [float(row[name]) for row in rows if (row["balance"], row["loss"]) == option]
+
+    lines = [
+        "| --balance | --loss | mean recall, mean ± sd | against none | many | medium |",
+        "|---|---|---|---|---|---|",
+    ]
+    plain = statistics.mean(of(("none", "cross_entropy"), "mean_recall"))
+    for option in options:
+        recalls = of(option, "mean_recall")
+        many, medium = (statistics.mean(of(option, name)) for name in ("many", "medium"))
+        lines.append(
+            f"| {option[0]} | {option[1]} | {statistics.mean(recalls):.1%} ± {statistics.stdev(recalls):.1%}"
+            f" | {100 * (statistics.mean(recalls) - plain):+.1f} | {many:.1%} | {medium:.1%} |"
+        )
+    first = rows[0]
+    seeds = len({row["seed"] for row in rows})
+    lines.append(
+        f"\n{seeds} seeds, {int(first['steps']):,} steps of 128 each, on {first['machine']}, TensorFlow {first['tensorflow']},"
+        f" Keras {first['keras']}, {first['date']} ([rows](../benchmarks/results/long_tail.csv),"
+        " `python benchmarks/long_tail.py`)."
+    )
+    return "\n".join(lines)
+
+
+TABLES = {
+    "article_cifar10": article_cifar10,
+    "digits": digits,
+    "augmentation": lambda: peers("augmentation"),
+    "photographs": lambda: peers("photographs"),
+    "long_tail": long_tail,
+}
 
 
 def filled(text: str) -> str:
@@ -65,4 +126,5 @@ def filled(text: str) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text()))
+    for page in PAGES:
+        page.write_text(filled(page.read_text()))

@@ -89,7 +89,8 @@ def training_stream(
         made = mix(images, tf.gather(labels, shown), counts, stretches, recipe)
         if (rows := asked.rows_in_pairs(aligned)) is not None:
             made = [tf.gather(one, rows) for one in made]
-        return Batch(*made, tf.bitcast(asked.positions, tf.uint32))
+        images, own, shares = made
+        return Batch(images, own, shares, tf.bitcast(asked.positions, tf.uint32))
 
     size = deal.per_replica * _floats_of(examples)
     stream = in_parallel(tf.data.Dataset.counter(first_step * deal.local), batch, size)

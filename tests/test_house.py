@@ -32,21 +32,26 @@ def tracked(pattern: str) -> list[Path]:
     return [REPOSITORY / name for name in done.stdout.splitlines() if (REPOSITORY / name).is_file()]
 
 
-def test_the_readmes_tables_are_those_of_the_results():
+def test_the_tables_of_the_documents_are_those_of_the_results():
     import tables
 
-    text = (REPOSITORY / "README.md").read_text()
-    assert "<!-- table" in text
-    assert tables.filled(text) == text, "run `python benchmarks/tables.py`"
+    for page in tables.PAGES:
+        text = page.read_text()
+        assert "<!-- table" in text
+        assert tables.filled(text) == text, "run `python benchmarks/tables.py`"
 
 
 def test_every_flag_in_the_documents_exists():
     from convoy.options import fields
     from data.config import DataConfig
+    from data.pack import PackConfig
+    from data.preview import PreviewConfig
+    from trainer.bench import BenchConfig
     from trainer.config import RunConfig
     from trainer.evaluate import EvaluateConfig
 
-    known = {field.name for field in fields(RunConfig, DataConfig, EvaluateConfig)} | {"flagfile", "help", "version"}
+    configs = (RunConfig, DataConfig, EvaluateConfig, BenchConfig, PackConfig, PreviewConfig)
+    known = {field.name for field in fields(*configs)} | {"flagfile", "help", "version"}
     for page in [REPOSITORY / "README.md", *tracked("docs/*.md"), *tracked("recipes/*.flags")]:
         # Lines that show commands of Convoy; pip and others have flags of their own.
         for line in page.read_text().splitlines():

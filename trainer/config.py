@@ -36,6 +36,7 @@ MAY_CHANGE = frozenset(
         "data_dir",
         "restarts",
         "cache_bytes",
+        "max_bad_fraction",
     )
 )
 

@@ -144,7 +144,7 @@ class InMemory:
             shown = tf.gather(places, indices) if positions and self._substitutes else indices
             pixels = tf.gather(images, shown)
             if positions and least_area:
-                pixels = _random_parts(pixels, positions.uniforms(NUMBERS, "resized"), least_area)
+                pixels = random_parts(pixels, positions.uniforms(NUMBERS, "resized"), least_area)
             fetched = pixels, tf.gather(counts, shown)
             return (*fetched, shown) if positions and self._substitutes else fetched
 
@@ -180,7 +180,7 @@ class InMemory:
         return places
 
 
-def _random_parts(images: tf.Tensor, numbers: tf.Tensor, least_area: float) -> tf.Tensor:
+def random_parts(images: tf.Tensor, numbers: tf.Tensor, least_area: float) -> tf.Tensor:
     """Random windows of uint8 [n, h, w, c] at the same size, bilinear, by random numbers [n, NUMBERS]."""
     _, height, width, _ = images.shape
     sides = tf.ones_like(numbers[:, 0], tf.int32)

@@ -15,7 +15,7 @@ from data.parallel import in_parallel
 from data.records import Damaged, Shards
 from data.resize import resize_and_crop
 from data.sources.catalogue import ENTRY
-from data.sources.examples import Fetcher, InMemory, _random_parts
+from data.sources.examples import Fetcher, InMemory, random_parts
 from data.sources.files import Files
 from data.windows import NUMBERS
 
@@ -111,7 +111,7 @@ class PackedPixels:
             substitutes = bool(positions) and self.bad.policy == "substitute"
             images, shown = self._images(indices, TRIES if substitutes else 0)
             if positions and least_area:
-                images = _random_parts(images, positions.uniforms(NUMBERS, "resized"), least_area)
+                images = random_parts(images, positions.uniforms(NUMBERS, "resized"), least_area)
             fetched = images, tf.cast(shown >= 0, tf.float32)
             return (*fetched, tf.where(shown >= 0, shown, indices)) if substitutes else fetched
 
