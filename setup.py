@@ -54,7 +54,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "dev": [
             "build>=1.2,<2",
-            "hypothesis>=6.100,<7",
+            "hypothesis>=6.100,<7",  # property tests
             "import-linter>=2.1,<3",
             "mypy>=1.14,<3",
             "pre-commit>=4,<5",

@@ -1,7 +1,7 @@
-"""Keeps four lines of TensorFlow's start-up, which no setting silences, off the screen of a run.
+"""Keeps five lines of TensorFlow's, which no setting silences, off the screen of a run.
 
-They are written by its C++ before any log level applies, look like errors and mean nothing here: that oneDNN is on, and
-that a machine without a GPU has none. Everything else a run writes to stderr passes as it comes.
+They are written by its C++ before any log level applies, look like errors and mean nothing here: that oneDNN is on and leaves
+bytes to others, and that a machine without a GPU has none. Everything else a run writes to stderr passes as it comes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import IO
 _NOISE = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR"
     rb"|[IWE]0000 .*(oneDNN custom operations are on|Could not find cuda drivers on your machine"
-    rb"|failed call to cuInit|optimized to use available CPU instructions)"
+    rb"|oneDNN supports DT_UINT8 only on platforms with AVX-512|failed call to cuInit|optimized to use available CPU instructions)"
     rb"|To enable the following instructions: .*rebuild TensorFlow"
 )
 # What a setting does silence, unless the person has set it: the chatter of its libraries.

@@ -12,6 +12,7 @@ NOISE = (
     b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"
     b"I0000 00:00:1795.98 2542 port.cc:153] oneDNN custom operations are on. You may see slightly different\n"
     b"E0000 00:00:1795.98 2542 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error\n"
+    b"E0000 00:00:1795.98 2542 util.cc:131] oneDNN supports DT_UINT8 only on platforms with AVX-512. Falling back\n"
 )
 SIGNAL = b"convoy: a sentence.\nE0000 00:00 1 coordination.cc:1] peer lost\n\nTraceback: no end of line"
 

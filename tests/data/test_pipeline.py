@@ -7,10 +7,12 @@ import pytest
 import tensorflow as tf
 
 from data.order import indices
+from data.config import DataConfig
 from data.pipeline import Deal, evaluation_batches, training_stream
 from data.sources.examples import InMemory
 
 N = 37
+ARTICLE = DataConfig(augment="article")
 # Every image says which example it is.
 EXAMPLES = InMemory(
     np.arange(N, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8), np.arange(N) % 5
@@ -18,9 +20,9 @@ EXAMPLES = InMemory(
 
 
 def labels_and_ids(batch_size: int, steps: int, first_step: int = 0, augment: str = "none", seed: int = 1):
-    stream = training_stream(EXAMPLES, Deal(batch_size), augment, seed, first_step)
+    stream = training_stream(EXAMPLES, Deal(batch_size), DataConfig(augment=augment), seed, first_step)
     batches = list(stream.take(steps).as_numpy_iterator())
-    return np.concatenate([batch[0] for batch in batches]), np.concatenate([batch[1] for batch in batches])
+    return np.concatenate([batch[0] for batch in batches]), np.concatenate([batch[1][:, 0] for batch in batches])
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 37, 64, 100])
@@ -43,11 +45,11 @@ def test_the_same_position_has_the_same_pixels_for_other_batches(augment):
 
 def test_parallel_calls_change_nothing():
     def stream(parallel: int) -> list[bytes]:
-        data = training_stream(EXAMPLES, Deal(8), "article", 0, 0)
+        data = training_stream(EXAMPLES, Deal(8), ARTICLE, 0, 0)
         options = tf.data.Options()
         options.autotune.enabled = False
         options.threading.private_threadpool_size = parallel
-        return [images.tobytes() for images, _, _ in data.with_options(options).take(40).as_numpy_iterator()]
+        return [images.tobytes() for images, *_ in data.with_options(options).take(40).as_numpy_iterator()]
 
     assert stream(1) == stream(4)
 
@@ -66,7 +68,7 @@ def test_processes_and_replicas_share_every_part_of_the_same_batches(parts):
         for first in range(0, replicas, local):
             deal = Deal(24, parts, replicas, first, local)
             for element, batch in enumerate(
-                training_stream(EXAMPLES, deal, "article", 1, 0).take(6 * local).as_numpy_iterator()
+                training_stream(EXAMPLES, deal, ARTICLE, 1, 0).take(6 * local).as_numpy_iterator()
             ):
                 dealt[element // local, first + element % local] = batch
         for step in range(6):
@@ -74,10 +76,12 @@ def test_processes_and_replicas_share_every_part_of_the_same_batches(parts):
             for part in range(parts):
                 size = 24 // parts // replicas
                 for replica in range(replicas):
-                    images, own, positions = (array[part * size : (part + 1) * size] for array in dealt[step, replica])
+                    images, own, _, positions = (
+                        array[part * size : (part + 1) * size] for array in dealt[step, replica]
+                    )
                     there = slice(start + replica * size, start + (replica + 1) * size)
                     assert np.array_equal(images, whole[there])
-                    assert np.array_equal(own, labels[there])
+                    assert np.array_equal(own[:, 0], labels[there])
                     assert positions[:, 0].tolist() == list(range(there.start, there.stop))
                 start += size * replicas
 
@@ -90,7 +94,7 @@ def test_a_short_last_part_is_shared_too():
 
 def test_positions_beyond_32_bits_keep_their_high_word():
     first_step = 3 * 2**30
-    (_, _, positions), *_ = training_stream(EXAMPLES, Deal(8), "none", 0, first_step).take(1).as_numpy_iterator()
+    (*_, positions), *_ = training_stream(EXAMPLES, Deal(8), DataConfig(), 0, first_step).take(1).as_numpy_iterator()
     low, high = positions.astype(np.uint64).T
     assert (low + high * 2**32).tolist() == [first_step * 8 + index for index in range(8)]
 
@@ -113,8 +117,8 @@ def test_evaluation_shows_every_example_once_and_pads_with_weight_0(batch_size):
 
 
 def test_every_shape_of_a_training_batch_is_static():
-    images, labels, positions = training_stream(EXAMPLES, Deal(8, 3), "article", 0, 0).element_spec
+    images, labels, shares, positions = training_stream(EXAMPLES, Deal(8, 3), ARTICLE, 0, 0).element_spec
     assert images.shape == (8, 4, 4, 1)
-    assert labels.shape == (8,)
+    assert labels.shape == shares.shape == (8, 2)
     assert images.dtype == tf.uint8
     assert positions.shape == (8, 2)

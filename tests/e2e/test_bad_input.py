@@ -36,7 +36,7 @@ def test_an_unreadable_image(convoy, photographs, cache):
     outcome = convoy(
         "train", f"--dataset=folder:{photographs}", "--image_size=16", "--batch_size=8", "--run_dir=r", *cache
     )
-    assert_sentence(outcome, 65, "cat/003.png", "cannot decode")
+    assert_sentence(outcome, 65, "cat/003.png", "cannot be decoded")
 
 
 def test_a_dataset_with_a_typo(convoy):
