@@ -13,7 +13,8 @@ from typing import IO
 _NOISE = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR"
     rb"|[IWE]0000 .*(oneDNN custom operations are on|Could not find cuda drivers on your machine"
-    rb"|oneDNN supports DT_UINT8 only on platforms with AVX-512|failed call to cuInit|optimized to use available CPU instructions)"
+    rb"|oneDNN supports DT_UINT8 only on platforms with AVX-512|failed call to cuInit"
+    rb"|optimized to use available CPU instructions)"
     rb"|To enable the following instructions: .*rebuild TensorFlow"
 )
 # What a setting does silence, unless the person has set it: the chatter of its libraries.

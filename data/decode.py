@@ -6,6 +6,7 @@ Right RGB is what Pillow makes of a file (data.probe says how); what TensorFlow 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -21,11 +22,11 @@ _SHRINKS = (1, 2, 4, 8)  # by which a JPEG can be reduced while it is decoded
 
 
 class File(NamedTuple):
-    """A file that has been probed. Scalars."""
+    """A file that has been probed. Scalars; what is a number of Python leaves what other files would need out of the graph."""
 
     contents: tf.Tensor  # string
-    kind: tf.Tensor  # int32: data.probe.Kind
-    orientation: tf.Tensor  # int32, 1 to 8
+    kind: tf.Tensor | int  # int32: data.probe.Kind
+    orientation: tf.Tensor | int  # int32, 1 to 8
     height: tf.Tensor  # int32, upright
     width: tf.Tensor  # int32, upright
 
@@ -47,19 +48,24 @@ def part(file: File, window: tf.Tensor, size: tuple[int, int], smooth: bool) -> 
     """
     stored, target = _stored(window, file), tf.where(file.orientation >= 5, size[::-1], size)
     reduction = tf.reduce_min(stored[2:] / tf.cast(target, tf.float32))
-    pixels = tf.cond(
-        tf.constant(not smooth) & (reduction < 2),
-        lambda: _bilinear(file, stored, target),
+    if smooth:
         # A reduction within the decoder is another filter; where a test is measured at least half is left to ours.
-        lambda: _antialiased(file, stored, target, reduction / 2 if smooth else reduction),
-    )
+        pixels = _antialiased(file, stored, target, reduction / 2)
+    else:
+        # Few images are reduced that much, and the executor visits every operation of a branch that is not taken.
+        apart = tf.function(_antialiased, autograph=False, experimental_attributes={"_noinline": True})
+        pixels = tf.cond(
+            reduction < 2,
+            lambda: _bilinear(file, stored, target),
+            lambda: apart(file, stored, target, reduction),
+        )
     return tf.ensure_shape(_turned(pixels, file.orientation), (*size, CHANNELS))
 
 
 def _bilinear(file: File, window: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     corners = tf.cast(window, tf.int32)
     top, left, height, width = tf.unstack(corners)
-    pixels = tf.cond(
+    pixels = _if(
         file.kind == Kind.JPEG,
         lambda: _decoded_part(file, corners),
         lambda: _decoded(file)[top : top + height, left : left + width],
@@ -82,7 +88,7 @@ def _antialiased(file: File, window: tf.Tensor, size: tf.Tensor, most: tf.Tensor
         return resampled(pixels, tf.concat([corner, window[2:] / by], axis=0), size)
 
     by = tf.reduce_sum(tf.cast(most >= _SHRINKS[1:], tf.int32))
-    return tf.cond(
+    return _if(
         file.kind == Kind.JPEG,
         lambda: tf.switch_case(by, [lambda by=by: shrunk(by) for by in _SHRINKS]),
         lambda: resampled(_decoded(file), window, size),
@@ -103,7 +109,7 @@ def _decoded(file: File) -> tf.Tensor:
         Kind.WEBP: lambda: _by_webp(file.contents),
         Kind.OTHER: lambda: _by_pillow(file.contents),
     }
-    return tf.switch_case(file.kind, decoders)
+    return tf.switch_case(file.kind, decoders) if tf.is_tensor(file.kind) else decoders[file.kind]()
 
 
 def _by_webp(contents: tf.Tensor) -> tf.Tensor:
@@ -126,10 +132,16 @@ def _turned(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Stored pixels, upright: swapped rows and columns first, then mirrored."""
 
     def turned() -> tf.Tensor:
-        swapped = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
+        swapped = _if(orientation >= 5, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
         return tf.raw_ops.Reverse(tensor=swapped, dims=tf.stack([*_mirrored(orientation), False]))
 
-    return tf.cond(orientation == 1, lambda: pixels, turned)
+    return _if(orientation == 1, lambda: pixels, turned)
+
+
+def _if(condition: tf.Tensor | bool, yes: Callable[[], tf.Tensor], no: Callable[[], tf.Tensor]) -> tf.Tensor:
+    if tf.is_tensor(condition):
+        return tf.cond(condition, yes, no)
+    return yes() if condition else no()
 
 
 def _stored(window: tf.Tensor, file: File) -> tf.Tensor:

@@ -92,11 +92,10 @@ def crop_and_flip(images: tf.Tensor, numbers: tf.Tensor, mirrored: tf.Tensor, cr
     Returns:
       uint8 [n, h, w, c].
     """
+    if not crop:
+        return tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
     count, height, width, channels = images.shape
-    rows, columns = (
-        _window(numbers[:, which], side) if crop else tf.tile(tf.range(side)[None], [count, 1])
-        for which, side in ((_TOP, height), (_LEFT, width))
-    )
+    rows, columns = (_window(numbers[:, which], side) for which, side in ((_TOP, height), (_LEFT, width)))
     columns = tf.where(mirrored[:, None], columns[:, ::-1], columns)
     first_row = tf.range(count)[:, None] * height
     pixels = (first_row + rows)[:, :, None] * width + columns[:, None, :]

@@ -82,7 +82,7 @@ class Files:
             with tf.init_scope():
                 counts = np.ones(len(self), np.float32)
                 counts[self.unreadable()] = 0
-            return self._strict(indices, numbers, area, tf.gather(counts, indices))
+            return self._strict(indices, numbers, area, tf.gather(counts, indices), not counts.all())
 
         return fetch
 
@@ -116,12 +116,14 @@ class Files:
         return self.bad.verdict()
 
     def _strict(
-        self, indices: tf.Tensor, numbers: tf.Tensor, least_area: float, counts: tf.Tensor
+        self, indices: tf.Tensor, numbers: tf.Tensor, least_area: float, counts: tf.Tensor, unreadable: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Every image that counts; the first that cannot be read ends the stream."""
 
         def image(each: tuple[tf.Tensor, ...]) -> tf.Tensor:
             index, window, count = each
+            if not unreadable:
+                return self._image(index, window, least_area)
             return tf.cond(
                 count > 0, lambda: self._image(index, window, least_area), lambda: tf.zeros(self.shape, tf.uint8)
             )
@@ -181,7 +183,13 @@ class Files:
 
     def _file(self, index: tf.Tensor) -> decode.File:
         facts = (self._kinds, self._orientations, self._heights, self._widths)
-        return decode.File(tf.io.read_file(self._paths[index]), *(fact[index] for fact in facts))
+        kind, orientation, height, width = (fact[index] for fact in facts)
+        # Most folders hold one kind, upright.
+        kind, orientation = (
+            int(self.headers[name][0]) if len(np.unique(self.headers[name])) == 1 else each
+            for name, each in (("kind", kind), ("orientation", orientation))
+        )
+        return decode.File(tf.io.read_file(self._paths[index]), kind, orientation, height, width)
 
     def _in_memory(self) -> InMemory:
         if self._decoded is None:

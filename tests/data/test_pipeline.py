@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.order import indices
 from data.config import DataConfig
+from data.order import indices
 from data.pipeline import Deal, evaluation_batches, training_stream
 from data.sources.examples import InMemory
 
