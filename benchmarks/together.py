@@ -1,7 +1,7 @@
 """Input and step together beside each alone, by `convoy bench input`: `python benchmarks/together.py`.
 
-Real CIFAR-10 with the article's augmentation, on a CPU, where both share the cores: together they can do 1 / (1 / input + 1 / step)
-images a second, unless one leaves cores idle that the other takes. Writes results/together.csv.
+Real CIFAR-10 with the article's augmentation, on a CPU, where both share the cores: together they can do
+1 / (1 / input + 1 / step) images a second, unless one leaves cores idle that the other takes. Writes results/together.csv.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def _decoded(file: File) -> tf.Tensor:
         Kind.WEBP: lambda: _by_webp(file.contents),
         Kind.OTHER: lambda: _by_pillow(file.contents),
     }
-    return tf.switch_case(file.kind, decoders) if tf.is_tensor(file.kind) else decoders[file.kind]()
+    return tf.switch_case(file.kind, decoders) if tf.is_tensor(file.kind) else decoders[Kind(file.kind)]()
 
 
 def _by_webp(contents: tf.Tensor) -> tf.Tensor:
