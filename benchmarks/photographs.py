@@ -124,7 +124,7 @@ def pillow_image(path: str, draw: np.random.Generator) -> np.ndarray:
             before = image.width
             image.draft("RGB", (image.width // scale, image.height // scale))
             top, left, h, w = (value * image.width / before for value in (top, left, h, w))
-        box = (left, top, left + w, top + h)
+        box = (left, top, min(left + w, image.width), min(top + h, image.height))
         image = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box)
     if draw.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

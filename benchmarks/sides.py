@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE
 from typing import NamedTuple
 
 import psutil
@@ -109,20 +111,25 @@ class _Team:
             environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         command = [sys.executable, sys.argv[0], f"--side={name}", f"--data={data}"]
         self.workers = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+            subprocess.Popen(command, stdin=PIPE, stdout=PIPE, env=environment, text=True, start_new_session=True)
             for _ in range(1 if side.alone else cores)
         ]
         self.ready = all(self._line(worker) == "ready" for worker in self.workers)
-        if not self.ready:
+        if self.ready:
+            self._signal(signal.SIGSTOP)
+        else:
             print(f"{name} could not be started and is left out", flush=True)
             self.end()
 
     def turn(self, seconds: float) -> float:
         """Images a second of all processes together."""
+        self._signal(signal.SIGCONT)
         for worker in self.workers:
             worker.stdin.write(f"{seconds}\n")
             worker.stdin.flush()
-        return sum(float(self._line(worker)) for worker in self.workers)
+        speed = sum(float(self._line(worker)) for worker in self.workers)
+        self._signal(signal.SIGSTOP)  # what it would make ahead would take the next one's time
+        return speed
 
     def rss(self) -> int:
         """Bytes that all processes of the side hold, children too."""
@@ -130,8 +137,12 @@ class _Team:
         return sum(one.memory_info().rss for parent in found for one in (parent, *parent.children(recursive=True)))
 
     def end(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        """To all processes of the side, those that a library started too."""
         for worker in self.workers:
-            worker.kill()
+            os.killpg(worker.pid, number)
 
     @staticmethod
     def _line(worker: subprocess.Popen[str]) -> str:

@@ -77,6 +77,37 @@ def peers(name: str) -> str:
     return "\n".join(lines)
 
 
+def together() -> str:
+    """Input and step together, in one table."""
+    lines = [
+        "| model | batch | input alone, images/s | step alone | together | of what the two allow | waiting for data |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows = rows_of("together")
+    for row in rows:
+        speeds = " | ".join(f"{float(row[part]):,.0f}" for part in ("loader", "step", "together"))
+        reached, wait = float(row["reached"]), float(row["input_wait_fraction"])
+        lines.append(f"| {row['model']} | {int(row['batch_size']):,} | {speeds} | {reached:.0%} | {wait:.1%} |")
+    lines.append(
+        f"\nReal CIFAR-10, the tutorial's augmentation, {rows[0]['machine']}, {rows[0]['date']}"
+        " ([rows](benchmarks/results/together.csv), `python benchmarks/together.py`)."
+    )
+    return "\n".join(lines)
+
+
+def loop_overhead() -> str:
+    """What the loop leaves of a bare step, in one sentence."""
+    found = {(row["backend"], row["model"]): float(row["ratio"]) for row in rows_of("loop_overhead")}
+    of = "; ".join(
+        f"{name} {found[backend, 'resnet18']:.1%} (resnet18) and {found[backend, 'article_cnn']:.1%} (article_cnn)"
+        for backend, name in (("tensorflow", "TensorFlow"), ("jax", "JAX"))
+    )
+    return (
+        "The loop itself, with its metrics, events and guards, leaves this much of the speed of the bare compiled step:"
+        f" {of} ([rows](benchmarks/results/loop_overhead.csv))."
+    )
+
+
 def long_tail() -> str:
     """Mean recall of every option, and how far it is from that of none."""
     rows = rows_of("long_tail")
@@ -112,6 +143,8 @@ TABLES = {
     "digits": digits,
     "augmentation": lambda: peers("augmentation"),
     "photographs": lambda: peers("photographs"),
+    "together": together,
+    "loop_overhead": loop_overhead,
     "long_tail": long_tail,
 }
 

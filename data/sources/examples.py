@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from convoy import exits
+from data.augment.geometry import warp
 from data.bad import TRIES, BadImages
 from data.order import Stretches
-from data.windows import NUMBERS, random_windows, to_levels
+from data.windows import NUMBERS, random_windows
 
 # (indices int64 [n], their positions or None) -> (images uint8 [n, height, width, channels], float32 [n]: 1, or 0 for an
 # image that could not be read and does not count). With positions a third may follow, where another example may have taken
@@ -185,18 +186,10 @@ def random_parts(images: tf.Tensor, numbers: tf.Tensor, least_area: float) -> tf
     _, height, width, _ = images.shape
     sides = tf.ones_like(numbers[:, 0], tf.int32)
     top, left, tall, wide = tf.unstack(random_windows(numbers, height * sides, width * sides, least_area), axis=1)
-    down, right, none = tall / height, wide / width, tf.zeros_like(top)
-    # Pixels are measured from their centres: half a pixel of the result is not half a pixel of the window.
-    transforms = [right, none, left + right / 2 - 0.5, none, down, top + down / 2 - 0.5, none, none]
-    resized = tf.raw_ops.ImageProjectiveTransformV3(
-        images=tf.cast(images, tf.float32),
-        transforms=tf.stack(transforms, axis=1),
-        output_shape=[height, width],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
-    )
-    return to_levels(resized)
+    none = tf.zeros_like(top)
+    across = [wide / width, none, left + (wide - width) / 2]
+    down = [none, tall / height, top + (tall - height) / 2]
+    return warp(images, tf.reshape(tf.stack([*across, *down], axis=1), [-1, 2, 3]))
 
 
 def content_hash(content: bytes) -> float:

@@ -1,7 +1,8 @@
-"""One thing for a fuzz harness to call: packed records with one of their files changed, opened and read whole."""
+"""Packed records with one of their files damaged, opened and read whole."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import tensorflow as tf
 
 from convoy import exits
 from data.config import DataConfig
+from data.order import Stretches
+from data.packing import pack
 from data.sources import open_dataset
 
 
@@ -63,3 +66,45 @@ def outcome(root: Path, name: str, content: bytes) -> str:
     for split, values in before.items():
         assert all(np.array_equal(one, other) for one, other in zip(values, after[split], strict=True)), name
     return "decoded"
+
+
+def outcomes(folder: Path, first: int, count: int, seed: int) -> Counter[tuple[str, str]]:
+    """(kind of file, outcome) of the cases first .. first + count - 1, each a function of (seed, its number) alone.
+
+    decoded: every record is shown as it was packed; substituted: one is found damaged when it is read, and another shown,
+    as --bad_images=substitute asks for; refused: the set is not opened. Nothing else is ever shown.
+    """
+    root, counts = folder / "packed", Counter[tuple[str, str]]()
+    if not root.exists():
+        pack(DataConfig("synthetic:8x6x3:3:40"), root, 12 * 8 * 6 * 3)
+    sound = read_all(root)
+    names = sorted(path.name for path in root.iterdir() if path.stat().st_size)
+    for case in range(first, first + count):
+        generator, path = np.random.default_rng((seed, case)), root / names[case % len(names)]
+        original = path.read_bytes()
+        path.write_bytes(mutated(original, generator))
+        try:
+            counts[path.suffix, _read(root, sound)] += 1
+        finally:
+            path.write_bytes(original)
+    return counts
+
+
+def _read(root: Path, sound: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
+    result = "decoded"
+    try:
+        dataset = open_dataset(
+            DataConfig(f"records:{root}", cache_bytes=0, bad_images="substitute", max_bad_fraction=1)
+        )
+        for split, (images, labels) in sound.items():
+            examples = dataset.split(split)
+            positions = Stretches([(tf.constant(0, tf.int64), len(labels))], 0)
+            found, counted, shown = (one.numpy() for one in examples.fetcher()(positions.positions, positions))
+            assert counted.all(), split
+            assert np.array_equal(found, images[shown]), split
+            assert np.array_equal(examples.labels, labels), split
+            if not np.array_equal(shown, np.arange(len(labels))):
+                result = "substituted"
+    except exits.ConvoyError:
+        return "refused"
+    return result

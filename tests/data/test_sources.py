@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import ndimage
 
 from convoy import exits
 from data.config import DataConfig
@@ -93,6 +94,26 @@ def test_real_photographs_are_resized_and_cropped(tmp_path):
     images = pixels(dataset.split("train"))
     assert images.shape == (12, 64, 64, 3)
     assert all(image.std() > 10 for image in images)
+
+
+def test_a_random_part_of_an_image_in_memory_is_that_of_scipy():
+    from data.order import Stretches
+    from data.windows import NUMBERS, random_windows
+
+    images = np.random.default_rng(3).integers(0, 256, (30, 20, 16, 3), dtype=np.uint8)
+    positions = Stretches([(tf.constant(50, tf.int64), 30)], 4)
+    shown, counts = InMemory(images, np.zeros(30)).fetcher(0.1)(tf.range(30, dtype=tf.int64), positions)
+    assert counts.numpy().all()
+    sides = tf.fill([30], 20), tf.fill([30], 16)
+    windows = random_windows(positions.uniforms(NUMBERS, "resized"), *sides, 0.1).numpy()
+    assert len(np.unique(windows, axis=0)) > 20
+    for image, (top, left, tall, wide), found in zip(images, windows, shown.numpy(), strict=True):
+        rows = top + (np.arange(20) + 0.5) * tall / 20 - 0.5
+        columns = left + (np.arange(16) + 0.5) * wide / 16 - 0.5
+        places = np.meshgrid(rows, columns, indexing="ij")
+        for channel in range(3):
+            expected = ndimage.map_coordinates(image[..., channel].astype(float), places, order=1, mode="nearest")
+            assert np.abs(found[..., channel] - expected).max() <= 0.51
 
 
 def test_cifar10_is_read_whole(cifar10):

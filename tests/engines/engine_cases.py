@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,17 @@ def stock() -> dict[str, np.ndarray]:
     return {"notes": np.array(len(built.notes)), "named": np.array("cases:stock" in " ".join(built.notes))}
 
 
+def one_by_one(run: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """As JAX dispatches the steps of a large model on a CPU."""
+    module = sys.modules[ENGINES.Engine.__module__]
+    usual = module.LARGE
+    module.LARGE = 0
+    try:
+        return run()
+    finally:
+        module.LARGE = usual
+
+
 # Case -> the most devices it says anything new on.
 CASES = {
     "initial": (initial, 4),
@@ -232,6 +244,13 @@ CASES = {
     "evaluation": (evaluation, 4),
     "stock": (stock, 2),
 }
+if BACKEND == "jax":
+    CASES |= {
+        "one_by_one/accumulation": (lambda: one_by_one(lambda: accumulation(3)), 2),
+        "one_by_one/loops": (lambda: one_by_one(loops), 1),
+        "one_by_one/diverging": (lambda: one_by_one(diverging), 1),
+        "one_by_one/hopeless": (lambda: one_by_one(hopeless), 1),
+    }
 
 if __name__ == "__main__":
     found = {case: run() for case, (run, most) in CASES.items() if most >= DEVICES}

@@ -68,6 +68,16 @@ def test_two_devices_end_as_one(case, backend, name):
     assert_equal(case(backend, 2, name), case(backend, 1, name))
 
 
+def test_steps_that_are_dispatched_one_by_one_are_those_of_a_loop(case):
+    for devices in (1, 2):
+        assert_equal(case("jax", devices, "one_by_one/accumulation"), case("jax", devices, "accumulation/3"))
+    assert all(case("jax", 1, "one_by_one/loops").values())
+    for name in ("diverging", "hopeless"):
+        found, expected = case("jax", 1, f"one_by_one/{name}"), case("jax", 1, name)
+        assert found["steps"] == expected["steps"]
+        assert not found["finite"]
+
+
 @pytest.mark.parametrize(
     "name", ["clipping", "accumulation/3", "loss/focal", "loss/weighted", "loss/adjusted", "sync", "ghost", "local"]
 )

@@ -21,7 +21,16 @@ from trainer import losses
 from trainer.engines import loss_scale, normalization, randomness, variables
 from trainer.engines.jax import devices, kernels
 from trainer.engines.jax.feed import Feed, chunk_length
-from trainer.engines.jax.step import SHARED, WHOLE, State, all_sum, evaluation_step, training_loop, training_step
+from trainer.engines.jax.step import (
+    SHARED,
+    WHOLE,
+    State,
+    all_sum,
+    evaluation_step,
+    training_loop,
+    training_step,
+    training_steps,
+)
 from trainer.engines.pace import Pace, evaluation_batch_size
 from trainer.engines.protocol import LoopResult
 from trainer.engines.setting import Setting, check_parts
@@ -29,6 +38,8 @@ from trainer.metrics import EvaluationSums
 from trainer.models import build_model
 from trainer.optimizers import build_optimizer
 from trainer.optimizers.schedules import build_schedule
+
+LARGE = 1_000_000  # parameters; on CPUs a step of a model of that size takes a tenth of a second and more
 
 
 class JaxEngine:
@@ -65,7 +76,8 @@ class JaxEngine:
         deal = setting.deal
         self._chunk = chunk_length(deal.per_replica * deal.local * int(np.prod(image_shape)))
         step = training_step(self.model, self.loss, self.optimizer, self._averaged, config, deal.sizes)
-        self._train = training_loop(step, self._mesh, self._chunk)
+        alone = config.devices.startswith("cpu") and self.parameters >= LARGE
+        self._train = training_steps(step, self._mesh) if alone else training_loop(step, self._mesh, self._chunk)
         self._evaluate = evaluation_step(self.model, self._mesh, self.classes)
         self._feed: Feed | None = None
         self._examples: Examples | None = None

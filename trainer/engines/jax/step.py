@@ -162,6 +162,33 @@ def training_loop(step: Callable[[State, Batch], tuple[State, Outcome]], mesh: A
     )
 
 
+def training_steps(step: Callable[[State, Batch], tuple[State, Outcome]], mesh: Any) -> Callable[..., Any]:
+    """What `training_loop` gives, with a dispatch for each step.
+
+    XLA's CPU backend computes a large step 2 to 4 % slower inside a loop, far more than dispatching it takes.
+    """
+
+    def one(state: State, batches: Batch, index: Any) -> tuple[State, Outcome]:
+        return step(state, jax.tree.map(lambda one: lax.dynamic_index_in_dim(one, index, keepdims=False), batches))
+
+    specs = (WHOLE, PartitionSpec(None, AXIS), WHOLE)
+    compiled = jax.jit(
+        jax.shard_map(one, mesh=mesh, in_specs=specs, out_specs=WHOLE, check_vma=False), donate_argnums=0
+    )
+
+    def steps(state: State, going: Any, batches: Batch, first: Any, count: Any) -> tuple[Any, ...]:
+        made: list[Outcome] = []
+        # Whether there is a next step is known only when this one is over.
+        while going and len(made) < count:
+            state, outcome = compiled(state, batches, first + np.int32(len(made)))
+            made.append(outcome)
+            going = bool(outcome.going)
+        losses, norms = (np.array([float(each[k]) for each in made]) for k in (0, 2))
+        return state, going, len(made), losses, norms, sum(int(outcome.correct) for outcome in made)
+
+    return steps
+
+
 def evaluation_step(model: keras.Model, mesh: Any, classes: int) -> Callable[..., Any]:
     """(trainable, other, images, labels, weights) -> (loss, count, right, top five, per class: count, predicted, hit)."""
 
