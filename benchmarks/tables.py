@@ -63,7 +63,7 @@ def peers(name: str) -> str:
     for row in rows:
         side = row["side"]
         ours = "convoy with RandAugment" if "RandAugment" in side else "convoy"
-        times = "" if side == ours else f"{speed[ours] / speed[side]:.2g}x"
+        times = "" if side == ours else f"{speed[ours] / speed[side]:.3g}x"
         shown = side.replace("convoy", "**Convoy**")
         if row["package"] not in ("tensorflow", "keras"):
             shown += f" ({row['version']})"
