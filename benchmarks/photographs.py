@@ -2,7 +2,7 @@
 
 Every side turns the same 250 JPEG files, read once and kept in memory, into uint8 RGB batches of 64 of 224x224: a random part
 (random-resized-crop, 8 % to all of the area, sides 3:4 to 4:3), flipped left-right every other time. Where a part is reduced by
-less than two all are bilinear without antialiasing, unless the notes say otherwise. DALI, Grain and Keras read from the page
+less than two all are bilinear without antialiasing, unless the notes say otherwise. DALI and Keras read from the page
 cache. benchmarks/peers.txt lists the peers. Writes results/photographs.csv.
 """
 
