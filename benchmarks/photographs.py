@@ -1,15 +1,13 @@
 """Photographs cut out at random, resized and flipped by Convoy and by its peers: `python benchmarks/photographs.py`.
 
-Every side turns the same 250 JPEG files, read once and kept in memory, into uint8 RGB batches of 64 of 224x224: a random part
-(random-resized-crop, 8 % to all of the area, sides 3:4 to 4:3), flipped left-right every other time. Where a part is reduced by
-less than two all are bilinear without antialiasing, unless the notes say otherwise. DALI and Keras read from the page
-cache. benchmarks/peers.txt lists the peers. Writes results/photographs.csv.
+Every side turns the same 250 JPEG files, from the page cache, into uint8 RGB batches of 64 of 224x224: a random-resized-crop
+(8 % to all of the area, sides 3:4 to 4:3), flipped left-right every other time. Where a crop is reduced by less than two all
+are bilinear without antialiasing, unless the notes say otherwise. benchmarks/peers.txt lists the peers. Writes
+results/photographs.csv.
 """
 
 from __future__ import annotations
 
-import functools
-import io
 import itertools
 import math
 import shutil
@@ -49,7 +47,7 @@ def convoy_with(augment: str) -> Callable[[str], Callable[[], int]]:
         from data.sources import open_dataset
         from trainer.bench import fetcher
 
-        data = DataConfig(f"folder:{folder}", image_size=SIZE, augment=augment, eval_split="none")
+        data = DataConfig(f"folder:{folder}", image_size=SIZE, augment=augment, cache_bytes=0, eval_split="none")
         fetch = fetcher(training_stream(open_dataset(data).split("train"), Deal(BATCH), data, 0, 0))
 
         def make() -> int:
@@ -108,23 +106,17 @@ def window(height: int, width: int, draw: np.random.Generator) -> tuple[int, int
 def opencv_image(path: str, draw: np.random.Generator) -> np.ndarray:
     import cv2
 
-    image = cv2.imdecode(_contents(path), cv2.IMREAD_COLOR_RGB)
+    image = cv2.imread(path, cv2.IMREAD_COLOR_RGB)
     top, left, h, w = window(*image.shape[:2], draw)
     how = cv2.INTER_AREA if min(h, w) >= 2 * SIZE else cv2.INTER_LINEAR
     image = cv2.resize(image[top : top + h, left : left + w], (SIZE, SIZE), interpolation=how)
     return cv2.flip(image, 1) if draw.random() < 0.5 else image
 
 
-@functools.cache
-def _contents(path: str) -> np.ndarray:
-    """A file, read once: Convoy keeps those that fit, too."""
-    return np.fromfile(path, np.uint8)
-
-
 def pillow_image(path: str, draw: np.random.Generator) -> np.ndarray:
     from PIL import Image
 
-    with Image.open(io.BytesIO(_contents(path))) as image:
+    with Image.open(path) as image:
         top, left, h, w = window(image.height, image.width, draw)
         # Reduced within the decoder where the crop allows it.
         scale = min(h, w) // SIZE
@@ -171,7 +163,7 @@ def opencv(folder: str) -> Callable[[], int]:
 
 def torchvision(folder: str) -> Callable[[], int]:
     import torch
-    from torchvision.io import ImageReadMode, decode_jpeg
+    from torchvision.io import ImageReadMode, decode_jpeg, read_file
     from torchvision.transforms import v2
 
     torch.set_num_threads(1)
@@ -181,8 +173,7 @@ def torchvision(folder: str) -> Callable[[], int]:
 
     def make() -> int:
         some = itertools.islice(paths, BATCH)
-        files = (torch.from_numpy(_contents(path)) for path in some)
-        torch.stack([transform(decode_jpeg(file, ImageReadMode.RGB)) for file in files])
+        torch.stack([transform(decode_jpeg(read_file(path), ImageReadMode.RGB)) for path in some])
         return BATCH
 
     return make

@@ -72,7 +72,7 @@ class DataConfig:
     cache_bytes: int = option(
         4 << 30,
         "a split whose decoded images need no more bytes than this is decoded once, into memory (which takes twice as much"
-        " for a while); a larger one as it is drawn, and so are random parts, from files kept in memory where these fit.",
+        " for a while); a larger one as it is drawn.",
         group=_GROUP,
     )
 

@@ -51,7 +51,6 @@ class Files:
         self.headers, self.shape, self.size, self.cache_bytes, self.bad = headers, shape, size, cache_bytes, bad
         self._hashes: np.ndarray | None = None
         self._decoded: InMemory | None = None
-        self._kept: tf.Tensor | None = None  # the files themselves
         self._unreadable: np.ndarray | None = None
         with tf.device("CPU:0"):
             self._paths = tf.constant([os.fsencode(path) for path in paths])  # a name need not be valid UTF-8
@@ -74,7 +73,6 @@ class Files:
     def fetcher(self, least_area: float = 0) -> Fetcher:
         if not least_area and self.decoded_bytes <= self.cache_bytes:
             return self._in_memory().fetcher()
-        self._keep()
 
         def fetch(indices: tf.Tensor, positions: Stretches | None) -> tuple[tf.Tensor, ...]:
             area = least_area if positions else 0.0
@@ -191,18 +189,7 @@ class Files:
             int(self.headers[name][0]) if len(np.unique(self.headers[name])) == 1 else each
             for name, each in (("kind", kind), ("orientation", orientation))
         )
-        return decode.File(self._contents(index), kind, orientation, height, width)
-
-    def _contents(self, index: tf.Tensor) -> tf.Tensor:
-        return tf.io.read_file(self._paths[index]) if self._kept is None else self._kept[index]
-
-    def _keep(self) -> None:
-        """Takes the files into memory, as they are, where they fit: opening one is a tenth of what decoding it takes."""
-        if self._kept is None and self.headers["size"].sum() <= self.cache_bytes:
-            sound = self.headers["kind"] != Kind.BAD
-            contents = [self._content(row) if sound[row] else b"" for row in range(len(self))]
-            with tf.device("CPU:0"):
-                self._kept = tf.constant(np.array(contents, object))
+        return decode.File(tf.io.read_file(self._paths[index]), kind, orientation, height, width)
 
     def _in_memory(self) -> InMemory:
         if self._decoded is None:

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from convoy import exits
+from data import decode
 from data.bad import TRIES, BadImages
 from data.order import Stretches
 from data.parallel import in_parallel
@@ -38,8 +39,8 @@ class PackedFiles(Files):
         index = shards.index[rows]
         headers = np.zeros(len(rows), ENTRY)
         headers["orientation"] = 1
-        for name, of in (("size", "length"), ("kind", "kind"), ("height", "height"), ("width", "width")):
-            headers[name] = index[of]
+        for name in ("kind", "height", "width"):
+            headers[name] = index[name]
         super().__init__(split, shards.names(rows), index["label"], headers, shape, size, cache_bytes, bad)
         self._shards, self._rows, self._hashes = shards, rows, index["content_hash"]
 
@@ -47,25 +48,17 @@ class PackedFiles(Files):
         rows = self._rows[indices]
         return PackedFiles(self.split, self._shards, rows, self.shape, self.size, self.cache_bytes, self.bad)
 
-    def _contents(self, index: tf.Tensor) -> tf.Tensor:
-        if self._kept is not None:
-            return super()._contents(index)
-        return tf.ensure_shape(tf.numpy_function(self._read, [index], tf.string, stateful=False), [])
-
-    def _read(self, row: int) -> bytes:
-        return self._shards.images(self._rows[row : row + 1])[0]
+    def _file(self, index: tf.Tensor) -> decode.File:
+        contents = tf.numpy_function(self._content, [index], tf.string, stateful=False)
+        facts = (self._kinds, self._orientations, self._heights, self._widths)
+        return decode.File(tf.ensure_shape(contents, []), *(fact[index] for fact in facts))
 
     def _content(self, row: int) -> bytes:
-        try:
-            return self._read(row)
-        except Damaged:
-            self._examine(row)
-            self.bad.check()
-            return b""
+        return self._shards.images(self._rows[row : row + 1])[0]
 
     def _examine(self, row: int) -> None:
         try:
-            self._read(row)
+            self._content(row)
         except Damaged as error:
             self.bad.add(self.split, self.paths[row], str(error).removeprefix(f"{self.paths[row]} "))
         else:
