@@ -46,8 +46,8 @@ def maps(numbers: tf.Tensor, mirrored: tf.Tensor, recipe: Recipe, shape: tf.Tens
     return tf.reshape(tf.stack([mirror * a, b, shift_x, mirror * d, e, shift_y], axis=1), [-1, 2, 3])
 
 
-# XLA makes one loop of it, which reads every pixel where it needs it: six times as fast as TensorFlow's
-# ImageProjectiveTransformV3, and nothing is held but input and output.
+# XLA makes one loop of it, which reads every pixel where it needs it: several times as fast as
+# TensorFlow's ImageProjectiveTransformV3 (benchmarks/augmentation.py), and nothing is held but input and output.
 @tf.function(jit_compile=True, autograph=False)
 def warp(images: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
     """Images uint8 [n, h, w, c] seen through maps, bilinear, with the nearest edge pixel outside; rounded to nearest."""

@@ -165,7 +165,7 @@ def training_loop(step: Callable[[State, Batch], tuple[State, Outcome]], mesh: A
 def training_steps(step: Callable[[State, Batch], tuple[State, Outcome]], mesh: Any) -> Callable[..., Any]:
     """What `training_loop` gives, with a dispatch for each step.
 
-    XLA's CPU backend computes a large step 2 to 4 % slower inside a loop, far more than dispatching it takes.
+    XLA's CPU backend computes a large step more slowly inside a loop, by more than dispatching it takes.
     """
 
     def one(state: State, batches: Batch, index: Any) -> tuple[State, Outcome]:
