@@ -23,7 +23,7 @@ os.environ["XDG_CACHE_HOME"] = str(REPOSITORY / ".pytest_cache" / "xdg")
 
 @pytest.fixture
 def convoy(tmp_path: Path) -> Callable[..., Outcome]:
-    """convoy("train", "--flag", cwd=..., CHAOS="kill:save@20") -> Outcome."""
+    """convoy("train", "--flag", cwd=..., CHAOS="kill:snapshot@20") -> Outcome."""
 
     def call(*argv: object, cwd: Path | None = None, chaos: str = "", **variables: str) -> Outcome:
         env = environment(**variables, **({"CONVOY_CHAOS": chaos} if chaos else {}))

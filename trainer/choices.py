@@ -21,3 +21,6 @@ def near(name: str, names: Iterable[str]) -> str:
     names = list(names)
     close = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+
+
+ON_NAN = ("stop", "skip", "rollback")

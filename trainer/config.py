@@ -17,7 +17,7 @@ from convoy import exits, options
 from convoy.options import option
 from data.config import DataConfig
 from trainer import validation
-from trainer.choices import BACKENDS, MODELS, OPTIMIZERS, PRECISIONS, STRATEGIES, XLA
+from trainer.choices import BACKENDS, MODELS, ON_NAN, OPTIMIZERS, PRECISIONS, STRATEGIES, XLA
 from trainer.durations import Duration
 
 # What may differ between a run and its continuation: none of it changes which examples a step sees or what it does to them.
@@ -29,6 +29,7 @@ MAY_CHANGE = frozenset(
         "backend",
         "xla",
         "hang_timeout",
+        "on_nan",
         "steps_per_loop",
         "checkpoint_every",
         "eval_every",
@@ -143,6 +144,13 @@ class RunConfig:
     restarts: int = option(
         0, "restart the run up to this often when it may be tried again (exit code 42).", group=_RHYTHM
     )
+    on_nan: str = option(
+        "stop",
+        "a step whose loss or gradient is no finite number: stop ends the run (70); skip leaves its update out, up to 10 in a"
+        " row; rollback goes back to the last checkpoint and passes over the examples since, up to 3 times.",
+        group=_RHYTHM,
+        choices=ON_NAN,
+    )
     seed: int = option(0, "decides the order, the augmentation and the initial weights.", group=_MACHINE)
     deterministic: bool = option(
         False,
@@ -175,14 +183,19 @@ class RunConfig:
         group=_MACHINE,
         choices=XLA,
     )
-    hang_timeout: int = option(
-        120,
-        "of several processes: seconds without a sign of life after which one gives its peers up and ends with 42 (0: never).",
+    hang_timeout: float | None = option(
+        None,
+        "seconds without a finished loop or another sign of life after which a process writes down where all its threads are"
+        " and ends with 42 (0: never; default: 120 where several processes share the run, else 0).",
         group=_MACHINE,
     )
 
     def __post_init__(self) -> None:
         validation.check(self)
+
+    def patience(self, processes: int) -> float:
+        """--hang_timeout in seconds, 0 for ever: a run that shares its steps with nobody may take as long as it likes."""
+        return self.hang_timeout if self.hang_timeout is not None else 120.0 if processes > 1 else 0.0
 
     @property
     def peak_learning_rate(self) -> float:

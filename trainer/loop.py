@@ -209,7 +209,7 @@ class Loop:
     def _save(self) -> None:
         progress = self.progress
         step = progress.step
-        self.chaos.at("save", step)
+        self.chaos.at("snapshot", step)
         now = time.perf_counter()
         progress.wall_seconds += now - self._since
         self._since = now

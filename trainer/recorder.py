@@ -33,7 +33,7 @@ class Recorder:
             self.event("lost", lines=lines - len(kept), file=METRICS)
         if dropped:
             self.event("repeated", step=step, lines=[_loads(line) for line in dropped])
-            self.store.put(METRICS, "".join(f"{line}\n" for line in kept).encode())
+            self.store.rewrite(METRICS, "".join(f"{line}\n" for line in kept))
         self.lines = len(kept)
         if step:
             self._open_board(purge_from=step + 1)

@@ -24,9 +24,8 @@ def main(argv: list[str]) -> int:
     config = configuration.from_argv(argv).with_defaults()
     # The name of a new run directory carries the time; every attempt must get the same one.
     command = supervise.module("trainer.run", [*argv, f"--run_dir={config.run_dir}"])
-    # A run that shares its steps with nobody may take as long as it likes.
-    alone = cluster.from_environment(config.backend).processes == 1
-    return supervise.run(command, config.restarts, 0 if alone else config.hang_timeout)
+    patience = config.patience(cluster.from_environment(config.backend).processes)
+    return supervise.run(command, config.restarts, patience)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,19 @@ import re
 from typing import TYPE_CHECKING
 
 from convoy import exits
-from trainer.choices import BACKENDS, LOSSES, MODELS, OPTIMIZERS, PRECISIONS, RESNETS, SCHEDULES, STRATEGIES, XLA, near
+from trainer.choices import (
+    BACKENDS,
+    LOSSES,
+    MODELS,
+    ON_NAN,
+    OPTIMIZERS,
+    PRECISIONS,
+    RESNETS,
+    SCHEDULES,
+    STRATEGIES,
+    XLA,
+    near,
+)
 from trainer.durations import Duration
 
 if TYPE_CHECKING:
@@ -21,8 +33,7 @@ _MODEL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 def check(config: RunConfig) -> None:
     """Raises exits.CannotRun at the first impossible value."""
-    for flag, least in (("batch_size", 1), ("accumulate", 1), ("keep", 1), ("steps_per_loop", 0), ("restarts", 0),
-                        ("hang_timeout", 0)):  # fmt: skip
+    for flag, least in (("batch_size", 1), ("accumulate", 1), ("keep", 1), ("steps_per_loop", 0), ("restarts", 0)):
         value = getattr(config, flag)
         _require(value >= least, flag, value, f"give {least} or more")
     _require(config.accumulate <= config.batch_size, "accumulate", config.accumulate,
@@ -34,6 +45,9 @@ def check(config: RunConfig) -> None:
     Duration.parse(config.warmup, "warmup")
     if config.learning_rate is not None:
         _require_finite(config.learning_rate > 0, "learning_rate", config.learning_rate, "give a number above 0")
+    if config.hang_timeout is not None:
+        _require_finite(config.hang_timeout >= 0, "hang_timeout", config.hang_timeout, "give 0 or more seconds")
+    _require(config.on_nan in ON_NAN, "on_nan", config.on_nan, near(config.on_nan, ON_NAN))
     for flag in ("weight_decay", "clip_norm"):
         value = getattr(config, flag)
         _require_finite(value >= 0, flag, value, "give 0 or a number above it")

@@ -1,4 +1,4 @@
-"""Where runs keep their objects: one small interface, a local folder today, a bucket behind the same calls."""
+"""Where runs keep their objects: one small interface before a local folder or a bucket."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Protocol
 
 from convoy import exits
 
+Data = bytes | bytearray | memoryview
+
 
 class Store(Protocol):
-    """Named objects under one root. Names are relative, with `/` between parts.
+    """Named objects under one root. Names are relative, with `/` between parts. Threads may call all of it at once.
 
     When the storage refuses, every method raises exits.CannotRun, a sentence with the place and the remedy; when it is
     away for a while, exits.TryAgain.
@@ -17,17 +19,32 @@ class Store(Protocol):
 
     url: str
 
-    def put(self, name: str, data: bytes) -> None:
-        """Writes an object as a whole: a reader sees the old one or the new one, also after a crash."""
+    def put(self, name: str, data: Data) -> int:
+        """Writes an object as a whole: a reader sees the old one or the new one, also after a crash.
 
-    def claim(self, name: str, data: bytes) -> bool:
+        Returns its generation, which no later object of that name will have; 0 where the place counts none.
+        """
+
+    def claim(self, name: str, data: Data) -> bool:
         """Like `put`, but only if there is no such object; False says that another writer was first."""
 
-    def get(self, name: str) -> bytes:
-        """The object's bytes; FileNotFoundError if there is none."""
+    def get(self, name: str, generation: int = 0) -> bytes:
+        """The object's bytes, of one generation if that is given; FileNotFoundError if there is none."""
 
     def append(self, name: str, text: str) -> None:
-        """Adds whole lines to the end of an object, durably; a line that an earlier death cut short stays one of its own."""
+        """Adds whole lines to the end of an object; a line that an earlier death cut short stays one of its own.
+
+        Durable at the next `flush`, in a folder at once.
+        """
+
+    def rewrite(self, name: str, text: str) -> None:
+        """Replaces what was appended to an object, as a whole."""
+
+    def flush(self) -> None:
+        """Makes durable what was appended."""
+
+    def close(self) -> None:
+        """Flushes, and leaves every appended object as one."""
 
     def names(self, prefix: str = "") -> list[str]:
         """The names of all objects below a prefix (a folder), sorted."""
@@ -46,10 +63,16 @@ class Store(Protocol):
 
 
 def open_store(url: str) -> Store:
-    """The store of a run directory: a local path."""
-    if "://" in url:
-        scheme = url.split("://", 1)[0]
-        raise exits.CannotRun(f"--run_dir={url}: {scheme}:// is not a place Convoy can write yet; give a local path.")
-    from convoy.store.local import LocalStore
+    """The store of a run directory: a local path, or gs://BUCKET/PATH."""
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        from convoy.store.local import LocalStore
 
-    return LocalStore(url)
+        return LocalStore(url)
+    if scheme == "gs":
+        from convoy.store.gcs import GcsStore
+
+        return GcsStore(url)
+    raise exits.CannotRun(
+        f"{url}: {scheme}:// is no place that Convoy can write; give a local path or gs://BUCKET/PATH."
+    )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from convoy import exits
+from convoy.store import Data
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _AWAY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOTCONN, errno.EHOSTDOWN}
@@ -27,13 +28,14 @@ class LocalStore:
         self.root = Path(root).expanduser().absolute()
         self.url = str(self.root)
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: Data) -> int:
         with self._sentences("write", name):
             partial = self._write_partial(name, data)
             partial.replace(self.root / name)
             _sync_folder((self.root / name).parent)
+        return 0
 
-    def claim(self, name: str, data: bytes) -> bool:
+    def claim(self, name: str, data: Data) -> bool:
         with self._sentences("write", name):
             partial = self._write_partial(name, data)
             target = self.root / name
@@ -52,7 +54,7 @@ class LocalStore:
             _sync_folder((self.root / name).parent)
             return True
 
-    def get(self, name: str) -> bytes:
+    def get(self, name: str, generation: int = 0) -> bytes:
         with self._sentences("read", name):
             return (self.root / name).read_bytes()
 
@@ -67,6 +69,13 @@ class LocalStore:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+    def rewrite(self, name: str, text: str) -> None:
+        self.put(name, text.encode())
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
 
     def names(self, prefix: str = "") -> list[str]:
         with self._sentences("list", prefix):
@@ -120,7 +129,7 @@ class LocalStore:
         finally:
             os.close(descriptor)
 
-    def _write_partial(self, name: str, data: bytes) -> Path:
+    def _write_partial(self, name: str, data: Data) -> Path:
         target = self.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
@@ -157,7 +166,7 @@ class LocalStore:
             raise exits.CannotRun(f"cannot {verb} {place}: {reason}; {remedy}") from error
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def _write_all(descriptor: int, data: Data) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

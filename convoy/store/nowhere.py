@@ -5,21 +5,30 @@ from __future__ import annotations
 import contextlib
 from contextlib import AbstractContextManager
 
+from convoy.store import Data
+
 
 class NowhereStore:
     """Empty, and forgets what it is given. See convoy.store.Store."""
 
     url = ""
 
-    def put(self, name: str, data: bytes) -> None: ...
+    def put(self, name: str, data: Data) -> int:
+        return 0
 
-    def claim(self, name: str, data: bytes) -> bool:
+    def claim(self, name: str, data: Data) -> bool:
         return True
 
-    def get(self, name: str) -> bytes:
+    def get(self, name: str, generation: int = 0) -> bytes:
         raise FileNotFoundError(name)
 
     def append(self, name: str, text: str) -> None: ...
+
+    def rewrite(self, name: str, text: str) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
 
     def names(self, prefix: str = "") -> list[str]:
         return []

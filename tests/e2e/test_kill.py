@@ -12,7 +12,7 @@ import time
 from support import QUICK, assert_same_bits, command, environment, events_of, records_of, result_of
 
 # Where each kill lands; the last run of the list is left alone. Boundaries: saves at 20, 40 and 60, evaluations too.
-KILLS = ["kill:between@0", "kill:step@1+3", "kill:save@20", "kill:manifest@20", "kill:evaluation@40"]
+KILLS = ["kill:between@0", "kill:step@1+3", "kill:snapshot@20", "kill:manifest@20", "kill:evaluation@40"]
 
 
 def test_killed_once_in_every_phase(convoy, undisturbed, tmp_path):

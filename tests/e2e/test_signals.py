@@ -68,7 +68,7 @@ def test_during_a_loop(tmp_path, number, code):
 
 def test_during_a_save(convoy, undisturbed, tmp_path):
     run_dir = tmp_path / "run"
-    code, _, err = interrupted(run_dir, chaos="term:save@20", argv=QUICK)
+    code, _, err = interrupted(run_dir, chaos="term:snapshot@20", argv=QUICK)
     assert code == 42, err
     last = events_of(run_dir)[-1]
     assert last["event"] == "left"

@@ -67,7 +67,8 @@ def test_flags_reproduce_a_configuration(tmp_path):
         strategy="one",
         backend="jax",
         xla="on",
-        hang_timeout=30,
+        hang_timeout=30.0,
+        on_nan="skip",
         batchnorm="ghost:32",
     )
     defaults = RunConfig().to_dict()
@@ -126,7 +127,8 @@ def test_a_configuration_is_frozen():
         ("devices", "tpu:4", "--strategy=tpu"),
         ("batchnorm", "ghost", "ghost:32"),
         ("backend", "torch", "tensorflow, jax"),
-        ("hang_timeout", -1, "0 or more"),
+        ("hang_timeout", -1.0, "0 or more"),
+        ("on_nan", "skp", "did you mean skip"),
         ("strategy", "miror", "did you mean mirrored?"),
         ("precision", "float16", "float"),
         ("optimizer", "adma", "did you mean adam"),

@@ -43,13 +43,14 @@ def prepare(config: RunConfig, alone: bool = False) -> Setting:
     elif kind == "gpu":
         jax.config.update("jax_cuda_visible_devices", ",".join(map(str, range(int(count)))))
     if cluster.processes > 1:
+        patience = config.patience(cluster.processes)
         # Blocks until all processes are there. The thin parent decides when a peer is lost (--hang_timeout).
         jax.distributed.initialize(
             cluster.coordinator,
             cluster.processes,
             cluster.index,
             initialization_timeout=24 * 3600,
-            heartbeat_timeout_seconds=max(config.hang_timeout, 10) if config.hang_timeout else 24 * 3600,
+            heartbeat_timeout_seconds=max(int(patience), 10) if patience else 24 * 3600,
         )
     try:
         here = jax.local_devices()
