@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -31,8 +31,8 @@ class LoopResult:
 class Engine(Protocol):
     """One model on some devices. State leaves and enters as NumPy arrays keyed by Keras variable paths.
 
-    Where several processes share a run, each has an engine, and all call the same methods in the same order; only `state`,
-    `check` and `learning_rate` are a process's own business.
+    Where several processes share a run, each has an engine, and all call the same methods in the same order; only `shapes`,
+    `stream_state`, `state`, `check` and `learning_rate` are a process's own business.
     """
 
     description: str  # the devices for a person
@@ -53,8 +53,18 @@ class Engine(Protocol):
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
         """Every example once, with the averaged weights if there are any; None if `stop` came true between batches."""
 
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        """(shape, type) of every tensor of the state, in the order of `stream_state`; reads none."""
+
+    def stream_state(self) -> Iterator[tuple[str, np.ndarray]]:
+        """The state, one (name, tensor) at a time, for those who have no room for a second one.
+
+        A tensor may be a view of the engine's own memory: it is good until the next one is asked for. No step is made while
+        the iterator is in use.
+        """
+
     def state(self) -> dict[str, np.ndarray]:
-        """Everything that the next step depends on, besides the position: model, optimizer and average."""
+        """Everything that the next step depends on, besides the position: model, optimizer and average. Copies."""
 
     def check(self, state: Mapping[str, np.ndarray]) -> None:
         """ValueError names a tensor of a state that is missing, left over or of another shape than this engine's."""

@@ -32,14 +32,17 @@ def check(model: keras.Model, optimizer: keras.optimizers.Optimizer, name: str) 
             )
 
 
-def compare(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, np.ndarray]) -> None:
-    """ValueError names a tensor of `state` that is missing, left over or of another shape than the run's."""
+def compare(shapes: Mapping[str, tuple[tuple[int, ...], np.dtype]], state: Mapping[str, np.ndarray]) -> None:
+    """ValueError names a tensor of `state` that is missing, left over or of another shape than the run's.
+
+    Types may differ: the engines count in other integers.
+    """
     if odd := sorted(set(shapes) ^ set(state)):
         where = "the checkpoint lacks" if odd[0] in shapes else "the model lacks"
         raise ValueError(f"{where} the tensor {odd[0]}")
-    for name, shape in shapes.items():
-        if tuple(shape) != state[name].shape:
-            raise ValueError(f"the tensor {name} has shape {state[name].shape}, the model needs {tuple(shape)}")
+    for name, (shape, _) in shapes.items():
+        if shape != state[name].shape:
+            raise ValueError(f"the tensor {name} has shape {state[name].shape}, the model needs {shape}")
 
 
 def averaged(model: keras.Model) -> list[keras.Variable]:

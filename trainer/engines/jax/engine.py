@@ -140,14 +140,20 @@ class JaxEngine:
             raise RuntimeError(f"evaluation counted {total.examples} of {expected} examples")
         return total
 
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        leaves = zip(self._names, jax.tree.leaves(self._state), strict=True)
+        return {name: (value.shape, value.dtype) for name, value in leaves}
+
+    def stream_state(self) -> Iterator[tuple[str, np.ndarray]]:
+        for name, value in zip(self._names, jax.tree.leaves(self._state), strict=True):
+            # The first device's, as an array of its own: `value` itself would keep what NumPy has seen of it.
+            yield name, np.asarray(value.addressable_data(0))
+
     def state(self) -> dict[str, np.ndarray]:
-        return {name: np.asarray(value) for name, value in zip(self._names, jax.tree.leaves(self._state), strict=True)}
+        return {name: np.array(value) for name, value in self.stream_state()}
 
     def check(self, state: Mapping[str, np.ndarray]) -> None:
-        shapes = {
-            name: tuple(value.shape) for name, value in zip(self._names, jax.tree.leaves(self._state), strict=True)
-        }
-        variables.compare(shapes, state)
+        variables.compare(self.shapes(), state)
 
     def restore(self, state: Mapping[str, np.ndarray] | None) -> None:
         if state is not None:

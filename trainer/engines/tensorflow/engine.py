@@ -118,11 +118,22 @@ class TensorFlowEngine:
             raise RuntimeError(f"evaluation counted {total.examples} of {expected} examples")
         return total
 
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        return {
+            name: (tuple(variable.shape), np.dtype(keras.backend.standardize_dtype(variable.dtype)))
+            for name, variable in self._variables().items()
+        }
+
+    def stream_state(self) -> Iterator[tuple[str, np.ndarray]]:
+        for name, variable in self._variables().items():
+            # Read where it lies: `numpy()` would copy. TensorFlow writes elsewhere as long as somebody reads.
+            yield name, np.asarray(variable.value.read_value()._numpy())
+
     def state(self) -> dict[str, np.ndarray]:
-        return {name: np.asarray(variable.numpy()) for name, variable in self._variables().items()}
+        return {name: np.array(value) for name, value in self.stream_state()}
 
     def check(self, state: Mapping[str, np.ndarray]) -> None:
-        variables.compare({name: tuple(variable.shape) for name, variable in self._variables().items()}, state)
+        variables.compare(self.shapes(), state)
 
     def restore(self, state: Mapping[str, np.ndarray] | None) -> None:
         if state is not None:
