@@ -2,40 +2,44 @@
 
     while there are steps left:
         train up to the next boundary, or for half a second
-        stop if the loss or a gradient is not finite
+        if the loss or a gradient is not finite: stop, or what --on_nan says
         at an evaluation boundary: record training, evaluate, record, remember the best
         at a checkpoint boundary, at a new best, and at the end: save
         if a signal came: save and leave
 
-What a step does depends on the step alone, never on where loops, evaluations or checkpoints are cut.
+A checkpoint is on its way while steps go on. What a step does depends on the step alone, never on where loops, evaluations or
+checkpoints are cut.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import math
 import time
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, NoReturn
-
-import numpy as np
 
 from convoy import exits, pulse
 from convoy.chaos import Chaos
 from data.sources.examples import Examples
-from trainer import verdict
-from trainer.checkpoints import Keeper
+from trainer import together, verdict
+from trainer.checkpoints import Saver, snapshot
 from trainer.config import RunConfig
 from trainer.display import Display
 from trainer.durations import Duration
 from trainer.engines.pace import Pace
 from trainer.engines.protocol import Engine
+from trainer.goodput import Ledger
 from trainer.guards import Signals
 from trainer.metrics import TrainingSums
 from trainer.progress import Progress
-from trainer.recorder import Recorder
 
+MOST_SKIPPED, MOST_ROLLBACKS = 10, 3  # of --on_nan: in a row, and in a run
 _JUDGE_SECONDS = 10.0  # of steps, before their input is judged
+_NOTICEABLE_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +79,10 @@ class Plan:
         return float(Fraction(step * self.batch_size, self.examples))
 
 
+class _NotFinite(Exception):
+    """A loss, gradient or weight is no finite number; the text says which."""
+
+
 class Loop:
     """One attempt at a run. `held_out` are the examples that choose the best checkpoint, if any."""
 
@@ -82,42 +90,54 @@ class Loop:
         self,
         engine: Engine,
         plan: Plan,
+        train: Examples,
         held_out: Examples | None,
         progress: Progress,
-        keeper: Keeper,
-        recorder: Recorder,
+        saver: Saver,
         display: Display,
         signals: Signals,
         chaos: Chaos,
         config: RunConfig,
         identity: dict[str, Any],
     ):
-        self.engine, self.plan, self.held_out, self.progress = engine, plan, held_out, progress
-        self.keeper, self.recorder, self.display = keeper, recorder, display
-        self.signals, self.chaos, self.data, self.identity = signals, chaos, config.data, identity
-        self.pace = Pace(config.steps_per_loop)
+        self.engine, self.plan, self.train, self.held_out, self.progress = engine, plan, train, held_out, progress
+        self.saver, self.keeper, self.recorder, self.display = saver, saver.keeper, saver.recorder, display
+        self.signals, self.chaos, self.config, self.identity = signals, chaos, config, identity
+        self.pace, self.ledger = Pace(config.steps_per_loop), Ledger()
         self._loops = 0
-        self._judged = False
+        self._judged = self._told_waiting = False
         self._since = time.perf_counter()
 
     def run(self) -> None:
         """Trains to the end of the plan. Raises Diverged, or TryAgain and Stopped once the run is saved."""
+        with self.display.start(self.plan.total, self.progress.step):
+            while True:
+                try:
+                    self._to_the_end()
+                    break
+                except _NotFinite as error:
+                    self._roll_back(str(error))
+            together.decide(self.engine, self.saver.join)
+
+    def _to_the_end(self) -> None:
         plan, progress = self.plan, self.progress
-        with self.display.start(plan.total, progress.step):
-            if plan.evaluates_at(progress.step) and progress.evaluated < progress.step:
-                # The checkpoint was saved when a signal interrupted the evaluation of its step.
+        if plan.evaluates_at(progress.step) and progress.evaluated < progress.step:
+            # The checkpoint was saved when a signal interrupted the evaluation of its step.
+            self._evaluate_and_save()
+        while progress.step < plan.total:
+            self._leave_if_asked()
+            self.chaos.at("between", progress.step)
+            boundary = min(plan.next_evaluation(progress.step), plan.next_checkpoint(progress.step))
+            # One length for all processes, each of which would measure another time.
+            self._train(together.decide(self.engine, functools.partial(self._next_length, boundary)))
+            if plan.evaluates_at(progress.step):
                 self._evaluate_and_save()
-            while progress.step < plan.total:
-                self._leave_if_asked()
-                self.chaos.at("between", progress.step)
-                boundary = min(plan.next_evaluation(progress.step), plan.next_checkpoint(progress.step))
-                # One length for all processes: each would measure another time.
-                length = self.engine.share(str(self.pace.steps(boundary - progress.step)).encode())
-                self._train(int(length))
-                if plan.evaluates_at(progress.step):
-                    self._evaluate_and_save()
-                elif plan.saves_at(progress.step):
-                    self._save()
+            elif plan.saves_at(progress.step):
+                self._save()
+
+    def _next_length(self, boundary: int) -> int:
+        self.saver.check()
+        return self.pace.steps(boundary - self.progress.step)
 
     def _train(self, steps: int) -> None:
         progress, window = self.progress, self.progress.window
@@ -129,32 +149,48 @@ class Loop:
         if not result.finite:
             step = progress.step + result.steps - 1
             loss, norm = result.losses[-1], result.gradient_norms[-1]
-            self._diverged(f"the loss of step {step} is {loss:g} and its gradient's norm {norm:g}")
-        progress.step += result.steps
+            self._not_finite(f"the loss of step {step} is {loss:g} and its gradient's norm {norm:g}", step + 1)
         # One by one, so that where loops are cut cannot change a sum.
         for loss, norm in zip(result.losses.tolist(), result.gradient_norms.tolist(), strict=True):
-            window.loss += loss
-            if math.isfinite(norm):
-                window.gradient_norm += norm
-            else:
-                window.skipped += 1
-        window.steps += result.steps
+            window.add(loss, norm)
+            if self.config.on_nan == "skip":
+                self._count_skipped(loss, norm)
+            progress.step += 1
         window.correct += result.correct
         window.examples += result.steps * self.plan.batch_size
         self._loops += 1
         self.pace.took(result.steps, seconds)
-        if self._loops > 1:  # the first one traced the step
+        waited = result.input_wait_seconds
+        if self._loops == 1:  # it traced the step
+            self.ledger.add("compile", seconds)
+        else:
+            self.ledger.add("steps", seconds - (waited or 0.0))
+            self.ledger.add("input_wait", waited or 0.0)
             progress.timed_steps += result.steps
             progress.timed_seconds += seconds
-            if result.input_wait_seconds is not None:
-                progress.wait_seconds = (progress.wait_seconds or 0.0) + result.input_wait_seconds
+            if waited is not None:
+                progress.wait_seconds = (progress.wait_seconds or 0.0) + waited
         self.display.update(
             progress.step,
             self.plan.epoch(progress.step),
             result.steps * self.plan.batch_size / seconds,
-            None if result.input_wait_seconds is None else result.input_wait_seconds / seconds,
+            None if waited is None else waited / seconds,
             float(result.losses[-1]),
         )
+
+    def _count_skipped(self, loss: float, norm: float) -> None:
+        progress = self.progress
+        if math.isfinite(loss) and math.isfinite(norm):
+            progress.skipped_in_a_row = 0
+            return
+        progress.skipped += 1
+        progress.skipped_in_a_row += 1
+        # As text: JSON has no such numbers.
+        self.recorder.event("skipped", step=progress.step, loss=str(loss), gradient_norm=str(norm))
+        if progress.skipped_in_a_row > MOST_SKIPPED:
+            self._diverged(
+                f"{MOST_SKIPPED + 1} steps in a row, up to step {progress.step}, had a loss or gradient that is not finite"
+            )
 
     def _evaluate_and_save(self) -> None:
         progress = self.progress
@@ -164,13 +200,14 @@ class Loop:
         best = False
         if self.held_out:
             self.chaos.at("evaluation", step)
-            sums = self.engine.evaluate(self.held_out, self._asked)
+            with self.ledger.counting("evaluation"):
+                sums = self.engine.evaluate(self.held_out, self._asked)
             if sums is None:
                 self._leave_if_asked()
                 raise RuntimeError("the evaluation stopped although no signal came")
             metrics = sums.metrics()
             if not math.isfinite(metrics["loss"]):
-                self._diverged(f"the evaluation loss at step {step} is {metrics['loss']:g}")
+                self._not_finite(f"the evaluation loss at step {step} is {metrics['loss']:g}", step)
             self._record("eval", metrics)
             best = progress.better(step, metrics)
             line += f"  eval loss {metrics['loss']:.4f} {metrics['accuracy']:>7.2%}{' best' if best else '     '}"
@@ -178,6 +215,8 @@ class Loop:
         progress.evaluated = step
         if best or self.plan.saves_at(step) or step == self.plan.total:
             self._save()
+        else:
+            self._tell_what_was_spent()
 
     def _record_training(self) -> tuple[str, str]:
         """Records the steps since the last record; says loss and accuracy, and the speed, for the screen."""
@@ -190,7 +229,8 @@ class Loop:
         self._record("train", {**metrics, "learning_rate": rate, "images_per_second": round(speed, 1)})
         progress.window = TrainingSums()
         self._judge_input()
-        return f"  train loss {metrics['loss']:.4f} {metrics['accuracy']:>7.2%}", f"  {speed:,.0f} images/s"
+        loss = "none" if metrics["loss"] is None else f"{metrics['loss']:.4f}"
+        return f"  train loss {loss} {metrics['accuracy']:>7.2%}", f"  {speed:,.0f} images/s"
 
     def _judge_input(self) -> None:
         """Says once, as soon as it can be told, that steps wait for data."""
@@ -198,13 +238,16 @@ class Loop:
         if self._judged or progress.wait_seconds is None or progress.timed_seconds < _JUDGE_SECONDS:
             return
         self._judged = True
-        if found := verdict.of_waiting(progress.wait_seconds / progress.timed_seconds, self.data):
+        if found := verdict.of_waiting(progress.wait_seconds / progress.timed_seconds, self.config.data):
             self.display.line(f"  Note: {found}")
 
-    def _record(self, split: str, metrics: dict[str, float]) -> None:
+    def _record(self, split: str, metrics: Mapping[str, float | None]) -> None:
         step = self.progress.step
         self.recorder.metrics(split, step, self.plan.epoch(step), step * self.plan.batch_size, **metrics)
         self.progress.lines = self.recorder.lines
+
+    def _tell_what_was_spent(self) -> None:
+        self.recorder.event("spent", step=self.progress.step, seconds=self.ledger.take())
 
     def _save(self) -> None:
         progress = self.progress
@@ -213,17 +256,24 @@ class Loop:
         now = time.perf_counter()
         progress.wall_seconds += now - self._since
         self._since = now
-        tensors = self.engine.state()
-        # The loss is measured before an update; what the update made of the weights shows here first.
-        for name, tensor in tensors.items():
-            if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-                self._diverged(f"after step {step - 1} the tensor {name} holds numbers that are not finite")
-        if not self.engine.cluster.leads:
-            return
-        state = {"progress": progress.to_dict(), **self.identity}
-        best = int(progress.best["step"]) if progress.best else None
-        self.keeper.save(step, tensors, state, best, lambda: self.chaos.at("manifest", step))
-        self.recorder.event("saved", step=step, seconds=time.perf_counter() - now)
+        self._tell_what_was_spent()
+        try:
+            if not self.engine.cluster.leads:
+                snapshot.check(self.engine.stream_state())
+                return
+            state = {"progress": progress.to_dict(), **self.identity}
+            best = int(progress.best["step"]) if progress.best else None
+            with self.ledger.counting("save_blocked"):
+                waited = self.saver.save(step, self.engine.stream_state(), state, best)
+        except snapshot.NotFinite as error:
+            # The loss is measured before an update; what the update made of the weights shows here first.
+            self._not_finite(f"after step {step - 1} the tensor {error} holds numbers that are not finite", step)
+        if waited > _NOTICEABLE_SECONDS and not self._told_waiting:
+            self._told_waiting = True
+            self.display.line(
+                f"  Note: step {step} waited {waited:.1f} s for the checkpoint before to be written; --checkpoint_every is"
+                " shorter than a save takes."
+            )
 
     def _asked(self) -> bool:
         pulse.tell()
@@ -232,12 +282,54 @@ class Loop:
     def _leave_if_asked(self) -> None:
         if self._asked():
             self._save()
+            # Nobody leaves before it is saved.
+            together.decide(self.engine, self.saver.join)
             self.recorder.event("left", step=self.progress.step)
-            self.engine.agree(True)  # nobody leaves before it is saved
             raise self.signals.leave(f"step {self.progress.step}")
+
+    def _not_finite(self, what: str, step: int) -> NoReturn:
+        """Ends the run, or goes back, for a number that shows once `step` steps are made."""
+        if self.config.on_nan != "rollback":
+            self._diverged(what)
+        self._failed = step
+        raise _NotFinite(what)
+
+    def _roll_back(self, what: str) -> None:
+        """Goes back to the last checkpoint; the examples since are not shown again, others take their places."""
+
+        tensors: dict[str, Any] | None = None
+
+        def newest() -> dict[str, Any] | None:
+            nonlocal tensors
+            self.saver.join()
+            if (found := self.keeper.newest()) is None:
+                return None
+            tensors = found[0]
+            return found[1]["progress"]
+
+        made, shift, failed = self.progress.rollbacks + 1, self.progress.shift, self._failed
+        if made > MOST_ROLLBACKS:
+            self._diverged(f"{what}, after {MOST_ROLLBACKS} rollbacks")
+        found = together.decide(self.engine, newest)
+        if found is None:
+            self._diverged(f"{what}, and there is no checkpoint to go back to")
+        with self.ledger.counting("rollback"):
+            # Those who hold it hold this very object.
+            self.progress.take(Progress.from_dict(found))
+            progress = self.progress
+            progress.rollbacks, progress.shift = made, shift + failed - progress.step
+            self.recorder.event("rollback", step=progress.step, failed=failed, what=what, shift=progress.shift)
+            self.recorder.resume(progress.lines, progress.step)
+            self.engine.restore(tensors)
+            self.engine.feed(self.train, progress.step + progress.shift)
+        self.display.line(
+            f"  Note: {what}: back to step {progress.step}, on with other examples ({made} of {MOST_ROLLBACKS} times)."
+        )
 
     def _diverged(self, what: str) -> NoReturn:
         self.recorder.event("diverged", step=self.progress.step, what=what)
+        with contextlib.suppress(exits.ConvoyError):
+            self.saver.join()
         last = self.keeper.last
         saved = f"the last good checkpoint is {last.folder}" if last else "no checkpoint had been saved before"
         raise exits.Diverged(

@@ -16,7 +16,8 @@ GROUPS: dict[str, tuple[float, float]] = {"many": (101, math.inf), "medium": (20
 class TrainingSums:
     """Sums over the steps since the last record. `loss` sums the loss of each step (a mean over its batch).
 
-    `skipped` steps had a gradient that was not finite, which loss scaling did not apply.
+    `skipped` steps had a gradient that was not finite, and changed nothing: loss scaling and --on_nan=skip do that. Of them
+    `lossless` had no finite loss either.
     """
 
     steps: int = 0
@@ -25,10 +26,27 @@ class TrainingSums:
     examples: int = 0
     gradient_norm: float = 0.0
     skipped: int = 0
+    lossless: int = 0
 
-    def metrics(self) -> dict[str, float]:
-        """Means over the steps; accuracy over the examples, as augmented."""
-        metrics = {"loss": self.loss / self.steps, "accuracy": self.correct / self.examples}
+    def add(self, loss: float, norm: float) -> None:
+        """Counts a step, its loss and its gradient's norm."""
+        self.steps += 1
+        if math.isfinite(loss):
+            self.loss += loss
+        else:
+            self.lossless += 1
+        if math.isfinite(norm) and math.isfinite(loss):
+            self.gradient_norm += norm
+        else:
+            self.skipped += 1
+
+    def metrics(self) -> dict[str, float | None]:
+        """Means over the steps; accuracy over the examples, as augmented. The loss is None if no step had one."""
+        made = self.steps - self.lossless
+        metrics: dict[str, float | None] = {
+            "loss": self.loss / made if made else None,
+            "accuracy": self.correct / self.examples,
+        }
         if self.skipped:
             metrics["skipped_steps"] = self.skipped
         if self.steps > self.skipped:

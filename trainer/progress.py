@@ -12,7 +12,7 @@ from trainer.metrics import TrainingSums
 class Progress:
     """Counters of a run over all its attempts.
 
-    The data state is `step` alone: the next example is at position step * batch_size.
+    The data state is `step` and, after rollbacks, `shift`: the next example is at position (step + shift) * batch_size.
     """
 
     step: int = 0
@@ -20,6 +20,11 @@ class Progress:
     best: dict[str, float] | None = None  # step, loss and accuracy of the best evaluation
     lines: int = 0  # of metrics.jsonl
     window: TrainingSums = dataclasses.field(default_factory=TrainingSums)  # since the last record
+    # Of --on_nan:
+    skipped_in_a_row: int = 0  # steps up to the last one
+    skipped: int = 0
+    rollbacks: int = 0
+    shift: int = 0  # batches that were passed over
     # Measured without the first loop of an attempt, evaluation and saving:
     timed_steps: int = 0
     timed_seconds: float = 0.0
@@ -33,6 +38,11 @@ class Progress:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Progress:
         return cls(**{**values, "window": TrainingSums(**values["window"])})
+
+    def take(self, other: Progress) -> None:
+        """Becomes what another one is."""
+        for field in dataclasses.fields(self):
+            setattr(self, field.name, getattr(other, field.name))
 
     def better(self, step: int, metrics: dict[str, float]) -> bool:
         """Whether an evaluation is the best so far, by accuracy, then by loss; if so it is remembered."""

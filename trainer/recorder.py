@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from convoy import exits
@@ -24,6 +26,7 @@ class Recorder:
         self.store, self.attempt = store, attempt
         self.lines = 0
         self._board: Any = None
+        self._mirror: tempfile.TemporaryDirectory[str] | None = None
 
     def resume(self, lines: int, step: int) -> None:
         """Goes on after the first `lines` lines of metrics.jsonl, which is as far as the checkpoint of `step` knows."""
@@ -35,10 +38,12 @@ class Recorder:
             self.event("repeated", step=step, lines=[_loads(line) for line in dropped])
             self.store.rewrite(METRICS, "".join(f"{line}\n" for line in kept))
         self.lines = len(kept)
-        if step:
+        if step and self._board is None:
             self._open_board(purge_from=step + 1)
+        elif self._board is not None:
+            self._board.purge(step + 1)
 
-    def metrics(self, split: str, step: int, epoch: float, examples: int, **values: float) -> None:
+    def metrics(self, split: str, step: int, epoch: float, examples: int, **values: float | None) -> None:
         """One record of a split at a step, on every channel."""
         line = {"step": step, "epoch": epoch, "examples": examples, "time": time.time(), "split": split, **values}
         self.store.append(METRICS, json.dumps(line) + "\n")
@@ -58,14 +63,29 @@ class Recorder:
         line = {"event": event, "attempt": self.attempt, "time": time.time(), **values}
         self.store.append(EVENTS, json.dumps(line) + "\n")
 
+    def flush(self) -> None:
+        """Makes all of it durable; in a bucket, nothing is before."""
+        if self._mirror is not None:
+            for file in Path(self._mirror.name).iterdir():
+                self.store.put(f"{TENSORBOARD}/{file.name}", file.read_bytes())
+        self.store.flush()
+
     def close(self) -> None:
         if self._board is not None:
             self._board.close()
+        self.flush()
+        if self._mirror is not None:
+            self._mirror.cleanup()
 
     def _open_board(self, purge_from: int | None) -> None:
         if not self.store.url:
             return  # a process that writes nothing
-        self._board = _Board(f"{self.store.url}/{TENSORBOARD}", purge_from)
+        folder = f"{self.store.url}/{TENSORBOARD}"
+        if "://" in folder:
+            # TensorBoard's writer knows folders only; `flush` takes its files to where they belong.
+            self._mirror = tempfile.TemporaryDirectory(prefix="convoy-tensorboard-")
+            folder = self._mirror.name
+        self._board = _Board(folder, purge_from)
 
 
 class _Board:
@@ -76,14 +96,22 @@ class _Board:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        self._log = event_pb2.SessionLog
         self._writer = EventFileWriter(folder)
         if purge_from is not None:
-            # Makes TensorBoard forget what a dead attempt drew past the step from which it is repeated.
-            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self._writer.add_event(self._event(step=purge_from, wall_time=time.time(), session_log=start))
+            self.purge(purge_from)
 
-    def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
-        points = [self._summary.Value(tag=f"{split}/{name}", simple_value=value) for name, value in values.items()]
+    def purge(self, step: int) -> None:
+        """Makes TensorBoard forget what was drawn from a step on, which is repeated."""
+        start = self._log(status=self._log.START)
+        self._writer.add_event(self._event(step=step, wall_time=time.time(), session_log=start))
+
+    def scalars(self, split: str, step: int, values: dict[str, float | None]) -> None:
+        points = [
+            self._summary.Value(tag=f"{split}/{name}", simple_value=value)
+            for name, value in values.items()
+            if value is not None
+        ]
         self._writer.add_event(self._event(step=step, wall_time=time.time(), summary=self._summary(value=points)))
         self._writer.flush()
 
@@ -96,10 +124,15 @@ def read_metrics(store: Store) -> list[dict[str, Any]]:
     return [json.loads(line) for line in _read(store, METRICS).splitlines()]
 
 
+def read_events(store: Store) -> list[dict[str, Any]]:
+    """Every event of a run, in order; a line that a death cut short is left out."""
+    lines = [_loads(line) for line in _read(store, EVENTS).splitlines()]
+    return [line for line in lines if isinstance(line, dict) and "event" in line]
+
+
 def attempts(store: Store) -> int:
     """How many attempts have written into the run directory: the largest number that any event has."""
-    lines = [_loads(line) for line in _read(store, EVENTS).splitlines()]
-    return max((int(line["attempt"]) for line in lines if isinstance(line, dict) and "attempt" in line), default=0)
+    return max((int(line["attempt"]) for line in read_events(store)), default=0)
 
 
 def _read(store: Store, name: str) -> str:

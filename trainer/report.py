@@ -69,6 +69,8 @@ def measure(
         },
         "best": progress.best,
         "bad_images": len(dataset.bad),
+        "skipped_steps": progress.skipped,
+        "rollbacks": progress.rollbacks,
         "seed": config.seed,
         "precision": config.precision,
         "devices": config.devices,

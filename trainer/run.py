@@ -9,18 +9,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from typing import Any
 
 from convoy import chaos, exits, layout, pulse, supervise
 from convoy.store import Store, open_store
 from convoy.store.nowhere import NowhereStore
-from trainer import cluster, engines
+from trainer import cluster, engines, notices
 from trainer import config as configuration
 from trainer.config import RunConfig
 from trainer.guards import Signals
 
 CONFIG, FLAGS, RESULT = "config.json", "config.flags", "result.json"
 BAD_IMAGES = "bad_images.jsonl"
+BEGAN = time.time()  # of this attempt, before anything heavy is imported
 
 
 def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
         from data import splits
         from data.balance import draws_per_class
         from data.sources import open_dataset
-        from trainer import checkpoints, recorder, report, together
+        from trainer import checkpoints, goodput, recorder, report, together
         from trainer.display import Display
         from trainer.loop import Loop, Plan
         from trainer.progress import Progress
@@ -84,7 +86,7 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
             if finished := _finished(store, plan.total):
                 return {"finished": finished}
         attempt = 1 + max(recorder.attempts(store), checkpoints.attempts(store))
-        keeper = checkpoints.Keeper(store, attempt, config.keep)
+        keeper = checkpoints.Keeper(store, attempt, config.keep, faults)
         faults.at("restore", 0)
         restored = keeper.newest()
         if restored:
@@ -104,16 +106,17 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
 
     # Nothing is written before it is clear that this run may go on here.
     attempt, progress = beginning["attempt"], Progress.from_dict(beginning["progress"])
-    keeper = keeper or checkpoints.Keeper(store, attempt, config.keep)
+    keeper = keeper or checkpoints.Keeper(store, attempt, config.keep, faults)
     if beginning["restored"]:
         engine.restore(tensors)
         tensors = None
     store.sweep()
-    keeper.clean()
+    keeper.clean(progress.step)
     store.put(CONFIG, json.dumps(config.to_dict(), indent=1).encode())
     store.put(FLAGS, config.to_flags().encode("utf-8", "surrogateescape"))
     records = recorder.Recorder(store, attempt)
-    records.event("start", devices=config.devices, backend=config.backend, processes=setting.cluster.processes)
+    where = {"devices": config.devices, "backend": config.backend, "processes": setting.cluster.processes}
+    records.event("start", began=BEGAN, **where)
     records.resume(progress.lines, progress.step)
     dataset.bad.list_in(lambda line: store.append(BAD_IMAGES, line), _lines(store, BAD_IMAGES))
     dataset.bad.check()
@@ -135,14 +138,16 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
             if part is not None:
                 part.fetcher()  # decodes what fits in memory: a bad image must not end a run of days
                 part.unreadable()  # nor one that can be left out be met for the first time when that is due
-        engine.feed(train, progress.step)
+        engine.feed(train, progress.step + progress.shift)
     signals = signals or Signals()
     signals.gentle = True  # from here on there is something to save
     pulse.tell(pulse.GENTLE)
     engine.agree(False)  # the others too: one that was still on its way here would leave the rest alone
     records.event("training", step=progress.step)
+    records.flush()
     faults.at("start", progress.step)
-    Loop(engine, plan, held_out, progress, keeper, records, display, signals, faults, config, identity).run()
+    with checkpoints.Saver(keeper, engine.shapes(), records) as saver:
+        Loop(engine, plan, train, held_out, progress, saver, display, signals, faults, config, identity).run()
 
     faults.at("end", progress.step)
     result = report.measure(config, engine, dataset, counts, final, plan, progress, attempt, signals)
@@ -152,6 +157,8 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
         report.draw_curves(store, dataset.name)
         records.event("finished", step=progress.step)
         records.close()
+        result["goodput"] = goodput.of(recorder.read_events(store), time.time())
+        store.close()
         # Last: a run is finished when it is there.
         store.put(RESULT, (json.dumps(result, indent=1) + "\n").encode())
         _tell(display, config, result, keeper)
@@ -279,6 +286,7 @@ def main(argv: list[str]) -> int:
     signals = Signals()
     signals.install()
     supervise.follow_parent()
+    notices.watch(signals.heed)
     layout.check_siblings()
     run(configuration.from_argv(argv), signals)
     return exits.OK

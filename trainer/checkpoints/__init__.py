@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from trainer.checkpoints.format import Checkpoint, attempts
 from trainer.checkpoints.keeper import Keeper, select
+from trainer.checkpoints.saver import Saver
 
-__all__ = ["Checkpoint", "Keeper", "attempts", "select"]
+__all__ = ["Checkpoint", "Keeper", "Saver", "attempts", "select"]

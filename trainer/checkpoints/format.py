@@ -1,10 +1,10 @@
 """One checkpoint in a store: a folder of .npz files and a state.json, complete when its MANIFEST.json is there.
 
-    checkpoints/00000040.2/model.npz      tensors by Keras variable path: numpy.load reads them
-                           optimizer.npz
+    checkpoints/00000040.2/model.npz      tensors by Keras variable path: numpy.load reads them; large models have several,
+                           optimizer.npz  model-00001-of-00003.npz and so on
                            ema.npz        only with --ema
                            state.json     step, position and records
-                           MANIFEST.json  names, sizes and crc32c of the others; written last
+                           MANIFEST.json  names, sizes, crc32c, generations and tensors of the others; written last
 
 The folder's name is STEP.ATTEMPT: no attempt of a run ever writes into the folder of another one.
 """
@@ -15,19 +15,21 @@ import dataclasses
 import io
 import json
 import re
-import zipfile
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import google_crc32c
 import numpy as np
 
 from convoy import exits
-from convoy.store import Store
+from convoy.store import Data, Store
+from convoy.store.checksum import crc32c
 
 ROOT = "checkpoints"
 MANIFEST = "MANIFEST.json"
-SCHEMA = 1
+SCHEMA = 2
+_TOGETHER = 4  # objects that are on their way at the same time
 _FOLDER = re.compile(r"(\d+)\.(\d+)")
 
 
@@ -50,65 +52,107 @@ class Checkpoint:
 def write(
     store: Store,
     checkpoint: Checkpoint,
-    tensors: Mapping[str, np.ndarray],
+    files: Mapping[str, Data],
+    tensors: Mapping[str, list[str]],
     state: Mapping[str, Any],
-    before_manifest: Callable[[], None] = lambda: None,
+    passing: Callable[[str], None] = lambda phase: None,
 ) -> None:
-    """Writes a checkpoint. `tensors` are named KIND/PATH, and every kind becomes a file."""
-    objects = {}
-    for kind in sorted({name.partition("/")[0] for name in tensors}):
-        buffer = io.BytesIO()
-        members = {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{kind}/")}
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            # numpy.savez takes the names as keyword arguments, some of which have a meaning.
-            for path, value in members.items():
-                with archive.open(f"{path}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asanyarray(value), allow_pickle=False)
-        objects[f"{kind}.npz"] = buffer.getvalue()
-    objects["state.json"] = json.dumps(state, indent=1).encode()
-    entries = {}
-    for name, data in objects.items():
-        store.put(f"{checkpoint.folder}/{name}", data)
-        entries[name] = {"bytes": len(data), "crc32c": f"{google_crc32c.value(data):08x}"}
-    before_manifest()
-    manifest = {"schema": SCHEMA, "step": checkpoint.step, "attempt": checkpoint.attempt, "objects": entries}
+    """Writes a checkpoint: all objects side by side, then the manifest.
+
+    Args:
+      store: of the run.
+      checkpoint: its name.
+      files: object name -> content, of a Snapshot.
+      tensors: object name -> the tensors in it.
+      state: what is not tensors; JSON.
+      passing: is told when `upload` (each object), `manifest` is due.
+
+    Raises:
+      exits.CannotRun: another process has written this checkpoint.
+    """
+    objects: dict[str, Data] = {**files, "state.json": json.dumps(state, indent=1).encode()}
+
+    def put(name: str) -> dict[str, Any]:
+        data = objects[name]
+        entry = {"bytes": len(data), "crc32c": f"{crc32c(data):08x}"}
+        entry["generation"] = store.put(f"{checkpoint.folder}/{name}", data)
+        passing("upload")
+        return entry | ({"tensors": tensors[name]} if name in tensors else {})
+
+    with ThreadPoolExecutor(_TOGETHER, "objects") as pool:
+        entries = dict(zip(objects, pool.map(put, objects), strict=True))
+    store.flush()  # the records that the state counts
+    passing("manifest")
+    # Its writer makes a manifest unlike any other, so that one whose answer was lost is known again.
+    manifest = {
+        "schema": SCHEMA,
+        "step": checkpoint.step,
+        "attempt": checkpoint.attempt,
+        "writer": uuid.uuid4().hex,
+        "objects": entries,
+    }
     if not store.claim(f"{checkpoint.folder}/{MANIFEST}", json.dumps(manifest, indent=1).encode()):
         raise exits.CannotRun(
             f"another process has written {store.url}/{checkpoint.folder}; only one may train in a run directory, stop one."
         )
 
 
-def read(store: Store, checkpoint: Checkpoint) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(tensors by KIND/PATH, state) of a complete checkpoint; Damaged names the object that is not as it was written."""
+def read_manifest(store: Store, checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
+    """Object name -> bytes, crc32c, generation and tensors of a checkpoint; Damaged if there is no such thing."""
     try:
         manifest = json.loads(store.get(f"{checkpoint.folder}/{MANIFEST}"))
-        schema, objects = manifest["schema"], manifest["objects"]
-        entries = {str(name): (int(entry["bytes"]), str(entry["crc32c"])) for name, entry in objects.items()}
+        schema = manifest["schema"]
+        entries = {
+            str(name): {
+                "bytes": int(entry["bytes"]),
+                "crc32c": str(entry["crc32c"]),
+                "generation": int(entry["generation"]),
+                "tensors": list(entry.get("tensors", [])),
+            }
+            for name, entry in manifest["objects"].items()
+        }
     except FileNotFoundError:
         raise Damaged(f"{MANIFEST} is missing") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{MANIFEST} does not read as one") from error
     if schema != SCHEMA:
         raise Damaged(f"{MANIFEST} has schema {schema}, this version of Convoy reads {SCHEMA}")
-    tensors: dict[str, np.ndarray] = {}
-    state: dict[str, Any] | None = None
-    for name, (size, crc) in entries.items():
+    if "state.json" not in entries:
+        raise Damaged("state.json is missing")
+    return entries
+
+
+def read_objects(store: Store, checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, list[str]]]:
+    """(name, content, tensors) of every object of a complete checkpoint; Damaged names one that is not as it was written."""
+    entries = read_manifest(store, checkpoint)
+
+    def get(name: str) -> bytes:
+        entry = entries[name]
         try:
-            data = store.get(f"{checkpoint.folder}/{name}")
+            data = store.get(f"{checkpoint.folder}/{name}", entry["generation"])
         except FileNotFoundError:
             raise Damaged(f"{name} is missing") from None
-        if len(data) != size:
-            raise Damaged(f"{name} has {len(data)} bytes of {size}")
-        if f"{google_crc32c.value(data):08x}" != crc:
+        if len(data) != entry["bytes"]:
+            raise Damaged(f"{name} has {len(data)} bytes of {entry['bytes']}")
+        if f"{crc32c(data):08x}" != entry["crc32c"]:
             raise Damaged(f"{name} has another crc32c than its manifest says")
+        return data
+
+    with ThreadPoolExecutor(_TOGETHER, "objects") as pool:
+        for name, data in zip(entries, pool.map(get, entries), strict=True):
+            yield name, data, entries[name]["tensors"]
+
+
+def read(store: Store, checkpoint: Checkpoint) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(tensors by KIND/PATH, state) of a complete checkpoint; Damaged names the object that is not as it was written."""
+    tensors: dict[str, np.ndarray] = {}
+    state: dict[str, Any] = {}
+    for name, data, names in read_objects(store, checkpoint):
         if name == "state.json":
             state = json.loads(data)
-        else:
-            kind = name.removesuffix(".npz")
-            with np.load(io.BytesIO(data), allow_pickle=False) as members:
-                tensors |= {f"{kind}/{path}": members[path] for path in members.files}
-    if state is None:
-        raise Damaged("state.json is missing")
+            continue
+        with np.load(io.BytesIO(data), allow_pickle=False) as members:
+            tensors |= {tensor: members[tensor.partition("/")[2]] for tensor in names}
     return tensors, state
 
 
@@ -127,9 +171,10 @@ def attempts(store: Store) -> int:
     return max((one.attempt for one in _folders(store, with_manifest=False)), default=0)
 
 
-def remove(store: Store, checkpoint: Checkpoint) -> None:
-    """Its manifest first: a removal that dies half-way leaves no checkpoint that looks complete."""
+def remove(store: Store, checkpoint: Checkpoint, passing: Callable[[str], None] = lambda phase: None) -> None:
+    """Its manifest first: a removal that dies half-way (`passing` is told of it) leaves no checkpoint that looks complete."""
     store.remove(f"{checkpoint.folder}/{MANIFEST}")
+    passing("removal")
     store.remove(checkpoint.folder)
 
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from convoy import exits
-from convoy.store import Store
+from convoy.chaos import Chaos
+from convoy.store import Data, Store
 from trainer.checkpoints import format
 from trainer.checkpoints.format import Checkpoint, Damaged
 
 
 class Keeper:
-    """The checkpoints of one attempt of a run: the `keep` newest and the best one stay."""
+    """The checkpoints of one attempt of a run: the `keep` newest and the best one stay. `chaos` learns where it is."""
 
-    def __init__(self, store: Store, attempt: int, keep: int):
-        self.store, self.attempt, self.keep = store, attempt, keep
+    def __init__(self, store: Store, attempt: int, keep: int, chaos: Chaos | None = None):
+        self.store, self.attempt, self.keep, self.chaos = store, attempt, keep, chaos or Chaos("")
         self.last: Checkpoint | None = None
         self._refused: set[Checkpoint] = set()
 
@@ -48,18 +50,16 @@ class Keeper:
 
     def save(
         self,
-        step: int,
-        tensors: Mapping[str, np.ndarray],
+        checkpoint: Checkpoint,
+        files: Mapping[str, Data],
+        tensors: Mapping[str, list[str]],
         state: Mapping[str, Any],
         best_step: int | None,
-        before_manifest: Callable[[], None],
     ) -> None:
-        """Writes the checkpoint of `step`, then removes what need not stay."""
-        checkpoint = Checkpoint(step, self.attempt)
-        if self.last == checkpoint:
-            return  # a signal came right after it was saved
+        """Writes a checkpoint (see format.write), then removes what need not stay."""
+        passing = functools.partial(self._passing, checkpoint.step)
         try:
-            format.write(self.store, checkpoint, tensors, state, before_manifest)
+            format.write(self.store, checkpoint, files, tensors, state, passing)
         except exits.ConvoyError:
             with contextlib.suppress(exits.ConvoyError):
                 format.remove(self.store, checkpoint)  # half a checkpoint would take the space that is missing
@@ -68,13 +68,18 @@ class Keeper:
         usable = [one for one in format.complete(self.store) if one not in self._refused]
         best = max((one for one in usable if one.step == best_step), default=None)
         for old in usable[: -self.keep]:
-            if old != best:
-                format.remove(self.store, old)
+            # One that has a later attempt is the work of whoever took this run over.
+            if old != best and old.attempt <= self.attempt:
+                format.remove(self.store, old, passing)
 
-    def clean(self) -> None:
-        """Removes what earlier attempts left half-written; this process holds the lock of the run."""
+    def clean(self, step: int) -> None:
+        """Removes what earlier attempts left half-written; this process holds the lock of the run, which is at `step`."""
         for checkpoint in format.incomplete(self.store):
-            format.remove(self.store, checkpoint)
+            if checkpoint.attempt < self.attempt:
+                format.remove(self.store, checkpoint, functools.partial(self._passing, step))
+
+    def _passing(self, step: int, phase: str) -> None:
+        self.chaos.at(phase, step)
 
 
 def select(store: Store, which: str) -> tuple[Checkpoint, dict[str, np.ndarray], dict[str, Any]]:

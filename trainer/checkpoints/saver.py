@@ -1,0 +1,75 @@
+"""Saving beside training: steps go on while a checkpoint is on its way."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from convoy import exits
+from trainer.checkpoints.format import Checkpoint
+from trainer.checkpoints.keeper import Keeper
+from trainer.checkpoints.snapshot import Shapes, Snapshot
+from trainer.recorder import Recorder
+
+
+class Saver:
+    """Writes checkpoints, one at a time; use as a context, which is left when the last one is written.
+
+    Training stops while its state is copied, and for the whole of the save before if that is still on its way. What goes
+    wrong in the background is raised by the next call of any method.
+    """
+
+    def __init__(self, keeper: Keeper, shapes: Shapes, recorder: Recorder):
+        self.keeper, self.recorder = keeper, recorder
+        self._snapshot = Snapshot(shapes)
+        self._pool = ThreadPoolExecutor(1, "save")
+        self._pending: Future[None] | None = None
+
+    def save(
+        self, step: int, tensors: Iterable[tuple[str, np.ndarray]], state: Mapping[str, Any], best_step: int | None
+    ) -> float:
+        """Begins to save and returns the seconds that the save before made it wait; NotFinite names what may not be saved."""
+        begun = time.perf_counter()
+        self.join()
+        waited = time.perf_counter() - begun
+        checkpoint = Checkpoint(step, self.keeper.attempt)
+        if self.keeper.last == checkpoint:
+            return waited  # a signal came right after it was saved
+        files = self._snapshot.take(tensors)
+        blocked = time.perf_counter() - begun
+
+        def write() -> None:
+            self.keeper.save(checkpoint, files, self._snapshot.tensors, state, best_step)
+            self.recorder.event("saved", step=step, seconds=time.perf_counter() - begun, blocked=blocked, waited=waited)
+
+        self._pending = self._pool.submit(write)
+        return waited
+
+    def check(self) -> None:
+        """Raises what a save that is over met with."""
+        if self._pending and self._pending.done():
+            self.join()
+
+    def join(self) -> None:
+        """Waits for the save that is on its way."""
+        pending, self._pending = self._pending, None
+        if pending:
+            pending.result()
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Where the run ends with an error, that one is told.
+        with contextlib.suppress(exits.ConvoyError) if error else contextlib.nullcontext():
+            self.join()
+            self.recorder.flush()
+        self._pool.shutdown()
