@@ -14,6 +14,7 @@ from collections.abc import Iterator
 ALIVE = b"."
 GENTLE = b"g"  # from here on there is something to save, and a signal deserves an answer
 DONE = b"d"  # whatever kills the run now, it has done its work
+NOTICE = b"n"  # this machine is about to go: a restart on it would be in vain
 SECONDS_BETWEEN_SIGNS = 1.0
 
 _writer: int | None = None

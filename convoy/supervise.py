@@ -7,13 +7,17 @@ process can still give the right exit code then. This one imports nothing heavy,
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import fcntl
 import os
+import random
 import select
 import signal
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from types import FrameType
 
@@ -24,8 +28,14 @@ from convoy import exits, noise, pulse
 ANSWER_SECONDS = 25.0
 # Before there is anything to save a run leaves at once, unless it waits for a peer and hears nothing.
 EARLY_ANSWER_SECONDS = 5.0
+# A child that hangs is asked where its threads are, which takes C code milliseconds, and is killed after this.
+DUMP_SECONDS = 2.0
 FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS = 1.0, 60.0
+# After an attempt that lived longer the trouble is a new one, and the backoff begins again.
+LONG_ATTEMPT_SECONDS = 600.0
 PARENT_PIPE = "CONVOY_PARENT_PIPE"
+# Who writes to the run directory: one name for all attempts of a parent, which never overlap.
+WRITER = "CONVOY_WRITER"
 
 
 def run(command: list[str], restarts: int = 0, hang_timeout: float = 0.0) -> int:
@@ -39,12 +49,20 @@ def run(command: list[str], restarts: int = 0, hang_timeout: float = 0.0) -> int
     parent = _Parent(hang_timeout)
     backoff = FIRST_BACKOFF_SECONDS
     with parent.signals_passed_on():
-        for attempt in range(restarts + 1):
+        for restart in range(1, restarts + 2):
+            began = time.monotonic()
             code = parent.run_once(command)
-            if code != exits.TRY_AGAIN or parent.asked or attempt == restarts:
+            if code != exits.TRY_AGAIN or parent.asked or restart > restarts:
                 return code
-            print(f"convoy: restart {attempt + 1} of {restarts} in {backoff:g} s.", file=sys.stderr)
-            if parent.wait_for_signal(backoff):
+            if parent.noticed:
+                print("convoy: no restart here, since this machine is about to go.", file=sys.stderr)
+                return code
+            if time.monotonic() - began > LONG_ATTEMPT_SECONDS:
+                backoff = FIRST_BACKOFF_SECONDS
+            # Random, so that processes which fell together do not come back together.
+            pause = backoff * random.uniform(0.5, 1.0)  # noqa: S311
+            print(f"convoy: restart {restart} of {restarts} in {pause:.2g} s, since {parent.why}.", file=sys.stderr)
+            if parent.wait_for_signal(pause):
                 return exits.STOPPED if parent.asked == signal.SIGINT else exits.TRY_AGAIN
             backoff = min(2 * backoff, LAST_BACKOFF_SECONDS)
     raise AssertionError("unreachable: the last attempt returns")
@@ -67,13 +85,19 @@ def exit_code(returncode: int, asked: int = 0) -> int:
 
 
 def follow_parent() -> None:
-    """In the child: leave at once when the parent is gone, so that no orphan goes on writing to a run directory; and give
-    signs of life."""
+    """In the child: leave at once when the parent is gone, so that no orphan goes on writing to a run directory; give signs of
+    life; and say where all threads are on SIGUSR1, and when C code aborts."""
     pipes = os.environ.pop(PARENT_PIPE, "")
     if not pipes:
         return
     reader, writer = map(int, pipes.split(","))
     pulse.speak_into(writer)
+    faulthandler.enable()
+    # Written by C code, which needs no lock of Python's; `chain` then lets the signal do what it does by default: end us.
+    faulthandler.register(signal.SIGUSR1, chain=True)
+    # The kernel ends us by SIGIO when the pipe ends: C code that hangs may keep the lock that the thread below needs.
+    fcntl.fcntl(reader, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(reader, fcntl.F_SETFL, fcntl.fcntl(reader, fcntl.F_GETFL) | os.O_ASYNC)
 
     def wait() -> None:
         with contextlib.suppress(OSError):
@@ -87,9 +111,11 @@ class _Parent:
     def __init__(self, hang_timeout: float) -> None:
         self.hang_timeout = hang_timeout
         self.asked = 0
+        self.writer = uuid.uuid4().hex
+        self.why = ""  # the last attempt ended
         self.child: subprocess.Popen[bytes] | None = None
         self.killer: threading.Timer | None = None
-        self.gentle = self.done = self.hung = False
+        self.gentle = self.done = self.hung = self.noticed = False
 
     def run_once(self, command: list[str]) -> int:
         self.gentle = self.done = self.hung = False
@@ -100,7 +126,7 @@ class _Parent:
                 command,
                 process_group=0,
                 pass_fds=(reader, voice),
-                env={**noise.QUIET, **os.environ, PARENT_PIPE: f"{reader},{voice}"},
+                env={**noise.QUIET, **os.environ, PARENT_PIPE: f"{reader},{voice}", WRITER: self.writer},
                 stderr=subprocess.PIPE,
             )
             if self.asked:
@@ -117,10 +143,15 @@ class _Parent:
             if self.killer:
                 self.killer.cancel()
         code = exits.OK if self.done else exit_code(returncode, self.asked)
-        if returncode < 0 and not self.done and not self.hung:
+        if self.hung:
+            self.why = "it gave no sign of life"
+        elif returncode < 0 and not self.done:
             known = {number.value: number.name for number in signal.Signals}
             name = known.get(-returncode, f"signal {-returncode}")
+            self.why = f"it was ended by {name}"
             print(f"convoy: the run was ended by {name}; exit code {code}.", file=sys.stderr)
+        else:
+            self.why = f"it ended with exit code {code}"
         return code
 
     def _listen(self, child: subprocess.Popen[bytes], signs: int, over: threading.Event) -> None:
@@ -133,15 +164,19 @@ class _Parent:
                 last = time.monotonic()
                 self.gentle |= pulse.GENTLE in text
                 self.done |= pulse.DONE in text
+                self.noticed |= pulse.NOTICE in text
             elif over.is_set():
                 return
             elif self.hang_timeout and not self.done and time.monotonic() - last > self.hang_timeout:
                 self.hung = True
                 print(
                     f"convoy: no sign of life for --hang_timeout={self.hang_timeout:g} s: a peer is lost, or a step takes"
-                    f" longer than that; exit code {exits.TRY_AGAIN}.",
+                    f" longer than that; exit code {exits.TRY_AGAIN}. Where its threads are:",
                     file=sys.stderr,
                 )
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.send_signal(signal.SIGUSR1)
+                    child.wait(DUMP_SECONDS)
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
                 return

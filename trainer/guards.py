@@ -1,25 +1,27 @@
-"""Signals: the first asks the run to save and leave, the second makes it leave at once."""
+"""Requests to leave: the first asks the run to save and leave, a second signal makes it leave at once."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 
-from convoy import exits
+from convoy import exits, pulse
 
 _CODES = {signal.SIGTERM: exits.TRY_AGAIN, signal.SIGINT: exits.STOPPED}
 
 
 class Signals:
-    """SIGTERM (a cluster takes the machine back) and SIGINT (a person stops the run).
+    """SIGTERM (a cluster takes the machine back), SIGINT (a person stops the run), and notices (trainer/notices.py).
 
-    Until `gentle` is set there is nothing to save, and the first signal leaves at once too. A thread acts on the signals:
+    Until `gentle` is set there is nothing to save, and the first request leaves at once too. A thread acts on signals:
     Python's own handlers wait for the interpreter, which a loop of steps or the import of TensorFlow keeps for seconds.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self.notice = ""
         self.gentle = False
         self._writer: int | None = None
 
@@ -36,13 +38,27 @@ class Signals:
 
     @property
     def asked(self) -> bool:
-        return self.received is not None
+        return self.received is not None or bool(self.notice)
+
+    def heed(self, notice: str) -> None:
+        """Takes a notice like a first SIGTERM. The SIGTERM that clusters send some seconds later is none of a second kind."""
+        pulse.tell(pulse.NOTICE)
+        if not self.gentle:
+            print(f"convoy: asked to leave by the metadata server ({notice}), with nothing to save.", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(exits.TRY_AGAIN)
+        if not self.asked:
+            self.notice = notice
 
     def leave(self, where: str) -> exits.ConvoyError:
         """The error that ends the run once it is saved; `where` says up to which step."""
         if self.received == signal.SIGINT:
             return exits.Stopped(f"stopped, saved at {where}; the same command continues.")
-        return exits.TryAgain(f"asked to leave by SIGTERM, saved at {where}; the same command continues.")
+        if self.notice:
+            by = f"the metadata server ({self.notice})"
+        else:
+            by = "SIGTERM" if self.received else "another process of the run"
+        return exits.TryAgain(f"asked to leave by {by}, saved at {where}; the same command continues.")
 
     def _watch(self, reader: int) -> None:
         while True:

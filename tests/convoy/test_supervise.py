@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,16 +68,68 @@ def test_only_try_again_is_restarted(tmp_path, monkeypatch, body, restarts, code
     assert (tmp_path / "starts").read_text() == "x" * starts
 
 
+def test_the_pause_before_a_restart_doubles_up_to_a_bound(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(supervise, "FIRST_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(supervise, "LAST_BACKOFF_SECONDS", 0.04)
+    supervise.run(child(tmp_path, "sys.exit(42)"), 4)
+    assert all(0.5 <= part <= 1 for part in parts_of(pauses(capfd), [0.01, 0.02, 0.04, 0.04]))
+
+
+def test_after_a_long_attempt_the_pauses_begin_again(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(supervise, "FIRST_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(supervise, "LONG_ATTEMPT_SECONDS", 0.0)
+    supervise.run(child(tmp_path, "sys.exit(42)"), 3)
+    assert all(0.5 <= part <= 1 for part in parts_of(pauses(capfd), [0.01, 0.01, 0.01]))
+
+
+def pauses(capfd: pytest.CaptureFixture[str]) -> list[float]:
+    said = re.findall(r"restart (\d) of (\d) in (\S+) s, since it ended with exit code 42", capfd.readouterr().err)
+    assert [int(number) for number, _, _ in said] == list(range(1, 1 + int(said[0][1])))
+    return [float(seconds) for _, _, seconds in said]
+
+
+def parts_of(seconds: list[float], whole: list[float]) -> list[float]:
+    return [part / of for part, of in zip(seconds, whole, strict=True)]
+
+
+def test_a_restart_says_why(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(supervise, "FIRST_BACKOFF_SECONDS", 0.01)
+    supervise.run(child(tmp_path, "os.kill(os.getpid(), signal.SIGKILL) if count == 1 else sys.exit(0)"), 1)
+    assert "since it was ended by SIGKILL" in capfd.readouterr().err
+
+
+def test_no_restart_on_a_machine_that_is_about_to_go(tmp_path, capfd):
+    body = "from convoy import pulse, supervise\nsupervise.follow_parent()\npulse.tell(pulse.NOTICE)\nsys.exit(42)"
+    assert supervise.run(child(tmp_path, body), 3) == 42
+    assert (tmp_path / "starts").read_text() == "x"
+    assert "no restart here" in capfd.readouterr().err
+
+
+def test_all_attempts_of_a_parent_are_one_writer(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervise, "FIRST_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setenv("CONVOY_WRITER", "inherited")
+    body = "open(starts + '.writers', 'a').write(os.environ['CONVOY_WRITER'] + '\\n')\nsys.exit(42)"
+    for _ in range(2):
+        supervise.run(child(tmp_path, body), 1)
+    first, again, other, other_again = (tmp_path / "starts.writers").read_text().split()
+    assert first == again
+    assert other == other_again
+    assert len({first, other, "inherited"}) == 3
+
+
 PARENT = """
 import sys
 from convoy import supervise
 supervise.ANSWER_SECONDS = {seconds}
-sys.exit(supervise.run({command!r}, 3))
+supervise.FIRST_BACKOFF_SECONDS = {backoff}
+sys.exit(supervise.run({command!r}, 3, {hang_timeout}))
 """
 
 
-def start_parent(command: list[str], seconds: float = 25.0) -> subprocess.Popen[str]:
-    program = PARENT.format(seconds=seconds, command=command)
+def start_parent(
+    command: list[str], seconds: float = 25.0, backoff: float = 1.0, hang_timeout: float = 0.0
+) -> subprocess.Popen[str]:
+    program = PARENT.format(seconds=seconds, backoff=backoff, hang_timeout=hang_timeout, command=command)
     return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -114,6 +167,16 @@ def test_a_signal_that_is_not_answered_is_followed_by_kill(tmp_path):
     assert "no answer" in err
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_wait_for_a_restart(tmp_path, number, code):
+    parent = start_parent(child(tmp_path, "sys.exit(42)"), backoff=600.0)
+    assert parent.stderr is not None
+    assert "restart 1 of 3" in parent.stderr.readline()
+    parent.send_signal(number)
+    assert parent.wait(30) == code
+    assert (tmp_path / "starts").read_text() == "x"
+
+
 def test_a_child_that_gives_no_sign_of_life_is_given_up(tmp_path, capfd):
     body = (
         "from convoy import pulse, supervise\nsupervise.follow_parent()\n"
@@ -126,6 +189,44 @@ def test_a_child_that_gives_no_sign_of_life_is_given_up(tmp_path, capfd):
     assert "no sign of life for --hang_timeout=2 s" in capfd.readouterr().err
 
 
+# C code that keeps Python's lock: no handler and no thread of Python's runs any more.
+STUCK = (
+    "import ctypes\n"
+    "from convoy import supervise\n"
+    "supervise.follow_parent()\n"
+    "def stuck_in_c():\n"
+    "    ctypes.PyDLL(None).sleep(600)\n"
+)
+
+
+def test_a_child_that_hangs_in_c_shows_where(tmp_path, capfd):
+    body = "import threading\ndef beside(): time.sleep(600)\nthreading.Thread(target=beside, daemon=True).start()\n"
+    assert supervise.run(child(tmp_path, body + STUCK + "stuck_in_c()"), hang_timeout=2.0) == exits.TRY_AGAIN
+    sentence, _, dump = capfd.readouterr().err.partition("Where its threads are:\n")
+    assert "no sign of life" in sentence
+    assert "in stuck_in_c" in dump
+    assert "in beside" in dump, "all threads"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
+def test_a_signal_while_a_child_that_hangs_is_ended(tmp_path, number, code):
+    # It answers neither the question where its threads are nor the signal, so there is time for both before it is killed.
+    deaf = "for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1): signal.pthread_sigmask(signal.SIG_BLOCK, [n])\n"
+    body = deaf + STUCK + "stuck_in_c()"
+    parent = start_parent(child(tmp_path, body), hang_timeout=2.0)
+    assert parent.stderr is not None
+    assert "no sign of life" in parent.stderr.readline()
+    parent.send_signal(number)
+    assert parent.wait(30) == code
+    assert (tmp_path / "starts").read_text() == "x", "asked to leave: no restart"
+
+
+def test_an_abort_in_c_shows_where(tmp_path, capfd):
+    body = "from convoy import supervise\nsupervise.follow_parent()\ndef lost_peer(): os.abort()\nlost_peer()"
+    assert supervise.run(child(tmp_path, body)) == exits.TRY_AGAIN
+    assert "in lost_peer" in capfd.readouterr().err
+
+
 def test_a_child_that_dies_after_its_work_has_succeeded(tmp_path):
     body = (
         "from convoy import pulse, supervise\nsupervise.follow_parent()\npulse.tell(pulse.DONE)\ntime.sleep(0.3)\n"
@@ -134,13 +235,10 @@ def test_a_child_that_dies_after_its_work_has_succeeded(tmp_path):
     assert supervise.run(child(tmp_path, body)) == exits.OK
 
 
-def test_a_run_does_not_outlive_its_parent(tmp_path):
-    body = (
-        "from convoy import supervise\nsupervise.follow_parent()\n"
-        "open(starts + '.pid', 'w').write(str(os.getpid()))\nos.rename(starts + '.pid', starts + '.ready')\n"
-        "time.sleep(600)"
-    )
-    parent = start_parent(child(tmp_path, body))
+@pytest.mark.parametrize("busy", ["time.sleep(600)", "stuck_in_c()"])
+def test_a_run_does_not_outlive_its_parent(tmp_path, busy):
+    body = "open(starts + '.pid', 'w').write(str(os.getpid()))\nos.rename(starts + '.pid', starts + '.ready')\n" + busy
+    parent = start_parent(child(tmp_path, STUCK + body))
     wait_for(tmp_path / "starts.ready")
     pid = int((tmp_path / "starts.ready").read_text())
     parent.kill()

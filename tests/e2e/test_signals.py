@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT at every moment: saved where there is something to save, the designed code, within 10 seconds."""
+"""SIGTERM, SIGINT and notices at every moment: saved where there is something to save, the designed code, within 10 seconds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from metadata import MAINTENANCE, PREEMPTED, metadata_server
 from support import QUICK, assert_same_bits, command, environment, events_of, records_of
 
 # Long enough that no test can miss it; cut short by the signal.
@@ -96,3 +97,45 @@ def test_twice(tmp_path, number, code):
     assert left == code, err
     assert seconds < 10
     assert "left" not in [event["event"] for event in events_of(tmp_path / "run")], "it did not wait for a save"
+
+
+@pytest.mark.parametrize(
+    ("variable", "key", "value"),
+    [
+        ("GCE_METADATA_HOST", PREEMPTED, "TRUE"),  # Google's client libraries
+        ("GCE_METADATA_IP", MAINTENANCE, "TERMINATE_ON_HOST_MAINTENANCE"),  # TensorFlow
+    ],
+)
+def test_a_notice_of_the_metadata_server(tmp_path, variable, key, value):
+    run_dir = tmp_path / "run"
+    with metadata_server() as server:
+        parent = subprocess.Popen(
+            command("train", *LONG, f"--run_dir={run_dir}", "--restarts=3"),
+            env=environment(**{variable: server.address}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.monotonic() + 100
+        while not (run_dir / "events.jsonl").exists() or "saved" not in [one["event"] for one in events_of(run_dir)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        began = time.monotonic()
+        server.announce(key, value)
+        _, err = parent.communicate(timeout=100)
+    assert parent.returncode == 42, err
+    assert time.monotonic() - began < 10
+    last = events_of(run_dir)[-1]
+    assert last["event"] == "left"
+    assert f"asked to leave by the metadata server ({key}={value}), saved at step {last['step']}; the same" in err
+    assert (run_dir / "checkpoints" / f"{last['step']:08d}.1" / "MANIFEST.json").exists()
+    assert "no restart here" in err
+
+
+def test_a_notice_before_the_first_step(convoy, tmp_path):
+    with metadata_server() as server:
+        server.announce(PREEMPTED, "TRUE")
+        outcome = convoy("train", *LONG, f"--run_dir={tmp_path / 'run'}", GCE_METADATA_HOST=server.address)
+    assert outcome.code == 42, outcome
+    assert "metadata server (instance/preempted=TRUE), with nothing to save" in outcome.err
+    assert not (tmp_path / "run" / "checkpoints").exists()

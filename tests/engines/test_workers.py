@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from metadata import PREEMPTED, metadata_server
 from support import (
     QUICK,
     Outcome,
@@ -142,6 +143,33 @@ def test_when_one_is_asked_to_leave_all_save_and_the_run_goes_on_with_the_same_b
     assert events_of(tmp_path / "cut")[-1]["event"] == "left"
     run_workers(tmp_path, backend, 2, *QUICK, "--run_dir=cut")
     assert_same_bits(tmp_path / "cut", whole(backend) / "run")
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=THOROUGH)])
+def test_when_one_machine_gets_a_notice_all_save_the_same_step(tmp_path, backend):
+    first, second = cluster_variables(backend, 2)
+    with metadata_server() as server:
+        workers = [
+            subprocess.Popen(
+                command("train", f"--backend={backend}", *LONG),
+                cwd=tmp_path,
+                env=environment(**variables),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for variables in (first, {**second, "GCE_METADATA_HOST": server.address})
+        ]
+        wait_for_event(tmp_path / "run", "training", workers)
+        server.announce(PREEMPTED, "TRUE")
+        leading, noticed = [end(worker, 60) for worker in workers]
+    assert leading.code == noticed.code == 42, (leading, noticed)
+    last = events_of(tmp_path / "run")[-1]
+    assert last["event"] == "left"
+    saved = f"saved at step {last['step']}; the same command continues"
+    assert f"asked to leave by another process of the run, {saved}" in leading.err
+    assert f"asked to leave by the metadata server (instance/preempted=TRUE), {saved}" in noticed.err
+    assert (tmp_path / "run" / "checkpoints" / f"{last['step']:08d}.1" / "MANIFEST.json").exists()
 
 
 def test_what_the_leading_process_refuses_all_refuse(tmp_path, whole):
