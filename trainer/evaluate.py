@@ -15,6 +15,7 @@ from convoy.options import option
 from convoy.store import open_store
 from trainer import config as configuration
 from trainer import engines
+from trainer.files import CONFIG
 from trainer.guards import Signals
 
 USAGE = """usage: convoy evaluate --run_dir=DIR [--flag=value ...]
@@ -49,10 +50,10 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
 
     store = open_store(config.run_dir)
     try:
-        text = store.get(run.CONFIG)
+        text = store.get(CONFIG)
     except FileNotFoundError:
-        raise exits.CannotRun(f"--run_dir={config.run_dir} is no run: it has no {run.CONFIG}.") from None
-    trained = configuration.from_json(text, f"{config.run_dir}/{run.CONFIG}")
+        raise exits.CannotRun(f"--run_dir={config.run_dir} is no run: it has no {CONFIG}.") from None
+    trained = configuration.from_json(text, f"{config.run_dir}/{CONFIG}")
     if config.data_dir:
         trained = dataclasses.replace(trained, data=dataclasses.replace(trained.data, data_dir=config.data_dir))
     backend = engines.choose(trained.backend)

@@ -10,8 +10,8 @@ from typing import Any
 
 from convoy import exits
 from convoy.store import Store
+from trainer.files import EVENTS, METRICS, TENSORBOARD
 
-METRICS, EVENTS, TENSORBOARD = "metrics.jsonl", "events.jsonl", "tensorboard"
 
 
 class Recorder:

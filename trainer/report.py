@@ -14,6 +14,7 @@ from convoy.store import Store
 from data.sources.examples import DataSet, Examples
 from trainer.config import RunConfig
 from trainer.engines.protocol import Engine
+from trainer.files import CURVES
 from trainer.guards import Signals
 from trainer.loop import Plan
 from trainer.progress import Progress
@@ -106,4 +107,4 @@ def draw_curves(store: Store, title: str) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     pyplot.close(figure)
-    store.put("curves.png", buffer.getvalue())
+    store.put(CURVES, buffer.getvalue())

@@ -18,10 +18,9 @@ from convoy.store.nowhere import NowhereStore
 from trainer import cluster, engines, notices
 from trainer import config as configuration
 from trainer.config import RunConfig
+from trainer.files import BAD_IMAGES, CONFIG, CURVES, FLAGS, RESULT
 from trainer.guards import Signals
 
-CONFIG, FLAGS, RESULT = "config.json", "config.flags", "result.json"
-BAD_IMAGES = "bad_images.jsonl"
 BEGAN = time.time()  # of this attempt, before anything heavy is imported
 
 
@@ -275,7 +274,7 @@ def _tell(display: Any, config: RunConfig, result: dict[str, Any], keeper: Any) 
     )
     if bad := result.get("bad_images"):
         display.line(f"{bad:,} images could not be read; {config.run_dir}/{BAD_IMAGES} says which and why.")
-    display.line(f"Result {config.run_dir}/{RESULT}, curves {config.run_dir}/curves.png")
+    display.line(f"Result {config.run_dir}/{RESULT}, curves {config.run_dir}/{CURVES}")
     if last:
         measure = f"`convoy evaluate --run_dir={config.run_dir}` measures it."
         display.line(f"Checkpoint {config.run_dir}/{last.folder}; {measure}")

@@ -39,7 +39,7 @@ def test_help_lists_verbs_and_flags(convoy):
 @pytest.mark.parametrize(
     ("argv", "code", "words"),
     [
-        (["trian"], 2, ["`trian`", "convoy train"]),
+        (["trian"], 2, ["`convoy trian`", "convoy train"]),
         (["train", "--batchsize=64"], 2, ["--batchsize", "did you mean --batch_size?"]),
         (["train", "--batch_size=many"], 2, ["--batch_size=many"]),
         (["train", "--optimizer=adma"], 2, ["--optimizer=adma", "adam"]),

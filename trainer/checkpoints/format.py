@@ -25,9 +25,9 @@ import numpy as np
 from convoy import exits
 from convoy.store import Data, Store
 from convoy.store.checksum import crc32c
+from trainer.files import CHECKPOINTS
 
-ROOT = "checkpoints"
-MANIFEST = "MANIFEST.json"
+MANIFEST, STATE = "MANIFEST.json", "state.json"
 SCHEMA = 2
 _TOGETHER = 4  # objects that are on their way at the same time
 _FOLDER = re.compile(r"(\d+)\.(\d+)")
@@ -46,7 +46,7 @@ class Checkpoint:
 
     @property
     def folder(self) -> str:
-        return f"{ROOT}/{self.step:08d}.{self.attempt}"
+        return f"{CHECKPOINTS}/{self.step:08d}.{self.attempt}"
 
 
 def write(
@@ -70,7 +70,7 @@ def write(
     Raises:
       exits.CannotRun: another process has written this checkpoint.
     """
-    objects: dict[str, Data] = {**files, "state.json": json.dumps(state, indent=1).encode()}
+    objects: dict[str, Data] = {**files, STATE: json.dumps(state, indent=1).encode()}
 
     def put(name: str) -> dict[str, Any]:
         data = objects[name]
@@ -98,7 +98,7 @@ def write(
 
 
 def read_manifest(store: Store, checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
-    """Object name -> bytes, crc32c, generation and tensors of a checkpoint; Damaged if there is no such thing."""
+    """Object name -> its entry (bytes, crc32c, generation, tensors); Damaged if there is no manifest or it is none."""
     try:
         manifest = json.loads(store.get(f"{checkpoint.folder}/{MANIFEST}"))
         schema = manifest["schema"]
@@ -117,9 +117,25 @@ def read_manifest(store: Store, checkpoint: Checkpoint) -> dict[str, dict[str, A
         raise Damaged(f"{MANIFEST} does not read as one") from error
     if schema != SCHEMA:
         raise Damaged(f"{MANIFEST} has schema {schema}, this version of Convoy reads {SCHEMA}")
-    if "state.json" not in entries:
-        raise Damaged("state.json is missing")
+    if STATE not in entries:
+        raise Damaged(f"{STATE} is missing")
     return entries
+
+
+def read_state(store: Store, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What is not tensors, its checksum unchecked."""
+    try:
+        return parse_state(store.get(f"{checkpoint.folder}/{STATE}"))
+    except FileNotFoundError:
+        raise Damaged(f"{STATE} is missing") from None
+
+
+def parse_state(data: bytes) -> dict[str, Any]:
+    """The content of STATE; Damaged if it is none."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        raise Damaged(f"{STATE} does not read as one") from None
 
 
 def read_objects(store: Store, checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, list[str]]]:
@@ -148,8 +164,8 @@ def read(store: Store, checkpoint: Checkpoint) -> tuple[dict[str, np.ndarray], d
     tensors: dict[str, np.ndarray] = {}
     state: dict[str, Any] = {}
     for name, data, names in read_objects(store, checkpoint):
-        if name == "state.json":
-            state = json.loads(data)
+        if name == STATE:
+            state = parse_state(data)
             continue
         with np.load(io.BytesIO(data), allow_pickle=False) as members:
             tensors |= {tensor: members[tensor.partition("/")[2]] for tensor in names}
@@ -180,7 +196,7 @@ def remove(store: Store, checkpoint: Checkpoint, passing: Callable[[str], None] 
 
 def _folders(store: Store, with_manifest: bool) -> set[Checkpoint]:
     found = set()
-    for name in store.names(ROOT):
+    for name in store.names(CHECKPOINTS):
         _, folder, *rest = name.split("/")
         match = _FOLDER.fullmatch(folder)
         if match and (not with_manifest or rest == [MANIFEST]):

@@ -82,6 +82,26 @@ class Keeper:
         self.chaos.at(phase, step)
 
 
+def find(store: Store, which: str) -> Checkpoint:
+    """last, best or a step -> that checkpoint, by its manifest; CannotRun if the run has no such one."""
+    if which not in ("last", "best") and not which.isdecimal():
+        raise exits.CannotRun(f"--checkpoint={which} is not possible: give last, best or a step.")
+    found = format.complete(store)
+    if not found:
+        raise exits.CannotRun(f"{store.url} has no checkpoint yet; train first.")
+    if which == "last":
+        return found[-1]
+    try:
+        step = int(which) if which.isdecimal() else _best_step(store, format.read_state(store, found[-1]))
+    except Damaged as error:
+        raise exits.CannotRun(f"{store.url}/{found[-1].folder} is damaged: {error}; give a step.") from error
+    there = [one for one in found if one.step == step]
+    if not there:
+        steps = ", ".join(str(one.step) for one in found)
+        raise exits.CannotRun(f"{store.url} has no checkpoint of step {step}; it has those of {steps}.")
+    return there[-1]
+
+
 def select(store: Store, which: str) -> tuple[Checkpoint, dict[str, np.ndarray], dict[str, Any]]:
     """last, best or a step -> that checkpoint, its tensors and state; CannotRun if the run has no such one, undamaged.
 
@@ -93,13 +113,7 @@ def select(store: Store, which: str) -> tuple[Checkpoint, dict[str, np.ndarray],
         raise exits.CannotRun(f"{store.url} has no checkpoint yet; train first.")
     if which == "last":
         return keeper.last, *newest
-    step = int(which) if which.isdecimal() else _best_step(store, newest[1])
-    found = format.complete(store)
-    there = [one for one in found if one.step == step]
-    if not there:
-        steps = ", ".join(str(one.step) for one in found)
-        raise exits.CannotRun(f"{store.url} has no checkpoint of step {step}; it has those of {steps}.")
-    wanted = there[-1]
+    wanted = find(store, which if which.isdecimal() else str(_best_step(store, newest[1])))
     try:
         return wanted, *format.read(store, wanted)
     except Damaged as error:

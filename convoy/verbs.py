@@ -1,0 +1,30 @@
+"""A command of several verbs: each opens a function, whose module is imported only then."""
+
+from __future__ import annotations
+
+import difflib
+import pkgutil
+from collections.abc import Mapping
+
+from convoy import exits
+
+# verb -> ("module:function" that takes argv and returns an exit code, what it does)
+Verbs = Mapping[str, tuple[str, str]]
+
+
+def table(verbs: Verbs) -> str:
+    """A line for each verb, for --help."""
+    return "\n".join(f"  {verb:<12} {text}" for verb, (_, text) in verbs.items())
+
+
+def dispatch(program: str, verbs: Verbs, argv: list[str], usage: str) -> int:
+    """Calls the verb that argv begins with, or prints the usage; UsageError for a verb that is none."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage)
+        return exits.OK
+    verb, rest = argv[0], argv[1:]
+    if verb not in verbs:
+        near = difflib.get_close_matches(verb, verbs, n=1)
+        hint = f"did you mean `{program} {near[0]}`?" if near else f"there are {', '.join(verbs)}."
+        raise exits.UsageError(f"there is no `{program} {verb}`; {hint}")
+    return pkgutil.resolve_name(verbs[verb][0])(rest)

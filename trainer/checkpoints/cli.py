@@ -1,0 +1,163 @@
+"""`convoy checkpoints list | verify | copy`: what a run has saved, whether it is whole, and a copy of it elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+from convoy import exits, options, verbs
+from convoy.options import option
+from convoy.store import Store, open_store
+from trainer.checkpoints import format
+from trainer.checkpoints.format import Checkpoint, Damaged
+from trainer.checkpoints.keeper import find
+from trainer.files import CONFIG, FLAGS, METRICS
+
+COMMANDS = {
+    "list": ("trainer.checkpoints.cli:show", "a line for each: step, attempt, size, whether it is the best"),
+    "verify": ("trainer.checkpoints.cli:verify", "read every byte, compare sizes and checksums"),
+    "copy": ("trainer.checkpoints.cli:copy", "copy one, with configuration and records, to another place"),
+}
+
+USAGE = """usage: convoy checkpoints COMMAND --run_dir=DIR [--flag=value ...]
+
+{commands}
+
+DIR is a folder or gs://BUCKET/PATH. convoy checkpoints COMMAND --help lists the flags of a command."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOption:
+    """Of which run."""
+
+    run_dir: str = option("", "the run.", group="Checkpoints")
+
+    def __post_init__(self) -> None:
+        if not self.run_dir:
+            raise exits.CannotRun("--run_dir is missing; give the directory of a run, for example runs/digits.")
+
+
+@dataclasses.dataclass(frozen=True)
+class VerifyOption:
+    """Which checkpoints."""
+
+    checkpoint: str = option("all", "all, last, best or a step.", group="Checkpoints")
+
+
+@dataclasses.dataclass(frozen=True)
+class CopyOptions:
+    """Which checkpoint, and where to."""
+
+    checkpoint: str = option("last", "last, best or a step.", group="Checkpoints")
+    to: str = option("", "an empty or a new directory, or gs://BUCKET/PATH.", group="Checkpoints")
+
+    def __post_init__(self) -> None:
+        if not self.to:
+            raise exits.CannotRun("--to is missing; give an empty or a new directory, or gs://BUCKET/PATH.")
+
+
+def main(argv: list[str]) -> int:
+    return verbs.dispatch("convoy checkpoints", COMMANDS, argv, USAGE.format(commands=verbs.table(COMMANDS)))
+
+
+def show(argv: list[str]) -> int:
+    """`convoy checkpoints list`."""
+    usage = "usage: convoy checkpoints list --run_dir=DIR\n\nLists the checkpoints of a run, oldest first."
+    if options.wants_help(argv):
+        print(options.help_text(usage, RunOption))
+        return exits.OK
+    store = _open(RunOption(**options.parse(argv, RunOption)).run_dir)
+    found, rows, best = format.complete(store), {}, None
+    for checkpoint in found:
+        try:
+            entries = format.read_manifest(store, checkpoint)
+            best = format.read_state(store, checkpoint)["progress"]["best"]
+            size = sum(entry["bytes"] for entry in entries.values())
+            rows[checkpoint] = f"{size / 2**20:,.1f} MiB in {len(entries)} objects"
+        except Damaged as error:
+            rows[checkpoint] = f"damaged: {error}"
+    for checkpoint, text in rows.items():
+        if best and best["step"] == checkpoint.step:
+            text += f", the best: {best['accuracy']:.2%} of the examples that choose it"
+        print(_line(checkpoint, text))
+    for checkpoint in format.incomplete(store):
+        print(_line(checkpoint, "incomplete: on its way, or left by a run that died"))
+    if not found:
+        print(f"{store.url} has no checkpoint yet.")
+    return exits.OK
+
+
+def verify(argv: list[str]) -> int:
+    """`convoy checkpoints verify`: BAD_DATA if one is damaged."""
+    usage = """usage: convoy checkpoints verify --run_dir=DIR [--checkpoint=all]
+
+Reads checkpoints from end to end. Exit code 65 if one is damaged."""
+    if options.wants_help(argv):
+        print(options.help_text(usage, RunOption, VerifyOption))
+        return exits.OK
+    parsed = options.parse(argv, RunOption, VerifyOption)
+    store, which = _open(RunOption(**options.take(RunOption, parsed)).run_dir), parsed["checkpoint"]
+    damaged = 0
+    for checkpoint in format.complete(store) if which == "all" else [find(store, which)]:
+        try:
+            size = sum(len(data) for _, data, _ in format.read_objects(store, checkpoint))
+            print(_line(checkpoint, f"whole, {size / 2**20:,.1f} MiB"))
+        except Damaged as error:
+            damaged += 1
+            print(_line(checkpoint, f"damaged: {error}"))
+    if damaged:
+        print(f"convoy: {damaged} damaged; a run goes on from the newest whole one.", file=sys.stderr)
+    return exits.BAD_DATA if damaged else exits.OK
+
+
+def copy(argv: list[str]) -> int:
+    """`convoy checkpoints copy`."""
+    usage = """usage: convoy checkpoints copy --run_dir=DIR --to=PLACE [--checkpoint=last]
+
+Copies a checkpoint with the configuration and the records up to it. The copy is a run that can be continued and evaluated."""
+    if options.wants_help(argv):
+        print(options.help_text(usage, RunOption, CopyOptions))
+        return exits.OK
+    parsed = options.parse(argv, RunOption, CopyOptions)
+    wanted = CopyOptions(**options.take(CopyOptions, parsed))
+    source, target = _open(RunOption(**options.take(RunOption, parsed)).run_dir), open_store(wanted.to)
+    checkpoint = find(source, wanted.checkpoint)
+    with target.locked():
+        if foreign := target.foreign():
+            raise exits.CannotRun(f"--to={target.url} holds {foreign}; give an empty or a new directory.")
+        _copy(source, target, checkpoint)
+    print(f"{target.url}/{checkpoint.folder}")
+    return exits.OK
+
+
+def _copy(source: Store, target: Store, checkpoint: Checkpoint) -> None:
+    files, tensors = {}, {}
+    try:
+        for name, data, names in format.read_objects(source, checkpoint):
+            files[name] = data
+            if names:
+                tensors[name] = names
+    except Damaged as error:
+        raise exits.CannotRun(
+            f"{source.url}/{checkpoint.folder} is damaged: {error}; give another --checkpoint."
+        ) from error
+    state = format.parse_state(files.pop(format.STATE))
+    lines = source.get(METRICS).decode().splitlines(keepends=True)[: state["progress"]["lines"]]
+    for name in (CONFIG, FLAGS):
+        target.put(name, source.get(name))
+    target.rewrite(METRICS, "".join(lines))
+    format.write(target, checkpoint, files, tensors, state)
+
+
+def _open(url: str) -> Store:
+    """The store of a run; CannotRun if there is none."""
+    store = open_store(url)
+    try:
+        store.get(CONFIG)
+    except FileNotFoundError:
+        raise exits.CannotRun(f"--run_dir={url} is no run: it has no {CONFIG}.") from None
+    return store
+
+
+def _line(checkpoint: Checkpoint, text: str) -> str:
+    return f"step {checkpoint.step:>8}  attempt {checkpoint.attempt:>2}  {text}"
