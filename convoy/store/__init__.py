@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 from convoy import exits
@@ -30,6 +31,9 @@ class Store(Protocol):
 
     def get(self, name: str, generation: int = 0) -> bytes:
         """The object's bytes, of one generation if that is given; FileNotFoundError if there is none."""
+
+    def fetch(self, name: str, path: Path, generation: int = 0) -> None:
+        """Like `get`, into a local file, which appears when it is whole: for what is too large to be held in memory."""
 
     def append(self, name: str, text: str) -> None:
         """Adds whole lines to the end of an object; a line that an earlier death cut short stays one of its own.

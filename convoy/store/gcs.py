@@ -1,9 +1,90 @@
-"""A store in a bucket of Google Cloud Storage. (Being written.)"""
+"""A store in a bucket of Google Cloud Storage."""
 
 from __future__ import annotations
 
-from convoy.store import Store
+import re
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from convoy import exits
+from convoy.store import Data
+from convoy.store.gcs_bucket import Bucket
+from convoy.store.gcs_lease import Lease
+from convoy.store.gcs_logs import FOLDER, Logs, split
+
+_LOCK = ".lock"
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
-def GcsStore(url: str) -> Store:  # noqa: N802
-    raise NotImplementedError(url)
+class GcsStore:
+    """See convoy.store.Store. Credentials come from the environment; STORAGE_EMULATOR_HOST names an emulator.
+
+    Args:
+      url: gs://BUCKET/PATH. Without a path the whole bucket is the run directory.
+    """
+
+    def __init__(self, url: str):
+        bucket, _, path = url.removeprefix("gs://").partition("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise exits.CannotRun(
+                f"{url}: {bucket!r} is no name of a bucket (small letters, digits, - _ and .); give gs://BUCKET/PATH."
+            )
+        path = "/".join(part for part in path.split("/") if part)
+        self.url = f"gs://{bucket}/{path}" if path else f"gs://{bucket}"
+        self._root = f"{path}/" if path else ""
+        self._bucket = Bucket(bucket)
+        self._logs = Logs(self._bucket)
+        self._lease = Lease(self._bucket, self._root + _LOCK, self.url)
+        self._bucket.guard = self._lease.check
+
+    def put(self, name: str, data: Data) -> int:
+        return self._bucket.upload(self._root + name, data)
+
+    def claim(self, name: str, data: Data) -> bool:
+        return self._bucket.upload(self._root + name, data, match=0) != 0
+
+    def get(self, name: str, generation: int = 0) -> bytes:
+        if generation:
+            return self._bucket.download(self._root + name, generation)[0]
+        return self._logs.get(self._root + name)
+
+    def fetch(self, name: str, path: Path, generation: int = 0) -> None:
+        self._bucket.fetch(self._root + name, path, generation)
+
+    def append(self, name: str, text: str) -> None:
+        self._lease.check()
+        self._logs.append(self._root + name, text)
+
+    def rewrite(self, name: str, text: str) -> None:
+        self._logs.rewrite(self._root + name, text.encode())
+
+    def flush(self) -> None:
+        self._logs.flush()
+
+    def close(self) -> None:
+        self._logs.close(self._root)
+
+    def names(self, prefix: str = "") -> list[str]:
+        folder = f"{self._root}{prefix}/" if prefix else self._root
+        found = set()
+        for blob in self._bucket.entries(folder):
+            log = split(blob.name)
+            found.add((log[0] if log else blob.name).removeprefix(self._root))
+        return sorted(found - {_LOCK})
+
+    def remove(self, prefix: str) -> None:
+        place = self._root + prefix
+        self._logs.forget(place)
+        found = [blob.name for blob in self._bucket.entries(place)]
+        # checkpoints/1 is not the beginning of checkpoints/10.
+        self._bucket.delete([name for name in found if name == place or name.startswith((f"{place}/", place + FOLDER))])
+
+    def sweep(self) -> None:
+        self._logs.sweep(self._root)
+
+    def foreign(self) -> str:
+        found = [blob.name.removeprefix(self._root) for blob in self._bucket.entries(self._root, limit=2)]
+        return next((name.partition("/")[0] for name in found if name != _LOCK), "")
+
+    def locked(self) -> AbstractContextManager[None]:
+        return self._lease.held()

@@ -58,6 +58,15 @@ class LocalStore:
         with self._sentences("read", name):
             return (self.root / name).read_bytes()
 
+    def fetch(self, name: str, path: Path, generation: int = 0) -> None:
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        with self._sentences("read", name):
+            try:
+                shutil.copyfile(self.root / name, partial)
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+
     def append(self, name: str, text: str) -> None:
         with self._sentences("write", name):
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)

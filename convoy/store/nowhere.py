@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from convoy.store import Data
 
@@ -20,6 +21,9 @@ class NowhereStore:
         return True
 
     def get(self, name: str, generation: int = 0) -> bytes:
+        raise FileNotFoundError(name)
+
+    def fetch(self, name: str, path: Path, generation: int = 0) -> None:
         raise FileNotFoundError(name)
 
     def append(self, name: str, text: str) -> None: ...

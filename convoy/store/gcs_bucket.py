@@ -1,0 +1,286 @@
+"""Requests to one bucket of Google Cloud Storage: checked by crc32c both ways, tried again, refused in sentences."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import google_crc32c
+from google.api_core import exceptions as api
+from google.api_core.retry import Retry
+from google.cloud import storage
+
+from convoy.store import Data
+from convoy.store.checksum import crc32c
+from convoy.store.gcs_errors import Damaged, retry_until, sentence
+
+DEADLINE_SECONDS = 60.0
+TIMEOUT_SECONDS = (5.0, 20.0)  # of one request: until it is connected, and until the next bytes of the answer
+# The library sends objects of up to 8 MiB in one request, and a larger one as a session of chunks, each of which is
+# tried again by itself. A chunk in flight is a copy of its bytes.
+CHUNK_BYTES = 8 * 2**20
+DELETES_AT_ONCE = 16
+
+T = TypeVar("T")
+
+
+class Bucket:
+    """A bucket, whose objects are named in full.
+
+    Every method raises exits.TryAgain or exits.CannotRun when its deadline has passed or the storage refuses.
+
+    Attributes:
+      guard: called before each attempt of a request that writes; raises if this process may not.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self.guard: Callable[[], None] = lambda: None
+        self._bucket: Any = None
+        self._call("read", "", lambda again: self._connect())
+
+    def url(self, name: str) -> str:
+        return f"gs://{self.name}/{name}" if name else f"gs://{self.name}"
+
+    def upload(
+        self,
+        name: str,
+        data: Data,
+        match: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        guarded: bool = True,
+        seconds: float | None = None,
+    ) -> int:
+        """Writes an object as a whole and returns its generation.
+
+        Args:
+          match: only if the object has this generation now; 0 means that there is none.
+          metadata: the object's own, set in the same request.
+          seconds: the deadline, DEADLINE_SECONDS if None.
+
+        Returns:
+          The generation; 0 if `match` was not met. An object that is there already, byte for byte, was written by an
+          earlier attempt whose answer was lost.
+        """
+        checksum = _encoded(crc32c(data))
+        connect, read = TIMEOUT_SECONDS
+        timeout = connect, min(read, seconds or read)
+
+        def attempt(again: Retry) -> int:
+            if guarded:
+                self.guard()
+            blob = self._bucket.blob(name, chunk_size=CHUNK_BYTES)
+            # Set before the upload it is part of the request, and the server refuses bytes that do not fit.
+            blob.crc32c = checksum
+            if metadata:
+                blob.metadata = dict(metadata)
+            try:
+                blob.upload_from_file(
+                    _View(data),
+                    size=len(data),
+                    content_type="application/octet-stream",
+                    if_generation_match=match,
+                    timeout=timeout,
+                    checksum=None,
+                    retry=again,
+                )
+            except api.PreconditionFailed:
+                return self._equal(name, checksum, data, again)
+            except api.NotFound as error:
+                self._require(again)
+                raise Damaged("the upload was forgotten half way") from error
+            except ValueError as error:
+                # The server kept only a part of a chunk, where the library cannot go on.
+                raise Damaged("the upload was cut") from error
+            if blob.crc32c != checksum:
+                blob.delete(if_generation_match=blob.generation, timeout=TIMEOUT_SECONDS, retry=again)
+                raise Damaged("it did not arrive whole")
+            return int(blob.generation)
+
+        return self._call("write", name, attempt, seconds)
+
+    def head(self, name: str, generation: int = 0) -> Any:
+        """What the bucket says about an object: generation, size, crc32c, metadata.
+
+        Raises:
+          FileNotFoundError: there is none, or not of this generation.
+        """
+        return self._call("read", name, lambda again: self._head(name, generation, again))
+
+    def download(self, name: str, generation: int = 0) -> tuple[bytes, int]:
+        """An object's bytes, checked, and their generation.
+
+        Raises:
+          FileNotFoundError: there is none, or not of this generation.
+        """
+
+        def attempt(again: Retry) -> tuple[bytes, int]:
+            blob = self._head(name, generation, again)
+            return self._content(blob, again), int(blob.generation)
+
+        return self._call("read", name, attempt)
+
+    def fetch(self, name: str, path: Path, generation: int = 0) -> None:
+        """Writes an object's bytes, checked, to a local file, which appears when it is whole.
+
+        Raises:
+          FileNotFoundError: there is no such object, or not of this generation.
+        """
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+
+        def attempt(again: Retry) -> None:
+            blob = self._head(name, generation, again)
+            with partial.open("wb") as file:
+                self._copy(blob, file, again)
+
+        try:
+            self._call("read", name, attempt)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def gather(self, prefix: str, choose: Callable[[list[Any]], list[Any]]) -> list[bytes]:
+        """The bytes of those objects below a prefix that `choose` picks from a listing, in its order.
+
+        One that is removed meanwhile makes it list again, so that the result is of one moment.
+        """
+
+        def attempt(again: Retry) -> list[bytes]:
+            return [self._content(blob, again) for blob in choose(self._list(prefix, again))]
+
+        return self._call("read", prefix, attempt)
+
+    def entries(self, prefix: str, limit: int | None = None) -> list[Any]:
+        """All objects, or the first ones, whose names begin so, sorted by name."""
+        return self._call("list", prefix, lambda again: self._list(prefix, again, limit))
+
+    def delete(self, names: list[str]) -> None:
+        """Removes objects, many at once. One that is not there is no error."""
+
+        def one(name: str) -> None:
+            def attempt(again: Retry) -> None:
+                self.guard()
+                self._delete(name, None, again)
+
+            self._call("remove", name, attempt)
+
+        if len(names) == 1:
+            one(names[0])
+        elif names:
+            with ThreadPoolExecutor(min(DELETES_AT_ONCE, len(names))) as pool:
+                list(pool.map(one, names))
+
+    def delete_generation(self, name: str, generation: int, seconds: float) -> None:
+        """Removes an object unless it has been replaced."""
+        self._call("remove", name, lambda again: self._delete(name, generation, again), seconds)
+
+    def _connect(self) -> None:
+        # Credentials come from the environment; with STORAGE_EMULATOR_HOST none are needed. Objects need no project.
+        self._bucket = storage.Client(project=None).bucket(self.name)
+
+    def _call(self, verb: str, name: str, attempt: Callable[[Retry], T], seconds: float | None = None) -> T:
+        """Tries until the deadline; `attempt` gets the policy, which shares that deadline, for its single requests."""
+        again = retry_until(time.monotonic() + (DEADLINE_SECONDS if seconds is None else seconds))
+        try:
+            return again(attempt)(again)
+        except Exception as error:
+            refusal = sentence(error, verb, self.name, self.url(name))
+            if refusal is None:
+                raise
+            raise refusal from error
+
+    def _head(self, name: str, generation: int, again: Retry) -> Any:
+        blob = self._bucket.blob(name, generation=generation or None)
+        try:
+            blob.reload(timeout=TIMEOUT_SECONDS, retry=again)
+        except api.NotFound:
+            self._require(again)
+            raise FileNotFoundError(self.url(name)) from None
+        return blob
+
+    def _list(self, prefix: str, again: Retry, limit: int | None = None) -> list[Any]:
+        found = self._bucket.list_blobs(prefix=prefix, max_results=limit, timeout=TIMEOUT_SECONDS, retry=again)
+        return sorted(found, key=lambda blob: blob.name)
+
+    def _require(self, again: Retry) -> None:
+        """Raises NotFound if it is the bucket that is not there."""
+        self._list("", again, 1)
+
+    def _delete(self, name: str, generation: int | None, again: Retry) -> None:
+        try:
+            self._bucket.blob(name).delete(if_generation_match=generation, timeout=TIMEOUT_SECONDS, retry=again)
+        except api.NotFound:
+            self._require(again)
+        except api.PreconditionFailed:
+            return
+
+    def _content(self, blob: Any, again: Retry) -> bytes:
+        buffer = io.BytesIO()
+        self._copy(blob, buffer, again)
+        return buffer.getvalue()
+
+    def _copy(self, blob: Any, file: IO[bytes], again: Retry) -> None:
+        """Reads the one generation that `blob` describes; what arrives is checked against that description."""
+        sink = _Sink(file)
+        try:
+            self._bucket.blob(blob.name, generation=blob.generation).download_to_file(
+                sink, raw_download=True, checksum=None, timeout=TIMEOUT_SECONDS, retry=again
+            )
+        except api.NotFound as error:
+            self._require(again)
+            raise Damaged("it was replaced while it was read") from error
+        except api.RequestRangeNotSatisfiable as error:
+            raise Damaged("it did not arrive whole") from error
+        if _encoded(int.from_bytes(sink.checksum.digest(), "big")) != blob.crc32c:
+            raise Damaged("it did not arrive whole")
+
+    def _equal(self, name: str, checksum: str, data: Data, again: Retry) -> int:
+        """The generation of the object if its bytes are these, else 0."""
+        try:
+            blob = self._head(name, 0, again)
+        except FileNotFoundError:
+            return 0
+        same = blob.crc32c == checksum and blob.size == len(data) and self._content(blob, again) == data
+        return int(blob.generation) if same else 0
+
+
+class _View(io.RawIOBase):
+    """Bytes as a file, of which each read copies only what it returns."""
+
+    def __init__(self, data: Data):
+        self._view, self._position = memoryview(data).cast("B"), 0
+
+    def read(self, size: int = -1) -> bytes:
+        stop = len(self._view) if size is None or size < 0 else self._position + size
+        chunk = bytes(self._view[self._position : stop])
+        self._position += len(chunk)
+        return chunk
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._view)}[whence] + offset
+        return self._position
+
+
+class _Sink(io.RawIOBase):
+    """A file that counts the checksum of what is written to it."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file, self.checksum = file, google_crc32c.Checksum()
+
+    def write(self, data: Any) -> int:
+        self.checksum.update(data)
+        return self._file.write(data)
+
+
+def _encoded(checksum: int) -> str:
+    """As the bucket writes it: base64 of four bytes, the highest first."""
+    return base64.b64encode(checksum.to_bytes(4, "big")).decode()

