@@ -34,7 +34,8 @@ FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS = 1.0, 60.0
 # After an attempt that lived longer the trouble is a new one, and the backoff begins again.
 LONG_ATTEMPT_SECONDS = 600.0
 PARENT_PIPE = "CONVOY_PARENT_PIPE"
-# Who writes to the run directory: one name for all attempts of a parent, which never overlap.
+# Who writes to the run directory: one name for all attempts of a parent, which never overlap. Whatever starts parents one
+# after another may give them one name, too: then the next need not find out whether the one before is really dead.
 WRITER = "CONVOY_WRITER"
 
 
@@ -111,7 +112,7 @@ class _Parent:
     def __init__(self, hang_timeout: float) -> None:
         self.hang_timeout = hang_timeout
         self.asked = 0
-        self.writer = uuid.uuid4().hex
+        self.writer = os.environ.get(WRITER) or uuid.uuid4().hex
         self.why = ""  # the last attempt ended
         self.child: subprocess.Popen[bytes] | None = None
         self.killer: threading.Timer | None = None
