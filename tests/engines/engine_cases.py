@@ -45,6 +45,14 @@ class Look(layers.Layer):
         return x
 
 
+@keras.saving.register_keras_serializable("cases")
+class Fragile(layers.Layer):
+    """No number for a pixel of 255."""
+
+    def call(self, x: Any) -> Any:
+        return ops.log(0.99 - x)
+
+
 def sequence(*some: Any) -> Any:
     return lambda shape, classes: keras.Sequential([keras.Input(shape), *(one() for one in some)])
 
@@ -55,6 +63,10 @@ def dense(units: int, **options: Any) -> Any:
     return lambda: layers.Dense(units, kernel_initializer=kernel, **options)
 
 
+def norm() -> Any:
+    return layers.BatchNormalization(momentum=0.5)
+
+
 def zeros(units: int) -> Any:
     return lambda: layers.Dense(units, kernel_initializer="zeros")
 
@@ -63,13 +75,21 @@ def scaled(by: float) -> Any:
     return lambda: layers.Rescaling(by, dtype="float16")
 
 
+def stock_dropout() -> Any:
+    return layers.Dropout(0.5, seed=1)
+
+
 MODELS = {
     "plain": sequence(Look, layers.Flatten, dense(8, activation="tanh"), dense(CLASSES)),
     "steep": sequence(layers.Flatten, lambda: layers.Rescaling(30.0), dense(CLASSES)),
-    "normalized": sequence(layers.Flatten, dense(8), lambda: layers.BatchNormalization(momentum=0.5), dense(CLASSES)),
+    "normalized": sequence(layers.Flatten, dense(8), norm, dense(CLASSES)),
+    "normalized_stock": sequence(layers.Flatten, dense(8), norm, stock_dropout, dense(CLASSES)),
+    "fragile": sequence(Fragile, layers.Flatten, dense(8), norm, dense(CLASSES)),
+    "fragile_stock": sequence(Fragile, layers.Flatten, dense(8), norm, stock_dropout, dense(CLASSES)),
     "overflows": sequence(layers.Flatten, scaled(1000.0), zeros(CLASSES)),
     "hopeless": sequence(layers.Flatten, scaled(1000.0), zeros(CLASSES), scaled(60000.0)),
-    "stock": sequence(layers.Flatten, lambda: layers.Dropout(0.5, seed=1), dense(CLASSES)),
+    "normalized_overflows": sequence(layers.Flatten, norm, scaled(1000.0), zeros(CLASSES)),
+    "stock": sequence(layers.Flatten, stock_dropout, dense(CLASSES)),
 }
 sys.modules["cases"] = types.SimpleNamespace(**MODELS)  # type: ignore[assignment]
 
@@ -172,11 +192,96 @@ def loops() -> dict[str, np.ndarray]:
     again = engine("normalized", first_step=4, **options)
     again.restore(state)
     again.train(5)
-    bits = {name: value.tobytes() for name, value in once.state().items()}
+    bits = bits_of(once.state())
     return {
         "losses": np.array(whole.losses.tobytes() == losses.tobytes()),
-        "cut": np.array(bits == {name: value.tobytes() for name, value in often.state().items()}),
-        "restored": np.array(bits == {name: value.tobytes() for name, value in again.state().items()}),
+        "cut": np.array(bits == bits_of(often.state())),
+        "restored": np.array(bits == bits_of(again.state())),
+    }
+
+
+def bits_of(values: dict[str, np.ndarray]) -> dict[str, bytes]:
+    return {name: value.tobytes() for name, value in values.items()}
+
+
+# One image of 200 is no numbers: of five steps of 40, one has it.
+BAD = InMemory(RNG.integers(0, 250, (200, *SHAPE)), RNG.integers(0, CLASSES, 200))
+BAD.images[7] = 255
+SKIPPING = {"optimizer": "adam", "clip_norm": 1.0, "ema": 0.9}
+
+
+def skipping(model: str = "fragile", **values: Any) -> dict[str, np.ndarray]:
+    """12 steps with --on_nan=skip, and the same ones without those that are not finite."""
+    options = {"on_nan": "skip", **SKIPPING, **values}
+    found = after(engine(model, BAD, **options), 12)
+    bad = ~np.isfinite(found["losses"])
+    other, losses = engine(model, BAD, **options), []
+    for step in range(12):
+        if bad[step]:
+            state = other.state()
+            count = next(name for name in state if name.startswith("optimizer/") and name.endswith("iteration"))
+            state[count] += 1
+            other.restore(state)
+            other.feed(BAD, step + 1)
+        else:
+            losses.append(other.train(1).losses[0])
+    same = bits_of(other.state())
+    return {
+        **found,
+        "losses": found["losses"][~bad],
+        "norms": found["norms"][~bad],
+        "bad": bad,
+        "bad_norms": ~np.isfinite(found["norms"]),
+        "same_losses": np.array(np.array(losses).tobytes() == found["losses"][~bad].tobytes()),
+        "same_state": np.array(all(value == found[name].tobytes() for name, value in same.items())),
+    }
+
+
+def overflowing() -> dict[str, np.ndarray]:
+    """The statistics of BatchNormalization, and their averages, where loss scaling skips: per step, whether they are still the
+    initial ones."""
+    examples = one_bright()
+    examples.labels[7] = 1  # were all alike, the gradient would vanish in BatchNormalization
+    built = engine("normalized_overflows", examples, precision="mixed_float16", ema=0.9, learning_rate=1e-4)
+    initial, norms, unchanged = built.state(), [], []
+    for _ in range(10):
+        norms.append(built.train(1).gradient_norms[0])
+        unchanged.append([(value == initial[name]).all() for name, value in built.state().items() if "moving" in name])
+    return {"norms": np.array(norms), "unchanged": np.array(unchanged)}
+
+
+def rewound(precision: str) -> dict[str, np.ndarray]:
+    """Steps 4 to 9, and once more after the state of step 4 is restored; and what the steps did to the arrays in between."""
+    options = {**SKIPPING, "precision": precision}
+    built = engine("normalized_stock", **options)
+    built.train(4)
+    state = built.state()
+    kept = bits_of(state)
+    losses = built.train(6).losses
+    untouched, last, feed = bits_of(state) == kept, bits_of(built.state()), getattr(built, "_feed", None)
+    built.restore(state)
+    built.feed(EXAMPLES, 4)
+    again = built.train(6).losses
+    return {
+        "losses": np.array(losses.tobytes() == again.tobytes()),
+        "state": np.array(bits_of(built.state()) == last),
+        "moved": np.array(last != kept),
+        "untouched": np.array(untouched),
+        "given": np.array(bits_of(state) == kept),
+        "closed": np.array(feed is None or not feed._thread.is_alive()),
+    }
+
+
+def streamed() -> dict[str, np.ndarray]:
+    built = engine("normalized_stock", ema=0.9, precision="mixed_float16")
+    built.train(1)
+    state, shapes = built.state(), built.shapes()
+    stream = [(name, value.copy()) for name, value in built.stream_state()]
+    return {
+        "same": np.array(bits_of(dict(stream)) == bits_of(state)),
+        "order": np.array([name for name, _ in stream] == list(shapes) == list(state)),
+        "shapes": np.array(shapes == {name: (value.shape, value.dtype) for name, value in stream}),
+        "kinds": np.array(sorted({name.split("/")[0] for name in shapes})),
     }
 
 
@@ -241,6 +346,13 @@ CASES = {
     "hopeless": (hopeless, 2),
     "loops": (loops, 2),
     "diverging": (diverging, 2),
+    "skipping": (skipping, 2),
+    "skipping/parts": (lambda: skipping(accumulate=2), 2),
+    "skipping/float16": (lambda: skipping("fragile_stock", precision="mixed_float16"), 2),
+    "overflowing": (overflowing, 2),
+    "rewound": (lambda: rewound("float64"), 2),
+    "rewound/float16": (lambda: rewound("mixed_float16"), 1),
+    "streamed": (streamed, 2),
     "evaluation": (evaluation, 4),
     "stock": (stock, 2),
 }
@@ -249,8 +361,12 @@ if BACKEND == "jax":
         "one_by_one/accumulation": (lambda: one_by_one(lambda: accumulation(3)), 2),
         "one_by_one/loops": (lambda: one_by_one(loops), 1),
         "one_by_one/diverging": (lambda: one_by_one(diverging), 1),
+        "one_by_one/skipping": (lambda: one_by_one(skipping), 1),
         "one_by_one/hopeless": (lambda: one_by_one(hopeless), 1),
     }
+
+else:
+    CASES["skipping/xla"] = (lambda: skipping(xla="on"), 1)
 
 if __name__ == "__main__":
     found = {case: run() for case, (run, most) in CASES.items() if most >= DEVICES}

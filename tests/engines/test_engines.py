@@ -129,6 +129,50 @@ def test_a_loop_ends_at_the_step_that_is_not_finite(case, backend, devices):
     assert found["steps"] == case("tensorflow", 1, "diverging")["steps"]
 
 
+def assert_skips(found: Case) -> None:
+    assert found["finite"]
+    # One image of 200 is bad, in batches of 40.
+    assert found["bad"].sum() == 2
+    assert found["bad"].tolist() == found["bad_norms"].tolist()
+    assert found["same_losses"]
+    assert found["same_state"]
+    assert all(np.isfinite(value).all() for name, value in found.items() if "/" in name)
+    assert next(value for name, value in found.items() if name.endswith("iteration")) == 12
+
+
+@pytest.mark.parametrize("name", ["skipping", "skipping/parts", "skipping/float16"])
+@pytest.mark.parametrize(("backend", "devices"), ON_TWO)
+def test_a_step_that_is_not_finite_is_skipped_as_if_it_had_done_nothing(case, backend, devices, name):
+    found = case(backend, devices, name)
+    assert_skips(found)
+    if "float16" in name:
+        assert found["loss_scale/scale"] == loss_scale.INITIAL, "a loss that is not finite says nothing of the scale"
+        assert found["loss_scale/good_steps"] == 10
+    else:
+        assert_equal(found, case(backend, 1, name))
+
+
+@pytest.mark.parametrize(("backend", "name"), [("tensorflow", "skipping/xla"), ("jax", "one_by_one/skipping")])
+def test_a_step_is_skipped_in_another_program_too(case, backend, name):
+    assert_skips(case(backend, 1, name))
+    assert_equal(case(backend, 1, name), case(backend, 1, "skipping"))
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_TWO)
+def test_a_run_goes_back_to_an_earlier_state_and_does_the_same_again(case, backend, devices):
+    assert all(case(backend, devices, "rewound").values())
+    assert all(case(backend, 1, "rewound/float16").values())
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_TWO)
+def test_a_state_comes_tensor_by_tensor_in_the_order_of_its_shapes(case, backend, devices):
+    found = case(backend, devices, "streamed")
+    assert found["kinds"].tolist() == ["ema", "loss_scale", "model", "optimizer"]
+    assert found["same"]
+    assert found["order"]
+    assert found["shapes"]
+
+
 @pytest.mark.parametrize(("backend", "devices"), ON_FOUR)
 def test_evaluation_counts_every_example_once(case, backend, devices):
     found, expected = case(backend, devices, "evaluation"), case("tensorflow", 1, "evaluation")
@@ -171,6 +215,15 @@ def test_an_overflow_on_one_device_skips_the_step_on_all(case, backend, devices)
 
 
 @pytest.mark.parametrize(("backend", "devices"), ON_TWO)
+def test_an_overflow_leaves_the_statistics_of_batch_normalization(case, backend, devices):
+    found = case(backend, devices, "overflowing")
+    skipped = ~np.isfinite(found["norms"])
+    assert skipped.tolist() == [True] * 7 + [False] * 3
+    assert found["unchanged"].shape[1] == 4, "mean and variance, and their averages"
+    assert (found["unchanged"] == skipped[:, None]).all()
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_TWO)
 def test_a_gradient_that_overflows_at_a_scale_of_1_ends_the_run(case, backend, devices):
     found = case(backend, devices, "hopeless")
     assert found["steps"] == 16  # from 2**15 to 1, and one more
@@ -179,12 +232,17 @@ def test_a_gradient_that_overflows_at_a_scale_of_1_ends_the_run(case, backend, d
 
 
 def test_the_scale_doubles_after_2000_good_steps_and_never_falls_below_1():
-    scale, good = loss_scale.advance(np.float32(1024), np.int32(1998), True)
-    assert (float(scale), int(good)) == (1024, 1999)
-    scale, good = loss_scale.advance(scale, good, True)
-    assert (float(scale), int(good)) == (2048, 0)
-    scale, good = loss_scale.advance(np.float32(1), np.int32(7), False)
-    assert (float(scale), int(good)) == (1, 0)
-    assert bool(loss_scale.hopeless(np.float32(1), False))
-    assert not bool(loss_scale.hopeless(np.float32(2), False))
-    assert not bool(loss_scale.hopeless(np.float32(1), True))
+    loss, good, overflow = np.float32(2.5), np.float32(1.0), np.float32("inf")
+    scale, steps = loss_scale.advance(np.float32(1024), np.int32(1998), loss, good)
+    assert (float(scale), int(steps)) == (1024, 1999)
+    for nothing in (np.float32("nan"), np.float32("inf")):  # of a loss that is not finite
+        assert [float(one) for one in loss_scale.advance(scale, steps, nothing, overflow)] == [1024, 1999]
+        assert [float(one) for one in loss_scale.advance(scale, steps, nothing, good)] == [1024, 1999]
+        assert not bool(loss_scale.hopeless(np.float32(1), nothing, overflow))
+    scale, steps = loss_scale.advance(scale, steps, loss, good)
+    assert (float(scale), int(steps)) == (2048, 0)
+    scale, steps = loss_scale.advance(np.float32(1), np.int32(7), loss, overflow)
+    assert (float(scale), int(steps)) == (1, 0)
+    assert bool(loss_scale.hopeless(np.float32(1), loss, overflow))
+    assert not bool(loss_scale.hopeless(np.float32(2), loss, overflow))
+    assert not bool(loss_scale.hopeless(np.float32(1), loss, good))

@@ -1,7 +1,8 @@
 """Dynamic loss scaling for --precision=mixed_float16 (Micikevicius et al. 2018, section 3.2).
 
-The loss is multiplied before it is differentiated, so that small gradients do not vanish in float16. A gradient of the
-global batch that is not finite is not applied, on any replica, and halves the scale; it doubles after 2,000 good steps.
+The loss is multiplied before it is differentiated, so that small gradients do not vanish in float16. A step whose gradient of
+the global batch is not finite is left out, on all replicas, and halves the scale; it doubles after 2,000 good steps. A loss
+that is not finite, which is not scaled itself, says nothing about the scale.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ INITIAL = 2.0**15
 _GOOD_STEPS = 2000
 
 
-def advance(scale: Any, good: Any, finite: Any) -> tuple[Any, Any]:
-    """(scale float32, good steps int32) after a step whose gradient of the global batch was `finite` or not."""
+def advance(scale: Any, good: Any, loss: Any, norm: Any) -> tuple[Any, Any]:
+    """(scale float32, good steps int32) after a step with this loss and norm of the gradient of the global batch."""
+    fits = ops.isfinite(norm)
     grows = good + 1 >= _GOOD_STEPS
     up = ops.where(grows, scale * 2, scale)
-    scale = ops.where(finite, up, ops.maximum(scale / 2, 1.0))
-    return scale, ops.where(ops.logical_and(finite, ops.logical_not(grows)), good + 1, 0)
+    new_scale = ops.where(fits, up, ops.maximum(scale / 2, 1.0))
+    new_good = ops.where(ops.logical_and(fits, ops.logical_not(grows)), good + 1, 0)
+    tells = ops.isfinite(loss)
+    return ops.where(tells, new_scale, scale), ops.where(tells, new_good, good)
 
 
-def hopeless(scale: Any, finite: Any) -> Any:
-    """Whether a gradient was not finite although the scale can fall no further."""
-    return ops.logical_and(ops.logical_not(finite), scale <= 1.0)
+def hopeless(scale: Any, loss: Any, norm: Any) -> Any:
+    """Whether the gradient of a finite loss was not finite although the scale can fall no further."""
+    overflows = ops.logical_and(ops.isfinite(loss), ops.logical_not(ops.isfinite(norm)))
+    return ops.logical_and(overflows, scale <= 1.0)

@@ -15,9 +15,12 @@ from trainer.metrics import EvaluationSums
 
 @dataclasses.dataclass(frozen=True)
 class LoopResult:
-    """A loop of optimizer steps. If `finite` is False its last step had a loss or gradient that is no finite number.
+    """A loop of optimizer steps. A step whose loss or gradient norm is no finite number ends it, `finite` is False then, and
+    what the step has made of the state is not to be used.
 
-    Elsewhere a norm that is not finite tells of a step that loss scaling has skipped.
+    With --on_nan=skip such a step is over like any other but changes nothing beyond the count of steps, and `finite` stays
+    True; so it is with every setting where loss scaling skips, for a finite loss with a norm that is not. What scaling cannot
+    mend, such a norm at a scale of 1, ends a loop with every setting.
     """
 
     steps: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ def training_step(
     The arithmetic is that of trainer.engines.tensorflow.step. `averaged(state)` gives the weights that --ema averages.
     """
     iterations = next(i for i, v in enumerate(optimizer.variables) if v is optimizer.iterations)
-    decay = float(np.float32(config.ema))
+    decay, skips = float(np.float32(config.ema)), config.on_nan == "skip"
 
     def differentiated(trainable: Any, other: Any, batch: Batch, scale: Any) -> tuple[Any, tuple[Any, Any, Any]]:
         with drawing(config.seed, batch.positions):
@@ -115,20 +116,21 @@ def training_step(
             factor = config.clip_norm * jnp.minimum(1 / norm, 1 / config.clip_norm)
             gradients = [gradient * factor for gradient in gradients]
         trainable, variables = optimizer.stateless_apply(state.optimizer, gradients, state.trainable)
-        finite, going, scale = jnp.isfinite(norm), jnp.isfinite(norm), state.scale
-        if scale:
-            going = ~loss_scale.hopeless(scale[0], finite)
-            scale = list(loss_scale.advance(scale[0], scale[1], finite))
-            trainable = _where(finite, trainable, state.trainable)
-            kept = _where(finite, variables, state.optimizer)
-            kept[iterations] = variables[iterations]  # the step is over, whether it moved the weights or not
-            variables = kept
-        done = State(trainable, other, variables, state.average, scale)
+        done = State(trainable, other, variables, state.average, state.scale)
         if state.average:
             t = state.optimizer[iterations]
             averages = [_average(a, w, t, decay) for a, w in zip(state.average, averaged(done), strict=True)]
             done = done._replace(average=averages)
-        return done, Outcome(loss, correct, norm, going & jnp.isfinite(loss))
+        sound, finite = jnp.isfinite(loss), jnp.isfinite(norm)
+        if skips or state.scale:
+            done = jax.tree.map(functools.partial(jnp.where, finite & sound), done, state)
+            done.optimizer[iterations] = variables[iterations]  # the step is over, whether it changed anything or not
+        going = jnp.ones((), bool) if skips else finite & sound
+        if state.scale:
+            scale, good = state.scale
+            going = ~loss_scale.hopeless(scale, loss, norm) & (skips | sound)
+            done = done._replace(scale=list(loss_scale.advance(scale, good, loss, norm)))
+        return done, Outcome(loss, correct, norm, going)
 
     return step
 
@@ -229,10 +231,6 @@ def _sum_over_replicas(gradients: list[Any], loss: Any, correct: Any) -> tuple[l
         piece.reshape(gradient.shape).astype(gradient.dtype) for piece, gradient in zip(flat, gradients, strict=True)
     ]
     return summed, rest[0], jnp.round(rest[1]).astype(correct.dtype)
-
-
-def _where(condition: Any, new: list[Any], old: list[Any]) -> list[Any]:
-    return [jnp.where(condition, a, b) for a, b in zip(new, old, strict=True)]
 
 
 def _average(average: Any, weight: Any, step: Any, decay: float) -> Any:

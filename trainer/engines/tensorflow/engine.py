@@ -21,7 +21,7 @@ from trainer.engines import normalization, randomness, variables
 from trainer.engines.pace import Pace, evaluation_batch_size
 from trainer.engines.protocol import LoopResult
 from trainer.engines.setting import Setting, check_parts
-from trainer.engines.tensorflow import devices
+from trainer.engines.tensorflow import devices, undo
 from trainer.engines.tensorflow.average import Average
 from trainer.engines.tensorflow.host import Host
 from trainer.engines.tensorflow.scaling import LossScale
@@ -67,6 +67,7 @@ class TensorFlowEngine:
             self.optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
         self.parameters = variables.trainable_numbers(self.model)
         speaks = self.replicas > 1 and normalization.is_in(self.model)
+        self._revocable = self._undone()
         self._gradients = gradients_of(self.model, self.loss, config, setting.deal.sizes, speaks)
         compiled = config.xla == "on" and config.strategy != "tpu"  # TPUStrategy compiles what it runs by itself
         step = tf.function(self._step, autograph=False, jit_compile=True) if compiled else self._step
@@ -174,19 +175,28 @@ class TensorFlowEngine:
         return run
 
     def _step(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        outcome = self._gradients(batch, self.scale.value if self.scale else None)
-        trainable, step = self.model.trainable_variables, tf.identity(self.optimizer.iterations.value)
-        finite = tf.math.is_finite(outcome.norm)
-        if self.scale:
-            changed = [v.value for v in [*trainable, *self.optimizer.variables] if v is not self.optimizer.iterations]
-            with self.scale.only_if(finite, changed):
-                self.optimizer.apply(outcome.gradients, trainable)
-            finite = ~self.scale.advance(finite)
-        else:
-            self.optimizer.apply(outcome.gradients, trainable)
+        before = undo.remember(self._revocable)
+        loss, correct, gradients, norm = self._gradients(batch, self.scale.value if self.scale else None)
+        step = tf.identity(self.optimizer.iterations.value)
+        self.optimizer.apply(gradients, self.model.trainable_variables)
         if self.average:
             self.average.update(step)
-        return outcome.loss, outcome.correct, outcome.norm, finite & tf.math.is_finite(outcome.loss)
+        sound, finite = tf.math.is_finite(loss), tf.math.is_finite(norm)
+        undo.take_back(self._revocable, before, unless=finite & sound)
+        skips = self.config.on_nan == "skip"
+        with tf.control_dependencies([finite, sound]):  # the loop takes `going` for the end of the step
+            going = tf.constant(True) if skips else finite & sound
+        if self.scale:
+            going = ~self.scale.advance(loss, norm) & (skips | sound)
+        return loss, correct, norm, going
+
+    def _undone(self) -> list[tf.Variable]:
+        """What a step that is skipped leaves as it was: all of the state but the count of steps, which is over, and the loss
+        scale, which has its own way. Empty where no step is ever skipped."""
+        if self.config.on_nan != "skip" and not self.scale:
+            return []
+        kept = [*self.model.variables, *self.optimizer.variables, *(self.average.variables if self.average else [])]
+        return [variable.value for variable in kept if variable is not self.optimizer.iterations]
 
     def _variables(self) -> dict[str, keras.Variable]:
         """Checkpoint name -> variable."""

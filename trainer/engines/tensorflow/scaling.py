@@ -1,9 +1,6 @@
-"""The loss scale's variables, and updates that can be taken back. See trainer.engines.loss_scale."""
+"""The loss scale's variables. See trainer.engines.loss_scale."""
 
 from __future__ import annotations
-
-import contextlib
-from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
@@ -24,23 +21,11 @@ class LossScale:
     def value(self) -> tf.Tensor:
         return self.variables["scale"].value
 
-    @contextlib.contextmanager
-    def only_if(self, finite: tf.Tensor, changed: list[tf.Variable]) -> Iterator[None]:
-        """Assignments made within to the variables `changed` are undone where `finite` is false.
-
-        By selection, not by a condition: under a strategy Keras' optimizers cannot stand inside one.
-        """
-        before = [tf.identity(variable) for variable in changed]
-        with tf.control_dependencies(before):
-            yield
-        for variable, old in zip(changed, before, strict=True):
-            variable.assign(tf.where(finite, variable, old))
-
-    def advance(self, finite: tf.Tensor) -> tf.Tensor:
+    def advance(self, loss: tf.Tensor, norm: tf.Tensor) -> tf.Tensor:
         """Moves the scale after a step; whether there is no hope left, at a scale of 1."""
         scale, good = self.variables.values()
-        hopeless = loss_scale.hopeless(scale.value, finite)
-        new_scale, new_good = loss_scale.advance(scale.value, good.value, finite)
+        hopeless = loss_scale.hopeless(scale.value, loss, norm)
+        new_scale, new_good = loss_scale.advance(scale.value, good.value, loss, norm)
         scale.assign(new_scale)
         good.assign(new_good)
         return hopeless
