@@ -47,6 +47,12 @@ class Emulator:
             if error.code != 409:
                 raise
 
+    def __enter__(self) -> Emulator:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
     def stop(self) -> None:
         self._process.kill()
         self._process.wait()

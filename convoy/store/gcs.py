@@ -52,7 +52,7 @@ class GcsStore:
         self._bucket.fetch(self._root + name, path, generation)
 
     def append(self, name: str, text: str) -> None:
-        self._lease.check()
+        self._lease.require()
         self._logs.append(self._root + name, text)
 
     def rewrite(self, name: str, text: str) -> None:

@@ -18,7 +18,7 @@ from google.cloud import storage
 
 from convoy.store import Data
 from convoy.store.checksum import crc32c
-from convoy.store.gcs_errors import Damaged, retry_until, sentence
+from convoy.store.gcs_errors import Transient, retry_until, sentence
 
 DEADLINE_SECONDS = 60.0
 TIMEOUT_SECONDS = (5.0, 20.0)  # of one request: until it is connected, and until the next bytes of the answer
@@ -95,18 +95,18 @@ class Bucket:
                 return self._equal(name, checksum, data, again)
             except api.NotFound as error:
                 self._require(again)
-                raise Damaged("the upload was forgotten half way") from error
+                raise Transient("the upload was forgotten half way") from error
             except api.BadRequest as error:
                 if "crc32c" in error.message.lower():
-                    raise Damaged("it did not arrive whole") from error
+                    raise Transient("it did not arrive whole") from error
                 raise
             except ValueError as error:
                 # The server kept only a part of a chunk, where the library cannot go on.
-                raise Damaged("the upload was cut") from error
+                raise Transient("the upload was cut") from error
             if blob.crc32c != checksum:
                 if match is not None:
                     match = int(blob.generation)  # to be replaced, and nothing else
-                raise Damaged("it did not arrive whole")
+                raise Transient("it did not arrive whole")
             return int(blob.generation)
 
         return self._call("write", name, attempt, seconds)
@@ -240,11 +240,11 @@ class Bucket:
             )
         except api.NotFound as error:
             self._require(again)
-            raise Damaged("it was replaced while it was read") from error
+            raise Transient("it was replaced while it was read") from error
         except api.RequestRangeNotSatisfiable as error:
-            raise Damaged("it did not arrive whole") from error
+            raise Transient("it did not arrive whole") from error
         if _encoded(int.from_bytes(sink.checksum.digest(), "big")) != blob.crc32c:
-            raise Damaged("it did not arrive whole")
+            raise Transient("it did not arrive whole")
 
     def _equal(self, name: str, checksum: str, data: Data, again: Retry) -> int:
         """The generation of the object if its bytes are these, else 0."""

@@ -15,13 +15,15 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
 from convoy import exits
 
+PAUSE_SECONDS = 0.5, 8.0  # before another try, at random up to twice as much each time: at first, and at most
 
-class Damaged(Exception):
-    """A transfer whose bytes are not those of the object, or an object replaced while it was read: another try helps."""
+
+class Transient(Exception):
+    """Found by us, and gone at another try: bytes that are not those of the object, an object replaced while it is read."""
 
 
 _TRANSIENT = (
-    Damaged,
+    Transient,
     DataCorruption,
     api.ServerError,
     api.TooManyRequests,
@@ -59,7 +61,8 @@ def retry_until(deadline: float) -> Retry:
     def again(error: BaseException) -> bool:
         return is_transient(error) and time.monotonic() < deadline
 
-    return Retry(predicate=again, initial=0.5, multiplier=2, maximum=8, timeout=None)
+    first, longest = PAUSE_SECONDS
+    return Retry(predicate=again, initial=first, multiplier=2, maximum=longest, timeout=None)
 
 
 def sentence(error: Exception, verb: str, bucket: str, place: str) -> exits.ConvoyError | None:
@@ -97,7 +100,7 @@ def sentence(error: Exception, verb: str, bucket: str, place: str) -> exits.Conv
 
 def _reason(error: BaseException) -> str:
     """In a few words. Never an exception's own text: that of a request has its URL, which for an upload is a secret."""
-    if isinstance(error, Damaged):
+    if isinstance(error, Transient):
         return str(error)
     if isinstance(error, DataCorruption):
         return "it did not arrive whole"

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from convoy import exits
 from convoy.store.gcs_bucket import Bucket
+from convoy.store.gcs_errors import Transient
 
 LEASE_SECONDS = 15.0
 RENEW_SECONDS = 5.0
@@ -65,12 +66,20 @@ class Lease:
                     self._bucket.delete_generation(self._name, self._generation, seconds=RENEW_SECONDS)
 
     def check(self) -> None:
-        """Raises CannotRun once another process has taken over."""
-        if not self._held:
-            return
-        if not self._lost and time.monotonic() - self._renewed > LEASE_SECONDS * 2 / 3:
-            self._renew()
-        if self._lost:
+        """Raises CannotRun if another process has taken over, as far as it takes no longer than one renewal to know.
+
+        A renewal that does not succeed now is Transient: the request that waits for it may be tried again.
+        """
+        if self._held and not self._lost and time.monotonic() - self._renewed > LEASE_SECONDS * 2 / 3:
+            try:
+                self._renew()
+            except exits.TryAgain as error:
+                raise Transient("the right to write there could not be renewed") from error
+        self.require()
+
+    def require(self) -> None:
+        """Raises CannotRun if it is known that another process has taken over."""
+        if self._held and self._lost:
             raise exits.CannotRun(
                 f"--run_dir={self._place}: another process has taken over this run directory, because this one had not"
                 " been heard of; what it writes is left alone. Stop one of them."

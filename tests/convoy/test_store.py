@@ -1,4 +1,4 @@
-"""The local store: whole objects, one writer, and sentences for what the disk refuses."""
+"""What any store does; and the local one: whole objects, one writer, and sentences for what the disk refuses."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ from convoy.store.local import LocalStore
 
 
 @pytest.fixture
-def store(tmp_path):
+def local(tmp_path):
     return LocalStore(str(tmp_path / "run"))
+
+
+@pytest.fixture(params=["local", "gs"])
+def store(request):
+    return (
+        request.getfixturevalue("local") if request.param == "local" else open_store(request.getfixturevalue("place"))
+    )
 
 
 def test_objects_come_back_whole(store):
@@ -30,6 +37,15 @@ def test_objects_come_back_whole(store):
         store.get("absent")
 
 
+def test_an_object_becomes_a_file(store, tmp_path):
+    generation = store.put("a/b.bin", bytes(range(256)) * 1000)
+    store.fetch("a/b.bin", tmp_path / "here", generation)
+    assert (tmp_path / "here").read_bytes() == bytes(range(256)) * 1000
+    with pytest.raises(FileNotFoundError):
+        store.fetch("absent", tmp_path / "there")
+    assert not list(tmp_path.glob("*there*"))
+
+
 def test_a_claim_is_given_once(store):
     assert store.claim("winner", b"first")
     assert not store.claim("winner", b"second")
@@ -41,57 +57,84 @@ def test_append_adds(store):
     store.append("log", "a\n")
     store.append("log", "b\n")
     assert store.get("log") == b"a\nb\n"
+    store.flush()
+    store.append("log", "c\n")
+    assert store.get("log") == b"a\nb\nc\n"
+    assert store.names() == ["log"]
+    store.close()
+    assert store.get("log") == open_store(store.url).get("log") == b"a\nb\nc\n"
 
 
-def test_a_torn_line_does_not_take_the_next_one_with_it(store):
-    (store.root).mkdir()
-    (store.root / "log").write_bytes(b"whole\ntor")
-    store.append("log", "next\n")
-    assert store.get("log") == b"whole\ntor\nnext\n"
+def test_rewrite_replaces_what_was_appended(store):
+    store.append("log", "a\n")
+    store.flush()
+    store.append("log", "b\n")
+    store.rewrite("log", "A\n")
+    store.append("log", "c\n")
+    store.flush()
+    assert store.get("log") == open_store(store.url).get("log") == b"A\nc\n"
+    store.remove("log")
+    assert store.names() == []
+    store.append("log", "d\n")
+    assert store.get("log") == b"d\n"
 
 
-def test_a_claim_works_without_hard_links(store, monkeypatch):
+def test_a_torn_line_does_not_take_the_next_one_with_it(local):
+    (local.root).mkdir()
+    (local.root / "log").write_bytes(b"whole\ntor")
+    local.append("log", "next\n")
+    assert local.get("log") == b"whole\ntor\nnext\n"
+
+
+def test_a_claim_works_without_hard_links(local, monkeypatch):
     def no_links(source, target):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)
-    assert store.claim("winner", b"first")
+    assert local.claim("winner", b"first")
     with pytest.raises(exits.CannotRun):
-        store.claim("winner", b"second")
-    assert store.get("winner") == b"first"
+        local.claim("winner", b"second")
+    assert local.get("winner") == b"first"
 
 
-def test_a_storage_that_is_away_is_worth_another_try(store, monkeypatch):
+def test_a_storage_that_is_away_is_worth_another_try(local, monkeypatch):
     def stale(*arguments):
         raise OSError(116, "Stale file handle")
 
     monkeypatch.setattr(os, "fsync", stale)
     with pytest.raises(exits.TryAgain, match="stale file handle"):
-        store.put("a", b"")
+        local.put("a", b"")
 
 
 def test_remove_takes_an_object_or_a_folder_and_is_content_with_none(store):
-    store.put("a/b", b"")
-    store.put("a/c", b"")
+    for name in ("a/b", "a/c", "ab", "a.b"):
+        store.put(name, b"")
     store.remove("a/b")
-    assert store.names() == ["a/c"]
+    assert store.names() == ["a.b", "a/c", "ab"]
     store.remove("a")
     store.remove("a")
-    assert store.names() == []
+    assert store.names() == ["a.b", "ab"]
 
 
-def test_a_write_that_fails_leaves_the_old_object(store, monkeypatch):
-    store.put("a", b"old")
+def test_whatever_lies_there_is_named(store):
+    with store.locked():
+        assert store.foreign() == ""
+        store.put("film/1", b"")
+        assert store.foreign() == "film"
+
+
+def test_a_write_that_fails_leaves_the_old_object(local, monkeypatch):
+    local.put("a", b"old")
 
     def full(descriptor, data):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(exits.CannotRun, match="no space left on device; free some space"):
-        store.put("a", b"new")
+        local.put("a", b"new")
     monkeypatch.undo()
-    assert store.get("a") == b"old"
-    assert store.names() == ["a"], "no partial object is left"
+    assert local.get("a") == b"old"
+    assert local.names() == ["a"], "no partial object is left"
 
 
 def test_a_limit_of_the_kernel_is_a_full_disk(tmp_path):
@@ -129,16 +172,16 @@ def test_there_is_one_writer_until_it_dies(tmp_path):
             pass
 
 
-def test_what_a_dead_writer_left_is_swept(store):
-    store.put("a/b", b"whole")
-    (store.root / "a" / "c.123.partial").write_bytes(b"half")
-    assert store.names() == ["a/b"]
-    (store.root / "film.partial").write_bytes(b"somebody else's")
-    store.sweep()
-    assert not (store.root / "a" / "c.123.partial").exists()
-    assert (store.root / "film.partial").exists(), "only names that we give"
-    (store.root / "film.partial").unlink()
-    assert store.foreign() == "a"
+def test_what_a_dead_writer_left_is_swept(local):
+    local.put("a/b", b"whole")
+    (local.root / "a" / "c.123.partial").write_bytes(b"half")
+    assert local.names() == ["a/b"]
+    (local.root / "film.partial").write_bytes(b"somebody else's")
+    local.sweep()
+    assert not (local.root / "a" / "c.123.partial").exists()
+    assert (local.root / "film.partial").exists(), "only names that we give"
+    (local.root / "film.partial").unlink()
+    assert local.foreign() == "a"
 
 
 def test_a_place_that_is_a_file_is_a_sentence(tmp_path):
