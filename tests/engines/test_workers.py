@@ -117,7 +117,22 @@ def test_a_worker_that_waits_for_a_peer_that_never_comes_can_be_stopped(tmp_path
 def test_a_worker_gives_a_peer_up_that_never_comes(lonely, backend):
     outcome = end(lonely(backend, "--hang_timeout=4"), 60)
     assert outcome.code == 42
-    assert "--hang_timeout=4" in outcome.err
+    sentence, _, dump = outcome.err.partition("Where its threads are:\n")
+    assert "--hang_timeout=4" in sentence
+    assert "trainer/engines" in dump
+
+
+@THOROUGH
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_when_one_is_stuck_both_may_be_tried_again(tmp_path, backend):
+    workers = start_workers(tmp_path, backend, 2, *LONG, "--hang_timeout=10")
+    wait_for_event(tmp_path / "run", "training", workers)
+    time.sleep(2)  # into the steps
+    for pid in children(workers[1]):
+        os.kill(pid, signal.SIGSTOP)
+    waiting, stuck = [end(worker, 60) for worker in workers]
+    assert waiting.code == stuck.code == 42, (waiting, stuck)
+    assert "no sign of life" in stuck.err
 
 
 @pytest.fixture(scope="session")
