@@ -1,0 +1,70 @@
+"""Runs in a bucket: the real client against a real emulator, with faults between them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+
+import pytest
+
+import soak
+from buckets import Emulator
+from convoy import exits
+from convoy.store import open_store
+from soak import Kill
+from support import QUICK, command, environment
+from trainer.checkpoints import format
+from trainer.recorder import read_events
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """The address of a run in an empty bucket of an emulator, which all processes find."""
+    emulator = Emulator()
+    emulator.create("bucket")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator.host)
+    yield "gs://bucket/runs/one"
+    emulator.stop()
+
+
+def test_killed_six_times_with_faults_all_along_it_ends_with_the_same_bits(tmp_path):
+    seed = int(os.environ.get("CONVOY_TEST_SEED") or random.randrange(10**6))
+    print(f"CONVOY_TEST_SEED={seed}")
+    kills = [
+        Kill("snapshot", 4),
+        Kill("upload", 8),
+        Kill("manifest", 12),
+        Kill("removal", 16),
+        Kill("restore", 16, delay=40),
+        Kill("random", 20, delay=random.Random(seed).randrange(1500)),
+    ]
+    found = soak.run(tmp_path, kills, steps=24, every=4, seed=seed, rate=0.03)
+    assert found.kills == Counter(kill.phase for kill in kills)
+
+
+def test_a_second_process_on_a_run_directory_is_told_and_harms_nothing(bucket):
+    long = [*QUICK, "--duration=100000st", "--eval_every=50000st", "--checkpoint_every=50000st"]
+    first = subprocess.Popen(command("train", *long, f"--run_dir={bucket}"), env=environment())
+    store = open_store(bucket)
+    deadline = time.monotonic() + 60
+    while "training" not in [event["event"] for event in read_events(store)]:
+        assert first.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    second = subprocess.run(
+        command("train", *long, f"--run_dir={bucket}"), env=environment(), capture_output=True, text=True, check=False
+    )
+    assert second.returncode == exits.CANNOT_RUN, second.stderr
+    assert "another process is training there now" in second.stderr
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(60) == exits.TRY_AGAIN
+    events = read_events(store)
+    assert {event["attempt"] for event in events} == {1}
+    assert events[-1]["event"] == "left"
+    (last,) = format.complete(store)
+    assert last.step == events[-1]["step"]
+    assert ".lock" not in store.names(), "the next start need not wait"
