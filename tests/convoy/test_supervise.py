@@ -107,14 +107,17 @@ def test_no_restart_on_a_machine_that_is_about_to_go(tmp_path, capfd):
 
 def test_all_attempts_of_a_parent_are_one_writer(tmp_path, monkeypatch):
     monkeypatch.setattr(supervise, "FIRST_BACKOFF_SECONDS", 0.01)
-    monkeypatch.setenv("CONVOY_WRITER", "inherited")
+    monkeypatch.delenv("CONVOY_WRITER", raising=False)
     body = "open(starts + '.writers', 'a').write(os.environ['CONVOY_WRITER'] + '\\n')\nsys.exit(42)"
     for _ in range(2):
         supervise.run(child(tmp_path, body), 1)
-    first, again, other, other_again = (tmp_path / "starts.writers").read_text().split()
+    monkeypatch.setenv("CONVOY_WRITER", "given")
+    supervise.run(child(tmp_path, body), 0)
+    first, again, other, other_again, given = (tmp_path / "starts.writers").read_text().split()
     assert first == again
     assert other == other_again
-    assert len({first, other, "inherited"}) == 3
+    assert first != other
+    assert given == "given"
 
 
 PARENT = """
