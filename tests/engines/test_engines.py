@@ -140,37 +140,37 @@ def assert_skips(found: Case) -> None:
     assert next(value for name, value in found.items() if name.endswith("iteration")) == 12
 
 
-@pytest.mark.parametrize("name", ["skipping", "skipping/parts", "skipping/float16"])
 @pytest.mark.parametrize(("backend", "devices"), ON_TWO)
-def test_a_step_that_is_not_finite_is_skipped_as_if_it_had_done_nothing(case, backend, devices, name):
-    found = case(backend, devices, name)
+def test_a_step_that_is_not_finite_is_skipped_as_if_it_had_done_nothing(case, backend, devices):
+    found = case(backend, devices, "skipping")
     assert_skips(found)
-    if "float16" in name:
-        assert found["loss_scale/scale"] == loss_scale.INITIAL, "a loss that is not finite says nothing of the scale"
-        assert found["loss_scale/good_steps"] == 10
-    else:
-        assert_equal(found, case(backend, 1, name))
+    assert_equal(found, case(backend, 1, "skipping"))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_loss_that_is_not_finite_says_nothing_of_the_loss_scale(case, backend):
+    found = case(backend, 1, "skipping/float16")
+    assert_skips(found)
+    assert found["loss_scale/scale"] == loss_scale.INITIAL
+    assert found["loss_scale/good_steps"] == 10
 
 
 @pytest.mark.parametrize(("backend", "name"), [("tensorflow", "skipping/xla"), ("jax", "one_by_one/skipping")])
 def test_a_step_is_skipped_in_another_program_too(case, backend, name):
     assert_skips(case(backend, 1, name))
-    assert_equal(case(backend, 1, name), case(backend, 1, "skipping"))
 
 
 @pytest.mark.parametrize(("backend", "devices"), ON_TWO)
 def test_a_run_goes_back_to_an_earlier_state_and_does_the_same_again(case, backend, devices):
-    assert all(case(backend, devices, "rewound").values())
-    assert all(case(backend, 1, "rewound/float16").values())
+    found = case(backend, devices, "rewound")
+    assert all(found[name] for name in ("losses", "state", "moved", "untouched", "given", "closed"))
 
 
 @pytest.mark.parametrize(("backend", "devices"), ON_TWO)
 def test_a_state_comes_tensor_by_tensor_in_the_order_of_its_shapes(case, backend, devices):
-    found = case(backend, devices, "streamed")
+    found = case(backend, devices, "rewound")
     assert found["kinds"].tolist() == ["ema", "loss_scale", "model", "optimizer"]
-    assert found["same"]
-    assert found["order"]
-    assert found["shapes"]
+    assert all(found[name] for name in ("stream", "order", "shapes"))
 
 
 @pytest.mark.parametrize(("backend", "devices"), ON_FOUR)
@@ -214,9 +214,9 @@ def test_an_overflow_on_one_device_skips_the_step_on_all(case, backend, devices)
     np.testing.assert_allclose(found["losses"], case("tensorflow", 1, "loss_scale")["losses"], atol=1e-5)
 
 
-@pytest.mark.parametrize(("backend", "devices"), ON_TWO)
-def test_an_overflow_leaves_the_statistics_of_batch_normalization(case, backend, devices):
-    found = case(backend, devices, "overflowing")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_overflow_leaves_the_statistics_of_batch_normalization(case, backend):
+    found = case(backend, 1, "overflowing")
     skipped = ~np.isfinite(found["norms"])
     assert skipped.tolist() == [True] * 7 + [False] * 3
     assert found["unchanged"].shape[1] == 4, "mean and variance, and their averages"
