@@ -35,10 +35,17 @@ class GcsStore:
         self._bucket = Bucket(bucket)
         self._logs = Logs(self._bucket)
         self._lease = Lease(self._bucket, self._root + _LOCK, self.url)
+        self._generations: dict[str, int] = {}  # of what `put` wrote
         self._bucket.guard = self._lease.check
 
     def put(self, name: str, data: Data) -> int:
-        return self._bucket.upload(self._root + name, data)
+        place = self._root + name
+        # Mostly it is new, or what this process wrote last; only otherwise is one more request needed.
+        match = self._generations.get(place, 0)
+        while not (generation := self._bucket.upload(place, data, match)):
+            match = self._bucket.generation(place)
+        self._generations[place] = generation
+        return generation
 
     def claim(self, name: str, data: Data) -> bool:
         return self._bucket.upload(self._root + name, data, match=0) != 0
@@ -75,9 +82,10 @@ class GcsStore:
     def remove(self, prefix: str) -> None:
         place = self._root + prefix
         self._logs.forget(place)
-        found = [blob.name for blob in self._bucket.entries(place)]
         # checkpoints/1 is not the beginning of checkpoints/10.
-        self._bucket.delete([name for name in found if name == place or name.startswith((f"{place}/", place + FOLDER))])
+        below = f"{place}/", place + FOLDER
+        found = [blob for blob in self._bucket.entries(place) if blob.name == place or blob.name.startswith(below)]
+        self._bucket.delete({blob.name: blob.generation for blob in found})
 
     def sweep(self) -> None:
         self._logs.sweep(self._root)

@@ -14,6 +14,7 @@ from typing import IO, Any, TypeVar
 import google_crc32c
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
+from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 
 from convoy.store import Data
@@ -25,6 +26,7 @@ TIMEOUT_SECONDS = (5.0, 20.0)  # of one request: until it is connected, and unti
 # The library sends objects of up to 8 MiB in one request, and a larger one as a session of chunks, each of which is
 # tried again by itself. A chunk in flight is a copy of its bytes.
 CHUNK_BYTES = 8 * 2**20
+SLOWEST_BYTES = 2**19  # a second, at which an upload is slow and not yet stuck
 DELETES_AT_ONCE = 16
 
 T = TypeVar("T")
@@ -52,15 +54,18 @@ class Bucket:
         self,
         name: str,
         data: Data,
-        match: int | None = None,
+        match: int,
         metadata: Mapping[str, str] | None = None,
         guarded: bool = True,
         seconds: float | None = None,
     ) -> int:
-        """Writes an object as a whole and returns its generation.
+        """Writes an object as a whole, if it is still what the caller knows, and returns its generation.
+
+        Every writing has such a condition: a request that was given up may yet be carried out, after the one that
+        was sent in its place, and would give the object a generation that nobody knows.
 
         Args:
-          match: only if the object has this generation now; 0 means that there is none.
+          match: the generation that the object must have now; 0 means that there is none.
           metadata: the object's own, set in the same request.
           seconds: the deadline, DEADLINE_SECONDS if None.
 
@@ -70,7 +75,8 @@ class Bucket:
         """
         checksum = _encoded(crc32c(data))
         connect, read = TIMEOUT_SECONDS
-        timeout = connect, min(read, seconds or read)
+        # The first limit is also that of sending, as a whole, what one request holds.
+        timeout = connect + min(len(data), CHUNK_BYTES) / SLOWEST_BYTES, min(read, seconds or read)
 
         def attempt(again: Retry) -> int:
             nonlocal match
@@ -100,24 +106,24 @@ class Bucket:
                 if "crc32c" in error.message.lower():
                     raise Transient("it did not arrive whole") from error
                 raise
+            except GoogleAuthError:
+                raise  # some of them are ValueErrors
             except ValueError as error:
                 # The server kept only a part of a chunk, where the library cannot go on.
                 raise Transient("the upload was cut") from error
             if blob.crc32c != checksum:
-                if match is not None:
-                    match = int(blob.generation)  # to be replaced, and nothing else
+                match = int(blob.generation)  # to be replaced, and nothing else
                 raise Transient("it did not arrive whole")
             return int(blob.generation)
 
         return self._call("write", name, attempt, seconds)
 
-    def head(self, name: str, generation: int = 0) -> Any:
-        """What the bucket says about an object: generation, size, crc32c, metadata.
-
-        Raises:
-          FileNotFoundError: there is none, or not of this generation.
-        """
-        return self._call("read", name, lambda again: self._head(name, generation, again))
+    def generation(self, name: str) -> int:
+        """That of an object now; 0 if there is none."""
+        try:
+            return int(self._call("read", name, lambda again: self._head(name, 0, again)).generation)
+        except FileNotFoundError:
+            return 0
 
     def download(self, name: str, generation: int = 0) -> tuple[bytes, int]:
         """An object's bytes, checked, and their generation.
@@ -166,24 +172,26 @@ class Bucket:
         """All objects, or the first ones, whose names begin so, sorted by name."""
         return self._call("list", prefix, lambda again: self._list(prefix, again, limit))
 
-    def delete(self, names: list[str]) -> None:
-        """Removes objects, many at once. One that is not there is no error."""
+    def delete(self, generations: Mapping[str, int]) -> None:
+        """Removes objects, many at once, each unless it has been replaced. One that is not there is no error.
+
+        Args:
+          generations: of each object, by name.
+        """
 
         def one(name: str) -> None:
             def attempt(again: Retry) -> None:
                 self.guard()
-                self._delete(name, None, again)
+                self._delete(name, generations[name], again)
 
             self._call("remove", name, attempt)
 
-        if len(names) == 1:
-            one(names[0])
-        elif names:
-            with ThreadPoolExecutor(min(DELETES_AT_ONCE, len(names))) as pool:
-                list(pool.map(one, names))
+        if generations:
+            with ThreadPoolExecutor(min(DELETES_AT_ONCE, len(generations))) as pool:
+                list(pool.map(one, generations))
 
-    def delete_generation(self, name: str, generation: int, seconds: float) -> None:
-        """Removes an object unless it has been replaced."""
+    def release(self, name: str, generation: int, seconds: float) -> None:
+        """Removes one object like `delete`, but whatever the guard says, and within so many seconds."""
         self._call("remove", name, lambda again: self._delete(name, generation, again), seconds)
 
     def _connect(self) -> None:
@@ -218,7 +226,7 @@ class Bucket:
         """Raises NotFound if it is the bucket that is not there."""
         self._list("", again, 1)
 
-    def _delete(self, name: str, generation: int | None, again: Retry) -> None:
+    def _delete(self, name: str, generation: int, again: Retry) -> None:
         try:
             self._bucket.blob(name).delete(if_generation_match=generation, timeout=TIMEOUT_SECONDS, retry=again)
         except api.NotFound:
@@ -247,12 +255,16 @@ class Bucket:
             raise Transient("it did not arrive whole")
 
     def _equal(self, name: str, checksum: str, data: Data, again: Retry) -> int:
-        """The generation of the object if its bytes are these, else 0."""
+        """The generation of the object if its bytes are these, else 0.
+
+        Where they are too many to be read for that, size and checksum decide.
+        """
         try:
             blob = self._head(name, 0, again)
         except FileNotFoundError:
             return 0
-        same = blob.crc32c == checksum and blob.size == len(data) and self._content(blob, again) == data
+        same = blob.crc32c == checksum and blob.size == len(data)
+        same = same and (len(data) > CHUNK_BYTES or self._content(blob, again) == data)
         return int(blob.generation) if same else 0
 
 

@@ -63,7 +63,7 @@ class Lease:
             if not self._lost:
                 # One that cannot be removed now runs out by itself.
                 with contextlib.suppress(exits.ConvoyError):
-                    self._bucket.delete_generation(self._name, self._generation, seconds=RENEW_SECONDS)
+                    self._bucket.release(self._name, self._generation, seconds=RENEW_SECONDS)
 
     def check(self) -> None:
         """Raises CannotRun if another process has taken over, as far as it takes no longer than one renewal to know.

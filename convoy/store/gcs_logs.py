@@ -34,7 +34,7 @@ class _Log:
 
     generation: int = 0  # of the object, 0 if there is none
     last: int = 0  # the highest number that was ever given
-    live: list[str] = field(default_factory=list)  # the segments that are there
+    live: dict[str, int] = field(default_factory=dict)  # the segments that are there, and their generations
     known: bool = False  # whether the above was read from the bucket
     pending: str = ""  # what is being uploaded as the segment after the last
     spooled: str = ""
@@ -84,7 +84,8 @@ class Logs:
             self._know(name, log)
             if lost:
                 log.last += 1
-                log.live.append(_segment(name, log.last))
+                segment = _segment(name, log.last)
+                log.live[segment] = self._bucket.generation(segment)
             self._replace(name, log, data)
 
     def close(self, prefix: str) -> None:
@@ -100,8 +101,10 @@ class Logs:
         """Removes the segments that their object already contains."""
         blobs = self._bucket.entries(prefix)
         contained = {blob.name: _contained(blob) for blob in blobs}
-        pairs = [(blob.name, parts) for blob in blobs if (parts := split(blob.name))]
-        self._bucket.delete([segment for segment, (name, number) in pairs if number <= contained.get(name, 0)])
+        segments = [(blob, parts) for blob in blobs if (parts := split(blob.name))]
+        self._bucket.delete(
+            {blob.name: blob.generation for blob, (name, number) in segments if number <= contained.get(name, 0)}
+        )
 
     def forget(self, prefix: str) -> None:
         """After a removal of an object or a folder."""
@@ -122,11 +125,12 @@ class Logs:
                 return
             self._know(name, log)
             segment = _segment(name, log.last + 1)
-            if not self._bucket.upload(segment, log.pending.encode(), match=0):
+            generation = self._bucket.upload(segment, log.pending.encode(), match=0)
+            if not generation:
                 raise self._taken(segment)
             with self._lock:
                 log.last, log.pending = log.last + 1, ""
-                log.live.append(segment)
+                log.live[segment] = generation
 
     def _know(self, name: str, log: _Log) -> None:
         """Reads from the bucket, once, where a log goes on."""
@@ -138,7 +142,7 @@ class Logs:
         for blob in blobs:
             if parts := split(blob.name):
                 log.last = max(log.last, parts[1])
-                log.live.append(blob.name)
+                log.live[blob.name] = int(blob.generation)
             else:
                 log.last = max(log.last, _contained(blob))
                 log.generation = int(blob.generation)
@@ -150,7 +154,7 @@ class Logs:
             raise self._taken(name)
         log.generation = generation
         self._bucket.delete(log.live)
-        log.live = []
+        log.live = {}
 
     def _taken(self, name: str) -> exits.CannotRun:
         return exits.CannotRun(

@@ -27,8 +27,7 @@ def place(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def proxy(emulator: Emulator, place: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """Stands between the emulator and stores that are opened from now on, which have no patience."""
-    monkeypatch.setattr("convoy.store.gcs_bucket.TIMEOUT_SECONDS", (1.0, 0.5))
+    """Stands between the emulator and stores that are opened from now on, which try again at once."""
     monkeypatch.setattr("convoy.store.gcs_errors.PAUSE_SECONDS", (0.02, 0.1))
     with FaultProxy(emulator.host) as proxy:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
