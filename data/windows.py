@@ -17,7 +17,8 @@ def centre_windows(heights: tf.Tensor, widths: tf.Tensor, size: int) -> tf.Tenso
     The longer side is rounded up to whole pixels, and the centre is taken of those: a window may begin at a fraction of one
     of the original's.
     """
-    shapes = tf.stack([heights, widths], axis=1)
+    # Sides of 20 million pixels times a size are more than 32 bits hold.
+    shapes = tf.cast(tf.stack([heights, widths], axis=1), tf.int64)
     scaled = -(-shapes * size // tf.reduce_min(shapes, axis=1, keepdims=True))
     pixel = tf.cast(shapes, tf.float32) / tf.cast(scaled, tf.float32)
     return tf.concat([tf.cast((scaled - size) // 2, tf.float32) * pixel, size * pixel], axis=1)
@@ -37,7 +38,9 @@ def random_windows(numbers: tf.Tensor, heights: tf.Tensor, widths: tf.Tensor, le
     """
     height, width = (tf.cast(sides, tf.float32)[:, None] for sides in (heights, widths))
     area = height * width * (least_area + (1 - least_area) * numbers[:, :_TRIES])
-    aspect = tf.exp(_ASPECT * (2 * numbers[:, _TRIES : 2 * _TRIES] - 1))
+    # In float64: TensorFlow's float32 exponential of the same number depends on where in the batch it stands.
+    aspect = tf.exp(_ASPECT * (2 * tf.cast(numbers[:, _TRIES : 2 * _TRIES], tf.float64) - 1))
+    aspect = tf.cast(aspect, tf.float32)
     tall, wide = tf.round(tf.sqrt(area / aspect)), tf.round(tf.sqrt(area * aspect))
     fits = (tall > 0) & (tall <= height) & (wide > 0) & (wide <= width)
     # Where none fits: as wide as 4/3 of the height allows, as tall as 4/3 of the width.
