@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 import io
 import os
+import re
+import stat
 import struct
 import warnings
 from collections.abc import Iterator
@@ -19,6 +21,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 # What Pillow calls a decompression bomb: twice a quarter of a GiB of RGB. A larger image is refused by its header.
 PIXELS = 178_956_970
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+_ANIMATED, _DESCRIBED = 2, 8 | 4  # flags of a WebP file; the latter by EXIF or XMP
+_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')  # where EXIF says nothing; as Pillow looks for it in all formats
 _UNKNOWN = "it is no JPEG, PNG, GIF, BMP or WebP image"
 warnings.filterwarnings("ignore", module="PIL")  # large images, strange metadata: judged here
 
@@ -46,8 +50,10 @@ class Header(NamedTuple):
 def probe(source: str | bytes) -> Header:
     """The header of a file, by its path, or of the bytes of one. A file that cannot be used is no error but Kind.BAD."""
     try:
-        with open(source, "rb") if isinstance(source, str) else io.BytesIO(source) as file:
+        with _opened(source) if isinstance(source, str) else io.BytesIO(source) as file:
             header = _webp(file) or _by_pillow(file)
+    except _NoFile:
+        return Header(Kind.BAD, reason="cannot be read: it is no regular file")
     except UnidentifiedImageError:
         return Header(Kind.BAD, reason=f"cannot be decoded: {_UNKNOWN}")
     except Exception as error:  # a damaged file makes a parser raise anything
@@ -58,6 +64,19 @@ def probe(source: str | bytes) -> Header:
         size = f"{header.width}x{header.height} pixels"
         return Header(Kind.BAD, reason=f"cannot be decoded: it declares {size}, and {PIXELS:,} are the most")
     return header
+
+
+class _NoFile(Exception):
+    pass
+
+
+def _opened(path: str) -> BinaryIO:
+    # Without O_NONBLOCK a pipe that nobody writes to would be waited for without end.
+    file = open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))  # noqa: SIM115 - returned
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise _NoFile
+    return file
 
 
 def _by_pillow(file: BinaryIO) -> Header:
@@ -90,11 +109,16 @@ def _webp(file: BinaryIO) -> Header | None:
     if name != b"VP8X" or len(data) < 10:
         raise ValueError("broken WebP data")
     width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (4, 7))
-    animated, described = data[0] & 2, data[0] & 8
-    exif = Image.Exif()
-    if described and (size := next((size for name, size in chunks if name == b"EXIF"), 0)):
-        exif.load(file.read(min(size, 1 << 20)))
-    return Header(Kind.OTHER if animated else Kind.WEBP, height, width, _orientation(exif))
+    exif, packet = Image.Exif(), b""
+    if data[0] & _DESCRIBED:
+        for name, size in chunks:
+            if name == b"EXIF":
+                exif.load(file.read(min(size, 1 << 20)))
+            elif name == b"XMP ":
+                packet = file.read(min(size, 1 << 20))
+    if ExifTags.Base.Orientation not in exif and (said := _XMP.search(packet)):
+        exif[ExifTags.Base.Orientation] = int(said[1])
+    return Header(Kind.OTHER if data[0] & _ANIMATED else Kind.WEBP, height, width, _orientation(exif))
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:

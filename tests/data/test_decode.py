@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import struct
 import zlib
 
@@ -268,3 +269,43 @@ def test_real_photographs_are_cut_as_pillow_cuts_them():
         # Not antialiased, below a reduction by two.
         assert np.abs(seen(contents, window, (224, 224), smooth=False) - expected).mean() <= 6
     assert max(differences) <= 1
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP"])
+def test_where_exif_says_nothing_xmp_turns_an_image_as_it_does_in_pillow(format):
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    contents = encoded(COLOUR, format, xmp=packet)
+    assert ImageOps.exif_transpose(Image.open(io.BytesIO(contents))).size == (60, 84)
+    assert probe(contents).orientation == 6
+    both = encoded(COLOUR, format, xmp=packet, exif=_orientation_three())
+    assert probe(both).orientation == 3
+
+
+def _orientation_three() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    return exif
+
+
+def test_a_pipe_is_no_image_and_nobody_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert probe(str(tmp_path / "pipe.jpg")).reason == "cannot be read: it is no regular file"
+
+
+def test_the_centre_of_an_image_of_absurd_length_is_its_centre():
+    """20 million pixels times a size are more than 32 bits hold."""
+    window = windows.centre_windows(tf.constant([2]), tf.constant([20_000_000]), 224)[0].numpy()
+    assert window.tolist() == [0, 9_999_999, 2, 2]
+
+
+def test_a_window_is_the_same_wherever_in_a_batch_its_numbers_stand():
+    """Numbers for which TensorFlow's float32 exponential, off in the last bit, would move the window by a pixel."""
+    cases = ((0.35683777928352356, 0.4338639974594116), (0.6544946432113647, 0.3102608919143677))
+    for share, aspect in cases:
+        numbers = np.full((4, windows.NUMBERS), 0.5, np.float32)
+        numbers[:, :8], numbers[:, 10:18] = 0.99, 0.01  # these tries do not fit
+        numbers[:, 8], numbers[:, 18] = share, aspect
+        sides = np.full(4, 6000, np.int32)
+        together = windows.random_windows(tf.constant(numbers), sides, sides, 0.08)
+        alone = windows.random_windows(tf.constant(numbers[:1]), sides[:1], sides[:1], 0.08)
+        assert np.array_equal(together[:1], alone)
