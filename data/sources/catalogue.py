@@ -21,7 +21,7 @@ from data.probe import Header, Kind, probe
 ENTRY = np.dtype(
     [("size", "<i8"), ("changed", "<i8"), ("kind", "u1"), ("orientation", "u1"), ("height", "<i4"), ("width", "<i4")]
 )
-_SCHEMA = 1
+_SCHEMA = 2
 _AT_ONCE = 4  # files that are opened at once, for storage that is far away
 _MANY = 2000  # files that take long enough for a bar
 
@@ -35,7 +35,9 @@ class Catalogue(NamedTuple):
     @classmethod
     def of(cls, root: Path, paths: Sequence[str]) -> Catalogue:
         """The headers of files below a folder. One that has kept its size and time of change is not opened again."""
-        names = [os.fsencode(path[len(str(root)) + 1 :]) for path in paths]
+        # Nothing stands before the names of files in `.`, and of `/` no separator follows.
+        before = 0 if root == Path() else len(os.path.join(root, ""))  # noqa: PTH118
+        names = [os.fsencode(path[before:]) for path in paths]
         place = _place(root)
         known, known_reasons = _load(place)
         entries, reasons, unknown = np.zeros(len(paths), ENTRY), dict[str, str](), []
@@ -54,7 +56,7 @@ class Catalogue(NamedTuple):
             if header.kind == Kind.BAD:
                 reasons[paths[row]] = header.reason
         if unknown or len(known) != len(names):
-            _save(place, names, entries, {path[len(str(root)) + 1 :]: reason for path, reason in reasons.items()})
+            _save(place, names, entries, {path[before:]: reason for path, reason in reasons.items()})
         return cls(entries, reasons)
 
 
@@ -86,7 +88,10 @@ def _probed(paths: Sequence[str]) -> list[Header]:
 
 def _place(root: Path) -> Path:
     folder = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=12).hexdigest()
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a user whom the system does not know, as in a container
+        caches = os.devnull  # where nothing can be kept
     return Path(caches, "convoy", "folders", f"{folder}.{_SCHEMA}.npz")
 
 
@@ -97,7 +102,7 @@ def _load(place: Path) -> tuple[dict[bytes, tuple[int, ...]], dict[str, str]]:
             names, entries = stored["names"].tobytes().split(b"\0"), stored["entries"].tolist()
             reasons = json.loads(stored["reasons"].tobytes())
             return dict(zip(names, entries, strict=True)), reasons
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError):  # the last for damaged flags
         return {}, {}
 
 
@@ -106,8 +111,11 @@ def _save(place: Path, names: Sequence[bytes], entries: np.ndarray, reasons: dic
     partial = place.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            texts = (b"\0".join(names), json.dumps(reasons).encode())
-            listed, why = (np.frombuffer(text, np.uint8) for text in texts)
-            np.savez(file, names=listed, entries=entries, reasons=why)
-        partial.replace(place)
+        try:
+            with partial.open("wb") as file:
+                texts = (b"\0".join(names), json.dumps(reasons).encode())
+                listed, why = (np.frombuffer(text, np.uint8) for text in texts)
+                np.savez(file, names=listed, entries=entries, reasons=why)
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)
