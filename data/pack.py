@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class PackConfig:
         kind, _, rest = self.data.dataset.partition(":")
         if kind == "records":
             raise exits.CannotRun(f"--dataset={self.dataset} is packed already; give the data set that it was made of.")
-        if kind == "folder" and self.root.resolve().is_relative_to(Path(rest).expanduser().resolve()):
+        if kind == "folder" and self.root.resolve().is_relative_to(_expanded(rest).resolve()):
             raise exits.CannotRun(f"--out={self.out} lies within the folder that is packed; choose another place.")
 
     @property
@@ -60,7 +61,11 @@ class PackConfig:
 
     @property
     def root(self) -> Path:
-        return Path(self.out).expanduser()
+        return _expanded(self.out)
+
+
+def _expanded(path: str) -> Path:
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - which leaves ~nobody as it is, where a Path raises
 
 
 def main(argv: list[str]) -> int:

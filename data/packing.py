@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -55,7 +55,7 @@ def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
         "splits": {name: _split_plan(dataset.split(name), parts) for name, parts in borders.items()},
     }
     with _alone(root):
-        if _stands(root, plan):
+        if _stands(root, plan) and _whole(root):
             print(f"{root} holds all of {dataset.name} already.")
         else:
             records.write_json(root / records.PLAN, plan)
@@ -81,11 +81,13 @@ def _pack_splits(
         ThreadPoolExecutor(cores()) as pool,
     ):
         for split, parts in borders.items():
+            before = _read_index(root / records.index_name(split))  # of all shards, if they were all packed once
             task = progress.add_task(split, total=parts[-1][1])
             index = []
             for shard, (first, last) in enumerate(parts):
                 path = root / records.shard_name(split, shard, len(parts))
-                if (found := _found(path, last - first)) is None:
+                indices = (_read_index(_index_of(path)), before[before["shard"] == shard])
+                if (found := _found(path, last - first, indices)) is None:
                     part = dataset.split(split).select(np.arange(first, last))
                     images = _pixels(part) if pixels or not isinstance(part, Files) else _files(part, pool)
                     written = records.write_shard(path, shard, progress.track(images, task_id=task))
@@ -155,13 +157,39 @@ def _split_plan(examples: Examples, parts: list[tuple[int, int]]) -> dict[str, A
     return {"examples": len(examples), "shards": len(parts), "source": digest.hexdigest()}
 
 
-def _found(path: Path, count: int) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """The records and the manifest's entry of a shard that was packed before; None if there is none, or not a whole one."""
+def _found(path: Path, count: int, indices: Iterable[np.ndarray]) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """The records and the manifest's entry of a shard that was packed before; None if it is not whole by any of `indices`."""
+    for index in indices:
+        with contextlib.suppress(Damaged, OSError):
+            if len(index) == count:
+                return index, records.verify_shard(path, index)
+    return None
+
+
+def _read_index(path: Path) -> np.ndarray:
+    """The records of an index; none if it is not there or damaged."""
     try:
-        index = records.read_index(_index_of(path))
-        return (index, records.verify_shard(path, index)) if len(index) == count else None
-    except (Damaged, OSError):
-        return None
+        return records.read_index(path)
+    except Damaged:
+        return np.zeros(0, records.RECORD)
+
+
+def _whole(root: Path) -> bool:
+    """Whether every file that the manifest names is as it was packed. Reads them all."""
+    manifest = records.read_json(root / records.MANIFEST)
+    plan, files = manifest["plan"], manifest["files"]
+    try:
+        for split, planned in plan["splits"].items():
+            name = records.index_name(split)
+            index = records.read_index(root / name, files[name])
+            for shard in range(planned["shards"]):
+                path = root / records.shard_name(split, shard, planned["shards"])
+                records.verify_shard(path, index[index["shard"] == shard])
+    except (Damaged, OSError) as error:
+        what = f"{error.filename}: {str(error.strerror).lower()}" if isinstance(error, OSError) else str(error)
+        print(f"{root} is not whole ({what}); what is damaged or missing is packed anew.")
+        return False
+    return True
 
 
 def _index_of(path: Path) -> Path:

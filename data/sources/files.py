@@ -79,9 +79,10 @@ class Files:
             numbers = positions.uniforms(NUMBERS, "resized") if positions and area else tf.zeros([tf.size(indices), 0])
             if positions and self.bad.policy != "fail":
                 return self._tolerant(indices, numbers, area)
-            with tf.init_scope():
-                counts = np.ones(len(self), np.float32)
-                counts[self.unreadable()] = 0
+            counts = np.ones(len(self), np.float32)
+            if self.bad.policy != "fail":  # which ends at the first, without all being decoded beforehand
+                with tf.init_scope():
+                    counts[self.unreadable()] = 0
             return self._strict(indices, numbers, area, tf.gather(counts, indices), not counts.all())
 
         return fetch
@@ -111,7 +112,8 @@ class Files:
     def explain(self) -> str:
         if not self.bad.verdict():
             with contextlib.suppress(exits.BadData):
-                for _ in self._readable():
+                # Whole: the part that could not be read need not be the one that an evaluation shows.
+                for _ in self._readable(whole=True):
                     pass
         return self.bad.verdict()
 
@@ -201,11 +203,16 @@ class Files:
             self._decoded = InMemory(images, self.labels, None, unreadable, self.bad.policy == "substitute")
         return self._decoded
 
-    def _readable(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(row, image) of every file that can be read, in order; BadData at the first that cannot, with --bad_images=fail."""
+    def _readable(self, whole: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+        """(row, image) of every file that can be read, in order; BadData at the first that cannot, with --bad_images=fail.
+
+        With `whole` a file must be readable to its end, and its number of levels stands for the image.
+        """
         rows = np.flatnonzero(self.headers["kind"] != Kind.BAD)
 
         def image(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            if whole:
+                return row, tf.size(decode.whole(self._file(row)))
             return row, self._image(row, self._windows(row[None], tf.zeros([1, 0]), 0)[0], 0)
 
         stream = in_parallel(tf.data.Dataset.from_tensor_slices(rows), image, ahead=64)
@@ -242,9 +249,11 @@ class Files:
         self.bad.add(self.split, self.paths[row], reason)
 
     def _content(self, row: int) -> bytes:
+        if self.headers["size"][row] < 0:  # no regular file: to read a pipe might take for ever
+            return b""
         try:
             return Path(self.paths[row]).read_bytes()
-        except OSError:
-            self.bad.add(self.split, self.paths[row], "cannot be read")
+        except OSError as error:
+            self.bad.add(self.split, self.paths[row], f"cannot be read: {(error.strerror or str(error)).lower()}")
             self.bad.check()
             return b""

@@ -19,7 +19,7 @@ from data.sources.examples import Fetcher, InMemory, random_parts
 from data.sources.files import Files
 from data.windows import NUMBERS
 
-REMEDY = "; bring back the file as it was packed, or pack anew with `convoy data pack`."
+REMEDY = "give the same `convoy data pack` again, which packs anew what is damaged"
 _AT_ONCE = 256  # images of one call while a split is read into memory
 
 
@@ -135,10 +135,8 @@ class PackedPixels:
 
     def explain(self) -> str:
         for row in range(len(self)) if self.bad.policy == "fail" else ():
-            try:
-                self._shards.images(self._rows[row : row + 1])
-            except Damaged as error:
-                return f"{error}{REMEDY}"
+            if self._content(row) is None:
+                break
         return self.bad.verdict()
 
     def _in_memory(self) -> InMemory:

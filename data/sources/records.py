@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from data.sources.packed import REMEDY, PackedFiles, PackedPixels
 
 def open_records(path: str, config: DataConfig) -> DataSet:
     """DIR as `convoy data pack` left it: the examples of what was packed, in its order and splits."""
-    root = Path(path).expanduser()
+    root = Path(os.path.expanduser(path))  # noqa: PTH111 - which leaves ~nobody as it is, where a Path raises
     manifest = _manifest(root, path)
     plan, size = manifest["plan"], config.image_size
-    bad = BadImages(config.bad_images, config.max_bad_fraction)
+    bad = BadImages(config.bad_images, config.max_bad_fraction, named="", remedy=REMEDY)
 
     @functools.cache
     def shards(split: str) -> Shards:
@@ -71,7 +72,7 @@ def _manifest(root: Path, path: str) -> dict[str, Any]:
     try:
         manifest = records.read_json(root / records.MANIFEST)
     except Damaged as error:
-        raise exits.BadData(f"{error}{REMEDY}") from error
+        raise exits.BadData(f"{error}; remove the directory and pack anew with `convoy data pack`.") from error
     except (FileNotFoundError, NotADirectoryError):
         if (root / records.PLAN).exists():
             raise exits.BadData(
@@ -97,4 +98,4 @@ def _open_shards(root: Path, split: str, count: int, files: dict[str, Any]) -> S
         index = records.read_index(root / name, files[name])
         return Shards([root / records.shard_name(split, shard, count) for shard in range(count)], index)
     except Damaged as error:
-        raise exits.BadData(f"{error}{REMEDY}") from error
+        raise exits.BadData(f"{error}; {REMEDY}, or bring back the file as it was packed.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -196,3 +197,78 @@ def test_a_run_counts_and_lists_them(convoy, tmp_path):
     assert result_of(tmp_path / "run")["eval"]["examples"] == 11
     lines = (tmp_path / "run" / "bad_images.jsonl").read_text().splitlines()
     assert {json.loads(line)["path"] for line in lines} == {str(path) for path in bad}
+
+
+def test_a_break_below_what_an_evaluation_shows_is_named_too(tmp_path):
+    """The centre of a tall image can be read, its lowest part cannot."""
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(generator.integers(0, 255, (400, 40, 3), dtype=np.uint8)).save(tmp_path / name / "0.jpg")
+    broken = tmp_path / "b" / "0.jpg"
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size * 3 // 4])
+    here = DataConfig(f"folder:{tmp_path}", image_size=16, augment="photo", cache_bytes=0)
+    examples = open_dataset(here).split("train")
+    assert len(examples.unreadable()) == 0
+    with pytest.raises(tf.errors.OpError):
+        for _ in training_stream(examples, Deal(8), here, 5, 0).take(20):
+            pass
+    assert f"{broken} cannot be decoded" in examples.explain()
+
+
+def test_random_parts_need_no_whole_images_in_memory(photographs):
+    here = config(photographs, "fail", HELD, "photo")
+    examples = open_dataset(here).split("train")
+    next(training_stream(examples, Deal(4), here, 5, 0).as_numpy_iterator())
+    assert examples._decoded is None
+
+
+def test_a_pipe_among_the_images_is_skipped_and_not_waited_for(photographs):
+    (photographs / "cat" / "000.jpg").unlink()
+    os.mkfifo(photographs / "cat" / "000.jpg")
+    examples = open_dataset(config(photographs, "skip", HELD)).split("train")
+    assert examples.unreadable().tolist() == [0]
+    assert len(examples.content_hashes()) == N
+
+
+def test_classes_of_the_current_folder_do_not_share_headers(tmp_path, monkeypatch):
+    """a/1.bmp and b/1.bmp of the same length and time, one lying and one standing."""
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    for name, size in (("a", (12, 8)), ("b", (8, 12))):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "1.bmp"
+        Image.new("RGB", size).save(path)
+        path.write_bytes(path.read_bytes().ljust(400, b"\0"))
+        os.utime(path, (5, 5))
+    for _ in range(2):  # the second time from the cache
+        found = catalogue.Catalogue.of(Path(), ["a/1.bmp", "b/1.bmp"]).entries
+        assert [catalogue.upright(entry) for entry in found] == [(8, 12), (12, 8)]
+
+
+def test_a_damaged_list_of_headers_is_none(photographs):
+    """Also where zipfile takes it for encrypted, or for compressed by what it does not know."""
+    open_dataset(config(photographs, "fail", STREAMED))
+    cache = next((photographs.parent / "cache" / "convoy" / "folders").iterdir())
+    content = cache.read_bytes()
+    entry = content.index(b"PK\1\2")  # of the archive's directory; versions, flags and method follow
+    for bit in range(8 * (entry + 4), 8 * (entry + 12)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        cache.write_bytes(flipped)
+        assert len(open_dataset(config(photographs, "fail", STREAMED)).split("train")) == N
+        assert cache.read_bytes()[:entry] == content[:entry], "it is made anew, or was whole enough"
+
+
+def test_without_a_home_there_is_no_list_of_headers(photographs, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    for _ in range(2):
+        assert len(open_dataset(config(photographs, "fail", STREAMED)).split("train")) == N

@@ -355,3 +355,51 @@ def test_a_flipped_record_ends_a_run_by_its_name(convoy, tmp_path):
     assert f"record 4 of {shard} cannot be read" in outcome.err
     outcome = convoy("data", "pack", "--dataset=digits", f"--out={tmp_path / 'packed'}", "--image_size=4")
     assert outcome.code == 78, outcome
+
+
+@pytest.mark.parametrize("damage", ["flipped", "missing", "index"])
+def test_the_same_command_mends_what_is_damaged(tmp_path, capsys, damage):
+    """As the sentence about a record that cannot be read says."""
+    name = "synthetic:5x4x3:3:90"
+    pack(DataConfig(name), tmp_path, 1000)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    shard = tmp_path / "train-00002-of-00006.tfrecord"
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.tfrecord")}
+    if damage == "flipped":
+        shard.write_bytes(shard.read_bytes()[:-9] + b"something")
+    else:
+        (shard if damage == "missing" else tmp_path / "train.index.npy").unlink()
+    pack(DataConfig(name), tmp_path, 1000)
+    assert "is not whole (" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    if damage != "index":
+        assert [path for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp] == [shard]
+
+
+def test_bad_images_are_no_choice_of_packing(convoy, photographs, tmp_path):
+    """Records are what was there; a run may skip what a folder has."""
+    assert convoy("data", "pack", f"--dataset=folder:{photographs}", "--out=packed", "--bad_images=skip").code == 2
+    (photographs / "cat" / "003.png").write_text("this is no image")
+    outcome = convoy("data", "pack", f"--dataset=folder:{photographs}", "--out=packed")
+    assert outcome.code == 65, outcome
+    assert "cat/003.png cannot be decoded" in outcome.err
+    assert "replace or remove such files, or train with --bad_images=skip" in outcome.err
+    assert not (tmp_path / "packed").exists()
+
+
+def test_a_bad_record_of_a_file_says_what_mends_it(kinds, tmp_path):
+    root = shutil.copytree(kinds[1], tmp_path / "packed")
+    shard = root / "train-00000-of-00002.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[500] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(
+        exits.BadData, match=f"^record 0 of {shard} cannot be read: .* give the same `convoy data pack` again"
+    ):
+        open_dataset(DataConfig(f"records:{root}", image_size=32)).split("train").fetcher()
+
+
+def test_a_home_that_is_nobodys_is_a_place_like_any_other():
+    assert PackConfig(dataset="folder:~nobody-is-called-so/x", out="~nobody-is-called-so/y").root.parts[-1] == "y"
+    with pytest.raises(exits.CannotRun, match="is no folder"):
+        open_dataset(DataConfig("records:~nobody-is-called-so/x"))
