@@ -54,7 +54,10 @@ def child(argv: list[str]) -> int:
         with open(config.output, "wb") as file:
             file.write(picture)
     except OSError as error:
-        raise exits.CannotRun(f"--output={config.output} cannot be written: {error.strerror}.") from error
+        reason = (error.strerror or str(error)).lower()
+        raise exits.CannotRun(
+            f"--output={config.output} cannot be written: {reason}; name a file in a folder that is there."
+        ) from error
     print(
         f"{config.output}: {config.count} examples of {data.dataset}, each beside what --augment={data.augment} makes of it."
     )
@@ -72,15 +75,22 @@ def contact_sheet(data: DataConfig, count: int, seed: int) -> bytes:
 
     from data import splits
     from data.balance import Order
+    from data.order import Stretches
     from data.pipeline import Deal, training_stream
     from data.sources import open_dataset
 
     dataset = open_dataset(data)
     data = splits.resolve(data, dataset)
     train, _ = splits.train_and_eval(data, dataset)
-    batch = next(training_stream(train, Deal(count), data, seed, 0).as_numpy_iterator())
-    order = Order(train.labels, data.balance, seed)
-    originals, *_ = train.fetcher()(order.draw(tf.range(count, dtype=tf.int64)).indices, None)
+    indices = Order(train.labels, data.balance, seed).draw(tf.range(count, dtype=tf.int64)).indices
+    try:
+        batch = next(training_stream(train, Deal(count), data, seed, 0).as_numpy_iterator())
+        # With positions, by which another takes the place of one that cannot be read, as it does in the batch.
+        originals, *_ = train.fetcher()(indices, Stretches([(tf.constant(0, tf.int64), count)], seed))
+    except tf.errors.OpError as error:
+        if sentence := train.explain():
+            raise exits.BadData(sentence) from error
+        raise
     return _draw(originals.numpy(), batch, dataset.class_names, f"{data.dataset}  --augment={data.augment}")
 
 
@@ -103,7 +113,9 @@ def _draw(originals: np.ndarray, batch: Batch, class_names: tuple[str, ...], tit
         row, pair = divmod(index, _PAIRS_A_ROW)
         for column, image in enumerate((original, changed)):
             axis = axes[row, 3 * pair + column]
-            axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            # Of other numbers of channels than a picture has, the first.
+            visible = image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
+            axis.imshow(visible, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         label = _label(batch.labels[index], batch.shares[index], class_names)
         axes[row, 3 * pair].set_title(label, fontsize=7, loc="left", pad=2, parse_math=False)
     figure.suptitle(title, fontsize=9, parse_math=False)

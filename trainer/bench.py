@@ -54,6 +54,7 @@ def measure(config: RunConfig, bench: BenchConfig) -> dict[str, Any]:
     """
     backend = engines.choose(config.backend)
     import numpy as np
+    import tensorflow as tf
 
     from data import splits
     from data.balance import draws_per_class
@@ -70,8 +71,13 @@ def measure(config: RunConfig, bench: BenchConfig) -> dict[str, Any]:
     waits: list[float | None] = []
 
     def loader() -> float:
-        fetch = fetcher(training_stream(train, setting.deal, config.data, config.seed, 0))
-        return _rate(lambda steps: fetch(steps * setting.local), bench.seconds)
+        try:
+            fetch = fetcher(training_stream(train, setting.deal, config.data, config.seed, 0))
+            return _rate(lambda steps: fetch(steps * setting.local), bench.seconds)
+        except tf.errors.OpError as error:
+            if sentence := train.explain():
+                raise exits.BadData(sentence) from error
+            raise
 
     def step() -> float:
         engine.feed(train, 0, cached=CACHED)

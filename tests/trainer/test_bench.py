@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import pytest
+
+from data import preview
 from data.config import DataConfig
+from data.preview import contact_sheet
 from trainer import verdict
 
 
@@ -12,7 +17,7 @@ def test_waiting_is_told_with_what_helps():
     assert verdict.of_waiting(None, DataConfig()) == verdict.of_waiting(0.09, DataConfig()) == ""
     said = verdict.of_waiting(0.37, DataConfig("folder:photos", augment="photo"))
     assert said.startswith("input-bound: 37% of the step waits for data; try ")
-    for remedy in ("convoy data pack --dataset=folder:photos", "--cache_bytes", "cheaper --augment than photo"):
+    for remedy in ("convoy data pack --dataset=folder:photos", "cheaper --augment than photo"):
         assert remedy in said
     assert "data pack" not in verdict.of_waiting(0.37, DataConfig("records:packed"))
 
@@ -39,4 +44,39 @@ def test_preview_draws_a_picture(convoy, tmp_path):
     with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.format == "PNG"
         assert len(picture.convert("L").getcolors()) > 50
-    assert convoy("data", "preview", "--output=no/where.png").code == 78
+    done = convoy("data", "preview", "--output=no/where.png")
+    assert done.code == 78, done
+    assert "cannot be written: no such file or directory; name a file in a folder that is there" in done.err
+
+
+def test_a_verdict_advises_no_memory_for_what_is_never_kept_there():
+    assert "--cache_bytes" in verdict.of_waiting(0.37, DataConfig("folder:my photos", augment="flip"))
+    said = verdict.of_waiting(0.37, DataConfig("folder:my photos", augment="photo"))
+    assert "--cache_bytes" not in said
+    assert "--dataset='folder:my photos'" in said
+
+
+@pytest.mark.parametrize("command", [("data", "preview"), ("bench", "input", "--rounds=1", "--seconds=0.1")])
+def test_an_image_that_cannot_be_decoded_is_named(convoy, photographs, command):
+    broken = photographs / "dog" / "004.jpg"
+    broken.write_bytes(broken.read_bytes()[:-150])
+    flags = [f"--dataset=folder:{photographs}", "--image_size=16", "--cache_bytes=0", "--eval_split=none"]
+    done = convoy(*command, *flags)
+    assert done.code == 65, done
+    assert f"the image {broken} cannot be decoded" in done.err
+
+
+@pytest.mark.parametrize("shape", ["1x8x1", "6x5x2", "6x5x4"])
+def test_a_preview_shows_images_of_any_shape(shape):
+    assert contact_sheet(DataConfig(f"synthetic:{shape}:3:40"), 3, 0).startswith(b"\x89PNG")
+
+
+def test_a_preview_shows_what_took_the_place_of_a_bad_image(photographs, monkeypatch):
+    (photographs / "cat" / "001.png").write_text("this is no image")
+    drawn = []
+    monkeypatch.setattr(preview, "_draw", lambda originals, batch, *_: drawn.append((originals, batch.images)) or b"")
+    for cache_bytes in (0, 1 << 30):
+        contact_sheet(DataConfig(f"folder:{photographs}", bad_images="substitute", max_bad_fraction=0.1,
+                                 eval_split="none", cache_bytes=cache_bytes), 24, 0)  # fmt: skip
+    for originals, images in drawn:
+        assert np.array_equal(originals, images)
