@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from convoy import exits
 from data.augment.color import jitter
 from data.augment.erase import erase
 from data.augment.geometry import crop_and_flip, flips, maps, warp
@@ -27,6 +28,11 @@ def augmenter(recipe: Recipe) -> Change:
 
     def change(images: tf.Tensor, positions: Stretches, drawn: Drawn) -> tf.Tensor:
         moves = []
+        if (recipe.color or recipe.has_policy) and images.shape[-1] not in (1, 3):
+            raise exits.CannotRun(
+                f"colour is changed of images of 1 or 3 channels, and these have {images.shape[-1]}; leave color,"
+                " randaugment and trivial out of --augment."
+            )
         if recipe.color:
             images = jitter(images, positions.uniforms(4, "color"), recipe.color)
         if recipe.has_policy:

@@ -9,9 +9,13 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
+from convoy import exits
 from data.augment.geometry import crop_and_flip, flips, maps, warp
 from data.augment.recipe import Recipe
 from data.balance import Drawn, Order
+from data.config import DataConfig
+from data.pipeline import Deal, training_stream
+from data.sources import open_dataset
 
 RNG = np.random.default_rng(7)
 IMAGES = RNG.integers(0, 256, (16, 12, 10, 3), dtype=np.uint8)
@@ -136,3 +140,10 @@ def test_an_alternating_flip_shows_both_sides_in_turn():
     assert np.array_equal(epochs[1], ~epochs[0])
     assert np.array_equal(epochs[2], epochs[0])
     assert np.array_equal(epochs[3], epochs[1])
+
+
+@pytest.mark.parametrize("recipe", ["color", "randaugment", "trivial"])
+def test_colour_of_other_channels_than_a_picture_has_is_refused(recipe):
+    config = DataConfig("synthetic:6x5x2:3:40", augment=recipe)
+    with pytest.raises(exits.CannotRun, match="images of 1 or 3 channels, and these have 2"):
+        training_stream(open_dataset(config).split("train"), Deal(4), config, 0, 0)
