@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import json
 import random
 import re
 import socket
@@ -39,6 +40,7 @@ FAULTS = {
     "429": "too many requests",
     "500": "internal error",
     "503": "unavailable",
+    "400": "a request that no server understands",
     "401": "unauthorized",
     "403": "forbidden",
 }
@@ -159,7 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(length)
         if kind.isdigit():
-            self._answer(int(kind), FAULTS[kind], [("Content-Type", "text/plain")], FAULTS[kind].encode())
+            said = {"error": {"code": int(kind), "message": FAULTS[kind]}}
+            self._answer(int(kind), "", [("Content-Type", "application/json")], json.dumps(said).encode())
             return
         if kind == "delay":
             time.sleep(seconds)

@@ -16,6 +16,7 @@ from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
+from requests.adapters import HTTPAdapter
 
 from convoy.store import Data
 from convoy.store.checksum import crc32c
@@ -28,6 +29,7 @@ TIMEOUT_SECONDS = (5.0, 20.0)  # of one request: until it is connected, and unti
 CHUNK_BYTES = 8 * 2**20
 SLOWEST_BYTES = 2**19  # a second, at which an upload is slow and not yet stuck
 DELETES_AT_ONCE = 16
+CONNECTIONS = 64
 
 T = TypeVar("T")
 
@@ -196,7 +198,11 @@ class Bucket:
 
     def _connect(self) -> None:
         # Credentials come from the environment; with STORAGE_EMULATOR_HOST none are needed. Objects need no project.
-        self._bucket = storage.Client(project=None).bucket(self.name)
+        client = storage.Client(project=None)
+        # Kept alive are ten connections unless told otherwise, and each one more is complained about on stderr.
+        client._http.mount("https://", HTTPAdapter(pool_maxsize=CONNECTIONS))
+        client._http.mount("http://", HTTPAdapter(pool_maxsize=CONNECTIONS))
+        self._bucket = client.bucket(self.name)
 
     def _call(self, verb: str, name: str, attempt: Callable[[Retry], T], seconds: float | None = None) -> T:
         """Tries until the deadline; `attempt` gets the policy, which shares that deadline, for its single requests."""

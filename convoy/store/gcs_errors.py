@@ -15,7 +15,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
 from convoy import exits
 
-PAUSE_SECONDS = 0.5, 8.0  # before another try, at random up to twice as much each time: at first, and at most
+PAUSE_SECONDS = 0.5, 8.0  # before another try, at random: up to the first, doubled each time, never above the second
 
 
 class Transient(Exception):

@@ -111,8 +111,8 @@ class Lease:
             if not told:
                 told = True
                 print(
-                    f"convoy: {self._place} was left in use by process {holder.get('pid', '?')} on"
-                    f" {holder.get('host', '?')}; watching for {LEASE_SECONDS:.0f} s whether it is alive.",
+                    f"convoy: {self._place} is held by process {holder.get('pid', '?')} on {holder.get('host', '?')};"
+                    f" watching for {LEASE_SECONDS:.0f} s whether that is alive.",
                     file=sys.stderr,
                     flush=True,
                 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 from convoy import exits
 from convoy.store import gcs_bucket, gcs_lease, open_store
 from fault_proxy import RANDOM, FaultProxy
+from support import QUICK, REPOSITORY, assert_same_bits, records_of
 
 LARGE = bytes(np.random.default_rng(1).integers(0, 256, 9 * 2**20, dtype=np.uint8))  # more than one chunk
 SESSION = "uploadType=resumable(?!.*upload_id)"  # the request that opens one for a large object
@@ -168,6 +168,13 @@ def test_a_refusal_names_the_permission_and_the_remedy(store, proxy, kind, says)
         assert f"storage.objects.{permission}" in str(refusal.value)
 
 
+def test_any_other_refusal_says_what_the_server_says(store, proxy):
+    proxy.fault("400", path=OBJECTS, times=3)
+    for call in (lambda: store.put("a", b""), lambda: store.put("a", LARGE), lambda: store.names()):
+        with pytest.raises(exits.CannotRun, match="HTTP 400, a request that no server understands; choose another"):
+            call()
+
+
 def test_a_bucket_that_is_not_there_is_a_sentence(place, tmp_path):
     store = open_store("gs://no-such-bucket/run")
     for call in (
@@ -259,7 +266,7 @@ def test_a_large_upload_needs_memory_for_a_chunk_or_two(place):
     assert peak < 2.5 * gcs_bucket.CHUNK_BYTES
 
 
-def test_threads_may_write_at_once(store, proxy):
+def test_threads_may_write_at_once(store, proxy, caplog):
     proxy.fault("503", times=20)
     threads = [threading.Thread(target=store.put, args=(f"f/{i}", b"%d" % i)) for i in range(20)]
     threads += [threading.Thread(target=lambda: (store.append("log", "line\n"), store.flush())) for _ in range(10)]
@@ -267,6 +274,7 @@ def test_threads_may_write_at_once(store, proxy):
         thread.start()
     for thread in threads:
         thread.join()
+    assert not caplog.records, "no complaints about the number of connections"
     assert [store.get(f"f/{i}") for i in range(20)] == [b"%d" % i for i in range(20)]
     assert store.get("log") == open_store(store.url).get("log") == b"line\n" * 10
 
@@ -300,6 +308,19 @@ def test_a_segment_is_ours_though_no_answer_came_in_time(store, proxy, monkeypat
     store.append("log", "two\n")
     store.flush()
     assert store.get("log") == open_store(store.url).get("log") == b"one\ntwo\n"
+
+
+def test_a_rewrite_leaves_out_what_may_have_arrived(store, proxy, monkeypatch):
+    store.append("log", "one\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(gcs_bucket, "DEADLINE_SECONDS", 0.1)
+        proxy.fault("lost", "POST", OBJECTS, times=1000)
+        with pytest.raises(exits.TryAgain):
+            store.flush()
+    proxy.calm()
+    store.rewrite("log", "1\n")
+    assert store.get("log") == open_store(store.url).get("log") == b"1\n"
+    assert objects(store) == ["log"]
 
 
 def test_a_rewrite_is_ours_though_its_answer_is_lost(store, proxy):
@@ -442,11 +463,14 @@ def test_renewals_go_on_whatever_becomes_of_one(proxy, place, hasty, monkeypatch
 def test_a_renewal_whose_answer_is_lost_for_good_is_our_own(proxy, place, hasty):
     store = open_store(place)
     with store.locked():
-        proxy.fault("lost", "POST", OBJECTS, times=1)
-        proxy.fault("503", "GET", OBJECTS, times=12)
-        store.put("a", b"1")
-        time.sleep(0.5)
-        proxy.calm()
+        proxy.fault("lost", "POST", OBJECTS)
+        proxy.fault(
+            "503", "GET", OBJECTS, times=30
+        )  # nor can it be read what became of it, within the time of a renewal
+        limit = time.monotonic() + 20
+        while proxy.count("GET", OBJECTS) <= 30:
+            assert time.monotonic() < limit
+            time.sleep(0.02)
         store.put("a", b"2")
     assert store.get("a") == b"2"
 
@@ -544,7 +568,7 @@ def test_a_zombie_changes_nothing(place):
     assert "another process has taken over this run directory" in zombie.ends(exits.CANNOT_RUN)
     heir.tell("store.append('log', '3\\n'); store.close()")
     heir.expect("done")
-    assert "was left in use by process" in heir.ends(0)
+    assert "is held by process" in heir.ends(0)
     store = open_store(place)
     assert store.get("a") == b"heir"
     assert store.get("log") == b"1\n2\n3\n"
@@ -575,16 +599,39 @@ def test_one_that_is_killed_while_it_uploads_leaves_the_old_object(proxy, place,
         assert objects(store) == [".lock", "large"]
 
 
+def fault_process(upstream: str, *options: str) -> tuple[subprocess.Popen[str], str]:
+    """The proxy as a process of its own, and its URL."""
+    program = [sys.executable, str(REPOSITORY / "tests" / "fault_proxy.py"), f"--upstream={upstream}", *options]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+    return process, process.stdout.readline().strip()
+
+
+@pytest.mark.thorough
+def test_a_run_in_a_bucket_ends_like_one_in_a_folder(emulator, place, monkeypatch, convoy, tmp_path):
+    assert convoy("train", *QUICK, f"--run_dir={tmp_path}/local").code == exits.OK
+    process, url = fault_process(emulator.host, "--seed=7", "--rate=0.1", "--seconds=0.5")
+    try:
+        outcome = convoy("train", *QUICK, f"--run_dir={place}", STORAGE_EMULATOR_HOST=url)
+        assert outcome.code == exits.OK, outcome
+        again = convoy("train", *QUICK, f"--run_dir={place}", STORAGE_EMULATOR_HOST=url)
+        assert again.code == exits.OK, again
+    finally:
+        process.kill()
+        process.wait()
+    store = open_store(place)
+    for name in store.names():
+        (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
+        store.fetch(name, tmp_path / "copy" / name)
+    assert_same_bits(tmp_path / "local", tmp_path / "copy")
+    assert records_of(tmp_path / "local") == records_of(tmp_path / "copy")
+    assert [name for name in objects(store) if "segments" in name or "lock" in name] == []
+
+
 @pytest.mark.thorough
 def test_a_storm_of_every_fault_changes_no_result(emulator, place, monkeypatch):
-    program = [sys.executable, re.sub(r"test_gcs.py$", "../fault_proxy.py", __file__)]
-    proxy = subprocess.Popen(
-        [*program, f"--upstream={emulator.host}", "--seed=4", "--rate=0.2", "--seconds=0.5"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process, url = fault_process(emulator.host, "--seed=4", "--rate=0.2", "--seconds=0.5")
     try:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.stdout.readline().strip())
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
         store = open_store(place)
         with store.locked():
             for number in range(40):
@@ -600,5 +647,5 @@ def test_a_storm_of_every_fault_changes_no_result(emulator, place, monkeypatch):
             store.remove("c")
             assert store.names() == ["a", "log"]
     finally:
-        proxy.kill()
-        proxy.wait()
+        process.kill()
+        process.wait()
