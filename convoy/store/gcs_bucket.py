@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import os
 import time
@@ -11,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-import google_crc32c
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 from google.auth.exceptions import GoogleAuthError
@@ -21,8 +19,9 @@ from requests.adapters import HTTPAdapter
 from convoy.store import Data
 from convoy.store.checksum import crc32c
 from convoy.store.gcs_errors import Transient, retry_until, sentence
+from convoy.store.gcs_streams import Sink, Source, encoded
 
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 60.0  # after which nothing is tried again
 TIMEOUT_SECONDS = (5.0, 20.0)  # of one request: until it is connected, and until the next bytes of the answer
 # The library sends objects of up to 8 MiB in one request, and a larger one as a session of chunks, each of which is
 # tried again by itself. A chunk in flight is a copy of its bytes.
@@ -75,10 +74,11 @@ class Bucket:
           The generation; 0 if `match` was not met. An object that is there already, byte for byte, was written by an
           earlier attempt whose answer was lost.
         """
-        checksum = _encoded(crc32c(data))
+        view = memoryview(data).cast("B")
+        checksum = encoded(crc32c(view))
         connect, read = TIMEOUT_SECONDS
         # The first limit is also that of sending, as a whole, what one request holds.
-        timeout = connect + min(len(data), CHUNK_BYTES) / SLOWEST_BYTES, min(read, seconds or read)
+        timeout = connect + min(len(view), CHUNK_BYTES) / SLOWEST_BYTES, min(read, seconds or read)
 
         def attempt(again: Retry) -> int:
             nonlocal match
@@ -91,8 +91,8 @@ class Bucket:
                 blob.metadata = dict(metadata)
             try:
                 blob.upload_from_file(
-                    _View(data),
-                    size=len(data),
+                    Source(view),
+                    size=len(view),
                     content_type="application/octet-stream",
                     if_generation_match=match,
                     timeout=timeout,
@@ -100,7 +100,7 @@ class Bucket:
                     retry=again,
                 )
             except api.PreconditionFailed:
-                return self._equal(name, checksum, data, again)
+                return self._equal(name, checksum, view, again)
             except api.NotFound as error:
                 self._require(again)
                 raise Transient("the upload was forgotten half way") from error
@@ -127,8 +127,11 @@ class Bucket:
         except FileNotFoundError:
             return 0
 
-    def download(self, name: str, generation: int = 0) -> tuple[bytes, int]:
+    def download(self, name: str, generation: int = 0, seconds: float | None = None) -> tuple[bytes, int]:
         """An object's bytes, checked, and their generation.
+
+        Args:
+          seconds: the deadline, DEADLINE_SECONDS if None.
 
         Raises:
           FileNotFoundError: there is none, or not of this generation.
@@ -138,13 +141,14 @@ class Bucket:
             blob = self._head(name, generation, again)
             return self._content(blob, again), int(blob.generation)
 
-        return self._call("read", name, attempt)
+        return self._call("read", name, attempt, seconds)
 
     def fetch(self, name: str, path: Path, generation: int = 0) -> None:
         """Writes an object's bytes, checked, to a local file, which appears when it is whole.
 
         Raises:
           FileNotFoundError: there is no such object, or not of this generation.
+          OSError: the file cannot be written.
         """
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
 
@@ -247,7 +251,7 @@ class Bucket:
 
     def _copy(self, blob: Any, file: IO[bytes], again: Retry) -> None:
         """Reads the one generation that `blob` describes; what arrives is checked against that description."""
-        sink = _Sink(file)
+        sink = Sink(file)
         try:
             self._bucket.blob(blob.name, generation=blob.generation).download_to_file(
                 sink, raw_download=True, checksum=None, timeout=TIMEOUT_SECONDS, retry=again
@@ -257,10 +261,10 @@ class Bucket:
             raise Transient("it was replaced while it was read") from error
         except api.RequestRangeNotSatisfiable as error:
             raise Transient("it did not arrive whole") from error
-        if _encoded(int.from_bytes(sink.checksum.digest(), "big")) != blob.crc32c:
+        if encoded(int.from_bytes(sink.checksum.digest(), "big")) != blob.crc32c:
             raise Transient("it did not arrive whole")
 
-    def _equal(self, name: str, checksum: str, data: Data, again: Retry) -> int:
+    def _equal(self, name: str, checksum: str, view: memoryview, again: Retry) -> int:
         """The generation of the object if its bytes are these, else 0.
 
         Where they are too many to be read for that, size and checksum decide.
@@ -269,42 +273,6 @@ class Bucket:
             blob = self._head(name, 0, again)
         except FileNotFoundError:
             return 0
-        same = blob.crc32c == checksum and blob.size == len(data)
-        same = same and (len(data) > CHUNK_BYTES or self._content(blob, again) == data)
+        same = blob.crc32c == checksum and blob.size == len(view)
+        same = same and (len(view) > CHUNK_BYTES or self._content(blob, again) == view)
         return int(blob.generation) if same else 0
-
-
-class _View(io.RawIOBase):
-    """Bytes as a file, of which each read copies only what it returns."""
-
-    def __init__(self, data: Data):
-        self._view, self._position = memoryview(data).cast("B"), 0
-
-    def read(self, size: int = -1) -> bytes:
-        stop = len(self._view) if size is None or size < 0 else self._position + size
-        chunk = bytes(self._view[self._position : stop])
-        self._position += len(chunk)
-        return chunk
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._view)}[whence] + offset
-        return self._position
-
-
-class _Sink(io.RawIOBase):
-    """A file that counts the checksum of what is written to it."""
-
-    def __init__(self, file: IO[bytes]):
-        self._file, self.checksum = file, google_crc32c.Checksum()
-
-    def write(self, data: Any) -> int:
-        self.checksum.update(data)
-        return self._file.write(data)
-
-
-def _encoded(checksum: int) -> str:
-    """As the bucket writes it: base64 of four bytes, the highest first."""
-    return base64.b64encode(checksum.to_bytes(4, "big")).decode()

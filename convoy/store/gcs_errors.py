@@ -126,15 +126,13 @@ def _answer(error: api.GoogleAPICallError) -> str:
     return f"HTTP {code}, {str(message).strip().rstrip('.')}"
 
 
-def _causes(error: BaseException | None) -> list[BaseException]:
+def _causes(error: BaseException) -> list[BaseException]:
     """The error, what it wraps and what led to it, outermost first."""
     found: list[BaseException] = []
-    waiting = [error]
+    waiting: list[object] = [error]
     while waiting:
         one = waiting.pop(0)
-        if one is not None and one not in found:
+        if isinstance(one, BaseException) and one not in found:
             found.append(one)
-            waiting += [part for part in one.args if isinstance(part, BaseException)]
-            waiting += [getattr(one, "reason", None) if isinstance(getattr(one, "reason", None), Exception) else None]
-            waiting += [one.__cause__, one.__context__]
+            waiting += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
     return found

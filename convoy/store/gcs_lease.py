@@ -127,10 +127,12 @@ class Lease:
 
     def _renew(self) -> None:
         with self._lock:
-            if self._lost or self._replace(self._generation, RENEW_SECONDS):
+            if self._lost or time.monotonic() - self._renewed < RENEW_SECONDS / 2:
+                return  # another thread was here just now
+            if self._replace(self._generation, RENEW_SECONDS):
                 return
             try:
-                data, generation = self._bucket.download(self._name)
+                data, generation = self._bucket.download(self._name, seconds=RENEW_SECONDS)
             except FileNotFoundError:
                 generation = 0
             # The last renewal may have been carried out although its answer never came.

@@ -15,6 +15,7 @@ only grow. A death between any two requests leaves that text right:
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from dataclasses import dataclass, field
@@ -64,7 +65,8 @@ class Logs:
         Raises:
           FileNotFoundError: there is neither an object nor a segment, nor any such text.
         """
-        with self._upload:
+        # No upload between the two: its text would be there twice. Of other objects many may be read at once.
+        with self._upload if name in self._logs else contextlib.nullcontext():
             with self._lock:
                 log = self._logs.get(name, _Log())
                 rest = log.pending + log.spooled
