@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -112,18 +112,20 @@ def cluster_variables(backend: str, processes: int) -> list[dict[str, str]]:
     ]
 
 
-def start_workers(cwd: Path, backend: str, processes: int, *argv: object) -> list[subprocess.Popen[str]]:
-    """`convoy train` in several processes that share a run."""
+def start_workers(
+    cwd: Path, backend: str, processes: int, *argv: object, own: Mapping[int, Mapping[str, str]] | None = None
+) -> list[subprocess.Popen[str]]:
+    """`convoy train` in several processes that share a run; `own` are variables that only one of them has."""
     return [
         subprocess.Popen(
             command("train", f"--backend={backend}", *argv),
             cwd=cwd,
-            env=environment(**variables),
+            env=environment(**variables, **(own or {}).get(index, {})),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for variables in cluster_variables(backend, processes)
+        for index, variables in enumerate(cluster_variables(backend, processes))
     ]
 
 

@@ -180,7 +180,9 @@ class Loop:
 
     def _count_skipped(self, loss: float, norm: float) -> None:
         progress = self.progress
-        if math.isfinite(loss) and math.isfinite(norm):
+        # What loss scaling skips, to find its scale, is its own affair: it has a loss.
+        scaled = self.config.precision == "mixed_float16"
+        if math.isfinite(loss) and (scaled or math.isfinite(norm)):
             progress.skipped_in_a_row = 0
             return
         progress.skipped += 1

@@ -13,7 +13,6 @@ from convoy.store import Store
 from trainer.files import EVENTS, METRICS, TENSORBOARD
 
 
-
 class Recorder:
     """Appends lines. After a resume nothing is repeated: lines past the restored step move to events.jsonl.
 

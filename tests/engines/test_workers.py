@@ -52,26 +52,6 @@ def end(process: subprocess.Popen[str], timeout: float) -> Outcome:
     return Outcome(subprocess.CompletedProcess([], process.returncode, out, err))
 
 
-@pytest.mark.parametrize(
-    ("backend", "victim"),
-    [
-        ("tensorflow", 0),
-        pytest.param("tensorflow", 1, marks=THOROUGH),
-        pytest.param("jax", 0, marks=THOROUGH),
-        ("jax", 1),
-    ],
-)
-def test_when_one_is_killed_the_other_may_be_tried_again(tmp_path, backend, victim):
-    workers = start_workers(tmp_path, backend, 2, *LONG)
-    wait_for_event(tmp_path / "run", "training", workers)
-    time.sleep(2)  # into the steps
-    for pid in children(workers[victim]):
-        os.kill(pid, signal.SIGKILL)
-    # The hang timeout is 20 s; most are told at once.
-    assert end(workers[1 - victim], 30).code == 42
-    assert end(workers[victim], 30).code == 42
-
-
 @pytest.fixture
 def lonely(tmp_path):
     """lonely(backend, flags, ...) -> a worker that waits for a peer that never comes, in a wait that no handler interrupts."""
@@ -149,6 +129,28 @@ def whole(tmp_path_factory) -> Callable[[str], Path]:
     return get
 
 
+@pytest.mark.parametrize(
+    ("backend", "victim"),
+    [
+        ("tensorflow", 0),
+        pytest.param("tensorflow", 1, marks=THOROUGH),
+        pytest.param("jax", 0, marks=THOROUGH),
+        ("jax", 1),
+    ],
+)
+def test_when_one_is_killed_the_other_ends_too_and_the_run_goes_on_with_the_same_bits(tmp_path, whole, backend, victim):
+    kill = {victim: {"CONVOY_CHAOS": "kill:between@28"}}
+    workers = start_workers(tmp_path, backend, 2, *QUICK, "--run_dir=cut", "--steps_per_loop=4", own=kill)
+    # Most are told at once, the others when they hear nothing.
+    ends = [end(worker, 150) for worker in workers]
+    assert [one.code for one in ends] == [42, 42], ends
+    assert "SIGKILL" in ends[victim].err
+    assert "most recent call first" in ends[1 - victim].err, "where its threads were"
+    run_workers(tmp_path, backend, 2, *QUICK, "--run_dir=cut")
+    assert [event["step"] for event in events_of(tmp_path / "cut") if event["event"] == "restored"] == [20]
+    assert_same_bits(tmp_path / "cut", whole(backend) / "run")
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_when_one_is_asked_to_leave_all_save_and_the_run_goes_on_with_the_same_bits(tmp_path, whole, backend):
     workers = start_workers(tmp_path, backend, 2, *QUICK, "--run_dir=cut", "--steps_per_loop=4")
@@ -162,19 +164,9 @@ def test_when_one_is_asked_to_leave_all_save_and_the_run_goes_on_with_the_same_b
 
 @pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=THOROUGH)])
 def test_when_one_machine_gets_a_notice_all_save_the_same_step(tmp_path, backend):
-    first, second = cluster_variables(backend, 2)
     with metadata_server() as server:
-        workers = [
-            subprocess.Popen(
-                command("train", f"--backend={backend}", *LONG),
-                cwd=tmp_path,
-                env=environment(**variables),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for variables in (first, {**second, "GCE_METADATA_HOST": server.address})
-        ]
+        noticed_by = {1: {"GCE_METADATA_HOST": server.address}}
+        workers = start_workers(tmp_path, backend, 2, *LONG, own=noticed_by)
         wait_for_event(tmp_path / "run", "training", workers)
         server.announce(PREEMPTED, "TRUE")
         leading, noticed = [end(worker, 60) for worker in workers]

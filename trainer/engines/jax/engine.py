@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -31,6 +32,7 @@ from trainer.engines.jax.step import (
     training_step,
     training_steps,
 )
+from trainer.engines.lost import lost_peer
 from trainer.engines.pace import Pace, evaluation_batch_size
 from trainer.engines.protocol import LoopResult
 from trainer.engines.setting import Setting, check_parts
@@ -39,6 +41,7 @@ from trainer.models import build_model
 from trainer.optimizers import build_optimizer
 from trainer.optimizers.schedules import build_schedule
 
+_STATUS = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): ")
 LARGE = 1_000_000  # parameters; on CPUs a step of a model of that size takes a tenth of a second and more
 
 
@@ -243,16 +246,16 @@ class JaxEngine:
             if sentence := examples.explain() if examples else "":
                 raise exits.BadData(sentence) from error
             raise
-        except jax.errors.JaxRuntimeError as error:
-            text = str(error).splitlines()[0][:200]
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            text = (str(error).splitlines() or [""])[0][:200]
+            # Some collectives end in a ValueError that has the status of a runtime error.
+            if isinstance(error, ValueError) and not _STATUS.match(text):
+                raise
             if text.startswith("RESOURCE_EXHAUSTED"):
                 raise exits.CannotRun(
                     f"out of memory on {self.description} with --batch_size={self.config.batch_size}; raise --accumulate"
                     f" (now {self.config.accumulate}), which needs less at once for the same result, or lower --batch_size."
                 ) from error
             if self.cluster.processes > 1:
-                raise exits.TryAgain(
-                    f"lost one of the {self.cluster.processes - 1} other processes ({text}); the same commands on all hosts"
-                    " continue."
-                ) from error
+                raise lost_peer(self.cluster.processes, text) from error
             raise

@@ -18,6 +18,7 @@ from data.pipeline import Batch, evaluation_batches, training_stream
 from data.sources.examples import Examples
 from trainer import losses
 from trainer.engines import normalization, randomness, variables
+from trainer.engines.lost import lost_peer
 from trainer.engines.pace import Pace, evaluation_batch_size
 from trainer.engines.protocol import LoopResult
 from trainer.engines.setting import Setting, check_parts
@@ -223,10 +224,7 @@ class TensorFlowEngine:
             if sentence := examples.explain() if examples else "":
                 raise exits.BadData(sentence) from error
             if self.cluster.processes > 1 and not isinstance(error, tf.errors.InvalidArgumentError):
-                raise exits.TryAgain(
-                    f"lost one of the {self.cluster.processes - 1} other processes"
-                    f" ({error.message.splitlines()[0][:200]}); the same commands on all hosts continue."
-                ) from error
+                raise lost_peer(self.cluster.processes, error.message.splitlines()[0][:200]) from error
             raise
 
 
