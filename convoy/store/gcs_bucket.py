@@ -23,9 +23,10 @@ from convoy.store.gcs_streams import Sink, Source, encoded
 
 DEADLINE_SECONDS = 60.0  # after which nothing is tried again
 TIMEOUT_SECONDS = (5.0, 20.0)  # of one request: until it is connected, and until the next bytes of the answer
-# The library sends objects of up to 8 MiB in one request, and a larger one as a session of chunks, each of which is
-# tried again by itself. A chunk in flight is a copy of its bytes.
-CHUNK_BYTES = 8 * 2**20
+# A small object is one request, for which the library copies its bytes three times. A larger one is a session of chunks,
+# each of which is tried again by itself and sent as it lies. The library takes one for larger if it is not told the size.
+SIMPLE_BYTES = 2 * 2**20
+CHUNK_BYTES = 32 * 2**20
 SLOWEST_BYTES = 2**19  # a second, at which an upload is slow and not yet stuck
 DELETES_AT_ONCE = 16
 CONNECTIONS = 64
@@ -91,8 +92,8 @@ class Bucket:
                 blob.metadata = dict(metadata)
             try:
                 blob.upload_from_file(
-                    Source(view),
-                    size=len(view),
+                    Source(view, copies=len(view) <= SIMPLE_BYTES),
+                    size=None if SIMPLE_BYTES < len(view) < CHUNK_BYTES else len(view),
                     content_type="application/octet-stream",
                     if_generation_match=match,
                     timeout=timeout,
@@ -274,5 +275,5 @@ class Bucket:
         except FileNotFoundError:
             return 0
         same = blob.crc32c == checksum and blob.size == len(view)
-        same = same and (len(view) > CHUNK_BYTES or self._content(blob, again) == view)
+        same = same and (len(view) > SIMPLE_BYTES or self._content(blob, again) == view)
         return int(blob.generation) if same else 0

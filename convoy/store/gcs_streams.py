@@ -10,16 +10,20 @@ import google_crc32c
 
 
 class Source(io.RawIOBase):
-    """Bytes as a file, of which each read copies only what it returns."""
+    """Bytes as a file.
 
-    def __init__(self, view: memoryview):
-        self._view, self._position = view, 0
+    Args:
+      copies: whether `read` returns bytes, as a file has to. Views of the bytes can be sent as they lie.
+    """
 
-    def read(self, size: int = -1) -> bytes:
+    def __init__(self, view: memoryview, copies: bool):
+        self._view, self._copies, self._position = view, copies, 0
+
+    def read(self, size: int = -1) -> Any:
         stop = len(self._view) if size is None or size < 0 else self._position + size
-        chunk = bytes(self._view[self._position : stop])
+        chunk = self._view[self._position : stop]
         self._position += len(chunk)
-        return chunk
+        return bytes(chunk) if self._copies else chunk
 
     def tell(self) -> int:
         return self._position

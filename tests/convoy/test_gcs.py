@@ -18,7 +18,7 @@ from convoy.store import gcs_bucket, gcs_lease, open_store
 from fault_proxy import RANDOM, FaultProxy
 from support import QUICK, REPOSITORY, assert_same_bits, records_of
 
-LARGE = bytes(np.random.default_rng(1).integers(0, 256, 9 * 2**20, dtype=np.uint8))  # more than one chunk
+LARGE = bytes(np.random.default_rng(1).integers(0, 256, 9 * 2**20, dtype=np.uint8))  # more than is sent in one request
 SESSION = "uploadType=resumable(?!.*upload_id)"  # the request that opens one for a large object
 OBJECTS = "/o($|[?/])"  # of any request about objects; the library asks for the bucket's own metadata on the side
 MEDIA = "alt=media"
@@ -82,7 +82,8 @@ def test_a_fault_that_passes_is_survived(store, proxy, kind, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["refuse", "reset_request", "503"])
-def test_a_large_upload_that_is_cut_goes_on(store, proxy, kind):
+def test_a_large_upload_that_is_cut_goes_on(store, proxy, kind, monkeypatch):
+    monkeypatch.setattr(gcs_bucket, "CHUNK_BYTES", 5 * 2**20)
     proxy.fault(kind, "PUT", "upload_id", times=2)
     generation = store.put("large", memoryview(LARGE))
     assert proxy.count("POST", SESSION) == 1, "not begun anew"
@@ -92,6 +93,7 @@ def test_a_large_upload_that_is_cut_goes_on(store, proxy, kind):
 
 @pytest.mark.parametrize("kind", ["lost", "reset_answer", "delay", "flip_request"])
 def test_a_large_upload_that_went_wrong_is_begun_anew(store, proxy, kind, monkeypatch):
+    monkeypatch.setattr(gcs_bucket, "CHUNK_BYTES", 5 * 2**20)
     proxy.fault(kind, "PUT", "upload_id", seconds=no_patience(monkeypatch, kind))
     assert store.claim("large", bytearray(LARGE))
     assert store.get("large") == LARGE
@@ -253,17 +255,17 @@ def test_an_object_that_is_replaced_while_it_is_read_is_read_again(store, proxy,
     assert store.get("a") == b"new"
 
 
-def test_a_large_upload_needs_memory_for_a_chunk_or_two(place):
-    store = open_store(place)
-    data = memoryview(np.zeros(48 * 2**20, np.uint8))
+@pytest.mark.parametrize(("size", "copies"), [(2**21, 3), (2**21 + 8, 0), (2**25 - 8, 0), (2**25, 0), (2**25 + 8, 0)])
+def test_a_large_object_is_sent_as_it_lies(place, size, copies):
+    store, data = open_store(place), np.zeros(size // 8)
     tracemalloc.start()
     try:
-        generation = store.put("large", data)
+        assert store.put("large", memoryview(data))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert generation
-    assert peak < 2.5 * gcs_bucket.CHUNK_BYTES
+    assert peak < copies * size + 2**20
+    assert store._bucket.download(f"{store._root}large")[0] == data.tobytes()
 
 
 def test_threads_may_write_at_once(store, proxy, caplog):
