@@ -23,12 +23,15 @@ class DataConfig:
     dataset: str = option(
         "digits",
         "digits (1,797 real handwritten digits, nothing to download), cifar10 or any other TFDS name, folder:PATH with"
-        " one folder of images per class, records:DIR (what `convoy data pack` made of any of these), or"
-        " synthetic:HxWxC:CLASSES:N.",
+        " one folder of images per class, records:DIR or records:gs://BUCKET/PATH (what `convoy data pack` made of any of"
+        " these), or synthetic:HxWxC:CLASSES:N.",
         group=_GROUP,
     )
     data_dir: str = option(
-        "", "where TFDS data sets are or will be prepared (default: TFDS's own folder).", group=_GROUP
+        "",
+        "where TFDS data sets are or will be prepared, and records of a bucket copied to (default: TFDS's own folder; the"
+        " user's cache).",
+        group=_GROUP,
     )
     eval_split: str = option(
         "auto",

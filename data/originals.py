@@ -34,7 +34,7 @@ def original(path: str, header: np.void, label: int) -> Packed:
         content = Path(path).read_bytes()
         if header["kind"] in _KEPT and header["orientation"] == 1:
             packed, kind = content, int(header["kind"])
-            _check(content)
+            _check(content, kind)
         else:
             packed, kind = _png(content, header), Kind.PNG
     except (OSError, ValueError, SyntaxError, tf.errors.OpError) as error:
@@ -45,7 +45,10 @@ def original(path: str, header: np.void, label: int) -> Packed:
     return Packed(packed, kind, (*upright(header), decode.CHANNELS), label, content_hash(content))
 
 
-def _check(content: bytes) -> None:
+def _check(content: bytes, kind: int) -> None:
+    if kind == Kind.PNG:
+        tf.io.decode_png(content)  # which is what reads it later, and less forgiving than Pillow
+        return
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         image.draft(None, (1, 1))  # of a JPEG only as much as shows that it is whole
         image.load()

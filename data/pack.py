@@ -13,6 +13,7 @@ from typing import Any
 
 from convoy import exits, layout, options, supervise
 from convoy.options import option
+from data.caches import copy_of, is_remote
 from data.config import DataConfig
 
 USAGE = """usage: convoy data pack --dataset=NAME --out=DIR [--flag=value ...]
@@ -40,7 +41,7 @@ class PackConfig:
         group="Data",
     )
     cache_bytes: int = _like("cache_bytes")
-    out: str = option("", "the directory to fill.", group="Packing")
+    out: str = option("", "the directory to fill, or gs://BUCKET/PATH.", group="Packing")
     shard_bytes: int = option(128 << 20, "bytes of images in one file.", group="Packing")
 
     def __post_init__(self) -> None:
@@ -61,7 +62,8 @@ class PackConfig:
 
     @property
     def root(self) -> Path:
-        return _expanded(self.out)
+        """Where it is packed: for a bucket, the copy that this machine will read."""
+        return copy_of(self.out, "") if is_remote(self.out) else _expanded(self.out)
 
 
 def _expanded(path: str) -> Path:
@@ -81,8 +83,11 @@ def child(argv: list[str]) -> int:
     layout.check_siblings()
     config = _parse(argv)
     from data.packing import pack
+    from data.remote import send
 
     pack(config.data, config.root, config.shard_bytes)
+    if is_remote(config.out):
+        send(config.root, config.out)
     return exits.OK
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.caches import caches
 from data.probe import Header, Kind, probe
 
 # One image, as the cache holds it beside its name: size and time of change say whether the rest still holds.
@@ -88,11 +89,7 @@ def _probed(paths: Sequence[str]) -> list[Header]:
 
 def _place(root: Path) -> Path:
     folder = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=12).hexdigest()
-    try:
-        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # a user whom the system does not know, as in a container
-        caches = os.devnull  # where nothing can be kept
-    return Path(caches, "convoy", "folders", f"{folder}.{_SCHEMA}.npz")
+    return caches() / "folders" / f"{folder}.{_SCHEMA}.npz"
 
 
 def _load(place: Path) -> tuple[dict[bytes, tuple[int, ...]], dict[str, str]]:

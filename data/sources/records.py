@@ -13,8 +13,10 @@ import numpy as np
 from convoy import exits
 from data import records
 from data.bad import BadImages
+from data.caches import is_remote
 from data.config import DataConfig
 from data.records import Damaged, Shards
+from data.remote import mirrored
 from data.sources.examples import DataSet
 from data.sources.files import CHANNELS
 from data.sources.packed import REMEDY, PackedFiles, PackedPixels
@@ -22,7 +24,8 @@ from data.sources.packed import REMEDY, PackedFiles, PackedPixels
 
 def open_records(path: str, config: DataConfig) -> DataSet:
     """DIR as `convoy data pack` left it: the examples of what was packed, in its order and splits."""
-    root = Path(os.path.expanduser(path))  # noqa: PTH111 - which leaves ~nobody as it is, where a Path raises
+    # expanduser leaves ~nobody as it is, where a Path raises.
+    root = mirrored(path, config.data_dir) if is_remote(path) else Path(os.path.expanduser(path))  # noqa: PTH111
     manifest = _manifest(root, path)
     plan, size = manifest["plan"], config.image_size
     bad = BadImages(config.bad_images, config.max_bad_fraction, named="", remedy=REMEDY)

@@ -178,12 +178,13 @@ def test_images_of_many_sizes_need_one(kinds):
         open_dataset(DataConfig(f"records:{kinds[1]}"))
 
 
-@pytest.mark.parametrize("name", ["0.jpg", "0.png"])
-def test_an_image_that_cannot_be_read_is_not_packed(tmp_path, name):
+# Pillow would forgive the last one, which ends a run that meets it.
+@pytest.mark.parametrize(("name", "cut"), [("0.jpg", 400), ("0.png", 400), ("0.png", 14)])
+def test_an_image_that_cannot_be_read_is_not_packed(tmp_path, name, cut):
     write_kinds(tmp_path / "folder")
     path = next((tmp_path / "folder").glob(f"*/{name}"))
-    path.write_bytes(path.read_bytes()[:-400])
-    with pytest.raises(exits.BadData, match=f"cannot read the image {path}: .*truncated.*; replace or remove it"):
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(exits.BadData, match=f"cannot read the image {path}: .+; replace or remove it"):
         pack(DataConfig(f"folder:{tmp_path / 'folder'}"), tmp_path / "packed", 1 << 20)
     assert not (tmp_path / "packed" / "MANIFEST.json").exists()
 
@@ -403,3 +404,5 @@ def test_a_home_that_is_nobodys_is_a_place_like_any_other():
     assert PackConfig(dataset="folder:~nobody-is-called-so/x", out="~nobody-is-called-so/y").root.parts[-1] == "y"
     with pytest.raises(exits.CannotRun, match="is no folder"):
         open_dataset(DataConfig("records:~nobody-is-called-so/x"))
+    with pytest.raises(exits.CannotRun, match="does not exist"):
+        open_dataset(DataConfig("folder:~nobody-is-called-so/x"))

@@ -1,0 +1,24 @@
+"""Where Convoy keeps on this machine what it can make or fetch again. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def caches() -> Path:
+    """$XDG_CACHE_HOME/convoy, ~/.cache/convoy; a place where nothing can be kept for a user whom the system does not know."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "convoy")
+    except RuntimeError:  # as in a container
+        return Path(os.devnull, "convoy")
+
+
+def is_remote(place: str) -> bool:
+    return place.startswith("gs://")
+
+
+def copy_of(url: str, data_dir: str) -> Path:
+    """Where the copy of what a url holds lives: below --data_dir, or else in the user's cache."""
+    below = Path(data_dir).expanduser() if data_dir else caches() / "records"
+    return below / url.removeprefix("gs://").strip("/")

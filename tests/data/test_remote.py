@@ -1,0 +1,174 @@
+"""Records in a bucket: sent once, copied once, and never taken for whole when they are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from buckets import Emulator
+from convoy import exits
+from convoy.store import open_store
+from data import records, remote
+from data.caches import copy_of
+from data.config import DataConfig
+from data.packing import pack
+from data.sources import open_dataset
+
+URL = "gs://bucket/packed/digits"
+
+
+@pytest.fixture(scope="module")
+def emulator():
+    emulator = Emulator()
+    yield emulator
+    emulator.stop()
+
+
+@pytest.fixture
+def place(emulator, tmp_path, monkeypatch):
+    """A folder for copies; the bucket is empty, and all that goes to and from it is counted."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator.host)
+    emulator.create("bucket")
+    open_store("gs://bucket").remove("packed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    return tmp_path
+
+
+@pytest.fixture
+def packed(place):
+    root = place / "packed"
+    pack(DataConfig(), root, 100_000)
+    return root
+
+
+def files_of(root):
+    return sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
+
+
+def counted(monkeypatch):
+    """The names of the objects that are fetched from now on."""
+    from convoy.store.gcs import GcsStore
+
+    fetched, fetch = [], GcsStore.fetch
+
+    def count(self, name, path, generation=0):
+        fetched.append(name)
+        fetch(self, name, path, generation)
+
+    monkeypatch.setattr(GcsStore, "fetch", count)
+    return fetched
+
+
+def test_what_was_sent_comes_back_and_comes_once(packed, monkeypatch, capsys):
+    remote.send(packed, URL)
+    assert files_of(packed) == open_store(URL).names()
+    dataset, source = open_dataset(DataConfig(f"records:{URL}")), open_dataset(DataConfig())
+    for split in source.split_names:
+        np.testing.assert_array_equal(dataset.split(split).labels, source.split(split).labels)
+        np.testing.assert_array_equal(dataset.split(split).content_hashes(), source.split(split).content_hashes())
+    copy = copy_of(URL, "")
+    assert files_of(copy) == files_of(packed)
+    for name in files_of(packed):
+        assert (copy / name).read_bytes() == (packed / name).read_bytes() or name == records.MANIFEST
+    fetched = counted(monkeypatch)
+    assert remote.mirrored(URL, "") == copy
+    assert fetched == [records.MANIFEST]
+    assert capsys.readouterr().out.count("Copying") == 1
+
+
+def test_a_copy_that_lacks_something_gets_that_alone(packed, monkeypatch):
+    remote.send(packed, URL)
+    copy = remote.mirrored(URL, "")
+    (copy / "train.index.npy").write_bytes(b"cut short")
+    (copy / "test-00000-of-00001.tfrecord").unlink()
+    fetched = counted(monkeypatch)
+    remote.mirrored(URL, "")
+    assert sorted(fetched) == [records.MANIFEST, "test-00000-of-00001.tfrecord", "train.index.npy"]
+    # Packed anew in the same place: what has another checksum is another file.
+    open_store(URL).remove("train.index.npy")
+    manifest = records.read_json(packed / records.MANIFEST)
+    manifest["files"]["train.index.npy"]["crc32c"] = "00000000"
+    records.write_json(packed / records.MANIFEST, manifest)
+    open_store(URL).put(records.MANIFEST, (packed / records.MANIFEST).read_bytes())
+    open_store(URL).put("train.index.npy", (packed / "train.index.npy").read_bytes())
+    del fetched[:]
+    remote.mirrored(URL, "")
+    assert fetched == [records.MANIFEST, "train.index.npy"]
+
+
+def test_data_dir_says_where_the_copy_lives(packed, place):
+    remote.send(packed, URL)
+    open_dataset(DataConfig(f"records:{URL}", data_dir=str(place / "disk"))).split("test")
+    assert (place / "disk" / "bucket" / "packed" / "digits" / records.MANIFEST).exists()
+
+
+def test_a_copy_that_was_cut_is_not_whole(packed, monkeypatch):
+    from convoy.store.gcs import GcsStore
+
+    remote.send(packed, URL)
+    fetch = GcsStore.fetch
+
+    def cut(self, name, path, generation=0):
+        if name == "train.index.npy":
+            raise exits.TryAgain("the storage is away")
+        fetch(self, name, path, generation)
+
+    monkeypatch.setattr(GcsStore, "fetch", cut)
+    with pytest.raises(exits.TryAgain):
+        remote.mirrored(URL, "")
+    assert not (copy_of(URL, "") / records.MANIFEST).exists()
+    monkeypatch.undo()
+
+
+def test_sending_goes_on_where_it_was_cut_and_the_manifest_is_last(packed, monkeypatch, capsys):
+    from convoy.store.gcs import GcsStore
+
+    put, sent = GcsStore.put, []
+
+    def cut(self, name, data):
+        if len(sent) == 3:
+            raise exits.TryAgain("the storage is away")
+        sent.append(name)
+        return put(self, name, data)
+
+    monkeypatch.setattr(GcsStore, "put", cut)
+    with pytest.raises(exits.TryAgain):
+        remote.send(packed, URL)
+    monkeypatch.setattr(GcsStore, "put", put)
+    assert sent[0] == records.PLAN
+    with pytest.raises(exits.BadData, match="not packed to its end; give the same `convoy data pack` again"):
+        remote.mirrored(URL, "")
+    capsys.readouterr()
+    remote.send(packed, URL)
+    assert f"Sending {len(files_of(packed)) - 1 - 2} files" in capsys.readouterr().out
+    assert open_store(URL).names() == files_of(packed)
+    remote.send(packed, URL)
+    assert "holds all of it already" in capsys.readouterr().out
+
+
+def test_what_else_stands_there_is_left_alone(packed, place):
+    store = open_store(URL)
+    store.put("holiday.jpg", b"")
+    with pytest.raises(exits.CannotRun, match="holds holiday.jpg"):
+        remote.send(packed, URL)
+    store.remove("holiday.jpg")
+    remote.send(packed, URL)
+    pack(DataConfig(), place / "other", 50_000)
+    with pytest.raises(exits.CannotRun, match="holds another packing"):
+        remote.send(place / "other", URL)
+    store.remove(records.MANIFEST)
+    store.put(records.PLAN, b"{}")
+    with pytest.raises(exits.CannotRun, match="the begin of another packing"):
+        remote.send(packed, URL)
+
+
+def test_sentences(packed, monkeypatch):
+    with pytest.raises(exits.CannotRun, match="has no MANIFEST.json; give a place that"):
+        remote.mirrored("gs://bucket/nothing", "")
+    remote.send(packed, URL)
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(exits.CannotRun, match="0.0 GiB free; name a larger place with --data_dir"):
+        remote.mirrored(URL, "")
+    monkeypatch.undo()
