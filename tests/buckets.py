@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 
 from support import free_ports
+
+_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Emulator:
@@ -25,6 +30,7 @@ class Emulator:
             [str(_get_binary_path()), *place, *named, "-log-level", "error"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            preexec_fn=_die_with_parent,
         )
         for _ in range(200):
             try:
@@ -56,3 +62,9 @@ class Emulator:
     def stop(self) -> None:
         self._process.kill()
         self._process.wait()
+
+
+def _die_with_parent() -> None:
+    """A test process that is killed leaves no emulator behind, on Linux."""
+    if _LIBRARY is not None:
+        _LIBRARY.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

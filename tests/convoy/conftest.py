@@ -22,6 +22,7 @@ def emulator() -> Iterator[Emulator]:
 def place(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of an empty run directory in the emulator."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator.host)
+    monkeypatch.delenv("CONVOY_WRITER", raising=False)
     return f"gs://bucket/{uuid.uuid4().hex}"
 
 

@@ -434,7 +434,6 @@ def hasty(monkeypatch):
     monkeypatch.setattr(gcs_lease, "LEASE_SECONDS", 0.6)
     monkeypatch.setattr(gcs_lease, "RENEW_SECONDS", 0.1)
     monkeypatch.setattr(gcs_lease, "LOOK_SECONDS", 0.05)
-    monkeypatch.delenv("CONVOY_WRITER", raising=False)
 
 
 def test_a_writer_that_lives_is_left_alone(place, hasty, capfd):
