@@ -431,7 +431,7 @@ def test_a_death_at_any_point_leaves_a_log_right(place, change, monkeypatch):
 @pytest.fixture
 def hasty(monkeypatch):
     """Leases that run out soon."""
-    monkeypatch.setattr(gcs_lease, "LEASE_SECONDS", 0.6)
+    monkeypatch.setattr(gcs_lease, "LEASE_SECONDS", 2.0)
     monkeypatch.setattr(gcs_lease, "RENEW_SECONDS", 0.1)
     monkeypatch.setattr(gcs_lease, "LOOK_SECONDS", 0.05)
 
@@ -504,7 +504,7 @@ PROGRAM = """
 import sys, threading
 from convoy import exits
 from convoy.store import gcs_bucket, gcs_lease, open_store
-gcs_lease.LEASE_SECONDS, gcs_lease.RENEW_SECONDS, gcs_lease.LOOK_SECONDS = 1.0, 0.2, 0.1
+gcs_lease.LEASE_SECONDS, gcs_lease.RENEW_SECONDS, gcs_lease.LOOK_SECONDS = 3.0, 0.2, 0.1
 
 def main():
     store = open_store(sys.argv[1])
