@@ -14,6 +14,7 @@ SCHEDULES = ("constant", "cosine", "linear", "polynomial", "step")
 STRATEGIES = ("auto", "one", "mirrored", "multiworker", "tpu")
 BACKENDS = ("tensorflow", "jax")
 XLA = ("auto", "on", "off")
+ON_NAN = ("stop", "skip", "rollback")
 
 
 def near(name: str, names: Iterable[str]) -> str:
@@ -21,6 +22,3 @@ def near(name: str, names: Iterable[str]) -> str:
     names = list(names)
     close = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
-
-
-ON_NAN = ("stop", "skip", "rollback")

@@ -1,0 +1,165 @@
+"""What is submitted: one job, pure data. Rendering it for a target is a pure function of it.
+
+    convoy launch submit --target=k8s --accelerator=l4x4 --workers=4 --name=rn50 ... -- --dataset=cifar10 --run_dir=gs://b/r
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from typing import Any
+
+from convoy import accelerators, exits, options
+from convoy.accelerators import Accelerator
+from convoy.options import option
+from launch.where import Name, Where
+from trainer import config as configuration
+from trainer.config import RunConfig
+
+GANGS = ("jobset", "indexed")
+_MEMORY = re.compile(r"[1-9]\d*(Gi|Mi)")
+_YEAR = 24 * 365
+_JOB, _BUDGET, _KUBERNETES, _TPU = "Job", "Budget", "Kubernetes", "Cloud TPU"
+
+
+@dataclasses.dataclass(frozen=True)
+class JobOptions(Where, Name):
+    """The flags of a job. Valid by construction: an impossible value raises exits.CannotRun, a sentence."""
+
+    accelerator: str = option(
+        "cpu",
+        "of each worker: cpu, or GPUs as l4x4 or h100x8; or a TPU slice as v5e-16, which all workers share"
+        " (`convoy launch accelerators` lists them).",
+        group=_JOB,
+    )
+    topology: str = option("", "of a TPU slice, 2x4 for example, where its name leaves a choice.", group=_JOB)
+    workers: int = option(
+        0, "processes of the job, one a pod or machine (0: 1, or as many as the TPU slice has machines).", group=_JOB
+    )
+    image: str = option("", "the container's image, best by digest: REF@sha256:...", group=_JOB)
+    spot: bool = option(False, "take machines that may be taken back at any time, at their price.", group=_BUDGET)
+    reservation: str = option("", "use this reservation of machines.", group=_BUDGET)
+    max_restarts: int = option(10, "how often the job may begin again before it has failed.", group=_BUDGET)
+    hours: float = option(72.0, "the longest that it may run, and on tpu-vm wait for machines.", group=_BUDGET)
+    price_per_hour: float = option(
+        0.0, "of one worker's machine, in dollars, where the table has none or another one.", group=_BUDGET
+    )
+    gang: str = option(
+        "jobset",
+        "jobset restarts all workers together; indexed, an Indexed Job with a headless Service for clusters without JobSet,"
+        " does not restart.",
+        group=_KUBERNETES,
+        choices=GANGS,
+    )
+    queue: str = option("", "the Kueue queue that admits it; without one it starts at once.", group=_KUBERNETES)
+    priority: str = option("", "the priority class; with --queue Kueue's.", group=_KUBERNETES)
+    service_account: str = option("", "that the pods, or machines, act as.", group=_KUBERNETES)
+    cpus: float = option(0.0, "CPU cores that a worker asks for (0: what suits the machine).", group=_KUBERNETES)
+    memory: str = option("", "memory that a worker gets, 64Gi for example (default: what suits the machine).", group=_KUBERNETES)
+    runtime_version: str = option("", "the machines' image (default: by accelerator and --backend).", group=_TPU)
+    bucket: str = option("", "gs://BUCKET/PATH for code and status (default: beside the run directory).", group=_TPU)
+
+    def __post_init__(self) -> None:
+        Name.__post_init__(self)
+        Where.__post_init__(self)
+        for flag, least in (("workers", 0), ("max_restarts", 0), ("cpus", 0), ("price_per_hour", 0)):
+            if not getattr(self, flag) >= least:
+                raise exits.CannotRun(f"--{flag}={getattr(self, flag)} is not possible: give {least} or more.")
+        if not 0 < self.hours <= _YEAR:
+            raise exits.CannotRun(f"--hours={self.hours:g} is not possible: give more than 0, at most {_YEAR}.")
+        if self.memory and not _MEMORY.fullmatch(self.memory):
+            raise exits.CannotRun(f"--memory={self.memory} is not possible: give a number of Gi or Mi, for example 64Gi.")
+
+
+@dataclasses.dataclass(frozen=True)
+class JobSpec:
+    """A job: its options, the accelerator they name, and the run's configuration. Two equal specs are one job.
+
+    Attributes:
+      options: as given; `workers` is resolved.
+      accelerator: of each worker, or the slice that all of them share.
+      run: the run; validated here, so that a typo fails now and not in a pod.
+    """
+
+    options: JobOptions
+    accelerator: Accelerator
+    run: RunConfig
+
+    @property
+    def name(self) -> str:
+        return self.options.name
+
+    @property
+    def workers(self) -> int:
+        return self.options.workers
+
+    @property
+    def train_flags(self) -> list[str]:
+        """The flags of `convoy train`, flagfiles inlined; what has its default is left out."""
+        default = RunConfig().to_dict()
+        return options.to_flags((name, value) for name, value in self.run.to_dict().items() if value != default[name])
+
+    @property
+    def digest(self) -> str:
+        """By which the same spec is known again: 16 hexadecimal digits of the SHA-256 of all of it."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON's types; from_dict is the inverse."""
+        return {"options": dataclasses.asdict(self.options), "run": self.run.to_dict()}
+
+
+def from_dict(values: dict[str, Any]) -> JobSpec:
+    """The inverse of JobSpec.to_dict."""
+    return build(JobOptions(**values["options"]), configuration.from_dict(values["run"]))
+
+
+def from_argv(argv: list[str]) -> JobSpec:
+    """Flags of a job, `--`, flags of `convoy train` -> the job.
+
+    Raises:
+      exits.UsageError: a flag that does not parse.
+      exits.CannotRun: a value that cannot be.
+    """
+    own, separator, train = _split(argv)
+    if not separator:
+        raise exits.UsageError("the flags of `convoy train` are missing; write them after --, for example -- --dataset=cifar10.")
+    return build(JobOptions(**options.parse(own, JobOptions)), configuration.from_argv(train))
+
+
+def build(given: JobOptions, run: RunConfig) -> JobSpec:
+    """Options and run -> a job whose parts agree; CannotRun where they do not."""
+    accelerator = accelerators.resolve(given.accelerator, given.topology)
+    if accelerator.kind == "tpu":
+        if given.workers not in (0, accelerator.hosts):
+            raise exits.CannotRun(
+                f"--workers={given.workers}, but {given.accelerator} has {accelerator.hosts} machines; leave --workers out."
+            )
+        workers = accelerator.hosts
+    else:
+        workers = given.workers or 1
+    if given.target != "local" and not run.run_dir.startswith("gs://"):
+        raise exits.CannotRun(
+            f"--run_dir={run.run_dir} is no place that all workers see; give --run_dir=gs://BUCKET/PATH after --."
+        )
+    if not run.run_dir:
+        raise exits.CannotRun("--run_dir is missing after --: a job that is started again has to find its run.")
+    if given.target == "k8s" and not given.image:
+        raise exits.CannotRun("--image is missing; give the image that k8s/Dockerfile builds, best by digest.")
+    if given.target == "tpu-vm":
+        if accelerator.kind != "tpu":
+            raise exits.CannotRun(f"--target=tpu-vm, but --accelerator={given.accelerator} is no TPU; give v5e-8 for example.")
+    if run.batch_size % workers:
+        raise exits.CannotRun(
+            f"--batch_size={run.batch_size} is the batch of all {workers} workers together and cannot be dealt to them evenly."
+        )
+    return JobSpec(dataclasses.replace(given, workers=workers), accelerator, run)
+
+
+def _split(argv: list[str]) -> tuple[list[str], bool, list[str]]:
+    if "--" not in argv:
+        return argv, False, []
+    place = argv.index("--")
+    return argv[:place], True, argv[place + 1 :]

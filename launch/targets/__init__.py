@@ -1,0 +1,73 @@
+"""Where jobs run: one small interface before this machine, a Kubernetes cluster and Cloud TPU VMs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Protocol
+
+from convoy import exits
+from launch.job import JobSpec
+from launch.where import Where
+
+# What a job is doing. The last three are ends.
+PENDING, RUNNING, RESTARTING = "pending", "running", "restarting"
+SUCCEEDED, FAILED, CANCELLED = "succeeded", "failed", "cancelled"
+ENDS = (SUCCEEDED, FAILED, CANCELLED)
+
+
+@dataclasses.dataclass(frozen=True)
+class JobState:
+    """What is known of a job now."""
+
+    name: str
+    phase: str  # one of those above
+    reason: str = ""  # why it waits, or why it ended; a sentence
+    restarts: int = 0  # of the whole job
+    digest: str = ""  # JobSpec.digest of what was submitted
+    run_dir: str = ""
+    exit_code: int | None = None  # of an end: that of `convoy train` where it is known
+    begun: float = 0.0  # seconds since 1970
+
+
+class Target(Protocol):
+    """A place for jobs. Every method raises a sentence with the next command when the place refuses or is away."""
+
+    def submit(self, spec: JobSpec, replace: bool = False) -> JobState:
+        """Begins a job and returns.
+
+        The same spec while it runs, or after it has succeeded, changes nothing; another one under its name is refused
+        (exits.CannotRun) unless `replace`.
+        """
+
+    def state(self, name: str) -> JobState:
+        """CannotRun if there is no such job."""
+
+    def jobs(self) -> list[JobState]:
+        """Every job that Convoy submitted there."""
+
+    def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
+        """Lines of one worker, those of its last start first; `follow` goes on until the job ends."""
+
+    def cancel(self, name: str) -> JobState:
+        """Ends a job; the run is saved first if it can be. One that has ended is left alone."""
+
+    def describe(self, spec: JobSpec) -> str:
+        """What `submit` would do, for --dry_run: documents and exact command lines. Touches nothing."""
+
+
+def open_target(where: Where) -> Target:
+    """The place that --target names."""
+    if where.target == "local":
+        from launch.targets.local import LocalTarget
+
+        return LocalTarget()
+    if where.target == "k8s":
+        from launch.targets.kubernetes import KubernetesTarget
+
+        return KubernetesTarget(where.namespace, where.context)
+    if where.target == "tpu-vm":
+        from launch.targets.tpu_vm import TpuVmTarget
+
+        return TpuVmTarget(where.project, where.zone)
+    raise exits.CannotRun(f"--target={where.target} is none; give local, k8s or tpu-vm.")

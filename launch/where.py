@@ -1,0 +1,48 @@
+"""Which job, and where: the flags that all verbs share."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from convoy import exits
+from convoy.options import option
+
+TARGETS = ("local", "k8s", "tpu-vm")
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Name:
+    """A job's name. It becomes a part of the names of pods and hosts, which have 63 characters."""
+
+    name: str = option("", "of the job: up to 40 small letters, digits and dashes, a letter first.", group="Job")
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            what = f"={self.name} is not possible" if self.name else " is missing"
+            raise exits.CannotRun(
+                f"--name{what}: give up to 40 small letters, digits and dashes, a letter first and no dash last."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Where:
+    """A place for jobs."""
+
+    target: str = option(
+        "local",
+        "local: a rehearsal of the job on this machine; k8s: a Kubernetes cluster; tpu-vm: Cloud TPU VMs.",
+        group="Where",
+        choices=TARGETS,
+    )
+    namespace: str = option("default", "k8s: where the job lives.", group="Where")
+    context: str = option("", "k8s: which cluster of the kubeconfig (default: its current one).", group="Where")
+    project: str = option("", "tpu-vm: the Google Cloud project.", group="Where")
+    zone: str = option("", "tpu-vm: the zone, europe-west4-b for example.", group="Where")
+
+    def __post_init__(self) -> None:
+        if self.target == "tpu-vm":
+            for flag in ("project", "zone"):
+                if not getattr(self, flag):
+                    raise exits.CannotRun(f"--{flag} is missing, which --target=tpu-vm needs.")
