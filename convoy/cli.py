@@ -12,6 +12,7 @@ VERBS = {
     "checkpoints": ("trainer.checkpoints.cli:main", "list, verify or copy the checkpoints of a run"),
     "bench": ("trainer.bench:main", "measure how fast input and step are, alone and together"),
     "data": ("data.cli:main", "pack a data set into few large files, or preview it"),
+    "launch": ("launch.cli:main", "submit to this machine, Kubernetes or Cloud TPU, and look after the jobs"),
 }
 
 HELP = """Convoy {version}: train Keras image classifiers with one command, and get the same result again.

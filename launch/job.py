@@ -1,6 +1,6 @@
 """What is submitted: one job, pure data. Rendering it for a target is a pure function of it.
 
-    convoy launch submit --target=k8s --accelerator=l4x4 --workers=4 --name=rn50 ... -- --dataset=cifar10 --run_dir=gs://b/r
+convoy launch submit --target=k8s --accelerator=l4x4 --workers=4 --name=rn50 ... -- --dataset=cifar10 --run_dir=gs://b/r
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class JobOptions(Where, Name):
     priority: str = option("", "the priority class; with --queue Kueue's.", group=_KUBERNETES)
     service_account: str = option("", "that the pods, or machines, act as.", group=_KUBERNETES)
     cpus: float = option(0.0, "CPU cores that a worker asks for (0: what suits the machine).", group=_KUBERNETES)
-    memory: str = option("", "memory that a worker gets, 64Gi for example (default: what suits the machine).", group=_KUBERNETES)
+    memory: str = option(
+        "", "memory that a worker gets, 64Gi for example (default: what suits the machine).", group=_KUBERNETES
+    )
     runtime_version: str = option("", "the machines' image (default: by accelerator and --backend).", group=_TPU)
     bucket: str = option("", "gs://BUCKET/PATH for code and status (default: beside the run directory).", group=_TPU)
 
@@ -70,7 +72,9 @@ class JobOptions(Where, Name):
         if not 0 < self.hours <= _YEAR:
             raise exits.CannotRun(f"--hours={self.hours:g} is not possible: give more than 0, at most {_YEAR}.")
         if self.memory and not _MEMORY.fullmatch(self.memory):
-            raise exits.CannotRun(f"--memory={self.memory} is not possible: give a number of Gi or Mi, for example 64Gi.")
+            raise exits.CannotRun(
+                f"--memory={self.memory} is not possible: give a number of Gi or Mi, for example 64Gi."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,9 +127,7 @@ def from_argv(argv: list[str]) -> JobSpec:
       exits.UsageError: a flag that does not parse.
       exits.CannotRun: a value that cannot be.
     """
-    own, separator, train = _split(argv)
-    if not separator:
-        raise exits.UsageError("the flags of `convoy train` are missing; write them after --, for example -- --dataset=cifar10.")
+    own, train = split(argv)
     return build(JobOptions(**options.parse(own, JobOptions)), configuration.from_argv(train))
 
 
@@ -148,9 +150,10 @@ def build(given: JobOptions, run: RunConfig) -> JobSpec:
         raise exits.CannotRun("--run_dir is missing after --: a job that is started again has to find its run.")
     if given.target == "k8s" and not given.image:
         raise exits.CannotRun("--image is missing; give the image that k8s/Dockerfile builds, best by digest.")
-    if given.target == "tpu-vm":
-        if accelerator.kind != "tpu":
-            raise exits.CannotRun(f"--target=tpu-vm, but --accelerator={given.accelerator} is no TPU; give v5e-8 for example.")
+    if given.target == "tpu-vm" and accelerator.kind != "tpu":
+        raise exits.CannotRun(
+            f"--target=tpu-vm, but --accelerator={given.accelerator} is no TPU; give v5e-8 for example."
+        )
     if run.batch_size % workers:
         raise exits.CannotRun(
             f"--batch_size={run.batch_size} is the batch of all {workers} workers together and cannot be dealt to them evenly."
@@ -158,8 +161,7 @@ def build(given: JobOptions, run: RunConfig) -> JobSpec:
     return JobSpec(dataclasses.replace(given, workers=workers), accelerator, run)
 
 
-def _split(argv: list[str]) -> tuple[list[str], bool, list[str]]:
-    if "--" not in argv:
-        return argv, False, []
-    place = argv.index("--")
-    return argv[:place], True, argv[place + 1 :]
+def split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """(flags of the job, flags of `convoy train`), which stand after --."""
+    place = argv.index("--") if "--" in argv else len(argv)
+    return argv[:place], argv[place + 1 :]

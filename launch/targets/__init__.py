@@ -52,16 +52,21 @@ class Target(Protocol):
     def cancel(self, name: str) -> JobState:
         """Ends a job; the run is saved first if it can be. One that has ended is left alone."""
 
+    def remove(self, name: str) -> None:
+        """Removes what is left of a job that has ended, but not its run; CannotRun if it has not."""
+
     def describe(self, spec: JobSpec) -> str:
         """What `submit` would do, for --dry_run: documents and exact command lines. Touches nothing."""
 
 
-def open_target(where: Where) -> Target:
-    """The place that --target names."""
+def open_target(where: Where, chaos: str = "") -> Target:
+    """The place that --target names; `chaos` are faults that only a rehearsal has."""
+    if chaos and where.target != "local":
+        raise exits.CannotRun(f"--chaos={chaos} is for rehearsals; give --target=local with it.")
     if where.target == "local":
         from launch.targets.local import LocalTarget
 
-        return LocalTarget()
+        return LocalTarget(chaos)
     if where.target == "k8s":
         from launch.targets.kubernetes import KubernetesTarget
 

@@ -1,0 +1,36 @@
+"""`convoy launch VERB`: submits runs to this machine, a Kubernetes cluster or Cloud TPU VMs, and looks after them."""
+
+from __future__ import annotations
+
+from convoy import verbs
+
+VERBS = {
+    "submit": ("launch.submit:submit", "begin a job, or a sweep of them; --dry_run says what that would do"),
+    "render": ("launch.submit:render", "print a job's documents for Kubernetes"),
+    "status": ("launch.watch:status", "what a job is doing, and why it waits"),
+    "logs": ("launch.watch:logs", "what a worker printed"),
+    "wait": ("launch.watch:wait", "until a job ends; the exit code is the job's"),
+    "cancel": ("launch.watch:cancel", "end a job; its run is saved first if it can be"),
+    "list": ("launch.watch:jobs", "every job there"),
+    "gc": ("launch.watch:collect", "remove jobs that have ended, and what they left"),
+    "doctor": ("launch.doctor:doctor", "what of a place is ready, and how to mend the rest"),
+    "accelerators": ("launch.prices:accelerators", "chips, machines, memory, peak speed, list price"),
+    "cost": ("launch.prices:cost", "what a job costs per hour and per epoch"),
+}
+
+USAGE = """usage: convoy launch VERB [--flag=value ...] [-- flags of `convoy train`]
+
+Submits runs to clusters. Every target can be rehearsed on this machine first: --target=local runs the same command in the same
+environment, one process for each worker, and restarts them by the same rules.
+
+{verbs}
+
+convoy launch VERB --help lists the flags of a verb.
+
+  convoy launch submit --name=try --workers=2 --wait -- --run_dir=runs/try
+  convoy launch submit --name=rn50 --target=k8s --accelerator=l4x4 --workers=4 --image=REF@sha256:... \\
+    -- --dataset=records:gs://b/imagenet --model=resnet50 --batch_size=1024 --run_dir=gs://b/rn50"""
+
+
+def main(argv: list[str]) -> int:
+    return verbs.dispatch("convoy launch", VERBS, argv, USAGE.format(verbs=verbs.table(VERBS)))

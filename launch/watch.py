@@ -1,0 +1,188 @@
+"""`convoy launch status | logs | wait | cancel | list | gc`: jobs that were submitted."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import sys
+import time
+from typing import Any
+
+from convoy import exits, options
+from convoy.options import option
+from convoy.store import open_store
+from launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, Target, open_target
+from launch.where import Name, Where
+
+LOOK_SECONDS = 2.0
+_STATUS = "status.json"  # that a run writes (trainer/status.py)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogOptions:
+    """Which lines."""
+
+    worker: int = option(0, "of which worker.", group="Log")
+    follow: bool = option(False, "go on until the job ends.", group="Log")
+
+
+@dataclasses.dataclass(frozen=True)
+class WaitOptions:
+    """How long."""
+
+    timeout: float = option(0.0, "seconds after which to give up, with 42 (0: never).", group="Wait")
+
+
+def status(argv: list[str]) -> int:
+    """The verb."""
+    parsed = _parsed(argv, "status --name=NAME", "Says what a job is doing and how far its run is.", Name)
+    if parsed is None:
+        return exits.OK
+    state = _target(parsed).state(Name(**options.take(Name, parsed)).name)
+    print(line(state))
+    for name, value in _details(state):
+        print(f"  {name:<10} {value}")
+    return exits.OK
+
+
+def logs(argv: list[str]) -> int:
+    """The verb."""
+    parsed = _parsed(argv, "logs --name=NAME", "Prints what a worker printed.", Name, LogOptions)
+    if parsed is None:
+        return exits.OK
+    name = Name(**options.take(Name, parsed)).name
+    for text in _target(parsed).logs(name, parsed["worker"], parsed["follow"]):
+        print(text, flush=parsed["follow"])
+    return exits.OK
+
+
+def wait(argv: list[str]) -> int:
+    """The verb."""
+    what = "Stays until a job has ended. Exit code 0 if it succeeded, else that of its run, 130 if it was cancelled."
+    parsed = _parsed(argv, "wait --name=NAME", what, Name, WaitOptions)
+    if parsed is None:
+        return exits.OK
+    return until_the_end(_target(parsed), Name(**options.take(Name, parsed)).name, parsed["timeout"])
+
+
+def cancel(argv: list[str]) -> int:
+    """The verb."""
+    parsed = _parsed(argv, "cancel --name=NAME", "Ends a job; its run is saved first if it can be.", Name)
+    if parsed is None:
+        return exits.OK
+    print(line(_target(parsed).cancel(Name(**options.take(Name, parsed)).name)))
+    return exits.OK
+
+
+def jobs(argv: list[str]) -> int:
+    """The verb `list`."""
+    parsed = _parsed(argv, "list", "Lists the jobs that were submitted there, the newest last.")
+    if parsed is None:
+        return exits.OK
+    found = sorted(_target(parsed).jobs(), key=lambda state: state.begun)
+    for state in found:
+        print(line(state))
+    if not found:
+        print("No jobs.")
+    return exits.OK
+
+
+def collect(argv: list[str]) -> int:
+    """The verb `gc`."""
+    parsed = _parsed(argv, "gc", "Removes what is left of jobs that have ended; their runs stay.")
+    if parsed is None:
+        return exits.OK
+    target = _target(parsed)
+    for state in target.jobs():
+        if state.phase in ENDS:
+            target.remove(state.name)
+            print(
+                f"{state.name}: removed, it had {state.phase}" if state.phase != CANCELLED else f"{state.name}: removed"
+            )
+    return exits.OK
+
+
+def until_the_end(target: Target, name: str, timeout: float = 0.0) -> int:
+    """Tells every change of a job until it ends; the exit code of `wait`."""
+    deadline = time.monotonic() + timeout if timeout else float("inf")
+    last = None
+    while True:
+        state = target.state(name)
+        if (told := line(state)) != last:
+            print(told, flush=True)
+            last = told
+        if state.phase in ENDS:
+            return exit_code(state)
+        if time.monotonic() > deadline:
+            raise exits.TryAgain(f"{name} has not ended within --timeout={timeout:g} s; it goes on, wait again.")
+        time.sleep(LOOK_SECONDS)
+
+
+def exit_code(state: JobState) -> int:
+    """That of the command that waited for a job which has ended."""
+    if state.phase == SUCCEEDED:
+        return exits.OK
+    if state.phase == CANCELLED:
+        return exits.STOPPED
+    return state.exit_code or exits.BUG
+
+
+def line(state: JobState) -> str:
+    """A job in one line."""
+    parts = [f"{state.name}: {state.phase}"]
+    if state.restarts:
+        parts.append(f"{state.restarts} restart{'s' * (state.restarts > 1)}")
+    if state.phase == FAILED and state.exit_code:
+        parts.append(f"exit code {state.exit_code}")
+    if state.reason:
+        parts.append(state.reason)
+    return ", ".join(parts)
+
+
+def place(where: Where) -> str:
+    """The flags that name a place, for a command to be shown: what has its default is left out."""
+    default = Where()
+    values = ((field.name, getattr(where, field.name)) for field in options.fields(Where))
+    return "".join(f" {flag}" for flag in options.to_flags((n, v) for n, v in values if v != getattr(default, n)))
+
+
+def _parsed(argv: list[str], usage: str, what: str, *classes: type) -> dict[str, Any] | None:
+    """The flags; None once --help is printed."""
+    classes = (*classes, Where)
+    if options.wants_help(argv):
+        print(options.help_text(f"usage: convoy launch {usage} [--flag=value ...]\n\n{what}", *classes))
+        return None
+    return options.parse(argv, *classes)
+
+
+def _target(parsed: dict[str, Any]) -> Target:
+    return open_target(Where(**options.take(Where, parsed)))
+
+
+def _details(state: JobState) -> list[tuple[str, str]]:
+    """What the run itself says in its directory."""
+    rows = [("begun", _moment(state.begun))] if state.begun else []
+    if not state.run_dir:
+        return rows
+    rows.append(("run", state.run_dir))
+    try:
+        found = json.loads(open_store(state.run_dir).get(_STATUS))
+    except (FileNotFoundError, ValueError):
+        return [*rows, ("step", "not yet known")]
+    except exits.ConvoyError as error:
+        print(f"convoy: {error}", file=sys.stderr)
+        return rows
+    rows.append(("step", f"{found['step']:,} of {found['total']:,}, epoch {found['epoch']:.1f}"))
+    if found.get("images_per_second"):
+        rows.append(("speed", f"{found['images_per_second']:,.0f} images/s"))
+    if found.get("loss") is not None:
+        rows.append(("loss", f"{found['loss']:.4f}"))
+    if found.get("eta_seconds") and state.phase not in ENDS:
+        rows.append(("left", str(datetime.timedelta(seconds=round(found["eta_seconds"])))))
+    rows.append(("told", _moment(found["updated"])))
+    return rows
+
+
+def _moment(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
