@@ -1,0 +1,228 @@
+"""A job -> its documents for Kubernetes: the base of k8s/, parsed and edited. A pure function; nothing here meets a cluster."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from convoy import exits
+from launch.job import JobSpec
+
+# An object of Kubernetes as parsed YAML or JSON has it.
+Object = dict[str, Any]
+
+PORT = 2222
+GRACE_SECONDS = 120
+CONTAINER = "trainer"
+REPLICATED_JOB = "worker"
+# By which what was submitted is known again; a document applied by hand has no digest.
+DIGEST, RUN_DIR = "convoy/spec-digest", "convoy/run-dir"
+INSTANCE = "app.kubernetes.io/instance"
+QUEUE, QUEUE_PRIORITY, QUEUE_SECONDS = (
+    f"kueue.x-k8s.io/{name}" for name in ("queue-name", "priority-class", "max-exec-time-seconds")
+)
+
+_BASE = {
+    "jobset": ("service-account/service_account.yaml", "jobset/jobset.yaml"),
+    "indexed": ("service-account/service_account.yaml", "indexed/service.yaml", "indexed/job.yaml"),
+}
+# Of a machine, what a worker asks for; the rest is the node's own daemons'. Of its memory, what /dev/shm may take.
+_OF_CPUS, _OF_MEMORY, _OF_SHARED = 0.85, 0.8, 0.25
+_MIB = {"Mi": 1, "Gi": 1024}
+_GOOGLE = "cloud.google.com"
+
+
+def render(spec: JobSpec) -> list[Object]:
+    """The documents of a job, in the order in which they are created; the last one is the JobSet or Job itself.
+
+    The first is the service account that all jobs of a namespace share, unless --service_account names another one.
+    """
+    if not spec.options.image:
+        raise exits.CannotRun("--image is missing; give the image that k8s/Dockerfile builds, best by digest.")
+    objects = [base(name) for name in _BASE[spec.options.gang]]
+    owner = objects[-1]
+    for found in objects:
+        found["metadata"]["namespace"] = spec.options.namespace
+        if INSTANCE in found["metadata"]["labels"]:
+            found["metadata"]["name"] = found["metadata"]["labels"][INSTANCE] = spec.name
+        if found["kind"] == "Service":
+            found["spec"]["selector"]["batch.kubernetes.io/job-name"] = spec.name
+    owner["metadata"]["annotations"] = {RUN_DIR: spec.run.run_dir, DIGEST: spec.digest}
+    if owner["kind"] == "JobSet":
+        owner["spec"]["network"]["subdomain"] = spec.name
+        owner["spec"]["failurePolicy"]["maxRestarts"] = spec.options.max_restarts
+        if spec.accelerator.kind == "tpu" and spec.workers > 1:
+            # A slice is a node pool of its own, and all of a slice has to be one job's.
+            owner["metadata"]["annotations"]["alpha.jobset.sigs.k8s.io/exclusive-topology"] = f"{_GOOGLE}/gke-nodepool"
+    job = job_spec(owner)
+    job["completions"] = job["parallelism"] = spec.workers
+    job["activeDeadlineSeconds"] = _seconds(spec)
+    pod = job["template"]["spec"]
+    job["template"]["metadata"]["labels"][INSTANCE] = spec.name
+    if "subdomain" in pod:
+        pod["subdomain"] = spec.name
+    _container(pod["containers"][0], spec)
+    _memory(pod, spec)
+    _place(pod, spec)
+    _admission(owner, pod, spec)
+    if spec.options.service_account:
+        pod["serviceAccountName"] = spec.options.service_account
+        objects = [found for found in objects if found["kind"] != "ServiceAccount"]
+    return objects
+
+
+def base(name: str) -> Object:
+    """A file of k8s/base, parsed."""
+    here = Path(__file__).parent
+    # Installed, k8s/ is a part of this package; in a checkout it stands beside it.
+    folder = here / "k8s" if (here / "k8s").is_dir() else here.parent / "k8s"
+    return yaml.safe_load((folder / "base" / name).read_text(encoding="utf-8"))
+
+
+def job_spec(owner: Object) -> Object:
+    """The JobSpec of a Job, or of the JobSet's only one."""
+    if owner["kind"] == "Job":
+        return owner["spec"]
+    return owner["spec"]["replicatedJobs"][0]["template"]["spec"]
+
+
+def command(spec: JobSpec) -> list[str]:
+    """What a worker runs, in exec form: no shell reads it."""
+    return ["python", "-P", "-m", "launch.worker", "--", *spec.train_flags]
+
+
+def hosts(spec: JobSpec) -> list[str]:
+    """By which name each worker's pod is found within its namespace."""
+    pod = spec.name if spec.options.gang == "indexed" else f"{spec.name}-{REPLICATED_JOB}-0"
+    return [f"{pod}-{index}.{spec.name}" for index in range(spec.workers)]
+
+
+def environment(spec: JobSpec, hosts: Iterable[str]) -> dict[str, str]:
+    """What every worker of a job finds in its environment; Kubernetes adds JOB_COMPLETION_INDEX, its number from 0.
+
+    CONVOY_RESTART_ATTEMPT, how often the job began again, is added by what starts the workers.
+    """
+    return {
+        "CONVOY_JOB": spec.name,
+        "CONVOY_WORKERS": str(spec.workers),
+        "CONVOY_HOSTS": ",".join(hosts),
+        "CONVOY_PORT": str(PORT),
+        "CONVOY_GRACE_SECONDS": str(GRACE_SECONDS),
+    }
+
+
+def to_yaml(objects: Iterable[Object]) -> str:
+    """Documents as text, as a person would write it, that every parser of YAML reads alike."""
+    return yaml.dump_all(
+        objects, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, explicit_start=True
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what another parser could take for a number, as PyYAML does not: 12e4567890123456, 0o17, y."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    plain = len(text) > 1 and text.isascii() and (text[0].isalpha() or text[0] == "/")
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _container(container: Object, spec: JobSpec) -> None:
+    container["image"] = spec.options.image
+    # Kubernetes replaces $(NAME) in commands and variables, and reads $$ as $.
+    container["command"] = [_literal(word) for word in command(spec)]
+    values = environment(spec, hosts(spec))
+    for variable in container["env"]:
+        if variable["name"] in values:
+            variable["value"] = _literal(values[variable["name"]])
+
+
+def _literal(text: str) -> str:
+    return text.replace("$", "$$")
+
+
+def _seconds(spec: JobSpec) -> int:
+    return math.ceil(spec.options.hours * 3600)
+
+
+def _memory(pod: Object, spec: JobSpec) -> None:
+    """Cores, memory and accelerators of a worker. Where no machine is known, the base's cores and memory."""
+    given, machine = spec.options, spec.accelerator
+    resources = pod["containers"][0]["resources"]
+    requests, limits = resources["requests"], resources["limits"]
+    if given.cpus:
+        requests["cpu"] = f"{given.cpus:g}"
+    elif machine.kind != "cpu":
+        requests["cpu"] = str(max(1, math.floor(_OF_CPUS * _known(machine.vcpus, "cpus", spec))))
+    if given.memory:
+        memory = given.memory
+    elif machine.kind != "cpu":
+        memory = f"{math.floor(_OF_MEMORY * _known(machine.memory_gib, 'memory', spec))}Gi"
+    else:
+        memory = limits["memory"]
+    requests["memory"] = limits["memory"] = memory
+    shared = next(volume for volume in pod["volumes"] if volume["name"] == "dshm")
+    shared["emptyDir"]["sizeLimit"] = _mebibytes(max(1, math.floor(_OF_SHARED * int(memory[:-2]) * _MIB[memory[-2:]])))
+    if machine.kind == "gpu":
+        requests["nvidia.com/gpu"] = limits["nvidia.com/gpu"] = machine.chips
+    elif machine.kind == "tpu":
+        requests["google.com/tpu"] = limits["google.com/tpu"] = machine.chips_per_host
+
+
+def _known(figure: float | None, flag: str, spec: JobSpec) -> float:
+    if not figure:
+        raise exits.CannotRun(
+            f"--{flag} is missing: nothing is known of the machine of --accelerator={spec.options.accelerator}."
+        )
+    return figure
+
+
+def _mebibytes(amount: int) -> str:
+    return f"{amount // 1024}Gi" if amount % 1024 == 0 else f"{amount}Mi"
+
+
+def _place(pod: Object, spec: JobSpec) -> None:
+    """Onto which nodes the workers go: the labels and taints of Google Kubernetes Engine."""
+    given, machine = spec.options, spec.accelerator
+    selector: dict[str, str] = {}
+    tolerations: list[Object] = []
+    if machine.kind == "gpu":
+        selector[f"{_GOOGLE}/gke-accelerator"] = machine.gke_label
+        tolerations.append({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"})
+    elif machine.kind == "tpu":
+        selector[f"{_GOOGLE}/gke-tpu-accelerator"] = machine.gke_label
+        selector[f"{_GOOGLE}/gke-tpu-topology"] = machine.topology
+        tolerations.append({"key": "google.com/tpu", "operator": "Exists", "effect": "NoSchedule"})
+    if given.spot:
+        selector[f"{_GOOGLE}/gke-spot"] = "true"
+        tolerations.append({"key": f"{_GOOGLE}/gke-spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"})
+    if given.reservation:
+        selector[f"{_GOOGLE}/reservation-name"] = given.reservation
+        selector[f"{_GOOGLE}/reservation-affinity"] = "specific"
+    if selector:
+        pod["nodeSelector"] = selector
+    if tolerations:
+        pod["tolerations"] = tolerations
+
+
+def _admission(owner: Object, pod: Object, spec: JobSpec) -> None:
+    """Who decides when it starts, and before whom: Kueue where there is a queue, else the scheduler."""
+    given = spec.options
+    if given.queue:
+        # Kueue starts it. Without Kueue nothing would.
+        owner["spec"] = {"suspend": True, **owner["spec"]}
+        owner["metadata"]["labels"] |= {QUEUE: given.queue, QUEUE_SECONDS: str(_seconds(spec))}
+        if given.priority:
+            owner["metadata"]["labels"][QUEUE_PRIORITY] = given.priority
+    elif given.priority:
+        pod["priorityClassName"] = given.priority
