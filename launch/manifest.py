@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
-
-import yaml
 
 from convoy import exits
+from launch.documents import Object, base, job_spec
 from launch.job import JobSpec
-
-# An object of Kubernetes as parsed YAML or JSON has it.
-Object = dict[str, Any]
 
 PORT = 2222
 GRACE_SECONDS = 120
@@ -75,21 +69,6 @@ def render(spec: JobSpec) -> list[Object]:
     return objects
 
 
-def base(name: str) -> Object:
-    """A file of k8s/base, parsed."""
-    here = Path(__file__).parent
-    # Installed, k8s/ is a part of this package; in a checkout it stands beside it.
-    folder = here / "k8s" if (here / "k8s").is_dir() else here.parent / "k8s"
-    return yaml.safe_load((folder / "base" / name).read_text(encoding="utf-8"))
-
-
-def job_spec(owner: Object) -> Object:
-    """The JobSpec of a Job, or of the JobSet's only one."""
-    if owner["kind"] == "Job":
-        return owner["spec"]
-    return owner["spec"]["replicatedJobs"][0]["template"]["spec"]
-
-
 def command(spec: JobSpec) -> list[str]:
     """What a worker runs, in exec form: no shell reads it."""
     return ["python", "-P", "-m", "launch.worker", "--", *spec.train_flags]
@@ -113,28 +92,6 @@ def environment(spec: JobSpec, hosts: Iterable[str]) -> dict[str, str]:
         "CONVOY_PORT": str(PORT),
         "CONVOY_GRACE_SECONDS": str(GRACE_SECONDS),
     }
-
-
-def to_yaml(objects: Iterable[Object]) -> str:
-    """Documents as text, as a person would write it, that every parser of YAML reads alike."""
-    return yaml.dump_all(
-        objects, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, explicit_start=True
-    )
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes what another parser could take for a number, as PyYAML does not: 12e4567890123456, 0o17, y."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    plain = len(text) > 1 and text.isascii() and (text[0].isalpha() or text[0] == "/")
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
-
-
-_Dumper.add_representer(str, _text)
 
 
 def _container(container: Object, spec: JobSpec) -> None:
@@ -188,7 +145,7 @@ def _known(figure: float | None, flag: str, spec: JobSpec) -> float:
 
 
 def _mebibytes(amount: int) -> str:
-    return f"{amount // 1024}Gi" if amount % 1024 == 0 else f"{amount}Mi"
+    return f"{amount // 1024}Gi" if amount >= 1024 else f"{amount}Mi"
 
 
 def _place(pod: Object, spec: JobSpec) -> None:

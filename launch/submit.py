@@ -74,11 +74,11 @@ def submit_all(target: Target, specs: list[JobSpec], replace: bool = False) -> l
 
 def render(argv: list[str]) -> int:
     """The verb."""
-    from launch import manifest
+    from launch import documents, manifest
     from launch.job import from_argv
 
     if options.wants_help(split(argv)[0]):
         print(options.help_text(RENDER_USAGE, JobOptions))
         return exits.OK
-    print(manifest.to_yaml(manifest.render(from_argv(argv))), end="")
+    print(documents.to_yaml(manifest.render(from_argv(argv))), end="")
     return exits.OK

@@ -1,0 +1,67 @@
+"""Objects of Kubernetes as YAML: read from k8s/base, and written so that every parser reads the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# An object of Kubernetes as parsed YAML or JSON has it.
+Object = dict[str, Any]
+_WIDTH = 120
+_TEXT = "tag:yaml.org,2002:str"
+_PLAIN = re.compile(r"[A-Za-z/][-\w./:@=+]+", re.ASCII)
+
+
+def base(name: str) -> Object:
+    """A file of k8s/base, parsed."""
+    here = Path(__file__).parent
+    # Installed, k8s/ is a part of this package; in a checkout it stands beside it.
+    folder = here / "k8s" if (here / "k8s").is_dir() else here.parent / "k8s"
+    return yaml.safe_load((folder / "base" / name).read_text(encoding="utf-8"))
+
+
+def job_spec(owner: Object) -> Object:
+    """The JobSpec of a Job, or of the first (in Convoy's, the only) Job of a JobSet."""
+    if owner["kind"] == "Job":
+        return owner["spec"]
+    return owner["spec"]["replicatedJobs"][0]["template"]["spec"]
+
+
+def to_yaml(objects: Iterable[Object]) -> str:
+    """Documents as text, much as a person would write them."""
+    return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=_WIDTH, explicit_start=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Short collections on a line; in quotes whatever another parser could take for a number or a truth value."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_mapping(self, *args: Any, **named: Any) -> yaml.MappingNode:
+        node = super().represent_mapping(*args, **named)
+        node.flow_style = _on_a_line([part for pair in node.value for part in pair])
+        return node
+
+    def represent_sequence(self, *args: Any, **named: Any) -> yaml.SequenceNode:
+        node = super().represent_sequence(*args, **named)
+        node.flow_style = _on_a_line(node.value)
+        return node
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # PyYAML would leave 12e4567890123456, 0o17 and y as they are, which the parser of Kubernetes reads as other things.
+        plain = _PLAIN.fullmatch(data) and self.resolve(yaml.ScalarNode, data, (True, False)) == _TEXT
+        return self.represent_scalar(_TEXT, data, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+def _on_a_line(nodes: list[yaml.Node]) -> bool:
+    numbers = all(node.tag.endswith(":int") for node in nodes)
+    scalars = all(isinstance(node, yaml.ScalarNode) for node in nodes)
+    return numbers or (scalars and sum(len(node.value) + 4 for node in nodes) < _WIDTH - 40)
