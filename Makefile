@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 UV := "uv>=0.9,<1"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint format lock bench gpu-check clean
+.PHONY: help setup train test test-all soak lint format lock bench gpu-check clean
 
 help:
 	@echo "make train      train the embedded digits into runs/digits"
 	@echo "make test       run the test suite"
 	@echo "make test-all   with more combinations of engines, devices and processes"
+	@echo "make soak       50 kills of a run in a bucket whose storage fails all the time; a row in benchmarks/results"
 	@echo "make lint       ruff, mypy and import-linter"
 	@echo "make format     ruff format and the fixes that are safe"
 	@echo "make lock       renew requirements.lock from setup.py"
@@ -36,6 +37,9 @@ test: setup
 
 test-all: setup
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m ""
+
+soak: setup
+	$(BIN)/python tests/soak.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """One run of Keras `fit` for benchmarks/saving.py: prints what its steps and the saves within them took, as JSON.
 
-`python benchmarks/saving_keras.py SIDE STEPS`, with `none` for a run that does not save.
+`python benchmarks/saving_keras.py SIDE`, with `none` for a run that does not save.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from saving import BATCH, CLASSES, EVERY, PIXELS
+from saving import BATCH, BEGIN, CLASSES, END, PIXELS, SAVE, STEPS
+from trainer.models import build_model
 
 
 class Manager(keras.callbacks.Callback):
@@ -31,26 +32,26 @@ class Manager(keras.callbacks.Callback):
         self.manager = tf.train.CheckpointManager(checkpoint, self.folder, max_to_keep=2)
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
-        if (batch + 1) % EVERY == 0:
+        if (batch + 1) % SAVE == 0:
             self.manager.save()
 
 
 CALLBACKS = {
     "none": lambda folder: keras.callbacks.Callback(),
-    "ModelCheckpoint": lambda folder: keras.callbacks.ModelCheckpoint(f"{folder}/last.keras", save_freq=EVERY),
-    "BackupAndRestore": lambda folder: keras.callbacks.BackupAndRestore(folder, save_freq=EVERY),
+    "ModelCheckpoint": lambda folder: keras.callbacks.ModelCheckpoint(f"{folder}/last.keras", save_freq=SAVE),
+    "BackupAndRestore": lambda folder: keras.callbacks.BackupAndRestore(folder, save_freq=SAVE),
     "CheckpointManager": Manager,
-    "OrbaxCheckpoint": lambda folder: keras.callbacks.OrbaxCheckpoint(folder, save_freq=EVERY, max_to_keep=2),
+    "OrbaxCheckpoint": lambda folder: keras.callbacks.OrbaxCheckpoint(folder, save_freq=SAVE, max_to_keep=2),
 }
 
 
 class Clock(keras.callbacks.Callback):
-    """Calls another callback and times it: the wall from step EVERY, its save included, to the last, whose save is not."""
+    """Calls another callback and times it, and the steps around it."""
 
-    def __init__(self, inner: keras.callbacks.Callback, steps: int):
+    def __init__(self, inner: keras.callbacks.Callback):
         super().__init__()
-        self.inner, self.steps = inner, steps
-        self.begun = self.wall = self.in_save = 0.0
+        self.inner = inner
+        self.begun = self.wall = self.in_save = self.rss = 0.0
         self.saves = 0
 
     def set_model(self, model: keras.Model) -> None:
@@ -72,32 +73,33 @@ class Clock(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
         now = time.perf_counter()
-        if batch + 1 == EVERY:
+        if batch + 1 == BEGIN:
             self.begun = now
-        if batch + 1 == self.steps:
+        if batch + 1 == END:
             self.wall = now - self.begun
-            return
+            self.rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         self.inner.on_train_batch_end(batch, logs)
-        if (batch + 1) % EVERY == 0:
+        if batch + 1 == SAVE:
             self.in_save += time.perf_counter() - now
             self.saves += 1
 
 
 def main() -> None:
-    side, steps = sys.argv[1], int(sys.argv[2])
+    side = sys.argv[1]
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (5120, PIXELS, PIXELS, 3), dtype=np.uint8)
     stream = tf.data.Dataset.from_tensor_slices((images, generator.integers(0, CLASSES, len(images)))).repeat()
     stream = stream.batch(BATCH).map(lambda x, y: (tf.cast(x, tf.float32) / 255, y), num_parallel_calls=2).prefetch(2)
-    model = keras.applications.ResNet50(weights=None, input_shape=(PIXELS, PIXELS, 3), classes=CLASSES)
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True), "sparse_categorical_crossentropy")
+    model = build_model("resnet50", (PIXELS, PIXELS, 3), CLASSES, 0.0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # XLA, which Keras would take, computes convolutions on CPUs far more slowly.
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True), loss, jit_compile=False)
     with tempfile.TemporaryDirectory() as folder:
-        clock = Clock(CALLBACKS[side](folder), steps)
-        model.fit(stream, steps_per_epoch=steps, epochs=1, verbose=0, callbacks=[clock])
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        clock = Clock(CALLBACKS[side](folder))
+        model.fit(stream, steps_per_epoch=STEPS, epochs=1, verbose=0, callbacks=[clock])
         if side == "OrbaxCheckpoint":
             clock.inner.on_train_end()  # waits for what it does in the background
-    print(json.dumps({"wall": clock.wall, "in_save": clock.in_save, "saves": clock.saves, "rss": peak}))
+    print(json.dumps({"wall": clock.wall, "in_save": clock.in_save, "saves": clock.saves, "rss": clock.rss}))
 
 
 if __name__ == "__main__":
