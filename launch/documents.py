@@ -24,11 +24,12 @@ def base(name: str) -> Object:
     return yaml.safe_load((folder / "base" / name).read_text(encoding="utf-8"))
 
 
-def job_spec(owner: Object) -> Object:
-    """The JobSpec of a Job, or of the first (in Convoy's, the only) Job of a JobSet."""
+def job_specs(owner: Object) -> list[tuple[str, Object]]:
+    """(what the names of its pods begin with, JobSpec) of a Job, or of each replicated job of a JobSet."""
+    name = owner["metadata"]["name"]
     if owner["kind"] == "Job":
-        return owner["spec"]
-    return owner["spec"]["replicatedJobs"][0]["template"]["spec"]
+        return [(name, owner["spec"])]
+    return [(f"{name}-{one['name']}-0", one["template"]["spec"]) for one in owner["spec"]["replicatedJobs"]]
 
 
 def to_yaml(objects: Iterable[Object]) -> str:

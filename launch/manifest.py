@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable
 
 from convoy import exits
-from launch.documents import Object, base, job_spec
+from launch.documents import Object, base, job_specs
 from launch.job import JobSpec
+from launch.lints import lint
 
 PORT = 2222
 GRACE_SECONDS = 120
@@ -34,6 +35,9 @@ def render(spec: JobSpec) -> list[Object]:
     """The documents of a job, in the order in which they are created; the last one is the JobSet or Job itself.
 
     The first is the service account that all jobs of a namespace share, unless --service_account names another one.
+
+    Raises:
+      exits.CannotRun: what no cluster would create, or no node would run.
     """
     if not spec.options.image:
         raise exits.CannotRun("--image is missing; give the image that k8s/Dockerfile builds, best by digest.")
@@ -52,7 +56,7 @@ def render(spec: JobSpec) -> list[Object]:
         if spec.accelerator.kind == "tpu" and spec.workers > 1:
             # A slice is a node pool of its own, and all of a slice has to be one job's.
             owner["metadata"]["annotations"]["alpha.jobset.sigs.k8s.io/exclusive-topology"] = f"{_GOOGLE}/gke-nodepool"
-    job = job_spec(owner)
+    ((_, job),) = job_specs(owner)
     job["completions"] = job["parallelism"] = spec.workers
     job["activeDeadlineSeconds"] = _seconds(spec)
     pod = job["template"]["spec"]
@@ -66,6 +70,8 @@ def render(spec: JobSpec) -> list[Object]:
     if spec.options.service_account:
         pod["serviceAccountName"] = spec.options.service_account
         objects = [found for found in objects if found["kind"] != "ServiceAccount"]
+    if wrong := lint(objects):
+        raise exits.CannotRun(wrong[0])
     return objects
 
 
@@ -153,6 +159,8 @@ def _place(pod: Object, spec: JobSpec) -> None:
     given, machine = spec.options, spec.accelerator
     selector: dict[str, str] = {}
     tolerations: list[Object] = []
+    if machine.kind != "cpu" and not machine.gke_label:
+        raise exits.CannotRun(f"--accelerator={given.accelerator}: Google Kubernetes Engine has no nodes of that kind.")
     if machine.kind == "gpu":
         selector[f"{_GOOGLE}/gke-accelerator"] = machine.gke_label
         tolerations.append({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"})

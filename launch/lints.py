@@ -1,0 +1,186 @@
+"""What a cluster refuses, or never starts, of documents that their schemas let pass.
+
+The rules are those of Kubernetes' own validation, of JobSet's webhook, of the restricted Pod Security standard and of Google
+Kubernetes Engine's node pools, as their documents and sources tell them; no cluster was asked.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+
+from launch import pod_lints
+from launch.documents import Object, job_specs
+from launch.pod_lints import GOOGLE, LABEL, LONGEST, SUBDOMAIN
+
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")  # of DNS (RFC 1035): Services, and what becomes a host
+_RULE = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
+_REASONS = ("BackoffLimitExceeded", "DeadlineExceeded", "FailedIndexes", "MaxFailedIndexesExceeded", "PodFailurePolicy")
+_EXCLUSIVE = "alpha.jobset.sigs.k8s.io/exclusive-topology"
+_QUEUE = "kueue.x-k8s.io/queue-name"
+_INT32 = 2**31 - 1
+_SUFFIX = "-xxxxx"  # of a pod's name, random
+_ANNOTATIONS_BYTES = 256 * 1024
+
+
+def lint(objects: Iterable[Object]) -> list[str]:
+    """A sentence for each thing that is wrong; none if the documents can be created, and can start together."""
+    objects = list(objects)
+    found = []
+    for one in objects:
+        checks = [_metadata(one)]
+        if one["kind"] == "JobSet":
+            checks.append(_jobset(one))
+        if one["kind"] in ("Job", "JobSet"):
+            checks.append(_queue(one))
+            for prefix, job in job_specs(one):
+                checks += [_job(job), _policy(job), _names(prefix, job), _slice(job)]
+                checks += [_peers(prefix, job, one, objects), pod_lints.check(job["template"]["spec"])]
+        found += [f"{one['kind']} {one['metadata']['name']}: {sentence}" for check in checks for sentence in check]
+    return found
+
+
+def _metadata(one: Object) -> Iterator[str]:
+    metadata = one["metadata"]
+    shape = SUBDOMAIN if one["kind"] == "ServiceAccount" else _NAME
+    if not shape.fullmatch(metadata["name"]):
+        yield f"the name is not possible; give at most {LONGEST} small letters, digits and dashes, a letter first."
+    if not LABEL.fullmatch(metadata.get("namespace", "default")):
+        yield f"there can be no namespace `{metadata['namespace']}`; give small letters, digits and dashes."
+    yield from pod_lints.labels(metadata.get("labels", {}))
+    annotations = metadata.get("annotations", {})
+    size = sum(len(pod_lints.utf8(key)) + len(pod_lints.utf8(value)) for key, value in annotations.items())
+    if size > _ANNOTATIONS_BYTES:
+        yield f"the annotations have {size} bytes, and Kubernetes takes {_ANNOTATIONS_BYTES}; give shorter ones."
+
+
+def _jobset(owner: Object) -> Iterator[str]:
+    spec = owner["spec"]
+    names = [one["name"] for one in spec["replicatedJobs"]]
+    if len(set(names)) < len(names):
+        yield f"two of the replicated jobs {', '.join(names)} have one name; give each its own."
+    failure = spec.get("failurePolicy", {})
+    if failure.get("maxRestarts", 0) > _INT32:
+        yield f"maxRestarts {failure['maxRestarts']} is more than {_INT32}; give less."
+    rules = failure.get("rules", [])
+    rule_names = [rule["name"] for rule in rules]
+    if len(set(rule_names)) < len(rule_names):
+        yield f"two of the rules {', '.join(rule_names)} have one name; give each its own."
+    for rule in rules:
+        if not _RULE.fullmatch(rule["name"]):
+            yield f"a rule cannot be called `{rule['name']}`; give letters, digits and underscores, a letter first."
+        for reason in rule.get("onJobFailureReasons", []):
+            if reason not in _REASONS:
+                yield f"rule {rule['name']}: no Job fails for the reason {reason}; there are {', '.join(_REASONS)}."
+    for policy in (spec.get("successPolicy", {}), *rules):
+        for target in policy.get("targetReplicatedJobs", []):
+            if target not in names:
+                yield f"a policy targets {target}, but the replicated jobs are {', '.join(names)}; name one of them."
+    network = spec.get("network", {})
+    if not LABEL.fullmatch(network.get("subdomain", owner["metadata"]["name"])):
+        yield f"subdomain {network['subdomain']} is no part of a host's name; give small letters, digits and dashes."
+    for switch in ("enableDNSHostnames", "publishNotReadyAddresses"):
+        if network.get(switch) is False:
+            yield f"workers would wait for one another without a name to call; give {switch}: true."
+    for _, job in job_specs(owner):
+        if _EXCLUSIVE in owner["metadata"].get("annotations", {}) and job.get("completionMode") != "Indexed":
+            yield "JobSet gives a topology to Indexed jobs alone; give completionMode: Indexed."
+
+
+def _queue(owner: Object) -> Iterator[str]:
+    queue = owner["metadata"].get("labels", {}).get(_QUEUE)
+    if owner["spec"].get("suspend") and not queue:
+        yield f"it is suspended, and no queue would ever start it; take suspend away or give it the label {_QUEUE}."
+    if queue and not owner["spec"].get("suspend"):
+        yield f"it is for queue {queue}, but would start before Kueue admits it; give suspend: true."
+
+
+def _job(job: Object) -> Iterator[str]:
+    if job.get("completionMode") != "Indexed":
+        yield "its workers would have no numbers; give completionMode: Indexed."
+    if job["parallelism"] != job["completions"]:
+        yield (
+            f"{job['parallelism']} of its {job['completions']} workers would run and wait for the others; give"
+            f" parallelism: {job['completions']}."
+        )
+    if job.get("backoffLimit") != 0:
+        yield "a worker would be started again beside peers that have lost it; give backoffLimit: 0."
+    if not 0 < job.get("activeDeadlineSeconds", 1) <= _INT32:
+        yield f"activeDeadlineSeconds: {job['activeDeadlineSeconds']} is not possible; give 1 to {_INT32}."
+    yield from pod_lints.labels(job["template"].get("metadata", {}).get("labels", {}))
+
+
+def _policy(job: Object) -> Iterator[str]:
+    if "podFailurePolicy" not in job:
+        return
+    pod = job["template"]["spec"]
+    # JobSet's default is OnFailure, so that none is as wrong.
+    if pod.get("restartPolicy") != "Never":
+        yield "a podFailurePolicy needs pods that do not restart by themselves; give restartPolicy: Never."
+    if job.get("podReplacementPolicy", "Failed") != "Failed":
+        yield "with a podFailurePolicy pods are replaced only once they have failed; give podReplacementPolicy: Failed."
+    containers = [container["name"] for container in pod["containers"]]
+    for rule in job["podFailurePolicy"]["rules"]:
+        codes = rule.get("onExitCodes", {})
+        values = codes.get("values", [])
+        if codes.get("containerName", containers[0]) not in containers:
+            yield f"a rule is for container {codes['containerName']}, but there is {', '.join(containers)}; name that."
+        if values != sorted(set(values)) or len(values) > 255:
+            yield "the exit codes of a rule are not in order, or too many; give up to 255, each once, the smallest first."
+        if 0 in values and codes["operator"] == "In":
+            yield "a rule is for exit code 0, which is no failure; take it away."
+
+
+def _names(prefix: str, job: Object) -> Iterator[str]:
+    longest = f"{prefix}-{job['completions'] - 1}{_SUFFIX}"
+    if len(longest) > LONGEST:
+        yield (
+            f"a pod would be called {longest}, {len(longest)} characters where {LONGEST} are possible; give a name that is"
+            f" {len(longest) - LONGEST} shorter."
+        )
+
+
+def _slice(job: Object) -> Iterator[str]:
+    """A pod gets all chips of its machine, a job all machines of its slice."""
+    pod = job["template"]["spec"]
+    each = pod["containers"][0].get("resources", {}).get("limits", {}).get("google.com/tpu", 0)
+    topology = pod.get("nodeSelector", {}).get(f"{GOOGLE}/gke-tpu-topology", "")
+    chips = math.prod(int(side) for side in topology.split("x")) if topology else 0
+    if chips != each * job["completions"]:
+        yield (
+            f"{job['completions']} workers with {each} TPU chips each are not the {chips} of topology {topology or '(none)'};"
+            " a slice is taken whole."
+        )
+
+
+def _peers(prefix: str, job: Object, owner: Object, objects: list[Object]) -> Iterator[str]:
+    """Whether what the workers are told of one another is true."""
+    pod, name, workers = job["template"]["spec"], owner["metadata"]["name"], job["completions"]
+    if owner["kind"] == "JobSet":
+        subdomain = owner["spec"].get("network", {}).get("subdomain", name)
+    else:
+        subdomain = pod.get("subdomain", "")
+        if not any(_gives_names(one, subdomain, name) for one in objects):
+            yield (
+                f"no headless Service gives its workers names; add one with clusterIP: None, publishNotReadyAddresses: true"
+                f" and the selector batch.kubernetes.io/job-name: {name}, and write its name as the pods' subdomain."
+            )
+    hosts = ",".join(f"{prefix}-{index}.{subdomain}" for index in range(workers))
+    told = {one["name"]: one.get("value", "") for one in pod["containers"][0].get("env", [])}
+    for variable, true in (("CONVOY_JOB", name), ("CONVOY_WORKERS", str(workers)), ("CONVOY_HOSTS", hosts)):
+        if told.get(variable) != true:
+            yield f"{variable} is {told.get(variable)}; give {true}."
+    grace = pod.get("terminationGracePeriodSeconds", 30)
+    if told.get("CONVOY_GRACE_SECONDS") != str(grace):
+        yield f"CONVOY_GRACE_SECONDS is {told.get('CONVOY_GRACE_SECONDS')}, but pods are killed after {grace} s; give that."
+
+
+def _gives_names(one: Object, subdomain: str, job: str) -> bool:
+    return (
+        one["kind"] == "Service"
+        and one["metadata"]["name"] == subdomain
+        and one["spec"].get("clusterIP") == "None"
+        and one["spec"].get("publishNotReadyAddresses") is True
+        and one["spec"].get("selector") in ({"batch.kubernetes.io/job-name": job}, {"job-name": job})
+    )
