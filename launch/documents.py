@@ -32,6 +32,11 @@ def job_specs(owner: Object) -> list[tuple[str, Object]]:
     return [(f"{name}-{one['name']}-0", one["template"]["spec"]) for one in owner["spec"]["replicatedJobs"]]
 
 
+def job_spec(owner: Object) -> Object:
+    """The JobSpec of a Job, or of the one that a JobSet of Convoy replicates."""
+    return job_specs(owner)[0][1]
+
+
 def to_yaml(objects: Iterable[Object]) -> str:
     """Documents as text, much as a person would write them."""
     return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=_WIDTH, explicit_start=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from convoy import exits
-from launch.documents import Object, base, job_specs
+from launch.documents import Object, base, job_spec
 from launch.job import JobSpec
 from launch.lints import lint
 
@@ -56,7 +56,7 @@ def render(spec: JobSpec) -> list[Object]:
         if spec.accelerator.kind == "tpu" and spec.workers > 1:
             # A slice is a node pool of its own, and all of a slice has to be one job's.
             owner["metadata"]["annotations"]["alpha.jobset.sigs.k8s.io/exclusive-topology"] = f"{_GOOGLE}/gke-nodepool"
-    ((_, job),) = job_specs(owner)
+    job = job_spec(owner)
     job["completions"] = job["parallelism"] = spec.workers
     job["activeDeadlineSeconds"] = _seconds(spec)
     pod = job["template"]["spec"]
