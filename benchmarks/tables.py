@@ -110,9 +110,9 @@ def saving() -> str:
     first = rows[0]
     lines.append(
         f"\nresnet50 with momentum, 180 MiB of state, batch 64 of 32x32, {first['machine']}, TensorFlow {first['tensorflow']},"
-        f" Keras {first['keras']}, {first['date']}; {first['rounds']} rounds of Convoy, 1 of the others; the bare time of equal"
-        f" runs differs by 2 %, their peak memory by 71 MiB ([rows](../benchmarks/results/saving.csv)). The upload alone reaches"
-        f" {speed['convoy'] / speed['upload_many']:.0%} of google-cloud-storage's `upload_many`"
+        f" Keras {first['keras']}, {first['date']}; {first['rounds']} rounds of Convoy, 1 of the others; the bare time of"
+        f" equal runs differs by 2 %, their peak memory by 71 MiB ([rows](../benchmarks/results/saving.csv)). The upload alone"
+        f" reaches {speed['convoy'] / speed['upload_many']:.0%} of google-cloud-storage's `upload_many`"
         " ([rows](../benchmarks/results/upload.csv))."
     )
     return "\n".join(lines)
