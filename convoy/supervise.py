@@ -39,15 +39,18 @@ PARENT_PIPE = "CONVOY_PARENT_PIPE"
 WRITER = "CONVOY_WRITER"
 
 
-def run(command: list[str], restarts: int = 0, hang_timeout: float = 0.0) -> int:
+def run(
+    command: list[str], restarts: int = 0, hang_timeout: float = 0.0, answer_seconds: float = ANSWER_SECONDS
+) -> int:
     """Runs `command` to its end and returns Convoy's exit code for it; only TRY_AGAIN is restarted, `restarts` times.
 
     Args:
       command: a module of ours that calls follow_parent.
       restarts: how often.
       hang_timeout: seconds without a sign of life after which it is killed and may be tried again; 0: never.
+      answer_seconds: from a signal until it is killed for not having ended, once there is something to save.
     """
-    parent = _Parent(hang_timeout)
+    parent = _Parent(hang_timeout, answer_seconds)
     backoff = FIRST_BACKOFF_SECONDS
     with parent.signals_passed_on():
         for restart in range(1, restarts + 2):
@@ -109,8 +112,8 @@ def follow_parent() -> None:
 
 
 class _Parent:
-    def __init__(self, hang_timeout: float) -> None:
-        self.hang_timeout = hang_timeout
+    def __init__(self, hang_timeout: float, answer_seconds: float) -> None:
+        self.hang_timeout, self.answer_seconds = hang_timeout, answer_seconds
         self.asked = 0
         self.writer = os.environ.get(WRITER) or uuid.uuid4().hex
         self.why = ""  # the last attempt ended
@@ -209,7 +212,7 @@ class _Parent:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, number)
         if self.killer is None:
-            seconds = ANSWER_SECONDS if self.gentle else EARLY_ANSWER_SECONDS
+            seconds = self.answer_seconds if self.gentle else EARLY_ANSWER_SECONDS
             self.killer = threading.Timer(seconds, self._kill, (child, seconds))
             self.killer.daemon = True
             self.killer.start()

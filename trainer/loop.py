@@ -36,6 +36,7 @@ from trainer.goodput import Ledger
 from trainer.guards import Signals
 from trainer.metrics import TrainingSums
 from trainer.progress import Progress
+from trainer.status import Status
 
 MOST_SKIPPED, MOST_ROLLBACKS = 10, 3  # of --on_nan: in a row, and in a run
 _JUDGE_SECONDS = 10.0  # of steps, before their input is judged
@@ -95,6 +96,7 @@ class Loop:
         progress: Progress,
         saver: Saver,
         display: Display,
+        status: Status,
         signals: Signals,
         chaos: Chaos,
         config: RunConfig,
@@ -102,7 +104,7 @@ class Loop:
     ):
         self.engine, self.plan, self.train, self.held_out, self.progress = engine, plan, train, held_out, progress
         self.saver, self.keeper, self.recorder, self.display = saver, saver.keeper, saver.recorder, display
-        self.signals, self.chaos, self.config, self.identity = signals, chaos, config, identity
+        self.status, self.signals, self.chaos, self.config, self.identity = status, signals, chaos, config, identity
         self.pace, self.ledger = Pace(config.steps_per_loop), Ledger()
         self._loops = 0
         self._judged = self._told_waiting = False
@@ -170,13 +172,14 @@ class Loop:
             progress.timed_seconds += seconds
             if waited is not None:
                 progress.wait_seconds = (progress.wait_seconds or 0.0) + waited
-        self.display.update(
-            progress.step,
-            self.plan.epoch(progress.step),
-            result.steps * self.plan.batch_size / seconds,
-            None if waited is None else waited / seconds,
-            float(result.losses[-1]),
-        )
+        for told in (self.display, self.status):
+            told.update(
+                progress.step,
+                self.plan.epoch(progress.step),
+                result.steps * self.plan.batch_size / seconds,
+                None if waited is None else waited / seconds,
+                float(result.losses[-1]),
+            )
 
     def _count_skipped(self, loss: float, norm: float) -> None:
         progress = self.progress

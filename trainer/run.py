@@ -20,6 +20,7 @@ from trainer import config as configuration
 from trainer.config import RunConfig
 from trainer.files import BAD_IMAGES, CONFIG, CURVES, FLAGS, RESULT
 from trainer.guards import Signals
+from trainer.status import Status
 
 BEGAN = time.time()  # of this attempt, before anything heavy is imported
 
@@ -37,11 +38,11 @@ def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
     config = config.with_defaults()
     leads = cluster.from_environment(config.backend).leads
     store = open_store(config.run_dir) if leads else NowhereStore()
-    with store.locked():
-        return _run(config, store, signals)
+    with store.locked(), Status(store) as status:
+        return _run(config, store, status, signals)
 
 
-def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, Any]:
+def _run(config: RunConfig, store: Store, status: Status, signals: Signals | None) -> dict[str, Any]:
     faults = chaos.from_environment()
     stored = _stored_config(store)
     with pulse.working():
@@ -113,6 +114,7 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
     keeper.clean(progress.step)
     store.put(CONFIG, json.dumps(config.to_dict(), indent=1).encode())
     store.put(FLAGS, config.to_flags().encode("utf-8", "surrogateescape"))
+    status.begin(attempt, progress.step, plan.epoch(progress.step), plan.total)
     records = recorder.Recorder(store, attempt)
     where = {"devices": config.devices, "backend": config.backend, "processes": setting.cluster.processes}
     records.event("start", began=BEGAN, **where)
@@ -146,7 +148,7 @@ def _run(config: RunConfig, store: Store, signals: Signals | None) -> dict[str, 
     records.flush()
     faults.at("start", progress.step)
     with checkpoints.Saver(keeper, engine.shapes(), records) as saver:
-        Loop(engine, plan, train, held_out, progress, saver, display, signals, faults, config, identity).run()
+        Loop(engine, plan, train, held_out, progress, saver, display, status, signals, faults, config, identity).run()
 
     faults.at("end", progress.step)
     result = report.measure(config, engine, dataset, counts, final, plan, progress, attempt, signals)

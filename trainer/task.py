@@ -17,7 +17,8 @@ that was stopped or killed. Exit codes: 0 done, 2 a flag that does not parse, 42
 78 not possible as configured, 130 stopped by a person."""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], answer_seconds: float = supervise.ANSWER_SECONDS) -> int:
+    """The verb. `answer_seconds`: how long the run may take to answer a signal before it is killed."""
     if options.wants_help(argv):
         print(options.help_text(USAGE, RunConfig, DataConfig))
         return exits.OK
@@ -25,7 +26,7 @@ def main(argv: list[str]) -> int:
     # The name of a new run directory carries the time; every attempt must get the same one.
     command = supervise.module("trainer.run", [*argv, f"--run_dir={config.run_dir}"])
     patience = config.patience(cluster.from_environment(config.backend).processes)
-    return supervise.run(command, config.restarts, patience)
+    return supervise.run(command, config.restarts, patience, answer_seconds)
 
 
 if __name__ == "__main__":

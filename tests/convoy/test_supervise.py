@@ -123,9 +123,8 @@ def test_all_attempts_of_a_parent_are_one_writer(tmp_path, monkeypatch):
 PARENT = """
 import sys
 from convoy import supervise
-supervise.ANSWER_SECONDS = {seconds}
 supervise.FIRST_BACKOFF_SECONDS = {backoff}
-sys.exit(supervise.run({command!r}, 3, {hang_timeout}))
+sys.exit(supervise.run({command!r}, 3, {hang_timeout}, {seconds}))
 """
 
 

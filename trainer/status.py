@@ -1,0 +1,98 @@
+"""status.json: how far a run is, for whoever looks from elsewhere (`convoy launch status`)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from types import TracebackType
+from typing import Any
+
+from convoy import exits
+from convoy.store import Store
+from trainer.files import STATUS
+
+SECONDS_BETWEEN = 10.0
+# The last word may take this long: a run that was asked to leave has little time.
+_LAST_SECONDS = 3.0
+_PHASES = {exits.OK: "finished", exits.TRY_AGAIN: "left", exits.STOPPED: "left"}
+
+
+class Status:
+    """Writes status.json every 10 s, and once more at the end with the exit code; use as a context.
+
+    A thread writes, and what it is given while it writes is passed over, so that slow storage holds up nothing; that it cannot
+    be written is no reason to end a run, so errors are left to those who write what matters.
+
+    phase: starting; training; at the end finished, left (the same command goes on) or failed. After a death that nobody
+    told of it stays what it was, and `updated` gets old.
+    """
+
+    def __init__(self, store: Store):
+        self._store = store
+        self._values: dict[str, Any] = {}  # empty: this attempt has not begun, and has nothing to write
+        self._pool = ThreadPoolExecutor(1, "status")
+        self._writing: Future[None] | None = None
+        self._told = -math.inf
+        self._first: tuple[int, float] | None = None  # step and time after the first loop, which compiles
+
+    def begin(self, attempt: int, step: int, epoch: float, total: int) -> None:
+        """From here on there is something to tell."""
+        self._values = {
+            "phase": "starting",
+            "step": step,
+            "total": total,
+            "epoch": epoch,
+            "images_per_second": None,
+            "loss": None,
+            "input_wait": None,  # fraction of the time of steps
+            "eta_seconds": None,  # with evaluations and saves as often as so far
+            "attempt": attempt,
+            "exit_code": None,
+        }
+        self._write()
+
+    def update(self, step: int, epoch: float, images_per_second: float, wait: float | None, loss: float) -> None:
+        """Takes what the display is told after each loop."""
+        now = time.monotonic()
+        if self._first is None or step <= self._first[0]:  # a rollback leads back
+            self._first = step, now
+        first, since = self._first
+        left = (self._values["total"] - step) * (now - since) / (step - first) if step > first else None
+        self._values |= {
+            "phase": "training",
+            "step": step,
+            "epoch": epoch,
+            "images_per_second": round(images_per_second, 1),
+            "loss": loss if math.isfinite(loss) else None,
+            "input_wait": wait,
+            "eta_seconds": None if left is None else round(left, 1),
+        }
+        if now - self._told >= SECONDS_BETWEEN and (self._writing is None or self._writing.done()):
+            self._told = now
+            self._write()
+
+    def _write(self) -> None:
+        if self._store.url:
+            text = json.dumps({**self._values, "updated": time.time()}, indent=1) + "\n"
+            self._writing = self._pool.submit(self._put, text.encode())
+
+    def _put(self, data: bytes) -> None:
+        with contextlib.suppress(exits.ConvoyError):
+            self._store.put(STATUS, data)
+
+    def __enter__(self) -> Status:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._values and self._values["exit_code"] is None:
+            code = exits.OK if error is None else error.code if isinstance(error, exits.ConvoyError) else exits.BUG
+            self._values |= {"phase": _PHASES.get(code, "failed"), "exit_code": code, "eta_seconds": None}
+            self._write()
+        if self._writing is not None:
+            wait([self._writing], _LAST_SECONDS)
+        self._pool.shutdown(wait=False)
