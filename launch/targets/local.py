@@ -1,0 +1,156 @@
+"""This machine as a place for jobs: a rehearsal, with the policy of a cluster (launch/rehearsal.py)."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+
+from convoy import exits, supervise
+from launch import faults, manifest, rehearsal, state
+from launch.job import JobSpec
+from launch.state import SUPERVISED, JobFolder, Record
+from launch.targets import CANCELLED, ENDS, FAILED, PENDING, JobState
+
+LOOK_SECONDS = 0.1
+# Beyond the grace of the workers, for the supervising process to see and to write.
+_MARGIN_SECONDS = 30.0
+
+
+class LocalTarget:
+    """See launch.targets.Target. `chaos` are faults to rehearse, as launch/faults.py reads them."""
+
+    def __init__(self, chaos: str = ""):
+        self.chaos = chaos
+
+    def submit(self, spec: JobSpec, replace: bool = False) -> JobState:
+        folder = JobFolder(spec.name)
+        faults.parse(self.chaos, spec.workers)
+        with state.changing():
+            if folder.exists():
+                now = self.state(spec.name)
+                if now.digest == spec.digest:
+                    if now.phase not in (FAILED, CANCELLED):
+                        return now
+                elif not replace:
+                    raise exits.CannotRun(
+                        f"--name={spec.name} is another job, which {'has ' if now.phase in ENDS else 'is '}{now.phase}; give"
+                        " --replace to end and forget that one, or another --name."
+                    )
+                self.cancel(spec.name)
+            if folder.path.exists():
+                folder.remove()
+            _start(folder, spec, self.chaos)
+        return self.state(spec.name)
+
+    def state(self, name: str) -> JobState:
+        folder = _existing(name)
+        record, about = folder.read(), folder.job()
+        if record.phase not in ENDS and not folder.supervised():
+            record = folder.read()  # it may have come to its end just now
+            if record.phase not in ENDS:
+                record.phase, record.exit_code = FAILED, exits.TRY_AGAIN
+                record.reason = (
+                    f"its supervising process {record.supervisor} was killed, and asked its workers to leave; submit it again"
+                    " to go on"
+                )
+        return JobState(
+            name,
+            record.phase,
+            record.reason,
+            record.restarts,
+            about["digest"],
+            about["run_dir"],
+            record.exit_code,
+            record.begun,
+        )
+
+    def jobs(self) -> list[JobState]:
+        return [self.state(folder.name) for folder in state.folders()]
+
+    def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
+        folder = _existing(name)
+        workers = folder.job()["spec"]["options"]["workers"]
+        if not 0 <= worker < workers:
+            raise exits.CannotRun(f"--worker={worker} is none of the {workers} of {name}, which count from 0.")
+        while (attempt := folder.last_attempt(worker)) is None:
+            if not follow or self.state(name).phase in ENDS:
+                return
+            time.sleep(LOOK_SECONDS)
+        yield from self._lines(folder, worker, attempt, follow)
+
+    def _lines(self, folder: JobFolder, worker: int, first: int, follow: bool) -> Iterator[str]:
+        """Lines of an attempt, and with `follow` of those after it."""
+        for attempt in itertools.count(first):
+            with folder.log(worker, attempt).open("rb") as file:
+                rest, newer = b"", False
+                while not newer:
+                    # Asked before it is read: what was written before an end, or before another attempt, belongs to it.
+                    over = not follow or self.state(folder.name).phase in ENDS
+                    newer = follow and folder.log(worker, attempt + 1).exists()
+                    *lines, rest = (rest + file.read()).split(b"\n")
+                    if rest and (over or newer):
+                        lines.append(rest)
+                    yield from (line.decode(errors="replace") for line in lines)
+                    if over and not newer:
+                        return
+                    if not (lines or newer):
+                        time.sleep(LOOK_SECONDS)
+
+    def cancel(self, name: str) -> JobState:
+        folder = _existing(name)
+        deadline = time.monotonic() + manifest.GRACE_SECONDS + _MARGIN_SECONDS
+        while (now := self.state(name)).phase not in ENDS:
+            folder.ask_to_cancel()
+            if time.monotonic() > deadline:
+                raise exits.TryAgain(f"{name} has not ended; {folder.path}/supervisor.log may say why. Try it again.")
+            time.sleep(LOOK_SECONDS)
+        return now
+
+    def remove(self, name: str) -> None:
+        with state.changing():
+            if (now := self.state(name)).phase not in ENDS:
+                raise exits.CannotRun(f"{name} is {now.phase}; `convoy launch cancel --name={name}` ends it.")
+            JobFolder(name).remove()
+
+    def describe(self, spec: JobSpec) -> str:
+        return rehearsal.describe(spec, faults.parse(self.chaos, spec.workers))
+
+
+def _existing(name: str) -> JobFolder:
+    folder = JobFolder(name)
+    if not folder.exists():
+        raise exits.CannotRun(
+            f"there is no job {name} on this machine; `convoy launch list` says which there are, and --target=k8s or tpu-vm"
+            " looks elsewhere."
+        )
+    return folder
+
+
+def _start(folder: JobFolder, spec: JobSpec, chaos: str) -> None:
+    """Starts the supervising process, in a session of its own: it outlives this process and its terminal."""
+    run_dir = spec.run.run_dir
+    about = {
+        "spec": spec.to_dict(),
+        "digest": spec.digest,
+        # For those who look from another directory.
+        "run_dir": run_dir if "://" in run_dir else os.path.abspath(run_dir),  # noqa: PTH100
+        "chaos": chaos,
+        "id": uuid.uuid4().hex,
+    }
+    folder.create(about, Record(PENDING, begun=time.time()))
+    lock = folder.lock(SUPERVISED)
+    assert lock is not None, "a folder that was made just now is nobody's"
+    with (folder.path / "supervisor.log").open("wb") as log:
+        subprocess.Popen(
+            supervise.module("launch.rehearsal", [folder.name]),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+    os.close(lock)
