@@ -1,0 +1,76 @@
+"""What is submitted: flags -> one job, the same job known again, and what cannot be."""
+
+from __future__ import annotations
+
+import pytest
+
+from convoy import exits
+from launch import job
+from launch.job import from_argv, from_dict
+
+CLUSTER = ["--target=k8s", "--image=ref@sha256:0", "--name=rn50"]
+RUN = ["--", "--dataset=cifar10", "--run_dir=gs://b/r"]
+
+
+def test_a_job_is_its_options_its_accelerator_and_its_run():
+    spec = from_argv([*CLUSTER, "--accelerator=l4x4", "--workers=4", *RUN, "--batch_size=256"])
+    assert (spec.name, spec.workers, spec.accelerator.kind, spec.accelerator.chips) == ("rn50", 4, "gpu", 4)
+    assert spec.run.batch_size == 256
+    assert spec.train_flags == ["--run_dir=gs://b/r", "--dataset=cifar10", "--batch_size=256"]
+
+
+def test_flagfiles_are_inlined(tmp_path):
+    (tmp_path / "some.flags").write_text("--seed=7\n--augment=article\n")
+    spec = from_argv([*CLUSTER, *RUN, f"--flagfile={tmp_path}/some.flags"])
+    assert {"--seed=7", "--augment=article"} <= set(spec.train_flags)
+    assert not any("flagfile" in flag for flag in spec.train_flags)
+
+
+def test_a_tpu_slice_says_how_many_workers_there_are():
+    spec = from_argv([*CLUSTER, "--accelerator=v5e-16", *RUN, "--backend=jax"])
+    assert spec.workers == spec.accelerator.hosts > 1
+    with pytest.raises(exits.CannotRun, match=f"has {spec.workers} machines; leave --workers out"):
+        from_argv([*CLUSTER, "--accelerator=v5e-16", "--workers=3", *RUN, "--backend=jax"])
+
+
+def test_equal_specs_have_equal_digests_and_come_back_from_json():
+    one = from_argv([*CLUSTER, "--workers=2", *RUN])
+    assert from_dict(one.to_dict()) == one
+    assert from_argv(["--workers=2", *CLUSTER, *RUN]).digest == one.digest
+    assert from_argv([*CLUSTER, "--workers=2", *RUN, "--seed=1"]).digest != one.digest
+    assert from_argv([*CLUSTER, "--workers=4", *RUN]).digest != one.digest
+
+
+@pytest.mark.parametrize(
+    ("argv", "error", "words"),
+    [
+        (["--name=x", "--", "--bach_size=3"], exits.UsageError, "did you mean --batch_size"),
+        (["--name=x", "--worker=2", *RUN], exits.UsageError, "did you mean --workers"),
+        (["--name=x", "--", "--batch_size=0", "--run_dir=r"], exits.CannotRun, "--batch_size=0"),
+        ([*RUN], exits.CannotRun, "--name is missing"),
+        (["--name=Rn50", *RUN], exits.CannotRun, "--name=Rn50 is not possible"),
+        (["--name=a-", *RUN], exits.CannotRun, "no dash last"),
+        ([f"--name={'a' * 41}", *RUN], exits.CannotRun, "up to 40"),
+        (["--name=x"], exits.CannotRun, "--run_dir is missing after --"),
+        ([*CLUSTER, "--", "--run_dir=runs/x"], exits.CannotRun, "no place that all workers see"),
+        (["--target=k8s", "--name=x", *RUN], exits.CannotRun, "--image is missing"),
+        (["--target=tpu-vm", "--name=x", *RUN], exits.CannotRun, "--project is missing"),
+        (
+            ["--target=tpu-vm", "--project=p", "--zone=z", "--name=x", *RUN],
+            exits.CannotRun,
+            "--accelerator=cpu is no TPU",
+        ),
+        ([*CLUSTER, "--workers=3", *RUN], exits.CannotRun, "cannot be dealt to them evenly"),
+        ([*CLUSTER, "--hours=0", *RUN], exits.CannotRun, "--hours=0"),
+        ([*CLUSTER, "--memory=lots", *RUN], exits.CannotRun, "--memory=lots"),
+        ([*CLUSTER, "--max_restarts=-1", *RUN], exits.CannotRun, "--max_restarts=-1"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(argv, error, words):
+    with pytest.raises(error, match=words):
+        from_argv(argv)
+
+
+def test_what_stands_after_the_dashes_is_the_runs():
+    assert job.split(["--a", "--", "--b", "--", "--c"]) == (["--a"], ["--b", "--", "--c"])
+    assert job.split(["--a"]) == (["--a"], [])
