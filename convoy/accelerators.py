@@ -1,182 +1,202 @@
-"""Accelerators by the names that people give them: l4x4, v5e-16, v5p-8, cpu.
+"""What a worker computes on: a name as people write it -> chips, machines, topology, price.
 
-Names of TPU slices count as Google's do: chips for v5e and v6e, TensorCores for v3, v4, v5p and v7x, of which a chip has two:
-v5p-8 has four chips. A slice has several machines if its topology has more chips than one; each then is a worker of the job.
+    cpu           no accelerator
+    l4x4          four L4 in each worker (l4: one)
+    v5e-16        a slice of TPU v5e with 16 chips, on four machines; Google's v5litepod-16
+    v5p-8         a slice of TPU v5p with 8 TensorCores: four chips
+    v5e-8@4t      on machines of the type that ends so: two with four chips, where v5e-8 is one with eight
+    v5p --topology=4x4x8
+
+Google's names of v3, v4, v5p and v7x count TensorCores, two a chip; those of v5e and v6e count chips.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import itertools
-import math
 import re
+from collections.abc import Iterator
 
 from convoy import exits
-from convoy.chips import GPUS, TPUS, Chip, Machine
+from convoy.chips import CHIPS, LIST_PRICE, SPOT_PRICE, TPU_SPOT_PRICE, Chip, Machine, size
 
-_GPU = re.compile(r"(?P<chip>[a-z0-9-]+?)x(?P<count>[1-9]\d*)")
-_TPU = re.compile(r"(?P<chip>[a-z0-9]+)-(?P<count>[1-9]\d*)")
-_TOPOLOGY = re.compile(r"(?P<sides>\d+x\d+(x\d+)?)(@(?P<chips>\d+)t)?")
-_ALIASES = {"v5litepod": "v5e", "tpu7x": "v7x", "7x": "v7x", "trillium": "v6e", "ironwood": "v7x"}
-_SMALL_CUBES = {1: "1x1x1", 4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4"}
-_FLAT = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16", 512: "16x32",
-         1024: "32x32", 2048: "32x64"}  # fmt: skip
+_GPUS = re.compile(r"(?P<chip>.+?)(x(?P<count>[1-9]\d*))?")
+_SLICE = re.compile(r"(?P<chip>.+?)(-(?P<count>[1-9]\d*))?")
+_TOPOLOGY = re.compile(r"[1-9]\d*(x[1-9]\d*){1,2}")
+_CHIPS = {name: chip for chip in CHIPS for name in (chip.name, *chip.aliases)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Accelerator:
-    """What a worker has, or a TPU slice that all workers share.
+    """What the workers of a job have; None and "" are unknown, or nothing."""
 
-    Attributes:
-      name: as Google writes it: v5litepod-16, l4x4, cpu.
-      kind: cpu, gpu or tpu.
-      chip: its kind; None for cpu.
-      chips: of a worker, or of the whole slice.
-      hosts: machines of a slice; 1 for the others, whose workers have a machine each.
-      topology: of a slice, 4x4.
-      machine: of each host; None where it is not known.
-    """
-
-    name: str
-    kind: str
+    name: str  # canonical: Google's accelerator type of a TPU slice, l4x4 of GPUs
+    kind: str  # "cpu" | "gpu" | "tpu"
     chip: Chip | None = None
-    chips: int = 0
-    hosts: int = 1
+    chips: int = 0  # of all machines of a TPU slice; of each worker, GPUs
+    hosts: int = 1  # machines of a TPU slice
+    chips_per_host: int = 0
     topology: str = ""
-    machine: Machine | None = None
+    machine_type: str = ""
+    vcpus: int | None = None
+    memory_gib: int | None = None
+    price_per_hour: float | None = None  # dollars, list, of one machine with its chips
+    spot_price_per_hour: float | None = None
+    gke_label: str = ""  # of cloud.google.com/gke-accelerator or gke-tpu-accelerator
 
-    @property
-    def chips_per_host(self) -> int:
-        return self.chips // self.hosts
+    def price(self, spot: bool) -> float | None:
+        """Dollars an hour of one machine."""
+        return self.spot_price_per_hour if spot else self.price_per_hour
 
-    @property
-    def machine_type(self) -> str:
-        return self.machine.name if self.machine else ""
+    def price_source(self, spot: bool) -> str:
+        """Which price that is: its date, region and source."""
+        if not spot:
+            return LIST_PRICE
+        return TPU_SPOT_PRICE if self.kind == "tpu" else SPOT_PRICE
 
-    @property
-    def vcpus(self) -> int | None:
-        return self.machine.vcpus if self.machine else None
 
-    @property
-    def memory_gib(self) -> int | None:
-        return self.machine.memory_gib if self.machine else None
-
-    @property
-    def price_per_hour(self) -> float | None:
-        """List price of one host in dollars."""
-        return self.machine.price if self.machine else None
-
-    @property
-    def gke_label(self) -> str:
-        """The value of GKE's label of nodes that have it."""
-        return self.chip.label if self.chip else ""
+CPU = Accelerator("cpu", "cpu")
 
 
 def resolve(text: str, topology: str = "") -> Accelerator:
-    """A name -> what it means.
+    """A name, and --topology of a TPU slice, -> the accelerator.
 
-    Args:
-      text: cpu; CHIPxCOUNT of each worker, one if it is left out; TYPE-COUNT of a TPU slice.
-      topology: of a slice, where its name leaves a choice; 2x4@4t takes machines of four chips where one of eight would do.
+    A topology that one machine holds is one machine, unless @ names a type that needs several.
 
     Raises:
-      exits.CannotRun: there is no such accelerator, or not in this topology.
+      exits.CannotRun: no such accelerator; a topology that does not fit; a machine type that cannot carry it.
     """
-    name = text.lower()
-    if name == "cpu":
-        return _without_topology(Accelerator("cpu", "cpu"), topology)
-    if (match := _TPU.fullmatch(name)) and (chip := _named(_ALIASES.get(match["chip"], match["chip"]), TPUS)):
-        return _slice(text, chip, int(match["count"]), topology)
-    for chip_name, count in (
-        (name, 1),
-        *((match["chip"], int(match["count"])) for match in [_GPU.fullmatch(name)] if match),
-    ):
-        if chip := _named(chip_name, GPUS):
-            return _without_topology(_gpus(text, chip, count), topology)
-    known = [*(f"{chip.name}x1" for chip in GPUS), *(f"{chip.name}-8" for chip in TPUS), "cpu"]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else "`convoy launch accelerators` lists them."
-    raise exits.CannotRun(f"--accelerator={text} is none that is known; {hint}")
+    wanted, _, machine_type = text.lower().partition("@")
+    if wanted == "cpu":
+        if topology or machine_type:
+            raise exits.CannotRun(f"--accelerator={text} has neither a topology nor a machine type; leave them out.")
+        return CPU
+    for pattern in (_SLICE, _GPUS):
+        match = pattern.fullmatch(wanted)
+        chip = _CHIPS.get(match["chip"]) if match else None
+        if match and chip and (chip.kind == "tpu") == (pattern is _SLICE):
+            count = int(match["count"]) if match["count"] else None
+            if chip.kind == "tpu":
+                return _slice(chip, _topology(chip, count, topology.lower(), text), machine_type, text)
+            if topology:
+                raise exits.CannotRun(f"--topology={topology}: only TPU slices have one; leave it out with {text}.")
+            return _gpus(chip, count or 1, machine_type, text)
+    known = [accelerator.name for accelerator in all_of()]
+    known += [short(accelerator) for accelerator in all_of() if short(accelerator) not in known]
+    near = difflib.get_close_matches(wanted, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "cpu, l4x4, h100x8 and v5e-16 are some;"
+    raise exits.CannotRun(
+        f"--accelerator={text} is not known; {hint} `convoy launch accelerators` lists those there are."
+    )
 
 
-def slices(chip: Chip) -> list[Accelerator]:
-    """The slices of a kind of TPU that have a usual topology, smallest first."""
-    counts = _FLAT if chip.flat else [*_SMALL_CUBES, 64, 128, 256, 512, 1024, 2048, 4096]
-    least = min(machine.chips for machine in chip.machines)
-    made = (count for count in counts if least <= count <= chip.largest and count not in chip.without)
-    return [resolve(f"{chip.name}-{count * chip.cores}") for count in made]
+def all_of() -> Iterator[Accelerator]:
+    """Every accelerator on every machine type that carries it; of TPUs, every topology."""
+    for chip in CHIPS:
+        for machine in chip.machines:
+            if chip.kind == "gpu":
+                yield _of_gpus(chip, machine)
+            else:
+                yield from (_of_slice(chip, machine, shape) for shape in chip.topologies if _carries(machine, shape))
 
 
-def _slice(text: str, chip: Chip, count: int, topology: str) -> Accelerator:
-    chips, odd = divmod(count, chip.cores)
-    if odd or chips > chip.largest:
-        what = (
-            f"counts TensorCores, two a chip: give an even number up to {chip.largest * 2}"
-            if chip.cores == 2
-            else (f"counts chips, of which there are at most {chip.largest}")
-        )
-        raise exits.CannotRun(f"--accelerator={text} is not possible: {chip.name} {what}.")
-    usual = "" if chips in chip.without else _FLAT.get(chips) if chip.flat else _SMALL_CUBES.get(chips) or _cube(chips)
-    match = _TOPOLOGY.fullmatch(topology or usual or "")
-    if not match or not _fits(match["sides"], chips, chip):
-        hint = f"give one of {chips} chips, for example {usual}" if usual else _nearest(chip, chips)
-        given = f"--topology={topology} is not one of {text}" if topology else f"--accelerator={text} has no topology"
-        raise exits.CannotRun(f"{given}; {hint}.")
-    # One machine if there is one with all chips; else four chips on each.
-    machines = {machine.chips: machine for machine in reversed(chip.machines)}
-    each = int(match["chips"] or 0) or (chips if chips in machines else 4)
-    if each not in machines or chips % each:
-        raise exits.CannotRun(
-            f"--topology={topology}: {chip.name} has machines of {', '.join(map(str, sorted(machines)))} chips."
-        )
-    machine = machines[each]
-    if chip.name == "v3" and chips > each:
-        machine = chip.machines[1]
-    return Accelerator(f"{chip.type}-{count}", "tpu", chip, chips, chips // each, match["sides"], machine)
+def short(accelerator: Accelerator) -> str:
+    """The short name: v5e-16 for v5litepod-16."""
+    if accelerator.kind != "tpu" or accelerator.chip is None:
+        return accelerator.name
+    return f"{accelerator.chip.name}-{accelerator.chips * accelerator.chip.cores}"
 
 
-def _gpus(text: str, chip: Chip, count: int) -> Accelerator:
-    fitting = [machine for machine in chip.machines if machine.chips == count]
-    if chip.machines and not fitting:
-        there = ", ".join(str(one) for one in sorted({machine.chips for machine in chip.machines}))
-        raise exits.CannotRun(f"--accelerator={text} is not possible: {chip.title} machines have {there} of them.")
-    # Of those that differ in cores alone the largest: images have to be decoded and augmented.
-    return Accelerator(f"{chip.name}x{count}", "gpu", chip, count, machine=fitting[-1] if fitting else None)
-
-
-def _named(name: str, chips: tuple[Chip, ...]) -> Chip | None:
-    return next((chip for chip in chips if chip.name == name), None)
-
-
-def _without_topology(found: Accelerator, topology: str) -> Accelerator:
+def _topology(chip: Chip, count: int | None, topology: str, text: str) -> str:
+    """Which topology a name and --topology mean; `count` is what the name counts."""
+    unit = "chips" if chip.cores == 1 else f"TensorCores, {chip.cores} a chip"
+    if topology and not _TOPOLOGY.fullmatch(topology):
+        raise exits.CannotRun(f"--topology={topology} is not possible: give sides, 2x4 or 2x2x4 for example.")
+    if topology and topology not in chip.topologies:
+        near = difflib.get_close_matches(topology, chip.topologies, n=3, cutoff=0.5) or chip.topologies[:3]
+        raise exits.CannotRun(f"--topology={topology}: {chip.name} has none of that shape; {', '.join(near)} are some.")
     if topology:
-        raise exits.CannotRun(f"--topology={topology} is for TPU slices, which {found.name} is not; leave it out.")
-    return found
+        if count not in (None, size(topology) * chip.cores):
+            raise exits.CannotRun(
+                f"--accelerator={text} and --topology={topology} do not agree: the name counts {unit}, so that topology is"
+                f" {chip.name}-{size(topology) * chip.cores}."
+            )
+        return topology
+    if count is None:
+        raise exits.CannotRun(
+            f"--accelerator={text}: how many? Give {chip.name}-N, which counts {unit}, or --topology."
+        )
+    for shape in chip.topologies:
+        if size(shape) * chip.cores == count:
+            return shape
+    counts = sorted({size(shape) * chip.cores for shape in chip.topologies}, key=lambda there: abs(there - count))
+    near_counts = " and ".join(f"{chip.name}-{there}" for there in sorted(counts[:2]))
+    raise exits.CannotRun(
+        f"--accelerator={text}: no slice has {count} ({chip.name}-N counts {unit}); the nearest are {near_counts}."
+    )
 
 
-def _fits(sides: str, chips: int, chip: Chip) -> bool:
-    lengths = [int(side) for side in sides.split("x")]
-    if math.prod(lengths) != chips or len(lengths) != (2 if chip.flat else 3):
-        return False
-    if chip.flat:
-        return sides in _FLAT.values()
-    return sides in _SMALL_CUBES.values() or all(length % 4 == 0 for length in lengths)
+def _slice(chip: Chip, topology: str, machine_type: str, text: str) -> Accelerator:
+    able = [machine for machine in chip.machines if _carries(machine, topology)]
+    # One machine, if one holds all of it.
+    able.sort(key=lambda machine: machine.topology != topology)
+    return _of_slice(chip, _chosen(able, chip, machine_type, text), topology)
 
 
-def _cube(chips: int) -> str:
-    """The most even AxBxC of multiples of four; empty if there is none."""
-    fours, rest = divmod(chips, 64)
-    if rest or not fours:
-        return ""
-    found = [
-        (c - a, (a, b, c))
-        for a, b in itertools.product(range(1, fours + 1), repeat=2)
-        if a <= b and fours % (a * b) == 0 and (c := fours // (a * b)) >= b
-    ]
-    return "x".join(str(4 * side) for side in min(found)[1])
+def _gpus(chip: Chip, count: int, machine_type: str, text: str) -> Accelerator:
+    able = [machine for machine in chip.machines if machine.chips == count]
+    if not able:
+        counts = " or ".join(str(there) for there in sorted({machine.chips for machine in chip.machines}))
+        raise exits.CannotRun(
+            f"--accelerator={text}: no machine has {count} {chip.name}; there are those with {counts}."
+        )
+    return _of_gpus(chip, _chosen(able, chip, machine_type, text))
 
 
-def _nearest(chip: Chip, chips: int) -> str:
-    near = min(slices(chip), key=lambda one: abs(one.chips - chips))
-    return f"the nearest with one is {near.name}, {near.topology}"
+def _chosen(able: list[Machine], chip: Chip, machine_type: str, text: str) -> Machine:
+    if not machine_type:
+        return able[0]
+    for machine in able:
+        if machine.type and (machine.type == machine_type or machine.type.endswith(f"-{machine_type}")):
+            return machine
+    types = ", ".join(machine.type for machine in able if machine.type) or "no type that is known"
+    raise exits.CannotRun(f"--accelerator={text}: no such machine carries it; of {chip.name} {types} would.")
+
+
+def _carries(machine: Machine, topology: str) -> bool:
+    return machine.topology == topology or (machine.joins and size(topology) > machine.chips)
+
+
+def _of_gpus(chip: Chip, machine: Machine) -> Accelerator:
+    return Accelerator(
+        name=f"{chip.name}x{machine.chips}",
+        kind="gpu",
+        chip=chip,
+        chips=machine.chips,
+        chips_per_host=machine.chips,
+        machine_type=machine.type,
+        vcpus=machine.vcpus,
+        memory_gib=machine.memory_gib,
+        price_per_hour=machine.price,
+        spot_price_per_hour=machine.spot,
+        gke_label=chip.gke_label,
+    )
+
+
+def _of_slice(chip: Chip, machine: Machine, topology: str) -> Accelerator:
+    chips = size(topology)
+    return Accelerator(
+        name=f"{chip.google_name}-{chips * chip.cores}",
+        kind="tpu",
+        chip=chip,
+        chips=chips,
+        hosts=chips // machine.chips,
+        chips_per_host=machine.chips,
+        topology=topology,
+        machine_type=machine.type,
+        vcpus=machine.vcpus,
+        memory_gib=machine.memory_gib,
+        price_per_hour=machine.price,
+        spot_price_per_hour=machine.spot,
+        gke_label=machine.gke_label or chip.gke_label,
+    )

@@ -1,118 +1,213 @@
-"""What is known of accelerators, as data: machines, topologies and list prices. What is None is not known.
+"""Accelerators as data: chips, the machines that carry them, what an hour costs.
 
-Machines, labels and prices are those of GoogleCloudPlatform/cluster-autoscaler at 7d25050 (2026-08-21), which GKE itself uses,
-for us-central; prices of preemptible ones are of skypilot-org/skypilot-catalog v8 for us-central1. They leave out disks and
-egress.
+A figure stands here only if it was read at its source: machines, shapes of slices, memory that a vendor names and list prices in
+GoogleCloudPlatform/cluster-autoscaler of 2026-08, spot prices of TPUs in skypilot-org/skypilot-catalog. Nothing is filled in
+from memory: None is unknown, and printed so. No peak and no link bandwidth has been confirmed yet: MFU is unknown with them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Mapping
 
-PRICES = "list prices of 2026-08, us-central, without disks and egress"
+LIST_PRICE = "list price of 2026-08, us-central1, GoogleCloudPlatform/cluster-autoscaler"
+SPOT_PRICE = "spot price of 2026-08, us-central1, GoogleCloudPlatform/cluster-autoscaler"
+TPU_SPOT_PRICE = "spot price of 2026-11, us-central1, skypilot-org/skypilot-catalog"
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """A virtual machine with some chips. Prices are dollars per hour of all of it."""
+    """A machine type. One of several with as many chips is taken if it is the first."""
 
-    name: str
+    type: str  # "" where GPUs are attached to a machine of one's own choice
     chips: int
     vcpus: int | None = None
     memory_gib: int | None = None
-    price: float | None = None
-    spot_price: float | None = None
+    price: float | None = None  # dollars an hour, chips included
+    spot: float | None = None
+    gke_label: str = ""  # where it differs from the chip's
+    topology: str = ""  # TPU: what it is alone; "" if it is only ever a part of a slice
+    joins: bool = False  # TPU: several of them make a slice
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """A kind of accelerator.
-
-    Attributes:
-      name: short, as people write it.
-      kind: gpu or tpu.
-      title: for people.
-      label: the value of GKE's label cloud.google.com/gke-accelerator or gke-tpu-accelerator.
-      machines: that have it.
-      hbm_gib: memory of one chip, where its name on GKE tells.
-      cores: that Google counts for one chip in names such as v4-32; 1 where names count chips.
-      type: what such names begin with, in Cloud TPU's API.
-      flat: topologies have two sides, not three.
-      largest: chips of the largest slice.
-      without: chips of which there is no slice, although other kinds have one.
-    """
+    """One kind of chip."""
 
     name: str
-    kind: str
-    title: str
-    label: str
+    kind: str  # "gpu" | "tpu"
+    gke_label: str  # of cloud.google.com/gke-accelerator or gke-tpu-accelerator
     machines: tuple[Machine, ...]
-    hbm_gib: int | None = None
-    cores: int = 1
-    type: str = ""
-    flat: bool = False
-    largest: int = 0
-    without: tuple[int, ...] = ()
+    aliases: tuple[str, ...] = ()
+    google_name: str = ""  # TPU: what accelerator types of Cloud TPU begin with
+    cores: int = 1  # TPU: what Google's names count of each chip: its TensorCores, or 1, the chip
+    topologies: tuple[str, ...] = ()  # TPU: by size; the first of a size is what Google takes
+    hbm_gb: int | None = None
+    peak_flops: Mapping[str, float] = dataclasses.field(
+        default_factory=dict, hash=False
+    )  # dense, a second, by precision
+    link_gb_per_s: float | None = None
 
 
-def _tpu(name: str, title: str, label: str, machines: tuple[Machine, ...], **values: object) -> Chip:
-    return Chip(name, "tpu", title, label, machines, **values)  # type: ignore[arg-type]
+def size(topology: str) -> int:
+    """Chips of a topology: 4x4 has 16."""
+    return math.prod(int(side) for side in topology.split("x"))
 
 
-_V3 = (Machine("ct3-hightpu-4t", 4, 96, 340, 4.8), Machine("ct3p-hightpu-4t", 4, 48, 340, 4.8))
-_V5E = (
-    Machine("ct5lp-hightpu-1t", 1, 24, 48, 1.2, 0.245),
-    Machine("ct5lp-hightpu-4t", 4, 112, 192, 4.8, 0.98),
-    Machine("ct5lp-hightpu-8t", 8, 224, 384, 9.6, 1.96),
+def _cubes(sides: Iterable[int], most: int) -> tuple[str, ...]:
+    """All of three sides in growing order with at most so many chips, of a size the most compact first."""
+    found = [shape for shape in itertools.combinations_with_replacement(sides, 3) if math.prod(shape) <= most]
+    found.sort(key=lambda shape: (math.prod(shape), sum(shape)))
+    return tuple("x".join(map(str, shape)) for shape in found)
+
+
+_SQUARES = ("4x4", "4x8", "8x8", "8x16", "16x16")
+_SMALL = ("2x2x1", "2x2x2", "2x2x4", "2x4x4")
+# At most 16x16x24, of v5p. No bound of v4 was read anywhere, so it has this one; Cloud TPU refuses what it does not have.
+_LARGE = tuple(shape for shape in _cubes(range(4, 25, 4), 6144) if int(shape.split("x")[1]) <= 16)
+
+CHIPS = (
+    Chip("t4", "gpu", "nvidia-tesla-t4", (Machine("", 1), Machine("", 2), Machine("", 4))),
+    Chip("v100", "gpu", "nvidia-tesla-v100", tuple(Machine("", count) for count in (1, 2, 4, 8))),
+    Chip(
+        "l4",
+        "gpu",
+        "nvidia-l4",
+        (
+            Machine("g2-standard-4", 1, 4, 16, 0.76, 0.23),
+            Machine("g2-standard-8", 1, 8, 32, 0.91, 0.27),
+            Machine("g2-standard-12", 1, 12, 48, 1.06, 0.32),
+            Machine("g2-standard-16", 1, 16, 64, 1.20, 0.36),
+            Machine("g2-standard-24", 2, 24, 96, 2.11, 0.63),
+            Machine("g2-standard-48", 4, 48, 192, 4.23, 1.27),
+            Machine("g2-standard-96", 8, 96, 384, 8.46, 2.54),
+        ),
+    ),
+    Chip(
+        "a100",
+        "gpu",
+        "nvidia-tesla-a100",
+        (
+            Machine("a2-highgpu-1g", 1, 12, 85, 3.67),
+            Machine("a2-highgpu-2g", 2, 24, 170, 7.35),
+            Machine("a2-highgpu-4g", 4, 48, 340, 14.69),
+            Machine("a2-highgpu-8g", 8, 96, 680, 29.39),
+        ),
+        aliases=("a100-40gb",),
+        hbm_gb=40,
+    ),
+    Chip(
+        "a100-80gb",
+        "gpu",
+        "nvidia-a100-80gb",
+        (
+            Machine("a2-ultragpu-1g", 1, 12, 170, 5.07, 1.60),
+            Machine("a2-ultragpu-2g", 2, 24, 340, 10.14, 3.20),
+            Machine("a2-ultragpu-4g", 4, 48, 680, 20.28, 6.40),
+            Machine("a2-ultragpu-8g", 8, 96, 1360, 40.55, 12.80),
+        ),
+        hbm_gb=80,
+    ),
+    Chip(
+        "h100",
+        "gpu",
+        "nvidia-h100-80gb",
+        (
+            Machine("a3-highgpu-1g", 1, 26, 234, 10.62, 4.46),
+            Machine("a3-highgpu-2g", 2, 52, 468, 21.24, 8.92),
+            Machine("a3-highgpu-4g", 4, 104, 936, 42.47, 17.84),
+            Machine("a3-highgpu-8g", 8, 208, 1872, 84.94, 35.67),
+        ),
+        aliases=("h100-80gb",),
+        hbm_gb=80,
+    ),
+    Chip(
+        "h100-mega",
+        "gpu",
+        "nvidia-h100-mega-80gb",
+        (Machine("a3-megagpu-8g", 8, 208, 1872, 93.40, 65.39),),
+        aliases=("h100-mega-80gb",),
+        hbm_gb=80,
+    ),
+    # The source has placeholders for the prices of these two, and of tpu7x.
+    Chip(
+        "h200",
+        "gpu",
+        "nvidia-h200-141gb",
+        (Machine("a3-ultragpu-8g", 8, 224, 2952),),
+        aliases=("h200-141gb",),
+        hbm_gb=141,
+    ),
+    Chip("b200", "gpu", "nvidia-b200", (Machine("a4-highgpu-8g", 8, 224, 3968),), hbm_gb=180),
+    Chip(
+        "v3",
+        "tpu",
+        "tpu-v3-slice",
+        (
+            Machine("ct3-hightpu-4t", 4, 96, 340, 4.80, gke_label="tpu-v3-device", topology="2x2"),
+            Machine("ct3p-hightpu-4t", 4, 48, 340, 4.80, joins=True),
+        ),
+        google_name="v3",
+        cores=2,
+        topologies=("2x2", *_SQUARES, "16x32", "32x32", "32x64"),
+    ),
+    Chip(
+        "v4",
+        "tpu",
+        "tpu-v4-podslice",
+        (Machine("ct4p-hightpu-4t", 4, 240, 407, 12.88, topology="2x2x1", joins=True),),
+        google_name="v4",
+        cores=2,
+        topologies=(*_SMALL, *_LARGE),
+    ),
+    Chip(
+        "v5e",
+        "tpu",
+        "tpu-v5-lite-podslice",
+        (
+            Machine("ct5lp-hightpu-1t", 1, 24, 48, 1.20, 0.245, topology="1x1"),
+            Machine("ct5lp-hightpu-4t", 4, 112, 192, 4.80, 0.98, topology="2x2", joins=True),
+            Machine("ct5lp-hightpu-8t", 8, 224, 384, 9.60, 1.96, topology="2x4"),
+        ),
+        aliases=("v5litepod",),
+        google_name="v5litepod",
+        topologies=("1x1", "2x2", "2x4", *_SQUARES),
+    ),
+    Chip(
+        "v5p",
+        "tpu",
+        "tpu-v5p-slice",
+        (Machine("ct5p-hightpu-4t", 4, 208, 448, 16.80, topology="2x2x1", joins=True),),
+        google_name="v5p",
+        cores=2,
+        topologies=(*_SMALL, *_LARGE),
+    ),
+    Chip(
+        "v6e",
+        "tpu",
+        "tpu-v6e-slice",
+        (
+            Machine("ct6e-standard-1t", 1, 44, 176, 2.70, 0.544, topology="1x1"),
+            Machine("ct6e-standard-4t", 4, 180, 720, 10.80, 2.176, topology="2x2", joins=True),
+            Machine("ct6e-standard-8t", 8, 180, 1440, 21.60, 4.352, topology="2x4"),
+        ),
+        google_name="v6e",
+        topologies=("1x1", "2x2", "2x4", *_SQUARES),
+    ),
+    Chip(
+        "v7x",
+        "tpu",
+        "tpu7x",
+        (
+            Machine("tpu7x-standard-1t", 1, 56, 248, topology="1x1x1"),
+            Machine("tpu7x-standard-4t", 4, 224, 992, topology="2x2x1", joins=True),
+            Machine("tpu7x-ultranet-4t", 4, 224, 992, topology="2x2x1", joins=True),
+        ),
+        aliases=("tpu7x", "7x"),
+        google_name="tpu7x",
+        cores=2,
+        topologies=("1x1x1", *_SMALL, *_cubes(range(4, 61, 4), 144 * 64)),
+    ),
 )
-_V6E = (
-    Machine("ct6e-standard-1t", 1, 44, 176, 2.7, 0.544),
-    Machine("ct6e-standard-4t", 4, 180, 720, 10.8, 2.176),
-    Machine("ct6e-standard-8t", 8, 180, 1440, 21.6, 4.352),
-)
-_V7X = (Machine("tpu7x-standard-1t", 1, 56, 248), Machine("tpu7x-standard-4t", 4, 224, 992))
-
-TPUS = (
-    _tpu("v3", "TPU v3", "tpu-v3-slice", _V3, cores=2, type="v3", flat=True, largest=2048, without=(8,)),
-    _tpu("v4", "TPU v4", "tpu-v4-podslice", (Machine("ct4p-hightpu-4t", 4, 240, 407, 12.88),), cores=2, type="v4",
-         largest=4096),
-    _tpu("v5e", "TPU v5e", "tpu-v5-lite-podslice", _V5E, type="v5litepod", flat=True, largest=256),
-    _tpu("v5p", "TPU v5p", "tpu-v5p-slice", (Machine("ct5p-hightpu-4t", 4, 208, 448, 16.8, 13.36),), cores=2, type="v5p",
-         largest=6144),
-    _tpu("v6e", "TPU v6e (Trillium)", "tpu-v6e-slice", _V6E, type="v6e", flat=True, largest=256),
-    _tpu("v7x", "TPU v7x (Ironwood)", "tpu7x", _V7X, cores=2, type="tpu7x", largest=9216),
-)  # fmt: skip
-
-_L4 = (
-    Machine("g2-standard-4", 1, 4, None, 0.76, 0.23),
-    Machine("g2-standard-8", 1, 8, None, 0.91),
-    Machine("g2-standard-12", 1, 12, None, 1.06),
-    Machine("g2-standard-16", 1, 16, None, 1.20),
-    Machine("g2-standard-24", 2, 24, None, 2.11),
-    Machine("g2-standard-48", 4, 48, None, 4.23, 1.27),
-)
-_A100 = tuple(
-    Machine(f"a2-highgpu-{n}g", n, price=price) for n, price in ((1, 3.67), (2, 7.35), (4, 14.69), (8, 29.39))
-)
-_A100_80 = tuple(
-    Machine(f"a2-ultragpu-{n}g", n, price=price) for n, price in ((1, 5.07), (2, None), (4, None), (8, 40.55))
-)
-_H100 = tuple(
-    Machine(f"a3-highgpu-{n}g", n, price=price) for n, price in ((1, 10.62), (2, 21.24), (4, 42.47), (8, 84.94))
-)
-
-GPUS = (
-    Chip("t4", "gpu", "NVIDIA T4", "nvidia-tesla-t4", ()),
-    Chip("p4", "gpu", "NVIDIA P4", "nvidia-tesla-p4", ()),
-    Chip("p100", "gpu", "NVIDIA P100", "nvidia-tesla-p100", ()),
-    Chip("v100", "gpu", "NVIDIA V100", "nvidia-tesla-v100", ()),
-    Chip("l4", "gpu", "NVIDIA L4", "nvidia-l4", _L4),
-    Chip("a100", "gpu", "NVIDIA A100", "nvidia-tesla-a100", _A100),
-    Chip("a100-80gb", "gpu", "NVIDIA A100 80 GB", "nvidia-a100-80gb", _A100_80, 80),
-    Chip("h100", "gpu", "NVIDIA H100 80 GB", "nvidia-h100-80gb", _H100, 80),
-    Chip("h100-mega", "gpu", "NVIDIA H100 80 GB Mega", "nvidia-h100-mega-80gb", (Machine("a3-megagpu-8g", 8, price=93.40),),
-         80),
-    Chip("h200", "gpu", "NVIDIA H200 141 GB", "nvidia-h200-141gb", (Machine("a3-ultragpu-8g", 8),), 141),
-    Chip("b200", "gpu", "NVIDIA B200", "nvidia-b200", (Machine("a4-highgpu-8g", 8),)),
-    Chip("rtx-pro-6000", "gpu", "NVIDIA RTX PRO 6000", "nvidia-rtx-pro-6000", ()),
-)  # fmt: skip
