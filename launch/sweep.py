@@ -66,7 +66,8 @@ def run(target: Target, specs: list[JobSpec], most: int, replace: bool) -> int:
 
     Returns OK if all succeed, else the exit code of the first that did not.
     """
-    waiting, going, code = list(specs), [], exits.OK
+    waiting, code = list(specs), exits.OK
+    going: list[str] = []
     while waiting or going:
         while waiting and len(going) < most:
             state = target.submit(waiting.pop(0), replace)

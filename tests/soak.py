@@ -37,8 +37,9 @@ class Kill(NamedTuple):
 
     @property
     def chaos(self) -> str:
-        step = 0 if self.phase in ("restore", "start") else self.step  # these come before it is known
-        return f"kill:{self.phase}@{step}+{self.delay}" if self.phase else ""
+        step = 0 if self.phase == "restore" else self.step  # which comes before it is known
+        phase = "between" if self.phase == "random" else self.phase
+        return f"kill:{phase}@{step}+{self.delay}" if phase else ""
 
 
 class Found(NamedTuple):
@@ -59,7 +60,8 @@ def plan(forced: int, at_random: int, steps: int, every: int, generator: random.
             # A boundary, where something is saved, evaluated and, once there are more than two, removed.
             boundary = max(step // every, 3 if phase == "removal" else 1) * every
             kills.append(Kill(phase, boundary, generator.randrange(100) if phase == "restore" else 0))
-    kills += [Kill("random", generator.randrange(steps), generator.randrange(1500)) for _ in range(at_random)]
+    # At random, but not so late that the run gets past the kills that are due.
+    kills += [Kill("random", generator.randrange(steps * 6 // 7), generator.randrange(60)) for _ in range(at_random)]
     return sorted(kills, key=lambda kill: (kill.step, generator.random()))
 
 
@@ -106,6 +108,7 @@ def run(place: Path, kills: list[Kill], steps: int, every: int, seed: int, rate:
                 assert outcome.returncode == (0 if "SIGKILL" not in outcome.stderr else 42), outcome.stderr
                 break
         assert outcome.returncode == 0, outcome.stderr
+        assert killed == Counter(kill.phase for kill in kills), "the run was over before a kill was due"
         _same_end(store, undisturbed)
     finally:
         proxy.kill()
@@ -114,8 +117,7 @@ def run(place: Path, kills: list[Kill], steps: int, every: int, seed: int, rate:
 
 
 def _attempt(kill: Kill, flags: list[str], host: str) -> subprocess.CompletedProcess[str]:
-    phase = kill._replace(phase="start") if kill.phase == "random" else kill
-    env = {**os.environ, "STORAGE_EMULATOR_HOST": host, "CONVOY_WRITER": "soak", "CONVOY_CHAOS": phase.chaos}
+    env = {**os.environ, "STORAGE_EMULATOR_HOST": host, "CONVOY_WRITER": "soak", "CONVOY_CHAOS": kill.chaos}
     return subprocess.run(
         command("train", *flags, "--run_dir=gs://bucket/run"), env=env, capture_output=True, text=True, check=False
     )
@@ -167,7 +169,7 @@ def main() -> None:
     seed = int(os.environ.get("CONVOY_TEST_SEED") or random.randrange(10**6))
     print(f"CONVOY_TEST_SEED={seed}", flush=True)
     begun = time.monotonic()
-    steps, every, rate = 84, 4, 0.03
+    steps, every, rate = 210, 5, 0.03
     kills = plan(6, 8, steps, every, random.Random(seed))
     with tempfile.TemporaryDirectory() as place:
         found = run(Path(place), kills, steps, every, seed, rate)
