@@ -25,6 +25,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import pkgutil
 import queue
 import signal
 import socket
@@ -32,7 +33,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import FrameType
 
@@ -184,17 +185,22 @@ def check_model(model: str, job: str) -> None:
     here = Path.cwd()
     top, *parts = module.split(".")
     # As trainer.models looks: the current directory comes last.
-    spec = importlib.util.find_spec(top) or PathFinder.find_spec(top, [str(here)])
+    spec = importlib.util.find_spec(top)
+    specs = [spec] if spec else _specs(top, [str(here)])
     for depth in range(len(parts)):
-        if spec is None:
-            break
-        name = ".".join((top, *parts[: depth + 1]))
-        spec = PathFinder.find_spec(name, spec.submodule_search_locations or [])
-    if spec is None:
+        places = [place for spec in specs for place in spec.submodule_search_locations or ()]
+        specs = _specs(".".join((top, *parts[: depth + 1])), places)
+    if not specs:
         raise exits.CannotRun(
             f"--model={model}: neither the image of job {job} nor its working directory {here} has the module {module}; copy"
             " it there when you build the image (k8s/Dockerfile)."
         )
+
+
+def _specs(name: str, places: Iterable[str]) -> list[ModuleSpec]:
+    """A module, by its full name, in each of some folders that has it; Python's own search would import its parents."""
+    importers = map(pkgutil.get_importer, places)
+    return [spec for importer in importers if importer and (spec := importer.find_spec(name))]
 
 
 def main(argv: list[str]) -> int:

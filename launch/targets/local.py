@@ -8,6 +8,8 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from convoy import exits, supervise
 from launch import faults, manifest, rehearsal, state
@@ -32,7 +34,7 @@ class LocalTarget:
         with state.changing():
             if folder.exists():
                 now = self.state(spec.name)
-                if now.digest == spec.digest:
+                if (now.digest, now.run_dir) == (spec.digest, _absolute(spec)):
                     if now.phase not in (FAILED, CANCELLED):
                         return now
                 elif not replace:
@@ -43,12 +45,13 @@ class LocalTarget:
                 self.cancel(spec.name)
             if folder.path.exists():
                 folder.remove()
-            _start(folder, spec, self.chaos)
+            folder.create(about(spec, self.chaos), Record(PENDING, begun=time.time()))
+            _start(folder)
         return self.state(spec.name)
 
     def state(self, name: str) -> JobState:
         folder = _existing(name)
-        record, about = folder.read(), folder.job()
+        record, submitted = folder.read(), folder.job()
         if record.phase not in ENDS and not folder.supervised():
             record = folder.read()  # it may have come to its end just now
             if record.phase not in ENDS:
@@ -62,8 +65,8 @@ class LocalTarget:
             record.phase,
             record.reason,
             record.restarts,
-            about["digest"],
-            about["run_dir"],
+            submitted["digest"],
+            submitted["run_dir"],
             record.exit_code,
             record.begun,
         )
@@ -130,18 +133,19 @@ def _existing(name: str) -> JobFolder:
     return folder
 
 
-def _start(folder: JobFolder, spec: JobSpec, chaos: str) -> None:
-    """Starts the supervising process, in a session of its own: it outlives this process and its terminal."""
-    run_dir = spec.run.run_dir
-    about = {
+def about(spec: JobSpec, chaos: str) -> dict[str, Any]:
+    """What a job's folder says of what was submitted."""
+    return {
         "spec": spec.to_dict(),
         "digest": spec.digest,
-        # For those who look from another directory.
-        "run_dir": run_dir if "://" in run_dir else os.path.abspath(run_dir),  # noqa: PTH100
+        "run_dir": _absolute(spec),
         "chaos": chaos,
-        "id": uuid.uuid4().hex,
+        "id": uuid.uuid4().hex,  # of this submission
     }
-    folder.create(about, Record(PENDING, begun=time.time()))
+
+
+def _start(folder: JobFolder) -> None:
+    """Starts the supervising process, in a session of its own: it outlives this process and its terminal."""
     lock = folder.lock(SUPERVISED)
     assert lock is not None, "a folder that was made just now is nobody's"
     with (folder.path / "supervisor.log").open("wb") as log:
@@ -154,3 +158,9 @@ def _start(folder: JobFolder, spec: JobSpec, chaos: str) -> None:
             pass_fds=(lock,),
         )
     os.close(lock)
+
+
+def _absolute(spec: JobSpec) -> str:
+    """The run directory, for those who look from another directory."""
+    run_dir = spec.run.run_dir
+    return run_dir if "://" in run_dir else str(Path(run_dir).expanduser().absolute())
