@@ -1,7 +1,7 @@
 """Accelerators as data: chips, the machines that carry them, what an hour costs.
 
-A figure stands here only if it was read at its source: machines, shapes of slices, memory that a vendor names and list prices in
-GoogleCloudPlatform/cluster-autoscaler of 2026-08, spot prices of TPUs in skypilot-org/skypilot-catalog. Nothing is filled in
+A figure stands here only if it was read at its source: machines, shapes of slices, memory that a vendor names and list prices
+in GoogleCloudPlatform/cluster-autoscaler of 2026-08, spot prices of TPUs in skypilot-org/skypilot-catalog. Nothing is filled in
 from memory: None is unknown, and printed so. No peak and no link bandwidth has been confirmed yet: MFU is unknown with them.
 """
 

@@ -1,102 +1,165 @@
-"""Names of accelerators: what they count, how many machines that is, and what there is not."""
+"""Names of accelerators: Google's two ways of counting, shapes, machines; and that nothing is made up."""
 
 from __future__ import annotations
 
-import math
+import dataclasses
+import random
 
 import pytest
 
-from convoy import exits
-from convoy.accelerators import resolve, slices
-from convoy.chips import GPUS, TPUS
+from convoy import accelerators, exits
+from convoy.accelerators import all_of, resolve, short
+from convoy.chips import CHIPS, size
 
 
 @pytest.mark.parametrize(
-    ("name", "chips", "topology", "hosts", "machine"),
+    ("text", "name", "topology", "chips", "hosts", "machine", "label"),
     [
-        # Chips.
-        ("v5e-1", 1, "1x1", 1, "ct5lp-hightpu-1t"),
-        ("v5e-4", 4, "2x2", 1, "ct5lp-hightpu-4t"),
-        ("v5litepod-8", 8, "2x4", 1, "ct5lp-hightpu-8t"),
-        ("v5e-16", 16, "4x4", 4, "ct5lp-hightpu-4t"),
-        ("v6e-8", 8, "2x4", 1, "ct6e-standard-8t"),
-        ("v6e-256", 256, "16x16", 64, "ct6e-standard-4t"),
-        # TensorCores, two a chip.
-        ("v3-8", 4, "2x2", 1, "ct3-hightpu-4t"),
-        ("v3-32", 16, "4x4", 4, "ct3p-hightpu-4t"),
-        ("v4-8", 4, "2x2x1", 1, "ct4p-hightpu-4t"),
-        ("v4-32", 16, "2x2x4", 4, "ct4p-hightpu-4t"),
-        ("v5p-8", 4, "2x2x1", 1, "ct5p-hightpu-4t"),
-        ("v5p-12288", 6144, "16x16x24", 1536, "ct5p-hightpu-4t"),
-        ("v7x-8", 4, "2x2x1", 1, "tpu7x-standard-4t"),
-        ("tpu7x-128", 64, "4x4x4", 16, "tpu7x-standard-4t"),
-        # Of each worker.
-        ("l4", 1, "", 1, "g2-standard-16"),
-        ("l4x4", 4, "", 1, "g2-standard-48"),
-        ("H100x8", 8, "", 1, "a3-highgpu-8g"),
-        ("a100-80gbx2", 2, "", 1, "a2-ultragpu-2g"),
-        ("t4x2", 2, "", 1, ""),
-        ("cpu", 0, "", 1, ""),
+        # Chips are counted.
+        ("v5e-1", "v5litepod-1", "1x1", 1, 1, "ct5lp-hightpu-1t", "tpu-v5-lite-podslice"),
+        ("v5e-4", "v5litepod-4", "2x2", 4, 1, "ct5lp-hightpu-4t", "tpu-v5-lite-podslice"),
+        ("v5e-8", "v5litepod-8", "2x4", 8, 1, "ct5lp-hightpu-8t", "tpu-v5-lite-podslice"),
+        ("v5litepod-16", "v5litepod-16", "4x4", 16, 4, "ct5lp-hightpu-4t", "tpu-v5-lite-podslice"),
+        ("v5e-16", "v5litepod-16", "4x4", 16, 4, "ct5lp-hightpu-4t", "tpu-v5-lite-podslice"),
+        ("v6e-8", "v6e-8", "2x4", 8, 1, "ct6e-standard-8t", "tpu-v6e-slice"),
+        ("v6e-256", "v6e-256", "16x16", 256, 64, "ct6e-standard-4t", "tpu-v6e-slice"),
+        # TensorCores are counted, two a chip.
+        ("v3-8", "v3-8", "2x2", 4, 1, "ct3-hightpu-4t", "tpu-v3-device"),
+        ("v3-32", "v3-32", "4x4", 16, 4, "ct3p-hightpu-4t", "tpu-v3-slice"),
+        ("v4-8", "v4-8", "2x2x1", 4, 1, "ct4p-hightpu-4t", "tpu-v4-podslice"),
+        ("v4-32", "v4-32", "2x2x4", 16, 4, "ct4p-hightpu-4t", "tpu-v4-podslice"),
+        ("v5p-8", "v5p-8", "2x2x1", 4, 1, "ct5p-hightpu-4t", "tpu-v5p-slice"),
+        ("V5P-256", "v5p-256", "4x4x8", 128, 32, "ct5p-hightpu-4t", "tpu-v5p-slice"),
+        ("v5p-12288", "v5p-12288", "16x16x24", 6144, 1536, "ct5p-hightpu-4t", "tpu-v5p-slice"),
+        ("v7x-2", "tpu7x-2", "1x1x1", 1, 1, "tpu7x-standard-1t", "tpu7x"),
+        ("7x-8", "tpu7x-8", "2x2x1", 4, 1, "tpu7x-standard-4t", "tpu7x"),
+        ("tpu7x-128", "tpu7x-128", "4x4x4", 64, 16, "tpu7x-standard-4t", "tpu7x"),
+        # A machine type that is named.
+        ("v5e-8@4t", "v5litepod-8", "2x4", 8, 2, "ct5lp-hightpu-4t", "tpu-v5-lite-podslice"),
+        ("v6e-8@ct6e-standard-4t", "v6e-8", "2x4", 8, 2, "ct6e-standard-4t", "tpu-v6e-slice"),
+        ("v7x-8@tpu7x-ultranet-4t", "tpu7x-8", "2x2x1", 4, 1, "tpu7x-ultranet-4t", "tpu7x"),
     ],
 )
-def test_a_name_says_how_many_chips_and_machines(name, chips, topology, hosts, machine):
-    found = resolve(name)
-    assert (found.chips, found.topology, found.hosts, found.machine_type) == (chips, topology, hosts, machine)
-
-
-def test_short_names_and_googles_are_the_same():
-    assert resolve("v5e-16") == resolve("v5litepod-16")
-    assert resolve("v7x-8") == resolve("tpu7x-8") == resolve("7x-8")
-    assert resolve("v5e-16").name == "v5litepod-16"
-
-
-@pytest.mark.parametrize("chip", TPUS, ids=lambda chip: chip.name)
-def test_every_slice_is_its_machines_chips(chip):
-    found = slices(chip)
-    assert len(found) > 5
-    for one in found:
-        assert one.hosts * one.chips_per_host == math.prod(map(int, one.topology.split("x"))) == one.chips
-        assert one.chips_per_host == one.machine.chips
-        assert one == resolve(one.name)
-        assert (one.hosts > 1) == (one.chips != one.machine.chips)
-
-
-@pytest.mark.parametrize("chip", GPUS, ids=lambda chip: chip.name)
-def test_every_machine_has_the_chips_that_it_is_chosen_for(chip):
-    for machine in chip.machines:
-        assert resolve(f"{chip.name}x{machine.chips}").machine.chips == machine.chips
-
-
-def test_a_topology_chooses_where_a_name_does_not():
-    assert resolve("v5e-8", "2x4").hosts == 1
-    assert resolve("v5e-8", "2x4@4t").hosts == 2
-    assert resolve("v5p-512", "4x4x16").topology == "4x4x16"
-
-
-def test_what_is_not_known_is_none():
-    assert resolve("v7x-8").price_per_hour is None
-    assert resolve("h200x8").price_per_hour is None
-    assert resolve("l4x4").memory_gib is None
-    assert resolve("t4x1").machine is None
+def test_slices(text, name, topology, chips, hosts, machine, label):
+    found = resolve(text)
+    assert dataclasses.astuple(found)[:2] == (name, "tpu")
+    assert (found.topology, found.chips, found.hosts) == (topology, chips, hosts)
+    assert (found.machine_type, found.gke_label) == (machine, label)
 
 
 @pytest.mark.parametrize(
-    ("name", "topology", "words"),
+    ("text", "name", "chips", "machine", "label"),
     [
-        ("h10x8", "", "did you mean h100x1"),
-        ("nonsense", "", "convoy launch accelerators"),
-        ("l4x3", "", "have 1, 2, 4 of them"),
-        ("v5p-7", "", "give an even number up to 12288"),
-        ("v5e-12", "", "the nearest with one is v5litepod-8, 2x4"),
-        ("v3-16", "", "the nearest"),
-        ("v5e-512", "", "at most 256"),
-        ("v5e-16", "2x8", "--topology=2x8 is not one of v5e-16; give one of 16 chips, for example 4x4"),
-        ("v5p-8", "2x2", "2x2x1"),
-        ("v5e-8", "2x4@2t", "machines of 1, 4, 8 chips"),
-        ("l4x4", "2x2", "is for TPU slices"),
-        ("cpu", "2x2", "is for TPU slices"),
+        ("l4", "l4x1", 1, "g2-standard-4", "nvidia-l4"),
+        ("l4x4", "l4x4", 4, "g2-standard-48", "nvidia-l4"),
+        ("l4x1@g2-standard-16", "l4x1", 1, "g2-standard-16", "nvidia-l4"),
+        ("a100x8", "a100x8", 8, "a2-highgpu-8g", "nvidia-tesla-a100"),
+        ("a100-40gbx8", "a100x8", 8, "a2-highgpu-8g", "nvidia-tesla-a100"),
+        ("A100-80GBx2", "a100-80gbx2", 2, "a2-ultragpu-2g", "nvidia-a100-80gb"),
+        ("h100x8", "h100x8", 8, "a3-highgpu-8g", "nvidia-h100-80gb"),
+        ("h100-megax8", "h100-megax8", 8, "a3-megagpu-8g", "nvidia-h100-mega-80gb"),
+        ("h200x8", "h200x8", 8, "a3-ultragpu-8g", "nvidia-h200-141gb"),
+        ("b200x8", "b200x8", 8, "a4-highgpu-8g", "nvidia-b200"),
+        ("t4x2", "t4x2", 2, "", "nvidia-tesla-t4"),
     ],
 )
-def test_what_there_is_not_is_a_sentence(name, topology, words):
+def test_gpus(text, name, chips, machine, label):
+    found = resolve(text)
+    assert (found.name, found.kind, found.topology) == (name, "gpu", "")
+    assert (found.chips, found.chips_per_host, found.hosts) == (chips, chips, 1)
+    assert (found.machine_type, found.gke_label) == (machine, label)
+
+
+def test_a_cpu_is_no_accelerator():
+    assert resolve("cpu") == accelerators.CPU
+    assert (accelerators.CPU.chips, accelerators.CPU.hosts) == (0, 1)
+
+
+def test_a_topology_says_what_a_name_leaves_open():
+    assert resolve("v5p", "4x4x8") == resolve("v5p-256")
+    assert resolve("v5e-8", "2x4") == resolve("v5e-8")
+    assert resolve("v5e@4t", "2x4").hosts == 2
+    # 512 chips are 8x8x8, unless they are asked for in another shape.
+    assert resolve("v4-1024").topology == "8x8x8"
+    assert resolve("v4-1024", "4x8x16").topology == "4x8x16"
+
+
+def test_machines_chips_and_topology_agree_for_every_slice():
+    slices = [found for found in all_of() if found.kind == "tpu"]
+    assert {found.chip.name for found in slices} == {"v3", "v4", "v5e", "v5p", "v6e", "v7x"}
+    for found in slices:
+        assert found.hosts * found.chips_per_host == size(found.topology) == found.chips
+        # One host, or whole hosts of four: what the hardware is made of.
+        assert found.hosts == 1 or found.chips_per_host == 4
+        assert found.machine_type.endswith(f"-{found.chips_per_host}t")
+
+
+def test_every_machine_type_has_the_number_of_gpus_that_its_name_says():
+    found = {machine.type: machine for chip in CHIPS if chip.kind == "gpu" for machine in chip.machines if machine.type}
+    for machine in found.values():
+        family, _, last = machine.type.rpartition("-")
+        if family == "g2-standard":
+            assert machine.vcpus == int(last)
+        else:
+            assert machine.chips == int(last.removesuffix("g"))
+    expected = {4: 1, 8: 1, 12: 1, 16: 1, 24: 2, 48: 4, 96: 8}
+    assert {vcpus: found[f"g2-standard-{vcpus}"].chips for vcpus in expected} == expected
+
+
+def test_every_name_of_the_list_is_understood():
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    for found in random.Random(seed).sample(list(all_of()), 150):
+        machine = f"@{found.machine_type}" if found.machine_type else ""
+        for name in (found.name, short(found), short(found).upper()):
+            assert resolve(name + machine, found.topology) == found
+
+
+def test_what_is_not_known_is_none_and_never_0():
+    for found in all_of():
+        figures = (found.vcpus, found.memory_gib, found.price_per_hour, found.spot_price_per_hour)
+        figures += (found.chip.hbm_gb, found.chip.link_gb_per_s, *found.chip.peak_flops.values())
+        assert all(figure is None or figure > 0 for figure in figures), found
+        if found.spot_price_per_hour:
+            assert found.spot_price_per_hour < found.price_per_hour
+    assert resolve("h200x8").price(spot=False) is None
+    assert resolve("l4x1").price(spot=True) == 0.23
+
+
+def test_a_price_says_of_when_and_from_where_it_is():
+    for text in ("l4x1", "v5e-8"):
+        for spot in (False, True):
+            source = resolve(text).price_source(spot)
+            assert source.startswith("spot" if spot else "list")
+            assert "2026-" in source
+            assert "us-central1" in source
+    assert resolve("v5e-8").price_source(True) != resolve("l4x1").price_source(True)
+
+
+@pytest.mark.parametrize(
+    ("text", "topology", "words"),
+    [
+        ("l5x4", "", "did you mean l4x4"),
+        ("v5-16", "", "did you mean .*v5e-16"),
+        ("v2-8", "", "is not known; did you mean"),
+        ("potato", "", "`convoy launch accelerators` lists those there are"),
+        ("", "", "is not known"),
+        ("v5e", "", "how many. Give v5e-N, which counts chips"),
+        ("v5p", "", "v5p-N, which counts TensorCores, 2 a chip"),
+        ("v5e-12", "", "the nearest are v5e-8 and v5e-16"),
+        ("v5p-4", "", "no slice has 4 .v5p-N counts TensorCores, 2 a chip.; the nearest are v5p-8 and v5p-16"),
+        ("v5e-16", "2x4", "do not agree: the name counts chips, so that topology is v5e-8"),
+        ("v5p-8", "2x2x2", "counts TensorCores, 2 a chip, so that topology is v5p-16"),
+        ("v5p-8", "2x2", "v5p has none of that shape; 2x2x"),
+        ("v5e-8", "4by2", "--topology=4by2 is not possible"),
+        ("v5e-16@8t", "", "no such machine carries it; of v5e ct5lp-hightpu-4t would"),
+        ("l4x3", "", "no machine has 3 l4; there are those with 1 or 2 or 4 or 8"),
+        ("l4x2@g2-standard-16", "", "of l4 g2-standard-24 would"),
+        ("t4x1@n1-standard-4", "", "no type that is known"),
+        ("l4x2", "2x1", "only TPU slices have one"),
+        ("cpu", "2x2", "neither a topology nor a machine type"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(text, topology, words):
     with pytest.raises(exits.CannotRun, match=words):
-        resolve(name, topology)
+        resolve(text, topology)

@@ -1,0 +1,184 @@
+"""`convoy launch accelerators | cost`: what there is to compute on, and what it costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from convoy import accelerators as table
+from convoy import exits, options
+from convoy.accelerators import Accelerator
+from convoy.options import option
+from convoy.store import open_store
+from launch.job import JobOptions, split
+from trainer import config as configuration
+from trainer import durations, files
+
+UNKNOWN = "unknown"
+
+USAGE = """usage: convoy launch accelerators
+
+What --accelerator can be, by machine type. Of a slice of many TPU machines, figures are those of one."""
+
+COST_USAGE = """usage: convoy launch cost [flags of a job] [--flag=value ...] [-- flags of `convoy train`]
+
+What a job costs per hour and per day; and per epoch, once it is known how fast it is."""
+
+_HEAD = ("name", "machine type", "topology", "vCPU/GiB", "HBM GB", "TFLOP/s", "GB/s", "$/h", "spot")
+_TEXTS = 3  # columns that begin with their text; figures end with it
+_FOOT = """
+HBM, TFLOP/s (peak: dense, bfloat16) and GB/s (links) are of one chip; vCPU, GiB and dollars an hour
+of one machine, without disks and egress. What stands in no source that was read is unknown.
+
+Names of v3, v4, v5p and v7x count TensorCores, two a chip, those of v5e and v6e chips. From..to are
+the slices that a machine type carries; --topology chooses a shape. Several types for the same name:
+the first, or the one that is named, as in l4x1@g2-standard-16 and v5e-8@4t.
+
+{sources}"""
+
+
+@dataclasses.dataclass(frozen=True)
+class CostOptions:
+    """How fast a job is."""
+
+    images_per_second: float = option(0.0, "what all workers train together, where it is known.", group="Speed")
+    images_per_epoch: int = option(0, "images of an epoch, where it is known.", group="Speed")
+    run_dir: str = option("", "take both from result.json of this finished run, on the same machines.", group="Speed")
+
+    def __post_init__(self) -> None:
+        for flag in ("images_per_second", "images_per_epoch"):
+            if not 0 <= getattr(self, flag) < math.inf:
+                raise exits.CannotRun(f"--{flag}={getattr(self, flag)} is not possible: give a number above 0.")
+
+
+def accelerators(argv: list[str]) -> int:
+    """The verb."""
+    if options.wants_help(argv):
+        print(USAGE)
+        return exits.OK
+    options.parse(argv)
+    print(listing())
+    return exits.OK
+
+
+def listing() -> str:
+    """The table: GPUs by machine type; TPUs by machine type, with the smallest and the largest slice that it carries."""
+    rows: dict[tuple[str, str], list[Accelerator]] = {}
+    for accelerator in table.all_of():
+        rows.setdefault((accelerator.gke_label, accelerator.machine_type), []).append(accelerator)
+    lines = _aligned([_HEAD, *(_row(members) for members in rows.values())])
+    every = [member for members in rows.values() for member in members]
+    sources = "\n".join(dict.fromkeys(member.price_source(spot) for spot in (False, True) for member in every))
+    return "\n".join(lines) + "\n" + _FOOT.format(sources=sources)
+
+
+def cost(argv: list[str]) -> int:
+    """The verb."""
+    own, train = split(argv)
+    if options.wants_help(own):
+        print(options.help_text(COST_USAGE, CostOptions, JobOptions))
+        return exits.OK
+    parsed = options.parse(own, JobOptions, CostOptions)
+    speed = CostOptions(**options.take(CostOptions, parsed))
+    run = configuration.from_argv(train)
+    # A job that is only asked about needs no name, no image and no place.
+    accelerator = table.resolve(parsed["accelerator"], parsed["topology"])
+    workers = accelerator.hosts if accelerator.kind == "tpu" else max(parsed["workers"], 1)
+    per_hour = parsed["price_per_hour"] or accelerator.price(parsed["spot"])
+    source = "--price_per_hour" if parsed["price_per_hour"] else accelerator.price_source(parsed["spot"])
+    total = None if per_hour is None else per_hour * workers
+    training = "" if total is None else of_training(total, speed, run.duration)
+    print(estimate(accelerator, workers, total, source), training, sep="\n" if training else "")
+    return exits.OK
+
+
+def estimate(accelerator: Accelerator, workers: int, per_hour: float | None, source: str) -> str:
+    """Dollars an hour and a day of a job, `per_hour` of all its machines; or what to do where that is unknown."""
+    what = f"{workers} x {accelerator.machine_type or 'machine'} ({table.short(accelerator)})"
+    if per_hour is None:
+        return f"{what}: {UNKNOWN} what an hour costs; give --price_per_hour of one machine, in dollars."
+    return f"{what}: ${per_hour:,.2f} an hour, ${24 * per_hour:,.2f} a day\n{source}, without disks and egress"
+
+
+def of_training(per_hour: float, speed: CostOptions, duration: str) -> str:
+    """Dollars an epoch and a training, or how to find out."""
+    per_second, per_epoch = (
+        measured(speed.run_dir) if speed.run_dir else (speed.images_per_second, speed.images_per_epoch)
+    )
+    if not per_second or not per_epoch:
+        return (
+            f"an epoch: {UNKNOWN}; give --images_per_second and --images_per_epoch, or --run_dir of a run that has finished"
+            " on such machines."
+        )
+    seconds = per_epoch / per_second
+    dollars = per_hour * seconds / 3600
+    text = f"an epoch of {per_epoch:,} images at {per_second:,.0f} a second: {_time(seconds)}, {_money(dollars)}"
+    span = durations.Duration.parse(duration, "duration")
+    if span.unit == "ep":
+        epochs = float(span.amount)
+        text += f"\n{epochs:g} epochs: {_time(epochs * seconds)}, {_money(epochs * dollars)}, evaluations and saving left out"
+    return text
+
+
+def measured(run_dir: str) -> tuple[float, int]:
+    """(images per second, images of an epoch) of a finished run; CannotRun if it tells no speed."""
+    try:
+        result: dict[str, Any] = json.loads(open_store(run_dir).get(files.RESULT))
+    except FileNotFoundError:
+        raise exits.CannotRun(f"--run_dir={run_dir} has no {files.RESULT}; give a run that has finished.") from None
+    per_second = result["train"]["images_per_second"]
+    if not per_second or not result["epoch"]:
+        raise exits.CannotRun(f"{run_dir}/{files.RESULT} tells no speed: the run was too short; give a longer one.")
+    return per_second, round(result["examples"] / result["epoch"])
+
+
+def _row(members: Sequence[Accelerator]) -> tuple[str, ...]:
+    """Of one machine type."""
+    first = members[0]
+    # Of the largest size, the shape that Google takes.
+    last = next(member for member in members if member.chips == members[-1].chips)
+    chip = first.chip
+    assert chip is not None
+    name, topology = table.short(first), first.topology
+    if last != first:
+        name += f"..{table.short(last).removeprefix(chip.name)[1:]}"
+        topology += f"..{last.topology}" if topology else ""
+    peak = chip.peak_flops.get("bfloat16")
+    known = None not in (first.vcpus, first.memory_gib)
+    return (
+        name,
+        first.machine_type or UNKNOWN,
+        topology,
+        f"{first.vcpus}/{first.memory_gib}" if known else UNKNOWN,
+        *(_figure(value, "g") for value in (chip.hbm_gb, peak and peak / 1e12, chip.link_gb_per_s)),
+        *(_figure(value, ".2f") for value in (first.price_per_hour, first.spot_price_per_hour)),
+    )
+
+
+def _figure(value: float | None, form: str) -> str:
+    return UNKNOWN if value is None else format(value, form)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        " ".join(
+            text.ljust(width) if place < _TEXTS else text.rjust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _money(dollars: float) -> str:
+    return f"${dollars:,.2f}" if dollars >= 0.01 else "less than $0.01"
+
+
+def _time(seconds: float) -> str:
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 86400:.3g} days"

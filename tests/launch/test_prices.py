@@ -1,0 +1,90 @@
+"""`convoy launch accelerators | cost`: a table that fits the screen, and dollars that add up or are unknown."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from convoy import accelerators as table
+from convoy import exits
+from launch.prices import accelerators, cost
+
+
+def test_the_table_fits_and_names_every_machine_type(capsys):
+    assert accelerators([]) == exits.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    rows = lines[: lines.index("")]
+    assert {found.machine_type for found in table.all_of()} - {""} <= {row.split()[1] for row in rows}
+    # Aligned: every row ends where the head does.
+    assert {len(row) for row in rows} == {len(rows[0])}
+    (h200,) = (row for row in rows if row.startswith("h200x8"))
+    assert h200.split() == ["h200x8", "a3-ultragpu-8g", "224/2952", "141", *["unknown"] * 4]
+    assert "2026-08, us-central1" in "\n".join(lines)
+
+
+def asked(capsys, *argv):
+    assert cost(list(argv)) == exits.OK
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--accelerator=l4x4", "--workers=4"], "4 x g2-standard-48 (l4x4): $16.92 an hour, $406.08 a day"),
+        (["--accelerator=l4x4", "--workers=4", "--spot"], "$5.08 an hour"),
+        (["--accelerator=v5e-16"], "4 x ct5lp-hightpu-4t (v5e-16): $19.20 an hour"),
+        (["--accelerator=v5litepod-8@4t"], "2 x ct5lp-hightpu-4t (v5e-8): $9.60 an hour"),
+        (["--accelerator=h200x8", "--workers=2", "--price_per_hour=80"], "$160.00 an hour"),
+    ],
+)
+def test_an_hour_is_workers_times_machine(capsys, argv, words):
+    said = asked(capsys, *argv)
+    assert words in said
+    assert "without disks and egress" in said
+    assert ("--price_per_hour" if "--price_per_hour=80" in argv else "price of 2026-") in said
+    assert "an epoch: unknown; give --images_per_second" in said
+
+
+@pytest.mark.parametrize("accelerator", ["h200x8", "cpu", "t4x1", "v7x-8"])
+def test_an_unknown_price_is_unknown_and_says_how_to_give_one(capsys, accelerator):
+    said = asked(capsys, f"--accelerator={accelerator}", "--images_per_second=5", "--images_per_epoch=5")
+    assert "unknown what an hour costs; give --price_per_hour" in said
+    assert "$" not in said
+
+
+def test_an_epoch_costs_its_time(capsys):
+    speed = ["--images_per_second=1000", "--images_per_epoch=1800000"]
+    said = asked(capsys, "--accelerator=h100x1", "--workers=2", *speed, "--", "--duration=90ep", "--dataset=cifar10")
+    assert "an epoch of 1,800,000 images at 1,000 a second: 30 min, $10.62" in said
+    assert "90 epochs: 45 h, $955.80, evaluations and saving left out" in said
+    assert "epochs:" not in asked(capsys, "--accelerator=h100x1", *speed, "--", "--duration=500st")
+
+
+def test_the_speed_comes_from_a_run_that_has_finished(capsys, tmp_path):
+    result = {"examples": 3000, "epoch": 2.0, "train": {"images_per_second": 100.0}}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    assert "an epoch of 1,500 images at 100 a second: 15 s, less than $0.01" in asked(
+        capsys, "--accelerator=l4x1", f"--run_dir={tmp_path}"
+    )
+    result["train"]["images_per_second"] = None
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    with pytest.raises(exits.CannotRun, match="tells no speed"):
+        cost(["--accelerator=l4x1", f"--run_dir={tmp_path}"])
+    with pytest.raises(exits.CannotRun, match=r"has no result\.json"):
+        cost(["--accelerator=l4x1", f"--run_dir={tmp_path}/none"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "error", "words"),
+    [
+        (["--acelerator=l4x1"], exits.UsageError, "did you mean --accelerator"),
+        (["--accelerator=l4x1", "--", "--duraton=1ep"], exits.UsageError, "did you mean --duration"),
+        (["--images_per_second=-1"], exits.CannotRun, "--images_per_second=-1.0 is not possible"),
+        (["--images_per_second=nan"], exits.CannotRun, "--images_per_second=nan is not possible"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(argv, error, words):
+    with pytest.raises(error, match=words):
+        cost(argv)
