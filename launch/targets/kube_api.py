@@ -1,0 +1,199 @@
+"""One namespace of a Kubernetes cluster, by the official client: objects are dictionaries, refusals are sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from typing import Any
+
+import yaml
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
+
+from launch.documents import Object
+from launch.targets import kube_errors
+from launch.targets.kube_errors import Attempt
+
+# Of one try of a request; kube_errors.RETRIES says how many there are.
+CONNECT_SECONDS, READ_SECONDS = 5.0, 15.0
+# A pod that prints nothing for so long is asked again: the connection may be dead, and nobody would tell.
+SILENCE_SECONDS = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Resource:
+    """A kind of object. `group` is empty for the core's."""
+
+    kind: str
+    plural: str
+    group: str = ""
+    version: str = "v1"
+
+    def path(self, namespace: str, name: str = "") -> str:
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        within = f"/namespaces/{namespace}" if namespace else ""
+        return f"{root}{within}/{self.plural}{f'/{name}' if name else ''}"
+
+    def __str__(self) -> str:
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+JOBSETS = Resource("JobSet", "jobsets", "jobset.x-k8s.io", "v1alpha2")
+JOBS = Resource("Job", "jobs", "batch")
+PODS = Resource("Pod", "pods")
+EVENTS = Resource("Event", "events")
+SERVICES = Resource("Service", "services")
+SERVICE_ACCOUNTS = Resource("ServiceAccount", "serviceaccounts")
+REVIEWS = Resource("SelfSubjectAccessReview", "selfsubjectaccessreviews", "authorization.k8s.io")
+# The newest first; an older Kueue has the second alone.
+WORKLOADS = tuple(Resource("Workload", "workloads", "kueue.x-k8s.io", version) for version in ("v1beta2", "v1beta1"))
+QUEUES = tuple(Resource("LocalQueue", "localqueues", "kueue.x-k8s.io", version) for version in ("v1beta2", "v1beta1"))
+_CREATED = {resource.kind: resource for resource in (JOBSETS, JOBS, SERVICES, SERVICE_ACCOUNTS)}
+
+
+class Cluster:
+    """Every method raises exits.CannotRun or exits.TryAgain, a sentence with the next command, when the cluster refuses or
+    is away.
+
+    Args:
+      namespace: in which all objects are.
+      context: of the kubeconfig; empty: its current one.
+    """
+
+    def __init__(self, namespace: str, context: str):
+        self.namespace, self.context = namespace, context
+        try:
+            settings = client.Configuration()
+            config.load_kube_config(context=context or None, client_configuration=settings)
+        except (config.ConfigException, yaml.YAMLError, OSError) as error:
+            raise kube_errors.no_cluster(error, context) from None
+        settings.retries = kube_errors.retries()
+        self.server: str = settings.host
+        self._client = client.ApiClient(settings)
+        # It would tell every try that fails, with the addresses of its objects.
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+
+    def kubectl(self, *words: str) -> str:
+        """A command line for a person who wants to do something there."""
+        return kube_errors.kubectl(self.context, *words, f"--namespace={self.namespace}")
+
+    def get(self, resource: Resource, name: str) -> Object | None:
+        """The object; None if there is none, or nothing of its kind in this cluster."""
+        return self._call("GET", resource.path(self.namespace, name), self._attempt("get", resource, name), fine=(404,))
+
+    def list(self, resource: Resource, labels: str = "", fields: str = "") -> list[Object]:
+        """The objects that both selectors fit; none where the cluster has nothing of their kind."""
+        query = [(key, value) for key, value in (("labelSelector", labels), ("fieldSelector", fields)) if value]
+        attempt = self._attempt("list", resource)
+        found = self._call("GET", resource.path(self.namespace), attempt, query, fine=(404,))
+        return found["items"] if found else []
+
+    def create(self, thing: Object, dry_run: bool = False) -> Object | None:
+        """The object as it is then; None if there is one of that name already. `dry_run`: all but storing it.
+
+        An object with a field that the cluster does not know is refused: it would drop the field without a word otherwise.
+        """
+        resource, name = _CREATED[thing["kind"]], thing["metadata"]["name"]
+        attempt = self._attempt("create", resource, name)
+        query = [("fieldValidation", "Strict"), *([("dryRun", "All")] if dry_run else [])]
+        return self._call("POST", resource.path(self.namespace), attempt, query, thing, fine=("AlreadyExists",))
+
+    def delete(self, resource: Resource, found: Object) -> None:
+        """Ends an object, and before it is gone all that belongs to it. One that is gone, or made anew since, is left alone."""
+        name, uid = found["metadata"]["name"], found["metadata"]["uid"]
+        body = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
+        attempt = self._attempt("delete", resource, name)
+        self._call("DELETE", resource.path(self.namespace, name), attempt, body=body, fine=(404, 409))
+
+    def may(self, verb: str, resource: Resource, part: str = "") -> bool:
+        """Whether the cluster would let this person do it; `part` is log for pods/log."""
+        attributes = {"namespace": self.namespace, "verb": verb, "group": resource.group, "resource": resource.plural}
+        if part:
+            attributes["subresource"] = part
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": REVIEWS.kind,
+            "spec": {"resourceAttributes": attributes},
+        }
+        answer = self._call(
+            "POST", REVIEWS.path(""), Attempt("create", str(REVIEWS), "", "", self.context, self.server), body=body
+        )
+        return bool(answer["status"]["allowed"])
+
+    def read(self, path: str) -> Any:
+        """What the server says of itself at a path like /version; None if it does not know the path."""
+        return self._call("GET", path, Attempt("get", path, "", "", self.context, self.server), fine=(404,))
+
+    def log(self, pod: str, container: str, since: str = "", follow: bool = False) -> Iterator[tuple[str, str]]:
+        """(time, line) of all that a container printed from `since` on; nothing if its pod is gone.
+
+        `follow` goes on until the container ends, or the connection does.
+        """
+        query = [("container", container), ("timestamps", "true")]
+        query += [("sinceTime", since)] if since else []
+        query += [("follow", "true")] if follow else []
+        attempt = dataclasses.replace(self._attempt("get", PODS, pod), resource="pods/log")
+        answer = self._call("GET", f"{PODS.path(self.namespace, pod)}/log", attempt, query, fine=(404,), stream=True)
+        if answer is None:
+            return
+        try:
+            for text in _lines(answer):
+                moment, _, line = text.partition(" ")
+                yield moment, line
+        except (ReadTimeoutError, ProtocolError) as error:
+            if not follow:
+                raise kube_errors.unreachable(error, attempt) from None
+        finally:
+            answer.close()
+
+    def _attempt(self, verb: str, resource: Resource, name: str = "") -> Attempt:
+        return Attempt(verb, str(resource), name, self.namespace, self.context, self.server)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        attempt: Attempt,
+        query: Iterable[tuple[str, str]] = (),
+        body: Object | None = None,
+        fine: tuple[int | str, ...] = (),
+        stream: bool = False,
+    ) -> Any:
+        """What the server answers, parsed, or its stream; None for a refusal whose HTTP status or reason is one of `fine`."""
+        request = self._client.param_serialize(
+            method,
+            path,
+            query_params=list(query),
+            header_params={"Accept": "*/*" if stream else "application/json", "Content-Type": "application/json"},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        patience = CONNECT_SECONDS, SILENCE_SECONDS if stream else READ_SECONDS
+        try:
+            answer = self._client.call_api(*request, _request_timeout=patience)
+            if stream and answer.status == HTTPStatus.OK:
+                return answer.response
+            text = answer.read()
+        except (ApiException, HTTPError) as error:
+            raise kube_errors.unreachable(error, attempt) from None
+        if answer.status < HTTPStatus.BAD_REQUEST:
+            return json.loads(text)
+        status = kube_errors.status(text)
+        if answer.status in fine or status.get("reason") in fine:
+            return None
+        raise kube_errors.refusal(answer.status, status, attempt)
+
+
+def _lines(answer: Any) -> Iterator[str]:
+    """The lines of a streamed answer, as they come."""
+    pending = b""
+    for chunk in answer.stream(decode_content=True):
+        *lines, pending = (pending + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace")
+    if pending:
+        yield pending.decode(errors="replace")

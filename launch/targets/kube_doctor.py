@@ -1,0 +1,146 @@
+"""`convoy launch doctor --target=k8s`: what a cluster has of what jobs need."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from convoy import exits
+from launch import manifest
+from launch.job import JobOptions, build
+from launch.targets.kube_api import EVENTS, JOBS, JOBSETS, PODS, QUEUES, SERVICE_ACCOUNTS, SERVICES, Cluster, Resource
+from launch.targets.kube_errors import INSTALL_JOBSET
+from trainer.config import RunConfig
+
+# podReplacementPolicy is on from there; before, a worker's pod could have met the one that it replaces.
+OLDEST_KUBERNETES = (1, 29)
+OLDEST_JOBSET = "0.8"
+_INSTALL_KUEUE = "https://kueue.sigs.k8s.io/docs/installation"
+# A field that came with a version, by the way to it in the schema: the API's own version has been v1alpha2 for all of them.
+_RULE = ("failurePolicy", "rules", "onJobFailureMessagePatterns")
+_SINCE = {"0.8": ("replicatedJobs", "dependsOn"), "0.10": _RULE, "0.11": ("volumeClaimPolicies",)}
+_IMAGE = "registry.example.com/convoy:doctor"  # of the job that is shown to the cluster, and not stored
+
+# (what is looked at, a function that returns what was found or raises a sentence)
+Look = tuple[str, Callable[[], str]]
+
+
+def looks(namespace: str, context: str, gang: str, queue: str, service_account: str) -> Iterator[Look]:
+    """What to look at, in order; whoever calls them stops after the second if one of the first two raises."""
+    opened: list[Cluster] = []
+
+    def kubeconfig() -> str:
+        opened.append(Cluster(namespace, context))
+        return f"{f'context {context}' if context else 'the current context'}, {opened[0].server}"
+
+    yield "kubeconfig", kubeconfig
+    yield "cluster", lambda: _version(opened[0])
+    yield "permissions", lambda: _permissions(opened[0], gang)
+    if gang == "jobset":
+        yield "JobSet", lambda: _jobset(opened[0])
+    yield "a job", lambda: _dry_run(opened[0], gang, queue)
+    if queue:
+        yield "queue", lambda: _queue(opened[0], queue)
+    if service_account:
+        yield "service account", lambda: _service_account(opened[0], service_account)
+
+
+def _version(cluster: Cluster) -> str:
+    told = cluster.read("/version") or {}
+    major, minor = (int(re.sub(r"\D.*", "", told.get(part, "")) or 0) for part in ("major", "minor"))
+    if (major, minor) < OLDEST_KUBERNETES:
+        raise exits.CannotRun(
+            f"Kubernetes {told.get('gitVersion', '?')} is too old: jobs need 1.29 or later; upgrade the cluster."
+        )
+    return f"Kubernetes {told['gitVersion']}"
+
+
+def _permissions(cluster: Cluster, gang: str) -> str:
+    main = JOBSETS if gang == "jobset" else JOBS
+    needed: list[tuple[str, Resource, str]] = [(verb, main, "") for verb in ("create", "get", "list", "delete")]
+    needed += [
+        ("create", SERVICE_ACCOUNTS, ""),
+        ("list", PODS, ""),
+        ("get", PODS, "log"),
+        ("list", JOBS, ""),
+        ("list", EVENTS, ""),
+    ]
+    if gang == "indexed":
+        needed.append(("create", SERVICES, ""))
+    lacking = [
+        (verb, f"{kind}{f'/{part}' * bool(part)}") for verb, kind, part in needed if not cluster.may(verb, kind, part)
+    ]
+    if lacking:
+        told = ", ".join(f"{verb} {what}" for verb, what in lacking)
+        raise exits.CannotRun(
+            f"not permitted in namespace {cluster.namespace}: {told}; `{cluster.kubectl('auth', 'can-i', *lacking[0])}` must"
+            " say yes, so ask for a role that allows it."
+        )
+    return f"all that jobs need in namespace {cluster.namespace}"
+
+
+def _jobset(cluster: Cluster) -> str:
+    told = cluster.read(f"/openapi/v3/apis/{JOBSETS.group}/{JOBSETS.version}")
+    if told is None:
+        raise exits.CannotRun(
+            f"JobSet is not installed in the cluster; install it as {INSTALL_JOBSET} says, or give --gang=indexed, a job that"
+            " does not restart."
+        )
+    schemas = told["components"]["schemas"].values()
+    spec = next(one for one in schemas if _is_jobset(one))["properties"]["spec"]
+    versions = [version for version, way in _SINCE.items() if _has(spec, way)]
+    if OLDEST_JOBSET not in versions:
+        raise exits.CannotRun(f"the cluster's JobSet is older than {OLDEST_JOBSET}; renew it as {INSTALL_JOBSET} says.")
+    return f"{versions[-1]} or later, by its schema"
+
+
+def _is_jobset(schema: dict[str, Any]) -> bool:
+    return any(one["kind"] == JOBSETS.kind for one in schema.get("x-kubernetes-group-version-kind", []))
+
+
+def _has(schema: dict[str, Any], way: tuple[str, ...]) -> bool:
+    for name in way:
+        schema = schema.get("items", schema).get("properties", {}).get(name)
+        if schema is None:
+            return False
+    return True
+
+
+def _dry_run(cluster: Cluster, gang: str, queue: str) -> str:
+    """Shows the cluster a job that it checks like any other (fields, webhooks, policies, permission) and does not keep."""
+    given = JobOptions(
+        name="convoy-doctor", target="k8s", namespace=cluster.namespace, image=_IMAGE, workers=2, gang=gang, queue=queue
+    )
+    job = manifest.render(build(given, RunConfig(run_dir="gs://bucket/doctor")))[-1]
+    cluster.create(job, dry_run=True)
+    return f"a {job['kind']} of two workers would be accepted (a dry run)"
+
+
+def _queue(cluster: Cluster, name: str) -> str:
+    found = next((queue for kind in QUEUES if (queue := cluster.get(kind, name)) is not None), None)
+    if found is None:
+        if cluster.read(f"/apis/{QUEUES[0].group}") is None:
+            raise exits.CannotRun(
+                f"Kueue is not installed in the cluster; install it as {_INSTALL_KUEUE} says, or leave --queue out."
+            )
+        raise exits.CannotRun(
+            f"there is no queue {name} in namespace {cluster.namespace};"
+            f" `{cluster.kubectl('get', 'localqueues')}` lists those there are."
+        )
+    for one in found.get("status", {}).get("conditions") or []:
+        if one["type"] == "Active" and one["status"] == "False":
+            raise exits.CannotRun(
+                f"queue {name} admits nothing: {one.get('message', one.get('reason'))};"
+                f" `{cluster.kubectl('describe', 'localqueue', name)}` says more."
+            )
+    return f"{name}, of cluster queue {found['spec'].get('clusterQueue')}"
+
+
+def _service_account(cluster: Cluster, name: str) -> str:
+    if cluster.get(SERVICE_ACCOUNTS, name) is None:
+        raise exits.CannotRun(
+            f"there is no service account {name} in namespace {cluster.namespace};"
+            f" `{cluster.kubectl('create', 'serviceaccount', name)}` makes it."
+        )
+    return name

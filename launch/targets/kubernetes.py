@@ -1,0 +1,194 @@
+"""Jobs in a Kubernetes cluster: a JobSet, or an Indexed Job with its Service. By the official client; kubectl is not needed.
+
+Shown against a server on the loopback interface that checks every object by the schemas of JobSet and of Kubernetes, with
+this client and with the real kubectl. No job of Convoy has met a real cluster yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Iterator
+
+from convoy import exits, options
+from launch.job import JobOptions, JobSpec
+from launch.targets import CANCELLED, ENDS, FAILED, JobState
+
+try:
+    from launch import documents, manifest
+    from launch.documents import Object
+    from launch.targets import kube_logs, kube_state
+    from launch.targets.kube_api import JOBS, JOBSETS, Cluster, Resource
+    from launch.targets.kube_errors import kubectl
+except ModuleNotFoundError as error:
+    raise exits.CannotRun(
+        f"--target=k8s needs the package {error.name}, which is not here; run `pip install 'keras-convoy[launch]'`."
+    ) from None
+
+LOOK_SECONDS = 1.0
+# Until a job that is ended is gone: its pods have the grace of their manifest to save and leave, controllers some more.
+GONE_SECONDS = manifest.GRACE_SECONDS + 60.0
+_OURS = f"app.kubernetes.io/managed-by=convoy,!{kube_state.JOBSET_NAME}"
+
+
+class KubernetesTarget:
+    """The jobs of one namespace.
+
+    Args:
+      namespace: of the cluster.
+      context: of the kubeconfig; empty: its current one.
+    """
+
+    def __init__(self, namespace: str, context: str):
+        self.namespace, self.context = namespace, context
+        self._opened: Cluster | None = None
+
+    @property
+    def _cluster(self) -> Cluster:
+        """Opened at the first question, so that a dry run needs no kubeconfig."""
+        if self._opened is None:
+            self._opened = Cluster(self.namespace, self.context)
+        return self._opened
+
+    def submit(self, spec: JobSpec, replace: bool = False) -> JobState:
+        """As Target.submit. One that failed, or is being ended, is removed first: most of it cannot be changed."""
+        objects = manifest.render(spec)
+        kind = _resource(objects[-1])
+        before = self._find(spec.name, kind)
+        if before is not None:
+            state = kube_state.state(self._cluster, before)
+            if self._same(spec, state, replace) and state.phase not in (FAILED, CANCELLED):
+                return state
+            self._cluster.delete(_resource(before), before)
+            self._wait_until_gone(before)
+        job = self._create(objects)
+        if job is None:  # by somebody else, since we looked; or by us, and the answer was lost
+            job = self._need(spec.name)
+            self._same(spec, kube_state.state(self._cluster, job), replace=False)
+        return kube_state.state(self._cluster, job)
+
+    def state(self, name: str) -> JobState:
+        return kube_state.state(self._cluster, self._need(name))
+
+    def jobs(self) -> list[JobState]:
+        found = [job for kind in (JOBSETS, JOBS) for job in self._cluster.list(kind, labels=_OURS)]
+        return [kube_state.state(self._cluster, job) for job in found]
+
+    def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
+        read = kube_logs.follow if follow else kube_logs.lines
+        return read(self._cluster, self._need(name), worker)
+
+    def cancel(self, name: str) -> JobState:
+        """As Target.cancel. It is cancelled as long as its pods save and leave; then nothing is left of it."""
+        job = self._need(name)
+        state = kube_state.state(self._cluster, job)
+        if state.phase in ENDS:
+            return state
+        self._cluster.delete(_resource(job), job)
+        return dataclasses.replace(state, phase=CANCELLED, reason=kube_state.LEAVING)
+
+    def remove(self, name: str) -> None:
+        job = self._need(name)
+        if kube_state.phase(job) not in ENDS:
+            raise exits.CannotRun(f"{name} has not ended; `convoy launch cancel` ends it.")
+        self._cluster.delete(_resource(job), job)
+
+    def describe(self, spec: JobSpec) -> str:
+        """As Target.describe. The whole is YAML, what else there is to say stands in its comments."""
+        objects = manifest.render(spec)
+        flags = options.to_flags(
+            (field.name, getattr(spec.options, field.name))
+            for field in options.fields(JobOptions)
+            if getattr(spec.options, field.name) != field.default
+        )
+        rendered = shlex.join(["convoy", "launch", "render", *flags, "--", *spec.train_flags])
+        kind = str(_resource(objects[-1]))
+        lines = {
+            "submit": f"{rendered} | {self._kubectl('apply', '--filename=-')}",
+            "look": self._kubectl("get", kind, spec.name),
+            "end": self._kubectl("delete", kind, spec.name, "--cascade=foreground"),
+        }
+        told = "".join(f"# {what}: {line}\n" for what, line in lines.items())
+        return f"# By hand, with kubectl:\n{told}{documents.to_yaml(objects)}".rstrip("\n")
+
+    def _kubectl(self, *words: str) -> str:
+        return kubectl(self.context, *words, f"--namespace={self.namespace}")
+
+    def _find(self, name: str, wanted: Resource | None = None) -> Object | None:
+        """The JobSet or Job of that name, if there is one.
+
+        Args:
+          wanted: what will be created. That one may not even look for the other kind does not matter then.
+        """
+        refused = None
+        for kind in (JOBSETS, JOBS):
+            try:
+                if (found := self._cluster.get(kind, name)) is not None:
+                    return found
+            except exits.CannotRun as error:
+                if wanted in (None, kind):
+                    refused = refused or error
+        if refused is not None:
+            raise refused
+        return None
+
+    def _need(self, name: str) -> Object:
+        job = self._find(name)
+        if job is None:
+            raise exits.CannotRun(
+                f"there is no job {name} in namespace {self.namespace}: it was never submitted there, was cancelled, or ended"
+                " more than a day ago; `convoy launch list --target=k8s` shows what there is."
+            )
+        return job
+
+    def _same(self, spec: JobSpec, state: JobState, replace: bool) -> bool:
+        """Whether the job that is there is the one to be submitted; CannotRun if it is not, and must not be replaced."""
+        if state.digest == spec.digest:
+            return True
+        if not replace:
+            raise exits.CannotRun(
+                f"there is another job {spec.name} in namespace {self.namespace}, {state.phase}; give another --name, or"
+                " --replace to end that one first."
+            )
+        return False
+
+    def _create(self, objects: list[Object]) -> Object | None:
+        """All objects of a job; None if it is there already.
+
+        The service account, which many jobs share, stands before it. What belongs to it alone comes after it and is owned by
+        it, so that it goes when the job goes, whoever removes that.
+        """
+        *others, main = objects
+        for thing in others:
+            if thing["kind"] == "ServiceAccount":
+                self._cluster.create(thing)
+        job = self._cluster.create(main)
+        if job is None:
+            return None
+        owner = {key: main[key] for key in ("apiVersion", "kind")}
+        owner |= {key: job["metadata"][key] for key in ("name", "uid")}
+        try:
+            for thing in others:
+                if thing["kind"] != "ServiceAccount":
+                    thing["metadata"]["ownerReferences"] = [{**owner, "blockOwnerDeletion": True}]
+                    self._cluster.create(thing)
+        except exits.ConvoyError:
+            self._cluster.delete(_resource(job), job)
+            raise
+        return job
+
+    def _wait_until_gone(self, job: Object) -> None:
+        deadline = time.monotonic() + GONE_SECONDS
+        name, kind = job["metadata"]["name"], _resource(job)
+        while (left := self._cluster.get(kind, name)) is not None and left["metadata"]["uid"] == job["metadata"]["uid"]:
+            if time.monotonic() > deadline:
+                look = self._kubectl("get", "pods", f"--selector={manifest.INSTANCE}={name}")
+                raise exits.TryAgain(
+                    f"the job {name} that was there is still ending after {GONE_SECONDS:g} s; look with `{look}` and try again."
+                )
+            time.sleep(LOOK_SECONDS)
+
+
+def _resource(job: Object) -> Resource:
+    return JOBSETS if job["kind"] == "JobSet" else JOBS

@@ -1,0 +1,529 @@
+"""Jobs in a Kubernetes cluster: the official client, and the real kubectl, against a server on the loopback interface.
+
+The server (kube_server.py) checks what it is sent by the schemas of Kubernetes and of JobSet 0.12, or 0.8 where a test says so.
+What controllers would write, the tests write (kube_lives.py). No real cluster was ever met.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import shutil
+import subprocess
+import threading
+
+import pytest
+import yaml
+
+from convoy import exits
+from kube_jobs import RUN, refusal, spec
+from kube_lives import Life, condition
+from launch import watch
+from launch.job import from_argv
+from launch.targets import kube_api, kubernetes, open_target
+from launch.targets.kubernetes import KubernetesTarget
+
+# Submitting
+
+
+def test_a_job_is_created_and_known_again(server, target):
+    state = target.submit(spec())
+    assert (state.name, state.phase, state.run_dir) == ("rn50", "pending", "gs://b/r")
+    assert state.reason == "its controller has not seen it yet"
+    assert set(server.objects) == {("serviceaccounts", "default", "convoy"), ("jobsets", "default", "rn50")}
+    assert target.state("rn50") == state
+    assert state.digest == spec().digest
+    assert state.begun > 1.7e9
+
+
+def test_the_same_job_again_changes_nothing(server, target, life):
+    for change in ({"ready": 0}, {"ready": 1}, {"ready": 0, "succeeded": 1}):
+        life.ready(**change)
+        uid = life.job["metadata"]["uid"]
+        server.seen.clear()
+        assert target.submit(spec()).name == "rn50"
+        assert life.job["metadata"]["uid"] == uid
+        assert not [line for line in server.seen if not line.startswith("GET")]
+    life.status(terminalState="Completed")
+    assert target.submit(spec()).phase == "succeeded"
+    assert life.job["metadata"]["uid"] == uid
+
+
+def test_the_same_job_again_begins_anew_after_it_failed(target, life):
+    life.status(terminalState="Failed")
+    uid = life.job["metadata"]["uid"]
+    assert target.submit(spec()).phase == "pending"
+    assert life.job["metadata"]["uid"] != uid
+
+
+def test_another_job_of_that_name_is_refused_unless_it_is_replaced(server, target, life):
+    uid = life.job["metadata"]["uid"]
+    other = spec(run=[*RUN, "--seed=7"])
+    told = refusal(lambda: target.submit(other))
+    assert told == (
+        "there is another job rn50 in namespace default, pending; give another --name, or --replace to end that one first."
+    )
+    assert life.job["metadata"]["uid"] == uid
+    server.linger = 3  # its pods take their time to leave
+    assert target.submit(other, replace=True).digest == other.digest
+    assert life.job["metadata"]["uid"] != uid
+    deleted = next(i for i, line in enumerate(server.seen) if line.startswith("DELETE"))
+    looks = [
+        line
+        for line in server.seen[deleted:]
+        if line == "GET /apis/jobset.x-k8s.io/v1alpha2/namespaces/default/jobsets/rn50"
+    ]
+    assert len(looks) >= 4
+    assert not [line for line in server.seen if line.startswith("PATCH")]
+
+
+def test_a_job_that_does_not_end_is_told(server, target, life, monkeypatch):
+    monkeypatch.setattr(kubernetes, "GONE_SECONDS", 0.05)
+    server.linger = 10**6
+    told = refusal(lambda: target.submit(spec(run=[*RUN, "--seed=7"]), replace=True), exits.TryAgain)
+    assert told == (
+        "the job rn50 that was there is still ending after 0.05 s; look with `kubectl get pods"
+        " --selector=app.kubernetes.io/instance=rn50 --namespace=default` and try again."
+    )
+
+
+def test_an_indexed_job_owns_its_service(server, target, indexed):
+    service = server.one("services", "rn50")
+    (owner,) = service["metadata"]["ownerReferences"]
+    assert owner["uid"] == indexed.job["metadata"]["uid"]
+    indexed.condition("Failed", "x")
+    target.remove("rn50")
+    assert set(server.objects) == {("serviceaccounts", "default", "convoy")}
+
+
+def test_half_a_job_is_taken_back(server, target):
+    server.forbidden.add(("create", "services"))
+    assert "cannot create services rn50" in refusal(lambda: target.submit(spec("--gang=indexed")))
+    assert ("jobs", "default", "rn50") not in server.objects
+
+
+def test_a_job_that_somebody_else_just_submitted_is_taken_for_what_it_is(server, target):
+    """Between our look and our create. Ours may be the other one, too: its answer was lost, and it was sent again."""
+    server.fault(404, method="GET", path="jobsets/rn50")
+    target.submit(spec())
+    server.fault(404, method="GET", path="jobsets/rn50")
+    assert target.submit(spec()).digest == spec().digest
+    server.fault(404, method="GET", path="jobsets/rn50")
+    assert "there is another job rn50" in refusal(lambda: target.submit(spec(run=[*RUN, "--seed=7"])))
+
+
+def test_an_answer_that_was_lost_is_no_other_job(server, target, monkeypatch):
+    carried_out = []
+
+    def lose(found):
+        if found["kind"] == "JobSet" and not carried_out:
+            carried_out.append(found)
+            raise ConnectionError
+
+    monkeypatch.setattr(server, "put", lambda thing, put=server.put: (put(thing), lose(thing))[0])
+    assert target.submit(spec()).digest == spec().digest
+    assert len([line for line in server.seen if line.startswith("POST") and "jobsets" in line]) == 2
+
+
+def test_a_namespace_and_a_context_are_the_ones_given(server):
+    target = open_target(spec("--namespace=team", "--context=there").options)
+    target.submit(spec("--namespace=team", "--context=there"))
+    assert ("jobsets", "team", "rn50") in server.objects
+    assert "kubectl --context=there " in target.describe(spec("--namespace=team", "--context=there"))
+
+
+# What a job is doing
+
+
+def test_phases_are_those_of_the_job_itself(target, life):
+    life.ready(0)
+    life.pod(0)
+    assert target.state("rn50").phase == "pending"
+    life.ready(1)
+    assert target.state("rn50").phase == "running"
+    life.restart()
+    life.ready(0)
+    assert (target.state("rn50").phase, target.state("rn50").restarts) == ("restarting", 1)
+    life.status(conditions=[condition("RestartingJobSet", "")])
+    assert target.state("rn50").phase == "restarting"
+    life.status(conditions=[])
+    life.ready(1)
+    assert (target.state("rn50").phase, target.state("rn50").restarts) == ("running", 1)
+    life.status(terminalState="Completed")
+    state = target.state("rn50")
+    assert (state.phase, state.exit_code, state.reason) == ("succeeded", 0, "")
+
+
+def test_a_child_job_that_failed_is_not_the_end(target, life):
+    """JobSet begins it again."""
+    child = life.child()
+    child["status"] = {"failed": 1, "conditions": [condition("Failed", "", reason="BackoffLimitExceeded")]}
+    life.server.put(child)
+    life.dies(0, 42)
+    life.attempt = 1
+    life.ready(0)
+    assert target.state("rn50").phase == "restarting"
+
+
+def test_phases_of_an_indexed_job(target, indexed):
+    assert target.state("rn50").phase == "pending"
+    indexed.ready(1)
+    assert target.state("rn50").phase == "pending"
+    indexed.ready(2)
+    assert target.state("rn50").phase == "running"
+    indexed.ready(1, succeeded=1)
+    assert target.state("rn50").phase == "running"
+    indexed.condition("Complete")
+    assert target.state("rn50").phase == "succeeded"
+
+
+@pytest.mark.parametrize("version", ["v1beta1", "v1beta2"])
+def test_kueue_says_why_a_job_waits(server, target, version):
+    if version == "v1beta1":
+        del server.groups["kueue.x-k8s.io/v1beta2"]
+    target.submit(spec("--queue=team-queue"))
+    life = Life(server, "rn50")
+    look = "kubectl get localqueue team-queue --namespace=default"
+    assert target.state("rn50").reason == f"Kueue has not seen it yet; `{look}` says whether there is the queue"
+    reserved = condition("QuotaReserved", "couldn't assign flavors:\n insufficient quota, 2 more needed.", holds=False)
+    life.workload(version, conditions=[reserved])
+    told = "it waits in queue team-queue: couldn't assign flavors: insufficient quota, 2 more needed"
+    assert (target.state("rn50").phase, target.state("rn50").reason) == ("pending", told)
+    life.workload(version, conditions=[condition("Evicted", "Preempted to accommodate a workload"), reserved])
+    assert target.state("rn50").reason == "Kueue took its machines back: Preempted to accommodate a workload"
+    checks = [{"name": "dws", "state": "Pending", "message": "no machines until 12:00"}]
+    life.workload(version, conditions=[condition("QuotaReserved", "")], admissionChecks=checks)
+    assert target.state("rn50").reason == "queue team-queue waits for its check dws: no machines until 12:00"
+    life.server.put({**life.job, "spec": {**life.job["spec"], "suspend": False}})
+    assert target.state("rn50").reason == "its controller has not seen it yet"
+
+
+def test_a_suspended_job_without_a_queue_is_told_how_to_go_on(target, life):
+    life.server.put({**life.job, "spec": {**life.job["spec"], "suspend": True}})
+    resume = """kubectl patch jobset rn50 --type=merge '-p={"spec":{"suspend":false}}' --namespace=default"""
+    assert target.state("rn50").reason == f"it is suspended, and no queue would start it; `{resume}` does"
+
+
+def test_what_keeps_pods_from_starting_is_told_in_order(target, life):
+    """The scheduler before images, images before quotas; of the workers, the first."""
+    life.ready(0)
+    child = life.child()
+    assert target.state("rn50").reason == "its pods are being made"
+    life.event(child, 'pods "rn50-worker-0-0" is forbidden: exceeded quota: gpus, requested: 4, used: 8, limited: 8')
+    assert target.state("rn50").reason == (
+        'its pods cannot be made: pods "rn50-worker-0-0" is forbidden: exceeded quota: gpus, requested: 4, used: 8, limited: 8'
+    )
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
+    life.pod(1, "Pending", waiting)
+    assert target.state("rn50").reason == "worker 1 cannot start: ImagePullBackOff, Back-off pulling image"
+    unschedulable = condition(
+        "PodScheduled", "0/8 nodes are available: 8 Insufficient nvidia.com/gpu.", False, "Unschedulable"
+    )
+    life.pod(1, "Pending", conditions=[unschedulable])
+    life.pod(0, "Pending", conditions=[{**unschedulable, "message": "the leader's own reason"}])
+    assert target.state("rn50").reason == "worker 0 finds no machine: the leader's own reason"
+    for worker in (0, 1):
+        life.pod(worker, "Pending", {"waiting": {"reason": "ContainerCreating"}})
+    for event in [key for key in life.server.objects if key[0] == "events"]:
+        life.server.forget(*event)
+    assert target.state("rn50").reason == "its containers are starting"
+
+
+def test_events_of_others_are_not_ours(target, life, server):
+    life.ready(0)
+    other = server.put({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "other"}})
+    life.event(other, "something else")
+    assert target.state("rn50").reason == "its pods are being made"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "told", "exit_code"),
+    [
+        (78, "Error", "ended with exit code 78", 78),
+        (1, "Error", "ended with exit code 1", 1),
+        (42, "Error", "ended with exit code 42", 42),
+        (143, "Error", "ended with exit code 143", 42),
+        (
+            137,
+            "Error",
+            "was killed (137), which is what want of memory looks like; give more --memory if nobody did it",
+            42,
+        ),
+        (137, "OOMKilled", "was killed, since it needed more memory than it may have; give more --memory", 42),
+    ],
+)
+def test_the_worker_that_ended_a_job_is_named(target, life, code, reason, told, exit_code):
+    life.dies(0, 42, "2026-11-25T10:00:00Z")  # of an earlier start
+    life.attempt = 1
+    life.dies(0, 42, "2026-11-25T11:00:05Z")  # the peer found itself alone
+    life.dies(1, code, "2026-11-25T11:00:00Z", reason)
+    life.status(terminalState="Failed", conditions=[condition("Failed", "jobset failed due to a rule")])
+    state = target.state("rn50")
+    assert (state.phase, state.reason, state.exit_code) == (
+        "failed", f"worker 1 {told} (jobset failed due to a rule)", exit_code)  # fmt: skip
+
+
+def test_a_permanent_end_is_the_cause_even_if_it_is_not_the_first(target, life):
+    life.dies(0, 42, "2026-11-25T10:00:00Z")
+    life.dies(1, 65, "2026-11-25T10:00:09Z")
+    life.status(terminalState="Failed")
+    assert target.state("rn50").exit_code == 65
+
+
+def test_when_its_pods_are_gone_the_child_job_says_how_it_ended(target, life):
+    child = life.child()
+    text = (
+        "Container trainer for pod default/rn50-worker-0-1-x failed with exit code 70 matching FailJob rule at index 1"
+    )
+    child["status"] = {"conditions": [condition("Failed", text, reason="PodFailurePolicy")]}
+    life.server.put(child)
+    life.status(terminalState="Failed", conditions=[condition("Failed", "jobset failed")])
+    state = target.state("rn50")
+    assert (state.reason, state.exit_code) == ("a worker ended with exit code 70 (jobset failed)", 70)
+
+
+def test_a_job_that_ran_out_of_time_may_go_on(target, indexed):
+    indexed.dies(0, 143)
+    indexed.condition("Failed", "Job was active longer than specified deadline", reason="DeadlineExceeded")
+    state = target.state("rn50")
+    assert (state.reason, state.exit_code) == ("it ran for as long as --hours allows; submitted again, it goes on", 42)
+
+
+def test_wait_ends_with_the_exit_code_of_the_job(target, life, server, capsys):
+    """From the queue to the end, as the controllers go on each time somebody looks."""
+
+    def goes_on():
+        yield lambda: life.ready(0)
+        yield lambda: (life.pod(0), life.pod(1), life.ready(1))
+        yield lambda: (life.restart(), life.ready(0))
+        yield lambda: (life.pod(0), life.pod(1), life.ready(1))
+        yield lambda: (
+            life.dies(1, 70),
+            life.status(terminalState="Failed", conditions=[condition("Failed", "a rule")]),
+        )
+
+    steps = goes_on()
+    server.on_get = lambda found: next(steps, lambda: None)() if found["kind"] == "JobSet" else None
+    assert watch.until_the_end(target, "rn50") == 70
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in told] == [
+        "rn50: pending", "rn50: pending", "rn50: running", "rn50: restarting", "rn50: running", "rn50: failed"]  # fmt: skip
+    assert told[-1] == "rn50: failed, 1 restart, exit code 70, worker 1 ended with exit code 70 (a rule)"
+
+
+# Ending, listing
+
+
+def test_cancel_ends_a_job_and_leaves_one_that_has_ended(server, target, life):
+    server.linger = 2
+    state = target.cancel("rn50")
+    assert (state.phase, state.reason) == ("cancelled", "its pods have 120 s to save and leave")
+    assert watch.exit_code(state) == exits.STOPPED
+    assert target.state("rn50").phase == "cancelled"
+    assert target.cancel("rn50").phase == "cancelled"
+    told = refusal(lambda: [target.state("rn50") for _ in range(4)])
+    assert told == (
+        "there is no job rn50 in namespace default: it was never submitted there, was cancelled, or ended more than a day ago;"
+        " `convoy launch list --target=k8s` shows what there is."
+    )
+    target.submit(spec())
+    life.status(terminalState="Completed")
+    assert target.cancel("rn50").phase == "succeeded"
+    assert life.job["status"]["terminalState"] == "Completed"
+
+
+def test_the_whole_job_is_deleted_before_it_is_gone(server, target, life, monkeypatch):
+    """Foreground: its pods before itself, so that a next one of that name does not meet them."""
+    bodies = []
+    monkeypatch.setattr(
+        kube_api.json,
+        "dumps",
+        lambda value, *rest, real=kube_api.json.dumps, **named: (bodies.append(value), real(value, *rest, **named))[1],
+    )
+    uid = life.job["metadata"]["uid"]
+    target.cancel("rn50")
+    assert {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}} in bodies
+
+
+def test_remove_wants_an_end(target, life):
+    assert refusal(lambda: target.remove("rn50")) == "rn50 has not ended; `convoy launch cancel` ends it."
+    life.status(terminalState="Completed")
+    target.remove("rn50")
+    assert target.jobs() == []
+
+
+def test_only_our_jobs_are_listed(server, target, life):
+    target.submit(
+        dataclasses.replace(
+            spec("--gang=indexed"), options=dataclasses.replace(spec("--gang=indexed").options, name="other")
+        )
+    )
+    child = life.child()
+    child["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "convoy"
+    server.put(child)
+    foreign = {"name": "foreign", "labels": {"app.kubernetes.io/managed-by": "helm"}}
+    server.put({**server.one("jobs", "other"), "metadata": foreign})
+    assert sorted(state.name for state in target.jobs()) == ["other", "rn50"]
+
+
+def test_clusters_without_jobset_list_their_indexed_jobs(server, target, indexed):
+    del server.groups["jobset.x-k8s.io/v1alpha2"]
+    assert [state.name for state in target.jobs()] == ["rn50"]
+    assert target.state("rn50").name == "rn50"
+
+
+# Logs
+
+
+def test_logs_begin_with_the_last_start(server, target, life):
+    first = life.dies(1, 42)["metadata"]["name"]
+    server.say(first, "first", "start", over=True)
+    life.attempt = 1
+    second = life.pod(1)["metadata"]["name"]
+    server.say(second, "second", "", "start")
+    server.say(life.pod(0)["metadata"]["name"], "another worker")
+    assert list(target.logs("rn50", 1, follow=False)) == [
+        "second", "", "start", f"--- an earlier start, {first} ---", "first", "start"]  # fmt: skip
+
+
+def test_logs_of_a_worker_that_has_none(server, target, life):
+    told = refusal(lambda: list(target.logs("rn50", 2, follow=False)))
+    assert told == "--worker=2: rn50 has 2 workers, from 0 to 1."
+    life.ready(0)
+    told = refusal(lambda: list(target.logs("rn50", 1, follow=False)), exits.TryAgain)
+    assert told == "worker 1 of rn50 has not begun: its pods are being made; --follow waits for it."
+    life.status(terminalState="Completed")
+    told = refusal(lambda: list(target.logs("rn50", 1, follow=False)))
+    assert told == (
+        "the pods of worker 1 of rn50 are gone, and what they printed with them; Google Cloud keeps it:"
+        " `gcloud logging read 'resource.labels.pod_name:rn50-'`."
+    )
+
+
+def test_follow_goes_through_lost_connections_and_restarts(server, target, life):
+    """Nothing is lost or told twice, although several lines have the same time, and the server knows only seconds."""
+    life.ready(0)
+    server.cut_logs = 3
+    first = life.pod(0)["metadata"]["name"]
+    server.say(first, "1", "2", " of the same time", " as well", "3")
+    seen: list[str] = []
+    lines = target.logs("rn50", 0, follow=True)
+    for _ in range(5):
+        seen.append(next(lines))
+    assert seen == ["1", "2", " of the same time", " as well", "3"]
+
+    server.say(first, "4", over=True)
+    life.dies(0, 42)
+    assert next(lines) == "4"
+    life.restart()
+    second = life.pod(0)["metadata"]["name"]
+    server.say(second, "again")
+    assert [next(lines), next(lines)] == [f"--- started again, {second} ---", "again"]
+
+    server.say(second, "the last line", over=True)
+    life.dies(0, 0)
+    life.status(terminalState="Completed")
+    assert list(lines) == ["the last line"]
+
+
+def test_follow_waits_for_the_first_line_and_ends_with_the_job(server, target, life):
+    life.ready(0)
+    lines = target.logs("rn50", 0, follow=True)
+
+    def later():
+        server.say(life.pod(0)["metadata"]["name"], "hello", over=True)
+        life.dies(0, 0)
+        life.status(terminalState="Completed")
+
+    looks = iter(range(3))
+    server.on_get = lambda found: (
+        None if next(looks, None) is not None else (setattr(server, "on_get", lambda _: None), later())
+    )
+    assert list(lines) == ["hello"]
+
+
+def test_follow_ends_when_the_job_is_gone(server, target, life):
+    server.say(life.pod(0)["metadata"]["name"], "hello", over=True)
+    lines = target.logs("rn50", 0, follow=True)
+    assert next(lines) == "hello"
+    target.cancel("rn50")
+    assert list(lines) == []
+
+
+def test_follow_passes_over_a_machine_that_is_gone(server, target, life):
+    server.say(life.pod(0)["metadata"]["name"], "hello", over=True)
+    life.dies(0, 0)
+    server.fault(500, "Get https://10.0.0.9:10250/containerLogs: no route to host", path="/log", times=6)
+    life.status(terminalState="Completed")
+    server.on_get = lambda found: None
+    assert list(target.logs("rn50", 0, follow=True)) == []
+
+
+# By hand
+
+
+def test_a_dry_run_needs_no_cluster(target, server):
+    """It is YAML as a whole, and its command lines are what a shell reads as they were meant."""
+    run = ["--", "--run_dir=gs://b/it's $(here)", "--dataset=cifar10"]
+    target = KubernetesTarget("default", "there")
+    told = target.describe(spec("--context=there", run=run))
+    assert server.seen == []
+    documents = list(yaml.safe_load_all(told))
+    assert [document["kind"] for document in documents] == ["ServiceAccount", "JobSet"]
+    submit, look, end = (line for line in told.splitlines() if line.startswith(("# submit: ", "# look: ", "# end: ")))
+    # What the shell hands over: kubectl's standard input is whatever convoy prints, here its words.
+    tell = "printf '%s\\0' \"$@\""
+    script = f"convoy() {{ {tell}; }}; kubectl() {{ cat; {tell}; }}; {submit.removeprefix('# submit: ')}"
+    words = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split("\0")
+    own = words[words.index("render") + 1 : words.index("apply") - 1]
+    assert from_argv(own) == spec("--context=there", run=run)
+    assert look == "# look: kubectl --context=there get jobsets.jobset.x-k8s.io rn50 --namespace=default"
+    assert (
+        end
+        == "# end: kubectl --context=there delete jobsets.jobset.x-k8s.io rn50 --cascade=foreground --namespace=default"
+    )
+
+
+@pytest.fixture
+def kubectl(server, tmp_path):
+    """The real kubectl, with the server's kubeconfig."""
+    if not (place := shutil.which("kubectl")):
+        pytest.skip("no kubectl is installed")
+    server.token = ""
+    environment = {**os.environ, "KUBECONFIG": str(tmp_path / "kubeconfig"), "HOME": str(tmp_path)}
+
+    def call(*words: str, text: str = "", code: int = 0) -> str:
+        done = subprocess.run([place, *words], input=text, capture_output=True, text=True, timeout=60, env=environment)
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    return call
+
+
+@pytest.mark.parametrize("gang", ["jobset", "indexed"])
+def test_what_kubectl_applies_is_what_we_would_submit(server, target, kubectl, gang):
+    """By the lines of a dry run. Nothing of the server's answers surprises it, either."""
+    told = target.describe(spec(f"--gang={gang}"))
+    # The server has no schemas that kubectl could fetch to check them itself; the server checks.
+    assert "rn50 created" in kubectl("apply", "--validate=false", "--filename=-", "--namespace=default", text=told)
+    state = target.state("rn50")
+    assert (state.digest, state.phase) == (spec(f"--gang={gang}").digest, "pending")
+    assert target.submit(spec(f"--gang={gang}")) == state
+    plural = "jobs.batch" if gang == "indexed" else "jobsets.jobset.x-k8s.io"
+    assert "rn50" in kubectl("get", plural, "rn50", "--namespace=default", "--output=name")
+    server.linger = 2
+    watcher = threading.Timer(0.2, lambda: server.forget(plural.partition(".")[0], "default", "rn50"))
+    watcher.start()
+    assert "deleted" in kubectl("delete", plural, "rn50", "--cascade=foreground", "--namespace=default")
+    watcher.join()
+    assert "NotFound" in kubectl("get", plural, "rn50", "--namespace=default", code=1)
+
+
+def test_kubectl_sees_a_job_as_we_do(server, target, life, kubectl):
+    server.say(life.pod(0)["metadata"]["name"], "hello", over=True)
+    assert kubectl("logs", life.pod(0)["metadata"]["name"]) == "hello\n"
+    server.put({**life.job, "spec": {**life.job["spec"], "suspend": True}})
+    _, resume, _ = target.state("rn50").reason.split("`")
+    assert "patched" in kubectl(*shlex.split(resume)[1:])
+    assert life.job["spec"]["suspend"] is False
