@@ -1,0 +1,56 @@
+"""The small part of kustomize that k8s/ uses, written again: bases, namespace, JSON patches, strategic merges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Object = dict[str, Any]
+
+
+def build(folder: Path) -> list[Object]:
+    """The documents of a folder with a kustomization.yaml; AssertionError for what this does not know."""
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    assert kustomization.keys() <= {"apiVersion", "kind", "resources", "namespace", "patches"}
+    found = []
+    for resource in kustomization["resources"]:
+        place = folder / resource
+        found += build(place) if place.is_dir() else list(yaml.safe_load_all(place.read_text()))
+    for one in found:
+        if "namespace" in kustomization:
+            one["metadata"]["namespace"] = kustomization["namespace"]
+    for patch in kustomization.get("patches", []):
+        targets = [one for one in found if one["kind"] == patch["target"]["kind"]]
+        assert targets
+        content = yaml.safe_load(patch["patch"])
+        for target in targets:
+            if isinstance(content, list):
+                for operation in content:
+                    _operate(target, **operation)
+            else:
+                _merge(target, content)
+    return found
+
+
+def _operate(target: Any, op: str, path: str, value: Any) -> None:
+    *parents, last = (part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:])
+    for part in parents:
+        target = target[int(part) if isinstance(target, list) else part]
+    key = int(last) if isinstance(target, list) else last
+    # To replace something it has to be there.
+    assert op == "add" or (op == "replace" and target[key] is not None)
+    target[key] = value
+
+
+def _merge(target: Object, change: Object) -> None:
+    """Lists of named things are merged by name, other lists replaced."""
+    for key, value in change.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        elif key in ("containers", "env", "volumes") and key in target:
+            for one in value:
+                _merge(next(old for old in target[key] if old["name"] == one["name"]), one)
+        else:
+            target[key] = value
