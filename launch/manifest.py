@@ -41,6 +41,11 @@ def render(spec: JobSpec) -> list[Object]:
     """
     if not spec.options.image:
         raise exits.CannotRun("--image is missing; give the image that k8s/Dockerfile builds, best by digest.")
+    if spec.accelerator.kind == "tpu" and spec.workers > 1 and spec.run.backend == "tensorflow":
+        raise exits.CannotRun(
+            f"TensorFlow drives the TPUs of one machine, and {spec.options.accelerator} has {spec.workers}; give --backend=jax"
+            " after --, or a smaller slice."
+        )
     objects = [base(name) for name in _BASE[spec.options.gang]]
     owner = objects[-1]
     for found in objects:
@@ -168,6 +173,9 @@ def _place(pod: Object, spec: JobSpec) -> None:
         selector[f"{_GOOGLE}/gke-tpu-accelerator"] = machine.gke_label
         selector[f"{_GOOGLE}/gke-tpu-topology"] = machine.topology
         tolerations.append({"key": "google.com/tpu", "operator": "Exists", "effect": "NoSchedule"})
+    if "@" in given.accelerator:
+        # The label above does not tell machines of one kind apart; without @ any of them will do.
+        selector["node.kubernetes.io/instance-type"] = machine.machine_type
     if given.spot:
         selector[f"{_GOOGLE}/gke-spot"] = "true"
         tolerations.append({"key": f"{_GOOGLE}/gke-spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"})

@@ -28,6 +28,7 @@ from launch.state import OCCUPIED, JobFolder
 from launch.targets import CANCELLED, FAILED, RESTARTING, RUNNING, SUCCEEDED
 
 LOOK_SECONDS = 0.1
+_OUT_OF_TIME = "out of time"  # an end of an attempt, beside the phases
 # What of the submitting shell's environment is another run's, or would make every attempt fail.
 _OTHERS = (
     "TF_CONFIG",
@@ -68,8 +69,8 @@ def environments(spec: JobSpec, attempt: int, ports: Iterable[object], faults: F
             | {"JOB_COMPLETION_INDEX": str(worker), "CONVOY_RESTART_ATTEMPT": str(attempt)}
             | chaotic.environment(faults, worker)
         )
-        if faults.lost:
-            found[-1]["CONVOY_DNS_SECONDS"] = os.environ.get("CONVOY_DNS_SECONDS", _REHEARSED_DNS_SECONDS)
+        if faults.lost and "CONVOY_DNS_SECONDS" not in os.environ:
+            found[-1]["CONVOY_DNS_SECONDS"] = _REHEARSED_DNS_SECONDS
     return found
 
 
@@ -96,20 +97,21 @@ class Rehearsal:
         self.writer = content["id"]
         self.record = dataclasses.replace(folder.read(), supervisor=os.getpid())
         self.workers: list[subprocess.Popen[bytes]] = []
-        # Those of a supervisor that died before this one may still be saving.
-        self.occupied = folder.lock(OCCUPIED, wait=True)
+        # The workers inherit it: who removes the folder waits for the last of them, should this process die before.
+        self.occupied = folder.lock(OCCUPIED)
 
     def run(self) -> None:
         attempt = 0
         while True:
             self._start(attempt)
             self._tell(RUNNING)
-            failed = self._watch()
-            cancelled = failed is None and any(worker.poll() is None for worker in self.workers)
+            phase, failed = self._watch()
             self._end()
-            if cancelled:
-                return self._tell(CANCELLED, self._last_words(0, attempt) or "cancelled")
-            if failed is None:
+            if phase == CANCELLED:
+                return self._tell(CANCELLED, self._last_words(0, attempt))
+            if phase == _OUT_OF_TIME:
+                return self._tell(FAILED, f"not finished within --hours={self.spec.options.hours:g}", exits.TRY_AGAIN)
+            if phase == SUCCEEDED:
                 return self._tell(SUCCEEDED, code=exits.OK)
             code = _code(self.workers[failed])
             reason = f"worker {failed} ended with exit code {code}"
@@ -137,23 +139,26 @@ class Rehearsal:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     process_group=0,
-                    pass_fds=() if self.occupied is None else (self.occupied,),
+                    pass_fds=(self.occupied,),
                     preexec_fn=_end_with_parent,
                 )
             self.workers.append(process)
 
-    def _watch(self) -> int | None:
-        """Waits until a worker has failed, and returns it; None once all have succeeded, or the job is to be cancelled."""
-        while not self.folder.asked_to_cancel():
+    def _watch(self) -> tuple[str, int]:
+        """Waits for the end of an attempt: FAILED and the worker; SUCCEEDED once all workers have; _OUT_OF_TIME; CANCELLED."""
+        deadline = time.monotonic() + self.spec.options.hours * 3600
+        while True:
             codes = {worker: process.poll() for worker, process in enumerate(self.workers)}
-            failed = [worker for worker, code in codes.items() if code]
-            if failed:
+            if failed := [worker for worker, code in codes.items() if code]:
                 # Of those that ended together, one that would end so again decides.
-                return min(failed, key=lambda worker: may_try_again(_code(self.workers[worker])))
+                return FAILED, min(failed, key=lambda worker: may_try_again(_code(self.workers[worker])))
             if None not in codes.values():
-                return None
+                return SUCCEEDED, 0
+            if self.folder.asked_to_cancel():
+                return CANCELLED, 0
+            if time.monotonic() > deadline:
+                return _OUT_OF_TIME, 0
             time.sleep(LOOK_SECONDS)
-        return None
 
     def _end(self) -> None:
         """Ends whoever still runs: SIGTERM, and SIGKILL after the grace of a pod."""

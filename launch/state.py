@@ -52,12 +52,15 @@ class JobFolder:
     def exists(self) -> bool:
         return (self.path / "job.json").exists()
 
-    def create(self, job: dict[str, Any], record: Record) -> None:
+    def create(self, job: dict[str, Any], record: Record) -> int:
+        """Makes the job known, and returns the lock that is to be its supervising process's."""
         with _sentences(self.path):
-            (self.path / "logs").mkdir(parents=True, exist_ok=True)
+            (self.path / "logs").mkdir(parents=True)
+            lock = self.lock(SUPERVISED)
             self.write(record)
             # Last: with it, the job exists.
             self._put("job.json", job)
+        return lock
 
     def job(self) -> dict[str, Any]:
         return json.loads((self.path / "job.json").read_text())
@@ -83,15 +86,11 @@ class JobFolder:
         found = (_LOG.fullmatch(entry.name) for entry in (self.path / "logs").iterdir())
         return max((int(match[2]) for match in found if match and int(match[1]) == worker), default=None)
 
-    def lock(self, which: str, wait: bool = False) -> int | None:
-        """A descriptor that holds the lock in all processes that inherit it; None if others hold it and `wait` is false."""
+    def lock(self, which: str) -> int:
+        """Waits for the lock; a descriptor that holds it as long as any process that inherits it lives."""
         with _sentences(self.path):
             descriptor = os.open(self.path / which, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                os.close(descriptor)
-                return None
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         return descriptor
 
     def supervised(self) -> bool:
@@ -112,8 +111,7 @@ class JobFolder:
     def remove(self) -> None:
         """Waits until the last process of the job has gone, and removes all that is known of it."""
         with _sentences(self.path):
-            if (descriptor := self.lock(OCCUPIED, wait=True)) is not None:
-                os.close(descriptor)
+            os.close(self.lock(OCCUPIED))
             # First: without it, the job is none.
             (self.path / "job.json").unlink(missing_ok=True)
             shutil.rmtree(self.path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from convoy import exits
-from launch import manifest
+from launch import documents, manifest
 from launch.job import JobOptions, build
 from launch.targets.kube_api import EVENTS, JOBS, JOBSETS, PODS, QUEUES, SERVICE_ACCOUNTS, SERVICES, Cluster, Resource
 from launch.targets.kube_errors import INSTALL_JOBSET
@@ -36,7 +36,7 @@ def looks(namespace: str, context: str, gang: str, queue: str, service_account: 
 
     yield "kubeconfig", kubeconfig
     yield "cluster", lambda: _version(opened[0])
-    yield "permissions", lambda: _permissions(opened[0], gang)
+    yield "permissions", lambda: _permissions(opened[0], gang, service_account)
     if gang == "jobset":
         yield "JobSet", lambda: _jobset(opened[0])
     yield "a job", lambda: _dry_run(opened[0], gang, queue)
@@ -56,16 +56,15 @@ def _version(cluster: Cluster) -> str:
     return f"Kubernetes {told['gitVersion']}"
 
 
-def _permissions(cluster: Cluster, gang: str) -> str:
+def _permissions(cluster: Cluster, gang: str, service_account: str) -> str:
     main = JOBSETS if gang == "jobset" else JOBS
     needed: list[tuple[str, Resource, str]] = [(verb, main, "") for verb in ("create", "get", "list", "delete")]
-    needed += [
-        ("create", SERVICE_ACCOUNTS, ""),
-        ("list", PODS, ""),
-        ("get", PODS, "log"),
-        ("list", JOBS, ""),
-        ("list", EVENTS, ""),
-    ]
+    needed += [*(("list", kind, "") for kind in (PODS, JOBS, EVENTS)), ("get", PODS, "log")]
+    if not service_account:
+        needed.append(("get", SERVICE_ACCOUNTS, ""))
+        ours = documents.base("service-account/service_account.yaml")["metadata"]["name"]
+        if cluster.may("get", SERVICE_ACCOUNTS) and cluster.get(SERVICE_ACCOUNTS, ours) is None:
+            needed.append(("create", SERVICE_ACCOUNTS, ""))
     if gang == "indexed":
         needed.append(("create", SERVICES, ""))
     lacking = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from convoy import exits, supervise
 from launch import manifest
@@ -18,7 +19,7 @@ _INDEX = "batch.kubernetes.io/job-completion-index"
 _JOB_NAME = "batch.kubernetes.io/job-name"
 _STARTING = ("ContainerCreating", "PodInitializing")
 _EXIT_CODE = re.compile(r"exit code (\d+)")
-_KILLED = 128 + 9
+_KILLED, _TERMINATED = 128 + 9, 128 + 15
 LEAVING = f"its pods have {manifest.GRACE_SECONDS} s to save and leave"
 
 
@@ -97,21 +98,26 @@ def why_waiting(cluster: Cluster, job: Object) -> str:
     """The first of these that says something: Kueue, the scheduler, a container that cannot start, whoever refuses its pods."""
     if reason := _admission(cluster, job):
         return reason
-    last = last_start(pods(cluster, job))
-    for pod in last:
+    found, begun_again = pods(cluster, job), job.get("status", {}).get("restarts", 0)
+    now = [pod for pod in found if attempt(pod) >= begun_again]
+    if found and not now:
+        cause = min(_deaths(last_start(found)), default=None)
+        return "the pods of its last start are leaving" if cause is None else f"worker {cause.worker} {cause.how}"
+    for pod in now:
         for one in pod.get("status", {}).get("conditions") or []:
             if one["type"] == "PodScheduled" and one["status"] == "False":
                 return f"worker {worker(pod)} finds no machine: {_text(one)}"
-    for pod in last:
+    for pod in now:
         for container in _containers(pod):
             held = container.get("state", {}).get("waiting", {})
             if held and held.get("reason") not in _STARTING:
                 return f"worker {worker(pod)} cannot start: {held.get('reason')}, {_text(held)}"
-    if reason := _warning(cluster, job):
-        return reason
-    if len(last) < job_spec(job)["parallelism"]:
-        return "its pods are being made" if job.get("status") else "its controller has not seen it yet"
-    return "its containers are starting"
+    if len(now) == job_spec(job)["parallelism"]:
+        trouble = _warning(cluster, now)
+        return f"its containers do not start: {trouble}" if trouble else "its containers are starting"
+    if trouble := _warning(cluster, [job, *_jobs(cluster, job)]):
+        return f"its pods cannot be made: {trouble}"
+    return "its pods are being made" if job.get("status") else "its controller has not seen it yet"
 
 
 def why_failed(cluster: Cluster, job: Object) -> tuple[str, int | None]:
@@ -120,21 +126,34 @@ def why_failed(cluster: Cluster, job: Object) -> tuple[str, int | None]:
     if any(_condition(one, "Failed").get("reason") == "DeadlineExceeded" for one in jobs):
         return "it ran for as long as --hours allows; submitted again, it goes on", exits.TRY_AGAIN
     ended = _text(_condition(job, "Failed"))
-    if causes := sorted(_deaths(last_start(pods(cluster, job)))):
-        _, _, index, code, how = causes[0]
-        return f"worker {index} {how} ({ended})", supervise.exit_code(code)
+    cause = min(_deaths(last_start(pods(cluster, job))), default=None)
+    if cause is not None:
+        return f"worker {cause.worker} {cause.how} ({ended})", supervise.exit_code(cause.code)
     for one in jobs:
         if found := _EXIT_CODE.search(_condition(one, "Failed").get("message", "")):
             return f"a worker ended with exit code {found[1]} ({ended})", supervise.exit_code(int(found[1]))
     return ended, None
 
 
-def _deaths(found: Iterable[Object]) -> Iterator[tuple[bool, str, int, int, str]]:
-    """(whether it is worth another try, when, worker, exit code, how) of each container that failed: the least is the cause.
+class _Death(NamedTuple):
+    """How a worker came to its end. The least of several is the cause of the others.
 
     What is permanent ends a job whatever else happened; of what is not, the first made its peers fail.
     """
+
+    again: bool  # whether it is worth another try
+    when: str
+    worker: int
+    code: int
+    how: str
+
+
+def _deaths(found: Iterable[Object]) -> Iterator[_Death]:
     for pod in found:
+        lost = _condition(pod, "DisruptionTarget")
+        if lost:
+            yield _Death(True, lost["lastTransitionTime"], worker(pod), _TERMINATED, f"lost its machine: {_text(lost)}")
+            continue
         for container in _containers(pod):
             end = container.get("state", {}).get("terminated") or {}
             code = end.get("exitCode", 0)
@@ -146,8 +165,9 @@ def _deaths(found: Iterable[Object]) -> Iterator[tuple[bool, str, int, int, str]
                 how = "was killed (137), which is what want of memory looks like; give more --memory if nobody did it"
             else:
                 how = f"ended with exit code {code}"
-            again = supervise.exit_code(code) == exits.TRY_AGAIN
-            yield again, end.get("finishedAt") or "", worker(pod), code, how
+            yield _Death(
+                supervise.exit_code(code) == exits.TRY_AGAIN, end.get("finishedAt") or "", worker(pod), code, how
+            )
 
 
 def _admission(cluster: Cluster, job: Object) -> str:
@@ -177,14 +197,12 @@ def _admission(cluster: Cluster, job: Object) -> str:
     return f"it waits in queue {queue}"
 
 
-def _warning(cluster: Cluster, job: Object) -> str:
-    """The last event that tells of trouble in making its pods or Jobs: a quota, a policy, a service account that is missing."""
-    about = {one["metadata"]["uid"] for one in (job, *_jobs(cluster, job))}
+def _warning(cluster: Cluster, things: Iterable[Object]) -> str:
+    """The last event that tells of trouble with one of these: a quota, a policy, a volume, a missing service account."""
+    about = {one["metadata"]["uid"] for one in things}
     found = [one for one in cluster.list(EVENTS, fields="type=Warning") if one["involvedObject"].get("uid") in about]
-    if not found:
-        return ""
-    last = max(found, key=lambda one: one.get("lastTimestamp") or one.get("eventTime") or "")
-    return f"its pods cannot be made: {_text(last)}"
+    last = max(found, key=lambda one: one.get("lastTimestamp") or one.get("eventTime") or "", default=None)
+    return "" if last is None else _text(last)
 
 
 def _jobs(cluster: Cluster, job: Object) -> list[Object]:

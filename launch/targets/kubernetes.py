@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import sys
 import time
 from collections.abc import Iterator
 
@@ -19,7 +20,7 @@ try:
     from launch import documents, manifest
     from launch.documents import Object
     from launch.targets import kube_logs, kube_state
-    from launch.targets.kube_api import JOBS, JOBSETS, Cluster, Resource
+    from launch.targets.kube_api import JOBS, JOBSETS, SERVICE_ACCOUNTS, Cluster, Resource
     from launch.targets.kube_errors import kubectl
 except ModuleNotFoundError as error:
     raise exits.CannotRun(
@@ -60,6 +61,8 @@ class KubernetesTarget:
             state = kube_state.state(self._cluster, before)
             if self._same(spec, state, replace) and state.phase not in (FAILED, CANCELLED):
                 return state
+            # One that the cluster would refuse shall not cost the one that is there.
+            self._cluster.create(objects[-1], dry_run=True)
             self._cluster.delete(_resource(before), before)
             self._wait_until_gone(before)
         job = self._create(objects)
@@ -72,7 +75,17 @@ class KubernetesTarget:
         return kube_state.state(self._cluster, self._need(name))
 
     def jobs(self) -> list[JobState]:
-        found = [job for kind in (JOBSETS, JOBS) for job in self._cluster.list(kind, labels=_OURS)]
+        found: list[Object] = []
+        refused: list[exits.CannotRun] = []
+        for kind in (JOBSETS, JOBS):
+            try:
+                found += self._cluster.list(kind, labels=_OURS)
+            except exits.CannotRun as error:
+                refused.append(error)
+        if len(refused) == 2:
+            raise refused[0]
+        for sentence in refused:  # who may see one kind only sees that one
+            print(f"convoy: {sentence}", file=sys.stderr)
         return [kube_state.state(self._cluster, job) for job in found]
 
     def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
@@ -161,7 +174,8 @@ class KubernetesTarget:
         """
         *others, main = objects
         for thing in others:
-            if thing["kind"] == "ServiceAccount":
+            # Who may not create one may well use the one that is there.
+            if thing["kind"] == "ServiceAccount" and not self._cluster.get(SERVICE_ACCOUNTS, thing["metadata"]["name"]):
                 self._cluster.create(thing)
         job = self._cluster.create(main)
         if job is None:

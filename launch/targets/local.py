@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 from convoy import exits, supervise
 from launch import faults, manifest, rehearsal, state
 from launch.job import JobSpec
-from launch.state import SUPERVISED, JobFolder, Record
+from launch.state import JobFolder, Record
 from launch.targets import CANCELLED, ENDS, FAILED, PENDING, JobState
 
 LOOK_SECONDS = 0.1
@@ -45,13 +46,15 @@ class LocalTarget:
                 self.cancel(spec.name)
             if folder.path.exists():
                 folder.remove()
-            folder.create(about(spec, self.chaos), Record(PENDING, begun=time.time()))
-            _start(folder)
+            _start(folder, folder.create(about(spec, self.chaos), Record(PENDING, begun=time.time())))
         return self.state(spec.name)
 
     def state(self, name: str) -> JobState:
         folder = _existing(name)
-        record, submitted = folder.read(), folder.job()
+        try:
+            record, submitted = folder.read(), folder.job()
+        except FileNotFoundError:  # removed meanwhile
+            raise _unknown(name) from None
         if record.phase not in ENDS and not folder.supervised():
             record = folder.read()  # it may have come to its end just now
             if record.phase not in ENDS:
@@ -72,7 +75,11 @@ class LocalTarget:
         )
 
     def jobs(self) -> list[JobState]:
-        return [self.state(folder.name) for folder in state.folders()]
+        found = []
+        for folder in state.folders():
+            with contextlib.suppress(exits.CannotRun):  # removed meanwhile
+                found.append(self.state(folder.name))
+        return found
 
     def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
         folder = _existing(name)
@@ -126,11 +133,15 @@ class LocalTarget:
 def _existing(name: str) -> JobFolder:
     folder = JobFolder(name)
     if not folder.exists():
-        raise exits.CannotRun(
-            f"there is no job {name} on this machine; `convoy launch list` says which there are, and --target=k8s or tpu-vm"
-            " looks elsewhere."
-        )
+        raise _unknown(name)
     return folder
+
+
+def _unknown(name: str) -> exits.CannotRun:
+    return exits.CannotRun(
+        f"there is no job {name} on this machine; `convoy launch list` says which there are, and --target=k8s or tpu-vm"
+        " looks elsewhere."
+    )
 
 
 def about(spec: JobSpec, chaos: str) -> dict[str, Any]:
@@ -144,10 +155,8 @@ def about(spec: JobSpec, chaos: str) -> dict[str, Any]:
     }
 
 
-def _start(folder: JobFolder) -> None:
-    """Starts the supervising process, in a session of its own: it outlives this process and its terminal."""
-    lock = folder.lock(SUPERVISED)
-    assert lock is not None, "a folder that was made just now is nobody's"
+def _start(folder: JobFolder, lock: int) -> None:
+    """Starts the supervising process, which outlives this one and its terminal, and leaves the lock to it."""
     with (folder.path / "supervisor.log").open("wb") as log:
         subprocess.Popen(
             supervise.module("launch.rehearsal", [folder.name]),

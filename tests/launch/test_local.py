@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -54,8 +53,9 @@ def meet():
     monkeypatch.setattr(rehearsal, "command", lambda spec: [sys.executable, "-c", program])
     spec = job(*argv)
     folder = JobFolder(spec.name)
-    folder.create(about(spec, chaos), Record(PENDING))
+    lock = folder.create(about(spec, chaos), Record(PENDING))
     Rehearsal(folder).run()
+    os.close(lock)
     return folder.read(), folder
 
 
@@ -115,6 +115,11 @@ def test_after_the_grace_they_are_killed(monkeypatch):
     body = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nmeet()\nif i == 0: sys.exit(70)\ntime.sleep(600)"
     record, _ = rehearse(monkeypatch, body)
     assert (record.phase, record.exit_code) == (FAILED, 70)
+
+
+def test_an_attempt_has_its_hours(monkeypatch):
+    record, _ = rehearse(monkeypatch, "time.sleep(600)", "--hours=0.0001")
+    assert (record.phase, record.restarts, record.reason) == (FAILED, 0, "not finished within --hours=0.0001")
 
 
 def test_what_never_heals_decides_when_several_end_together(monkeypatch):
@@ -344,8 +349,7 @@ def test_a_state_directory_that_cannot_be_written(tmp_path, monkeypatch):
 
 def test_logs_follow_a_job_into_its_next_attempt(monkeypatch):
     folder = JobFolder("try")
-    folder.create(about(job(), ""), Record(RUNNING))
-    lock = folder.lock("supervised")
+    lock = folder.create(about(job(), ""), Record(RUNNING))
     lines: list[str] = []
     reader = threading.Thread(target=lambda: lines.extend(LocalTarget().logs("try", 1, follow=True)))
     reader.start()
@@ -360,7 +364,6 @@ def test_logs_follow_a_job_into_its_next_attempt(monkeypatch):
     assert lines == ["one", "half a line", "cut", "next", "last"]
     assert list(LocalTarget().logs("try", 1, follow=False)) == ["next", "last"]
     assert list(LocalTarget().logs("try", 0, follow=False)) == []
-    assert lock is not None
     os.close(lock)
 
 
@@ -429,7 +432,7 @@ def test_a_worker_that_is_ended_from_outside(whole, tmp_path, workers, number):
     assert_same_bits(run_dir, whole("tensorflow", workers))
 
 
-def test_a_job_that_is_cancelled_saves_and_goes_on_when_it_is_submitted_again(tmp_path, convoy):
+def test_a_job_that_is_cancelled_saves_its_run(tmp_path, convoy):
     long = ("--dataset=digits", "--batch_size=64", "--duration=100000st", "--eval_every=50000st",
             "--checkpoint_every=50000st")  # fmt: skip
     spec = job(workers=1, run=long)
@@ -449,4 +452,3 @@ def test_a_job_that_is_cancelled_saves_and_goes_on_when_it_is_submitted_again(tm
     text = (run_dir / "status.json").read_text()
     assert '"phase": "left"' in text
     assert '"exit_code": 42' in text
-    shutil.rmtree(tmp_path / "state")
