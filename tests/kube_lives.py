@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kube_server import KubeServer, Object, now
+from kube_handler import Object, now
+from kube_server import KubeServer
 
 WORKERS = 2
 

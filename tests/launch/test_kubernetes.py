@@ -7,22 +7,14 @@ What controllers would write, the tests write (kube_lives.py). No real cluster w
 from __future__ import annotations
 
 import dataclasses
-import os
-import shlex
-import shutil
-import subprocess
-import threading
 
 import pytest
-import yaml
 
 from convoy import exits
 from kube_jobs import RUN, refusal, spec
 from kube_lives import Life, condition
 from launch import watch
-from launch.job import from_argv
 from launch.targets import kube_api, kubernetes, open_target
-from launch.targets.kubernetes import KubernetesTarget
 
 # Submitting
 
@@ -76,6 +68,21 @@ def test_another_job_of_that_name_is_refused_unless_it_is_replaced(server, targe
     ]
     assert len(looks) >= 4
     assert not [line for line in server.seen if line.startswith("PATCH")]
+
+
+def test_a_job_that_would_be_refused_does_not_replace_the_one_that_is_there(server, target, life):
+    uid = life.job["metadata"]["uid"]
+    server.fault(422, "no", method="POST", path="jobsets.*dryRun=All")
+    assert "the cluster finds it invalid: no" in refusal(
+        lambda: target.submit(spec(run=[*RUN, "--seed=7"]), replace=True)
+    )
+    assert life.job["metadata"]["uid"] == uid
+
+
+def test_a_service_account_that_is_there_need_not_be_made(server, target):
+    target.submit(spec())
+    server.forbidden.add(("create", "serviceaccounts"))
+    target.submit(spec("--workers=1"), replace=True)
 
 
 def test_a_job_that_does_not_end_is_told(server, target, life, monkeypatch):
@@ -230,6 +237,48 @@ def test_what_keeps_pods_from_starting_is_told_in_order(target, life):
     assert target.state("rn50").reason == "its containers are starting"
 
 
+def test_events_of_pods_count_once_there_are_all_of_them(target, life):
+    life.ready(0)
+    child = life.child()
+    life.event(child, "exceeded quota")  # it no longer does
+    for worker in (0, 1):
+        pod = life.pod(worker, "Pending", {"waiting": {"reason": "ContainerCreating"}})
+    assert target.state("rn50").reason == "its containers are starting"
+    life.event(pod, 'MountVolume.SetUp failed for volume "data"', "FailedMount")
+    assert target.state("rn50").reason == 'its containers do not start: MountVolume.SetUp failed for volume "data"'
+
+
+def test_a_job_that_begins_again_says_why(target, life):
+    life.pod(0)
+    life.dies(1, 137)
+    life.attempt = 1  # the old pods are still there
+    life.ready(0)
+    state = target.state("rn50")
+    assert (state.phase, state.restarts) == ("restarting", 1)
+    assert state.reason == (
+        "worker 1 was killed (137), which is what want of memory looks like; give more --memory if nobody did it"
+    )
+    life.attempt = 0
+    life.pod(1)
+    life.attempt = 1
+    assert target.state("rn50").reason == "the pods of its last start are leaving"
+
+
+def test_a_machine_that_was_taken_back_is_the_cause(target, life):
+    taken = condition("DisruptionTarget", "preempted by the spot machine's end.")
+    life.dies(0, 42, "2026-11-25T10:00:00Z")
+    life.pod(
+        1,
+        "Failed",
+        {"terminated": {"exitCode": 143}},
+        conditions=[{**taken, "lastTransitionTime": "2026-11-25T09:59:00Z"}],
+    )
+    life.status(terminalState="Failed", conditions=[condition("Failed", "too many restarts")])
+    state = target.state("rn50")
+    assert (state.reason, state.exit_code) == (
+        "worker 1 lost its machine: preempted by the spot machine's end (too many restarts)", 42)  # fmt: skip
+
+
 def test_events_of_others_are_not_ours(target, life, server):
     life.ready(0)
     other = server.put({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "other"}})
@@ -373,157 +422,11 @@ def test_clusters_without_jobset_list_their_indexed_jobs(server, target, indexed
     assert target.state("rn50").name == "rn50"
 
 
-# Logs
-
-
-def test_logs_begin_with_the_last_start(server, target, life):
-    first = life.dies(1, 42)["metadata"]["name"]
-    server.say(first, "first", "start", over=True)
-    life.attempt = 1
-    second = life.pod(1)["metadata"]["name"]
-    server.say(second, "second", "", "start")
-    server.say(life.pod(0)["metadata"]["name"], "another worker")
-    assert list(target.logs("rn50", 1, follow=False)) == [
-        "second", "", "start", f"--- an earlier start, {first} ---", "first", "start"]  # fmt: skip
-
-
-def test_logs_of_a_worker_that_has_none(server, target, life):
-    told = refusal(lambda: list(target.logs("rn50", 2, follow=False)))
-    assert told == "--worker=2: rn50 has 2 workers, from 0 to 1."
-    life.ready(0)
-    told = refusal(lambda: list(target.logs("rn50", 1, follow=False)), exits.TryAgain)
-    assert told == "worker 1 of rn50 has not begun: its pods are being made; --follow waits for it."
-    life.status(terminalState="Completed")
-    told = refusal(lambda: list(target.logs("rn50", 1, follow=False)))
-    assert told == (
-        "the pods of worker 1 of rn50 are gone, and what they printed with them; Google Cloud keeps it:"
-        " `gcloud logging read 'resource.labels.pod_name:rn50-'`."
+def test_who_may_see_one_kind_of_jobs_sees_those(server, target, indexed, capsys):
+    server.forbidden.add(("list", "jobsets"))
+    assert [state.name for state in target.jobs()] == ["rn50"]
+    assert capsys.readouterr().err.startswith(
+        "convoy: cannot list jobsets.jobset.x-k8s.io in namespace default: that is"
     )
-
-
-def test_follow_goes_through_lost_connections_and_restarts(server, target, life):
-    """Nothing is lost or told twice, although several lines have the same time, and the server knows only seconds."""
-    life.ready(0)
-    server.cut_logs = 3
-    first = life.pod(0)["metadata"]["name"]
-    server.say(first, "1", "2", " of the same time", " as well", "3")
-    seen: list[str] = []
-    lines = target.logs("rn50", 0, follow=True)
-    for _ in range(5):
-        seen.append(next(lines))
-    assert seen == ["1", "2", " of the same time", " as well", "3"]
-
-    server.say(first, "4", over=True)
-    life.dies(0, 42)
-    assert next(lines) == "4"
-    life.restart()
-    second = life.pod(0)["metadata"]["name"]
-    server.say(second, "again")
-    assert [next(lines), next(lines)] == [f"--- started again, {second} ---", "again"]
-
-    server.say(second, "the last line", over=True)
-    life.dies(0, 0)
-    life.status(terminalState="Completed")
-    assert list(lines) == ["the last line"]
-
-
-def test_follow_waits_for_the_first_line_and_ends_with_the_job(server, target, life):
-    life.ready(0)
-    lines = target.logs("rn50", 0, follow=True)
-
-    def later():
-        server.say(life.pod(0)["metadata"]["name"], "hello", over=True)
-        life.dies(0, 0)
-        life.status(terminalState="Completed")
-
-    looks = iter(range(3))
-    server.on_get = lambda found: (
-        None if next(looks, None) is not None else (setattr(server, "on_get", lambda _: None), later())
-    )
-    assert list(lines) == ["hello"]
-
-
-def test_follow_ends_when_the_job_is_gone(server, target, life):
-    server.say(life.pod(0)["metadata"]["name"], "hello", over=True)
-    lines = target.logs("rn50", 0, follow=True)
-    assert next(lines) == "hello"
-    target.cancel("rn50")
-    assert list(lines) == []
-
-
-def test_follow_passes_over_a_machine_that_is_gone(server, target, life):
-    server.say(life.pod(0)["metadata"]["name"], "hello", over=True)
-    life.dies(0, 0)
-    server.fault(500, "Get https://10.0.0.9:10250/containerLogs: no route to host", path="/log", times=6)
-    life.status(terminalState="Completed")
-    server.on_get = lambda found: None
-    assert list(target.logs("rn50", 0, follow=True)) == []
-
-
-# By hand
-
-
-def test_a_dry_run_needs_no_cluster(target, server):
-    """It is YAML as a whole, and its command lines are what a shell reads as they were meant."""
-    run = ["--", "--run_dir=gs://b/it's $(here)", "--dataset=cifar10"]
-    target = KubernetesTarget("default", "there")
-    told = target.describe(spec("--context=there", run=run))
-    assert server.seen == []
-    documents = list(yaml.safe_load_all(told))
-    assert [document["kind"] for document in documents] == ["ServiceAccount", "JobSet"]
-    submit, look, end = (line for line in told.splitlines() if line.startswith(("# submit: ", "# look: ", "# end: ")))
-    # What the shell hands over: kubectl's standard input is whatever convoy prints, here its words.
-    tell = "printf '%s\\0' \"$@\""
-    script = f"convoy() {{ {tell}; }}; kubectl() {{ cat; {tell}; }}; {submit.removeprefix('# submit: ')}"
-    words = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split("\0")
-    own = words[words.index("render") + 1 : words.index("apply") - 1]
-    assert from_argv(own) == spec("--context=there", run=run)
-    assert look == "# look: kubectl --context=there get jobsets.jobset.x-k8s.io rn50 --namespace=default"
-    assert (
-        end
-        == "# end: kubectl --context=there delete jobsets.jobset.x-k8s.io rn50 --cascade=foreground --namespace=default"
-    )
-
-
-@pytest.fixture
-def kubectl(server, tmp_path):
-    """The real kubectl, with the server's kubeconfig."""
-    if not (place := shutil.which("kubectl")):
-        pytest.skip("no kubectl is installed")
-    server.token = ""
-    environment = {**os.environ, "KUBECONFIG": str(tmp_path / "kubeconfig"), "HOME": str(tmp_path)}
-
-    def call(*words: str, text: str = "", code: int = 0) -> str:
-        done = subprocess.run([place, *words], input=text, capture_output=True, text=True, timeout=60, env=environment)
-        assert done.returncode == code, done.stderr
-        return done.stdout + done.stderr
-
-    return call
-
-
-@pytest.mark.parametrize("gang", ["jobset", "indexed"])
-def test_what_kubectl_applies_is_what_we_would_submit(server, target, kubectl, gang):
-    """By the lines of a dry run. Nothing of the server's answers surprises it, either."""
-    told = target.describe(spec(f"--gang={gang}"))
-    # The server has no schemas that kubectl could fetch to check them itself; the server checks.
-    assert "rn50 created" in kubectl("apply", "--validate=false", "--filename=-", "--namespace=default", text=told)
-    state = target.state("rn50")
-    assert (state.digest, state.phase) == (spec(f"--gang={gang}").digest, "pending")
-    assert target.submit(spec(f"--gang={gang}")) == state
-    plural = "jobs.batch" if gang == "indexed" else "jobsets.jobset.x-k8s.io"
-    assert "rn50" in kubectl("get", plural, "rn50", "--namespace=default", "--output=name")
-    server.linger = 2
-    watcher = threading.Timer(0.2, lambda: server.forget(plural.partition(".")[0], "default", "rn50"))
-    watcher.start()
-    assert "deleted" in kubectl("delete", plural, "rn50", "--cascade=foreground", "--namespace=default")
-    watcher.join()
-    assert "NotFound" in kubectl("get", plural, "rn50", "--namespace=default", code=1)
-
-
-def test_kubectl_sees_a_job_as_we_do(server, target, life, kubectl):
-    server.say(life.pod(0)["metadata"]["name"], "hello", over=True)
-    assert kubectl("logs", life.pod(0)["metadata"]["name"]) == "hello\n"
-    server.put({**life.job, "spec": {**life.job["spec"], "suspend": True}})
-    _, resume, _ = target.state("rn50").reason.split("`")
-    assert "patched" in kubectl(*shlex.split(resume)[1:])
-    assert life.job["spec"]["suspend"] is False
+    server.forbidden.add(("list", "jobs"))
+    assert "cannot list jobsets" in refusal(target.jobs)
