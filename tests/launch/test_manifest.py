@@ -1,0 +1,398 @@
+"""Documents for Kubernetes: what is rendered, held against schemas, a cluster's rules and the overlays of k8s/."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import overlays
+from convoy import accelerators, exits
+from crds import JOBSET_VERSIONS, jobset_errors
+from launch import documents, manifest, submit, worker
+from launch.job import JobOptions, JobSpec, build, from_argv
+from launch.lints import lint
+from support import REPOSITORY
+from trainer.config import RunConfig
+
+GOLDEN = Path(__file__).parent / "golden"
+KUBERNETES_VERSIONS = ("1.29", "1.33", "1.37")
+IMAGE = f"us-docker.pkg.dev/project/convoy/convoy@sha256:{'0123456789abcdef' * 4}"
+TRAIN = "-- --run_dir=gs://bucket/runs/one --dataset=cifar10"
+CASES = {
+    "cpu": TRAIN,
+    "cpu_indexed": f"--gang=indexed --workers=3 --cpus=1.5 --memory=6Gi {TRAIN} --batch_size=96",
+    "t4_spot": f"--accelerator=t4 --workers=2 --spot --cpus=3 --memory=12Gi {TRAIN}",
+    "l4x4": f"--accelerator=l4x4 --workers=4 {TRAIN} --model=resnet50 --batch_size=1024",
+    "l4x4_queue": f"--accelerator=l4x4 --workers=4 --queue=team --priority=medium --hours=12 {TRAIN}",
+    "l4x2_indexed_queue": f"--accelerator=l4x2 --workers=2 --gang=indexed --queue=team {TRAIN}",
+    "h100x8_reserved": f"--accelerator=h100x8 --workers=2 --reservation=mine --priority=high --max_restarts=3 {TRAIN}",
+    "l4_on_a_larger_machine": f"--accelerator=l4@g2-standard-16 {TRAIN}",
+    "a100_account": f"--accelerator=a100 --namespace=ml --service_account=trainer --memory=64Gi {TRAIN}",
+    "v5e_1": f"--accelerator=v5e-1 {TRAIN} --backend=jax",
+    "v5e_16": f"--accelerator=v5e-16 {TRAIN} --backend=jax",
+    "v5e_8_two_machines": f"--accelerator=v5e-8@4t --spot {TRAIN} --backend=jax",
+    "v6e_16_indexed": f"--accelerator=v6e-16 --gang=indexed {TRAIN} --backend=jax",
+    "v5p_topology": f"--accelerator=v5p --topology=2x2x2 --queue=tpus {TRAIN} --backend=jax",
+    "quoting": """--workers=2 -- --run_dir='gs://bucket/it'"'"'s "$(HOME)" $$ {{ x }} `id` # é' --data_dir='-- ; |&'""",
+}
+
+
+def argv(case: str) -> list[str]:
+    return ["--target=k8s", "--name=rn50", f"--image={IMAGE}", *shlex.split(CASES[case])]
+
+
+def spec(case: str) -> JobSpec:
+    return from_argv(argv(case))
+
+
+def owner(found: list[dict]) -> dict[str, Any]:
+    """The JobSet or Job of the documents."""
+    return found[-1]
+
+
+def container(found: list[dict]) -> dict[str, Any]:
+    return documents.job_spec(owner(found))["template"]["spec"]["containers"][0]
+
+
+def assert_valid(found: list[dict], versions: tuple[str, ...] = KUBERNETES_VERSIONS) -> None:
+    """By the schemas of Kubernetes and of JobSet, strictly, and by our lints."""
+    import kubernetes_validate
+
+    assert lint(found) == []
+    for one in found:
+        if one["kind"] == "JobSet":
+            for version in JOBSET_VERSIONS:
+                assert jobset_errors(version, one) == []
+            metadata = {"name": "child"}
+            one = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": documents.job_spec(one)}
+        for version in versions:
+            kubernetes_validate.validate(one, version, strict=True)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_documents_are_what_they_were(case, capsys):
+    """The verb prints them and nothing else. CONVOY_UPDATE_GOLDEN=1 rewrites the files; the digest is not in them."""
+    assert submit.render(argv(case)) == exits.OK
+    printed = capsys.readouterr()
+    assert not printed.err
+    text = printed.out.replace(spec(case).digest, "DIGEST")
+    golden = GOLDEN / f"{case}.yaml"
+    if os.environ.get("CONVOY_UPDATE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+def test_every_golden_file_is_of_a_case():
+    assert sorted(place.stem for place in GOLDEN.glob("*.yaml")) == sorted(CASES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_documents_are_valid(case):
+    assert_valid(manifest.render(spec(case)))
+
+
+def test_the_strict_schemas_refuse_what_is_mistyped():
+    import kubernetes_validate
+
+    found = manifest.render(spec("l4x4"))
+    owner(found)["spec"]["ttlSecondsAfterFinish"] = 1
+    container(found)["imagePullPolice"] = "Always"
+    owner(found)["spec"]["failurePolicy"]["restartStrategy"] = "Sometimes"
+    owner(found)["spec"]["failurePolicy"]["maxRestarts"] = 2**31
+    for version in JOBSET_VERSIONS:
+        told = "\n".join(jobset_errors(version, owner(found)))
+        for word in ("ttlSecondsAfterFinish", "imagePullPolice", "Sometimes", str(2**31)):
+            assert word in told
+    [*_, service, _job] = manifest.render(spec("cpu_indexed"))
+    service["spec"]["selectors"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(service, KUBERNETES_VERSIONS[0], strict=True)
+
+
+def test_rendering_is_pure():
+    first = manifest.render(spec("l4x4"))
+    kept = json.dumps(first)
+    container(manifest.render(spec("l4x4")))["env"].clear()
+    assert json.dumps(manifest.render(spec("l4x4"))) == kept
+    assert json.dumps(first) == kept
+
+
+@pytest.mark.parametrize("case", ["l4x4", "l4x2_indexed_queue"])
+def test_exit_codes_worth_another_try(case):
+    """42, and 128 and above but for 130; every other code ends the job, even one that nobody has thought of."""
+    found = manifest.render(spec(case))
+    disruption, codes = documents.job_spec(owner(found))["podFailurePolicy"]["rules"]
+    # The first rule that fits counts: exit codes are not asked of a pod that was preempted.
+    assert disruption == {"action": "Count", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    assert codes["action"] == "FailJob"
+    assert codes["onExitCodes"]["operator"] == "NotIn"
+    assert codes["onExitCodes"]["containerName"] == container(found)["name"] == manifest.CONTAINER
+    again = {code for code in range(1, 256) if code in codes["onExitCodes"]["values"]}
+    assert again == {exits.TRY_AGAIN, *range(128, 256)} - {exits.STOPPED}
+    for code in (exits.BUG, exits.USAGE, 64, exits.BAD_DATA, exits.DIVERGED, exits.CANNOT_RUN, 126, 127):
+        assert code not in again
+
+
+def test_a_jobset_acts_by_why_its_job_failed():
+    rules = owner(manifest.render(spec("l4x4")))["spec"]["failurePolicy"]["rules"]
+    acts = {rule["onJobFailureReasons"][0]: rule["action"] for rule in rules}
+    assert acts == {
+        "PodFailurePolicy": "FailJobSet",
+        "DeadlineExceeded": "FailJobSet",
+        "BackoffLimitExceeded": "RestartJobSet",
+    }
+    assert not any("onJobFailureMessagePatterns" in rule for rule in rules), "JobSet before 0.10 would not know it"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_worker_understands_what_it_finds(case):
+    """The environment of each pod, as Kubernetes makes it of the documents, names the host that the pod will have."""
+    job, found = spec(case), manifest.render(spec(case))
+    values = {one["name"]: expanded(one["value"], {}) for one in container(found)["env"] if "value" in one}
+    for index in range(job.workers):
+        place = worker.from_environment(values | {"JOB_COMPLETION_INDEX": str(index), "CONVOY_RESTART_ATTEMPT": "2"})
+        middle = "" if job.options.gang == "indexed" else "-worker-0"
+        assert place.hosts[index] == f"rn50{middle}-{index}.rn50:2222"
+        assert place.grace_seconds == manifest.GRACE_SECONDS
+    assert values.items() >= manifest.environment(job, manifest.hosts(job)).items()
+
+
+def test_both_bases_run_the_same_pods():
+    jobset, indexed = (owner(manifest.render(spec(case))) for case in ("l4x4", "l4x2_indexed_queue"))
+    ours, theirs = (documents.job_spec(documents.base(name)) for name in ("jobset/jobset.yaml", "indexed/job.yaml"))
+    del theirs["ttlSecondsAfterFinished"], theirs["template"]["spec"]["subdomain"]
+    for job in (ours, theirs):
+        env = job["template"]["spec"]["containers"][0]["env"]
+        env[:] = [
+            one["name"] if one["name"] in ("CONVOY_HOSTS", "CONVOY_RESTART_ATTEMPT", "CONVOY_WRITER") else one
+            for one in env
+        ]
+    assert ours == theirs
+    assert jobset["spec"]["ttlSecondsAfterFinished"] == indexed["spec"]["ttlSecondsAfterFinished"]
+
+
+def test_a_queue_admits_and_without_one_it_starts():
+    queued, free = owner(manifest.render(spec("l4x4_queue"))), owner(manifest.render(spec("l4x4")))
+    assert queued["spec"]["suspend"] is True
+    assert "suspend" not in free["spec"]
+    assert (
+        queued["metadata"]["labels"].items()
+        >= {
+            "kueue.x-k8s.io/queue-name": "team",
+            "kueue.x-k8s.io/priority-class": "medium",
+            "kueue.x-k8s.io/max-exec-time-seconds": str(12 * 3600),
+        }.items()
+    )
+    assert "priorityClassName" not in documents.job_spec(queued)["template"]["spec"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("--spot --reservation=mine -- ", "no machine is both spot and reserved"),
+        ("--namespace=Team_A -- ", "there can be no namespace `Team_A`"),
+        ("--queue='my queue' -- ", "queue-name=my queue is no label"),
+        ("--service_account=A/B -- ", "serviceAccountName A/B is not possible"),
+        ("--max_restarts=3000000000 -- ", "maxRestarts 3000000000 is more than"),
+        ("--cpus=inf -- ", "cpu: inf is no quantity"),
+        ("--accelerator=v5e-16 -- ", "TensorFlow drives the TPUs of one machine, and v5e-16 has 4; give --backend=jax"),
+        ("--workers=4000 -- --batch_size=4000 ", "give the job a shorter name"),
+    ],
+)
+def test_what_no_cluster_would_take_is_refused(flags, sentence):
+    words = ["--target=k8s", f"--name={'n' * 40}", f"--image={IMAGE}", *shlex.split(flags), "--run_dir=gs://b/r"]
+    with pytest.raises(exits.CannotRun, match=re.escape(sentence)):
+        manifest.render(from_argv(words))
+
+
+def test_an_unknown_machine_is_asked_about():
+    job = spec("l4x4")
+    unknown = dataclasses.replace(job, accelerator=dataclasses.replace(job.accelerator, vcpus=None))
+    with pytest.raises(exits.CannotRun, match="--cpus is missing: nothing is known of the machine"):
+        manifest.render(unknown)
+    unknown = dataclasses.replace(job, accelerator=dataclasses.replace(job.accelerator, gke_label=""))
+    with pytest.raises(exits.CannotRun, match="has no nodes of that kind"):
+        manifest.render(unknown)
+
+
+def expanded(text: str, variables: dict[str, str]) -> str:
+    """What Kubernetes makes of $(NAME) and $$ in commands and variables (third_party/forked/golang/expansion)."""
+    made, rest = "", text
+    while "$" in rest:
+        before, _, rest = rest.partition("$")
+        made += before
+        if rest.startswith("$"):
+            made, rest = made + "$", rest[1:]
+        elif rest.startswith("(") and ")" in rest:
+            name, _, rest = rest[1:].partition(")")
+            made += variables.get(name, f"$({name})")
+        else:
+            made += "$" + rest[:1]
+            rest = rest[1:]
+    return made + rest
+
+
+def assert_same_command(job: JobSpec, read: list[dict]) -> None:
+    one = container(read)
+    values = {variable["name"]: variable.get("value", "") for variable in one["env"]}
+    assert [expanded(word, values) for word in one["command"]] == manifest.command(job)
+    assert "args" not in one
+
+
+NASTY = [
+    "'; rm -rf / #",
+    "\"double\" and 'single'",
+    "$(HOME) $(CONVOY_JOB) ${HOME} $$(HOME) $$$ $( $",
+    "{{ .Values }} {% x %} <% y %>",
+    "--leading -- dashes",
+    "tab\tand\x0bcontrol\x1b[31m",
+    "a: b, [c], {d: e} &f *g !h | > % @ `",
+    " spaces  at both ends ",
+    "~ null true 0o17 1e3 12:30:45",
+    "\u2028\u00e9\U0001f680\ufeff",
+]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_flags_arrive_as_they_were_given(text):
+    job = from_argv(["--target=k8s", "--name=rn50", f"--image={IMAGE}", "--", f"--run_dir=gs://b/{text}"])
+    found = manifest.render(job)
+    read = list(yaml.safe_load_all(documents.to_yaml(found)))
+    assert read == found
+    assert_same_command(job, read)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), st.text(st.sampled_from("$()A{ '\""))
+)
+def test_any_flag_arrives_as_it_was_given(text, dollars):
+    try:
+        run = RunConfig(run_dir=f"gs://b/{text}{dollars}")
+    except exits.CannotRun:
+        return
+    job = build(JobOptions(target="k8s", name="rn50", image=IMAGE), run)
+    found = manifest.render(job)
+    read = list(yaml.safe_load_all(documents.to_yaml(found)))
+    assert read == found
+    assert_same_command(job, read)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text("abcy12.e/- ", min_size=1), inner),
+        max_leaves=8,
+    )
+)
+def test_yaml_reads_as_it_was_written(value):
+    document = {"value": value}
+    assert list(yaml.safe_load_all(documents.to_yaml([document, document]))) == [document, document]
+
+
+ACCELERATORS = ["cpu", *sorted({(one.name, one.topology) for one in accelerators.all_of()})]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    which=st.sampled_from(ACCELERATORS),
+    workers=st.sampled_from([1, 2, 3, 7, 64]),
+    name=st.from_regex(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True),
+    gang=st.sampled_from(["jobset", "indexed"]),
+    queue=st.sampled_from(["", "team"]),
+    priority=st.sampled_from(["", "high"]),
+    taken=st.sampled_from([{}, {"spot": True}, {"reservation": "mine"}]),
+    memory=st.sampled_from(["", "64Mi", "64Gi"]),
+    cpus=st.sampled_from([0.0, 0.25, 12.0]),
+)
+def test_any_job_is_valid(which, workers, name, gang, queue, priority, taken, memory, cpus):
+    accelerator, topology = (which, "") if isinstance(which, str) else which
+    known = accelerators.resolve(accelerator, topology)
+    workers = known.hosts if known.kind == "tpu" else workers
+    options = JobOptions(
+        target="k8s", accelerator=accelerator, topology=topology, workers=workers, name=name, image=IMAGE, gang=gang,
+        queue=queue, priority=priority, memory=memory or ("" if known.memory_gib else "8Gi"),
+        cpus=cpus or (0.0 if known.vcpus else 4.0), **taken,
+    )  # fmt: skip
+    job = build(options, RunConfig(run_dir="gs://b/r", backend="jax", batch_size=64 * workers))
+    if known.kind != "cpu" and not known.gke_label:
+        with pytest.raises(exits.CannotRun, match="no nodes of that kind"):
+            manifest.render(job)
+        return
+    found = manifest.render(job)
+    assert_valid(found, KUBERNETES_VERSIONS[-1:])
+    limits = container(found)["resources"]["limits"]
+    assert limits.get("google.com/tpu", 0) * workers == (known.chips if known.kind == "tpu" else 0)
+    assert limits.get("nvidia.com/gpu", 0) == (known.chips if known.kind == "gpu" else 0)
+    assert documents.job_spec(owner(found))["completions"] == len(manifest.hosts(job)) == workers
+
+
+OVERLAYS = sorted((REPOSITORY / "k8s" / "overlays").iterdir())
+KUSTOMIZE = shutil.which("kubectl")
+
+
+def command_of(overlay: Path) -> list[str]:
+    """The command in an overlay's first comment."""
+    comment = re.match(r"(#.*\n)+", (overlay / "kustomization.yaml").read_text())
+    assert comment
+    text = re.sub(r"^# *", "", comment[0], flags=re.MULTILINE).replace("\\\n", " ")
+    (line,) = (line for line in text.splitlines() if line.startswith("convoy launch render "))
+    return shlex.split(line)[3:]
+
+
+def settled(found: list[dict]) -> list[dict]:
+    """Documents in an order of their own, without the digest, which no overlay has."""
+    for one in found:
+        one["metadata"].get("annotations", {}).pop(manifest.DIGEST, None)
+        if one["kind"] in ("Job", "JobSet"):
+            container([one])["env"].sort(key=lambda variable: variable["name"])
+    return sorted(found, key=lambda one: one["kind"])
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda overlay: overlay.name)
+def test_an_overlay_gives_the_documents_of_its_command(overlay):
+    rendered = manifest.render(from_argv(command_of(overlay)))
+    built = overlays.build(overlay)
+    assert_valid(built)
+    assert settled(built) == settled(rendered)
+
+
+@pytest.mark.skipif(not KUSTOMIZE, reason="no kubectl here, whose kustomize would build the overlays")
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda overlay: overlay.name)
+def test_kubectl_builds_the_overlays(overlay):
+    done = subprocess.run(["kubectl", "kustomize", overlay], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    built = list(yaml.safe_load_all(done.stdout))
+    assert settled(built) == settled(manifest.render(from_argv(command_of(overlay))))
+
+
+@pytest.mark.skipif(not KUSTOMIZE, reason="no kubectl here, whose parser would read the documents")
+def test_the_parser_of_kubernetes_reads_what_we_meant(tmp_path):
+    """Strings that YAML's parsers read differently: kubectl's takes them all for strings."""
+    words = ["12e4567890123456", "0o17", "017", "y", "n", "on", "No", "~", "1_000", "0x1f", ".5", "1:30", "",
+             "2026-11-25", "null", "inf", ".nan", "+1", *NASTY, *(f"--run_dir=gs://b/{text}" for text in NASTY)]  # fmt: skip
+    document = {"apiVersion": "v1", "kind": "Kubernetes", "metadata": {"name": "x"}, "words": words}
+    document |= {"map": {f"k{index}": word for index, word in enumerate(words)}}
+    (tmp_path / "one.yaml").write_text(documents.to_yaml([document]))
+    (tmp_path / "kustomization.yaml").write_text("resources: [one.yaml]\n")
+    done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout) == document
+
+
+@pytest.mark.parametrize("name", ["jobset", "indexed"])
+def test_a_base_is_complete(name):
+    assert_valid(overlays.build(REPOSITORY / "k8s" / "base" / name))
