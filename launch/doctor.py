@@ -7,12 +7,12 @@ import importlib.metadata
 import importlib.util
 import platform
 import re
-import shlex
 from collections.abc import Callable, Iterator
 
 from convoy import exits, options
 from convoy.options import option
 from convoy.store import open_store
+from launch import shell
 from launch.job import GANGS
 from launch.targets import open_target
 from launch.where import Where
@@ -135,7 +135,7 @@ def _jobs(where: Where) -> str:
 
 def _image(image: str) -> str:
     if not _DIGEST.fullmatch(image):
-        look = shlex.join(["docker", "buildx", "imagetools", "inspect", image])
+        look = shell.line(["docker", "buildx", "imagetools", "inspect", image])
         raise exits.CannotRun(
             f"{image} is not named by its digest, so it may be another one after a restart; `{look}` tells the digest, give"
             " REF@sha256:..."

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 from typing import Any
 
 import urllib3
 from urllib3 import exceptions as http
 
 from convoy import exits
+from launch import shell
 
 RETRIES = 5  # of one request
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 8.0
@@ -50,7 +50,7 @@ class Attempt:
 
 def kubectl(context: str, *words: str) -> str:
     """A command line for a person, quoted for the shell; `context` empty: the current one."""
-    return shlex.join(["kubectl", *([f"--context={context}"] if context else []), *words])
+    return shell.line(["kubectl", *([f"--context={context}"] if context else []), *words])
 
 
 def retries() -> urllib3.Retry:

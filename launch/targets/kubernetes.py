@@ -7,12 +7,12 @@ this client and with the real kubectl. No job of Convoy has met a real cluster y
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 import time
 from collections.abc import Iterator
 
 from convoy import exits, options
+from launch import shell
 from launch.job import JobOptions, JobSpec
 from launch.targets import CANCELLED, ENDS, FAILED, JobState
 
@@ -115,7 +115,7 @@ class KubernetesTarget:
             for field in options.fields(JobOptions)
             if getattr(spec.options, field.name) != field.default
         )
-        rendered = shlex.join(["convoy", "launch", "render", *flags, "--", *spec.train_flags])
+        rendered = shell.line(["convoy", "launch", "render", *flags, "--", *spec.train_flags])
         kind = str(_resource(objects[-1]))
         lines = {
             "submit": f"{rendered} | {self._kubectl('apply', '--filename=-')}",

@@ -7,34 +7,60 @@ import shlex
 import shutil
 import subprocess
 
+import hypothesis
 import pytest
 import yaml
+from hypothesis import strategies as st
 
-from kube_jobs import spec
+from kube_jobs import IMAGE, spec
+from launch import manifest
 from launch.job import from_argv
 from launch.targets.kubernetes import KubernetesTarget
 
 
-def test_a_dry_run_needs_no_cluster(target, server):
+def _words_of(told: str) -> list[str]:
+    """What the shell hands to convoy and then to kubectl, of the line of a dry run that submits. An empty word ends it."""
+    (submit,) = [line.removeprefix("# submit: ") for line in told.splitlines() if line.startswith("# submit: ")]
+    tell = "printf '%s\\0' \"$@\""
+    # kubectl's standard input is whatever convoy prints, here its words.
+    script = f"convoy() {{ {tell}; }}; kubectl() {{ cat; {tell}; }}; {submit}"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, check=True, env={**os.environ, "LC_ALL": "C.UTF-8"}
+    )
+    return done.stdout.decode().split("\0")
+
+
+def test_a_dry_run_needs_no_cluster(server):
     """It is YAML as a whole, and its command lines are what a shell reads as they were meant."""
     run = ["--", "--run_dir=gs://b/it's $(here)", "--dataset=cifar10"]
-    target = KubernetesTarget("default", "there")
-    told = target.describe(spec("--context=there", run=run))
+    told = KubernetesTarget("default", "there").describe(spec("--context=there", run=run))
     assert server.seen == []
-    documents = list(yaml.safe_load_all(told))
-    assert [document["kind"] for document in documents] == ["ServiceAccount", "JobSet"]
-    submit, look, end = (line for line in told.splitlines() if line.startswith(("# submit: ", "# look: ", "# end: ")))
-    # What the shell hands over: kubectl's standard input is whatever convoy prints, here its words.
-    tell = "printf '%s\\0' \"$@\""
-    script = f"convoy() {{ {tell}; }}; kubectl() {{ cat; {tell}; }}; {submit.removeprefix('# submit: ')}"
-    words = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split("\0")
-    own = words[words.index("render") + 1 : words.index("apply") - 1]
-    assert from_argv(own) == spec("--context=there", run=run)
-    assert look == "# look: kubectl --context=there get jobsets.jobset.x-k8s.io rn50 --namespace=default"
-    assert (
-        end
-        == "# end: kubectl --context=there delete jobsets.jobset.x-k8s.io rn50 --cascade=foreground --namespace=default"
-    )
+    assert [document["kind"] for document in yaml.safe_load_all(told)] == ["ServiceAccount", "JobSet"]
+    words = _words_of(told)
+    assert from_argv(words[words.index("render") + 1 : words.index("apply") - 1]) == spec("--context=there", run=run)
+    assert told.splitlines()[2:4] == [
+        "# look: kubectl --context=there get jobsets.jobset.x-k8s.io rn50 --namespace=default",
+        "# end: kubectl --context=there delete jobsets.jobset.x-k8s.io rn50 --cascade=foreground --namespace=default",
+    ]
+
+
+# What YAML or a shell takes for an end of a line or of a word, and letters of every kind.
+_TEXT = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]) | st.sampled_from("\n\r\x85\u2028'\"`$\\;#&|<> ")
+)
+
+
+@hypothesis.settings(max_examples=30, deadline=None)
+@hypothesis.given(_TEXT, _TEXT, _TEXT)
+def test_no_flag_gets_out_of_its_word(path, data_dir, context):
+    """Not in the documents, not in a comment of theirs, not in a shell's line."""
+    job = spec(f"--context={context}", run=["--", f"--run_dir=gs://b/{path}", f"--data_dir={data_dir}"])
+    told = KubernetesTarget("default", context).describe(job)
+    assert list(yaml.safe_load_all(told)) == manifest.render(job)
+    words, place = _words_of(told), [f"--context={context}"] if context else []
+    assert words[words.index("render") :] == [
+        "render", "--name=rn50", "--target=k8s", *place, "--workers=2", f"--image={IMAGE}", "--", *job.train_flags,
+        *place, "apply", "--filename=-", "--namespace=default", ""]  # fmt: skip
 
 
 @pytest.fixture
