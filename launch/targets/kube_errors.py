@@ -99,10 +99,11 @@ def refusal(code: int, status: dict[str, Any], attempt: Attempt) -> exits.Convoy
         if "webhook" in message:
             look = attempt.kubectl("get", "pods", "--all-namespaces", "--selector=control-plane=controller-manager")
         return exits.TryAgain(f"{attempt} now: HTTP {code}, {message}; try again, or look with `{look}`.")
-    if code == 401:
+    # Without credentials, as when the kubeconfig's plugin is not installed, some clusters take a person for nobody.
+    if code == 401 or (code == 403 and "system:anonymous" in message):
         return exits.CannotRun(
-            f"{attempt}: the cluster at {attempt.server} does not accept the kubeconfig's credentials (401); log in again, for"
-            f" GKE with `{_LOGIN}`, and look with `{attempt.kubectl('auth', 'whoami')}`."
+            f"{attempt}: the cluster at {attempt.server} does not accept the kubeconfig's credentials ({code}); log in again,"
+            f" for GKE with `{_LOGIN}`, which needs gke-gcloud-auth-plugin, and look with `{attempt.kubectl('auth', 'whoami')}`."
         )
     if code == 403:
         return _forbidden(message, attempt)
@@ -147,8 +148,6 @@ def _missing(status: dict[str, Any], message: str, attempt: Attempt) -> exits.Ca
     if details.get("kind") == "namespaces":
         create = attempt.kubectl("create", "namespace", attempt.namespace)
         return exits.CannotRun(f"{attempt}: there is no such namespace; give another --namespace, or `{create}`.")
-    if details.get("name"):
-        return exits.CannotRun(f"{attempt}: there is none.")
     group = attempt.resource.partition(".")[2]
     if "jobset" in group:
         look = attempt.kubectl("api-resources", "--api-group=jobset.x-k8s.io")

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from convoy import exits, options
 from launch import shell
 from launch.job import JobOptions, JobSpec
-from launch.targets import CANCELLED, ENDS, FAILED, JobState
+from launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState
 
 try:
     from launch import documents, manifest
     from launch.documents import Object
     from launch.targets import kube_logs, kube_state
-    from launch.targets.kube_api import JOBS, JOBSETS, SERVICE_ACCOUNTS, Cluster, Resource
+    from launch.targets.kube_api import JOBS, JOBSETS, SERVICE_ACCOUNTS, SERVICES, Cluster, Resource
     from launch.targets.kube_errors import kubectl
 except ModuleNotFoundError as error:
     raise exits.CannotRun(
@@ -161,8 +161,9 @@ class KubernetesTarget:
             return True
         if not replace:
             raise exits.CannotRun(
-                f"there is another job {spec.name} in namespace {self.namespace}, {state.phase}; give another --name, or"
-                " --replace to end that one first."
+                f"--name={spec.name} is another job in namespace {self.namespace}, which"
+                f" {'has' if state.phase in (FAILED, SUCCEEDED) else 'is'} {state.phase}; give another --name, or --replace to"
+                " end that one first."
             )
         return False
 
@@ -180,17 +181,25 @@ class KubernetesTarget:
         job = self._cluster.create(main)
         if job is None:
             return None
-        owner = {key: main[key] for key in ("apiVersion", "kind")}
-        owner |= {key: job["metadata"][key] for key in ("name", "uid")}
         try:
             for thing in others:
-                if thing["kind"] != "ServiceAccount":
-                    thing["metadata"]["ownerReferences"] = [{**owner, "blockOwnerDeletion": True}]
-                    self._cluster.create(thing)
+                if thing["kind"] == "Service":
+                    self._create_service(thing, job)
         except exits.ConvoyError:
             self._cluster.delete(_resource(job), job)
             raise
         return job
+
+    def _create_service(self, service: Object, job: Object) -> None:
+        name, uid = job["metadata"]["name"], job["metadata"]["uid"]
+        owner = {"apiVersion": "batch/v1", "kind": job["kind"], "name": name, "uid": uid, "blockOwnerDeletion": True}
+        service["metadata"]["ownerReferences"] = [owner]
+        made = self._cluster.create(service) or self._cluster.get(SERVICES, name) or {"metadata": {}}
+        if not any(one["uid"] == uid for one in made["metadata"].get("ownerReferences", [])):
+            raise exits.CannotRun(
+                f"there is a service {name} in namespace {self.namespace} that is not this job's; give another --name, or"
+                f" `{self._kubectl('delete', 'service', name)}`."
+            )
 
     def _wait_until_gone(self, job: Object) -> None:
         deadline = time.monotonic() + GONE_SECONDS

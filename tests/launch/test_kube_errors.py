@@ -71,9 +71,21 @@ def test_401(server, target, tmp_path):
     assert told == (
         f"cannot get jobsets.jobset.x-k8s.io rn50 in namespace default: the cluster at {server.url} does not accept the"
         " kubeconfig's credentials (401); log in again, for GKE with `gcloud container clusters get-credentials CLUSTER"
-        " --location=LOCATION`, and look with `kubectl auth whoami`."
+        " --location=LOCATION`, which needs gke-gcloud-auth-plugin, and look with `kubectl auth whoami`."
     )
     assert "an-old-token" not in told
+
+
+def test_nobody(server, target, tmp_path):
+    """The plugin that would know the credentials is not installed."""
+    config = yaml.safe_load((tmp_path / "kubeconfig").read_text())
+    config["users"][0]["user"] = {
+        "exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin"}
+    }
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    assert "does not accept the kubeconfig's credentials (401)" in refusal(lambda: target.state("rn50"))
+    server.fault(403, 'User "system:anonymous" cannot get resource "jobsets"')
+    assert "does not accept the kubeconfig's credentials (403)" in refusal(lambda: target.state("rn50"))
 
 
 def test_403(server):

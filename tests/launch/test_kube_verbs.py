@@ -39,7 +39,7 @@ def test_a_job_from_a_dry_run_to_its_removal(server, convoy, monkeypatch, tmp_pa
     pending = "rn50: pending, its controller has not seen it yet"
     assert convoy("submit", *SPEC, *RUN) == (exits.OK, [pending])
     assert convoy("submit", *SPEC, *RUN) == (exits.OK, [pending])
-    with pytest.raises(exits.CannotRun, match="there is another job rn50"):
+    with pytest.raises(exits.CannotRun, match="--name=rn50 is another job"):
         convoy("submit", *SPEC, *RUN, "--seed=7")
     life = Life(server, "rn50")
     assert convoy("list", PLACE) == (exits.OK, [pending])

@@ -54,7 +54,8 @@ def test_another_job_of_that_name_is_refused_unless_it_is_replaced(server, targe
     other = spec(run=[*RUN, "--seed=7"])
     told = refusal(lambda: target.submit(other))
     assert told == (
-        "there is another job rn50 in namespace default, pending; give another --name, or --replace to end that one first."
+        "--name=rn50 is another job in namespace default, which is pending; give another --name, or --replace to end that one"
+        " first."
     )
     assert life.job["metadata"]["uid"] == uid
     server.linger = 3  # its pods take their time to leave
@@ -104,6 +105,16 @@ def test_an_indexed_job_owns_its_service(server, target, indexed):
     assert set(server.objects) == {("serviceaccounts", "default", "convoy")}
 
 
+def test_a_service_of_somebody_else_is_not_taken(server, target):
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "rn50"}, "spec": {"ports": [{"port": 80}]}}
+    server.put(service)
+    assert refusal(lambda: target.submit(spec("--gang=indexed"))) == (
+        "there is a service rn50 in namespace default that is not this job's; give another --name, or `kubectl delete service"
+        " rn50 --namespace=default`."
+    )
+    assert {key[0] for key in server.objects} == {"services", "serviceaccounts"}
+
+
 def test_half_a_job_is_taken_back(server, target):
     server.forbidden.add(("create", "services"))
     assert "cannot create services rn50" in refusal(lambda: target.submit(spec("--gang=indexed")))
@@ -117,7 +128,7 @@ def test_a_job_that_somebody_else_just_submitted_is_taken_for_what_it_is(server,
     server.fault(404, method="GET", path="jobsets/rn50")
     assert target.submit(spec()).digest == spec().digest
     server.fault(404, method="GET", path="jobsets/rn50")
-    assert "there is another job rn50" in refusal(lambda: target.submit(spec(run=[*RUN, "--seed=7"])))
+    assert "--name=rn50 is another job" in refusal(lambda: target.submit(spec(run=[*RUN, "--seed=7"])))
 
 
 def test_an_answer_that_was_lost_is_no_other_job(server, target, monkeypatch):
