@@ -46,11 +46,18 @@ def test_every_flag_in_the_documents_exists():
     from data.config import DataConfig
     from data.pack import PackConfig
     from data.preview import PreviewConfig
+    from launch.job import JobOptions
+    from launch.prices import CostOptions
+    from launch.submit import SubmitOptions
+    from launch.watch import LogOptions, WaitOptions
     from trainer.bench import BenchConfig
+    from trainer.checkpoints.cli import CopyOptions
     from trainer.config import RunConfig
     from trainer.evaluate import EvaluateConfig
 
-    configs = (RunConfig, DataConfig, EvaluateConfig, BenchConfig, PackConfig, PreviewConfig)
+    trained = (RunConfig, DataConfig, EvaluateConfig, BenchConfig, PackConfig, PreviewConfig, CopyOptions)
+    launched = (JobOptions, CostOptions, SubmitOptions, LogOptions, WaitOptions)
+    configs = (*trained, *launched)
     known = {field.name for field in fields(*configs)} | {"flagfile", "help", "version"}
     for page in [REPOSITORY / "README.md", *tracked("docs/*.md"), *tracked("recipes/*.flags")]:
         # Lines that show commands of Convoy; pip and others have flags of their own.
