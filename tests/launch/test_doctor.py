@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import google.auth
@@ -232,12 +233,24 @@ def test_no_credentials_of_google_cloud(examine, monkeypatch):
         raise DefaultCredentialsError("no")
 
     monkeypatch.setattr(google.auth, "default", none)
-    monkeypatch.setattr(doctor, "_tpu_client", lambda: "there")
     code, lines = examine("--target=tpu-vm", "--project=p", "--zone=z")
-    assert (code, lines) == (exits.CANNOT_RUN, [
-        "ok     client: there",
-        "wrong  credentials: there are none of Google Cloud here; run `gcloud auth application-default login`.",
-    ])  # fmt: skip
+    assert code == exits.CANNOT_RUN
+    assert lines[0].startswith("ok     client: google-cloud-tpu 1.")
+    assert lines[1:] == ["wrong  credentials: Google Cloud has none here; run `gcloud auth application-default login`."]
+
+
+def test_a_client_that_is_not_installed(examine, monkeypatch):
+    """The rest of the place cannot be seen then."""
+    for name in [name for name in sys.modules if name.startswith(("kubernetes", "launch.targets.kube"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    code, lines = examine("--target=k8s", f"--image={IMAGE}")
+    assert code == exits.CANNOT_RUN
+    assert lines == [
+        "wrong  client: --target=k8s needs the package kubernetes, which is not here; run `pip install"
+        " 'keras-convoy[launch]'`.",
+        f"ok     image: {IMAGE}",
+    ]
 
 
 def test_help_and_flags_that_are_none(examine):

@@ -71,7 +71,7 @@ def test_401(server, target, tmp_path):
     assert told == (
         f"cannot get jobsets.jobset.x-k8s.io rn50 in namespace default: the cluster at {server.url} does not accept the"
         " kubeconfig's credentials (401); log in again, for GKE with `gcloud container clusters get-credentials CLUSTER"
-        " --location=LOCATION`, which needs gke-gcloud-auth-plugin, and look with `kubectl auth whoami`."
+        " --location=LOCATION`, which needs gke-gcloud-auth-plugin, and see `kubectl auth whoami`."
     )
     assert "an-old-token" not in told
 
@@ -142,6 +142,12 @@ def test_404_of_a_namespace(server):
         "cannot create jobsets.jobset.x-k8s.io rn50 in namespace nowhere: there is no such namespace; give another --namespace,"
         " or `kubectl create namespace nowhere`."
     )
+
+
+def test_no_namespace_leads_elsewhere(server):
+    target = KubernetesTarget("x/../../other?y", "")
+    assert "there is no job rn50 in namespace x/../../other?y" in refusal(lambda: target.state("rn50"))
+    assert all("/namespaces/x%2F..%2F..%2Fother%3Fy/" in line for line in server.seen)
 
 
 def test_404_of_something_that_any_cluster_has(server, target):

@@ -306,7 +306,7 @@ def test_yaml_reads_as_it_was_written(value):
 ACCELERATORS = ["cpu", *sorted({(one.name, one.topology) for one in accelerators.all_of()})]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     which=st.sampled_from(ACCELERATORS),
     workers=st.sampled_from([1, 2, 3, 7, 64]),
@@ -354,11 +354,12 @@ def command_of(overlay: Path) -> list[str]:
 
 
 def settled(found: list[dict]) -> list[dict]:
-    """Documents in an order of their own, without the digest, which no overlay has."""
+    """Documents and what in them has names in an order of their own, without the digest, which no overlay has."""
     for one in found:
         one["metadata"].get("annotations", {}).pop(manifest.DIGEST, None)
         if one["kind"] in ("Job", "JobSet"):
-            container([one])["env"].sort(key=lambda variable: variable["name"])
+            for named in (container([one])["env"], documents.job_spec(one)["template"]["spec"]["volumes"]):
+                named.sort(key=lambda part: part["name"])
     return sorted(found, key=lambda one: one["kind"])
 
 
@@ -396,3 +397,27 @@ def test_the_parser_of_kubernetes_reads_what_we_meant(tmp_path):
 @pytest.mark.parametrize("name", ["jobset", "indexed"])
 def test_a_base_is_complete(name):
     assert_valid(overlays.build(REPOSITORY / "k8s" / "base" / name))
+
+
+def test_the_dockerfile_says_what_it_should():
+    """Its text is all that can be looked at: no Docker was there to build it."""
+    text = re.sub(r"^#.*\n", "", (REPOSITORY / "k8s" / "Dockerfile").read_text(), flags=re.MULTILINE)
+    lines = [line.split() for line in text.replace("\\\n", " ").splitlines() if line]
+    known = {"ARG", "FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER"}
+    assert {line[0] for line in lines} == known, "the manifests say what runs: no ENTRYPOINT, no CMD"
+    default = next(line[1] for line in lines if line[:1] == ["ARG"] and line[1].startswith("PYTHON="))
+    assert re.fullmatch(r"PYTHON=python:3\.1[123]-slim-\w+", default), "a version, never the latest"
+    stages = [index for index, line in enumerate(lines) if line[0] == "FROM"]
+    assert len(stages) == 2
+    last = lines[stages[-1] :]
+    assert not [line for line in last if line[0] == "RUN"], "the last stage has no tools and no layers of its own"
+    pod = documents.job_spec(documents.base("jobset/jobset.yaml"))["template"]["spec"]
+    user = f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}"
+    assert [line[1] for line in last if line[0] == "USER"] == [user]
+    copied = [word for line in lines if line[0] == "COPY" and "--from=build" not in line for word in line[1:-1]]
+    assert [name for name in copied if not (REPOSITORY / name).exists()] == []
+    assert {"convoy", "data", "trainer", "launch", "k8s", "setup.py", "requirements.lock"} <= set(copied)
+    assert "--constraints=requirements.lock" in text
+    extra = re.search(r"^ARG EXTRA=(\w+)$", text, re.MULTILINE)
+    assert extra
+    assert f'"{extra[1]}": [' in (REPOSITORY / "setup.py").read_text()
