@@ -24,6 +24,8 @@ nothing. Exit code 0 if all is well, else 78."""
 
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 _GROUP = "What the job would use"
+# Without these there is nothing more to be seen of a place.
+_GROUND = ("client", "kubeconfig", "cluster", "credentials")
 
 # (what is looked at, a function that returns what was found or raises a sentence)
 Look = tuple[str, Callable[[], str]]
@@ -60,18 +62,14 @@ def doctor(argv: list[str]) -> int:
     return code
 
 
-# Without these there is nothing more to be seen of a place.
-_GROUND = ("kubeconfig", "cluster", "client", "credentials")
-
-
 def _place(where: Where, given: DoctorOptions) -> Iterator[Look]:
     if where.target == "k8s":
-        yield "client", _kubernetes_client
+        yield "client", lambda: _client("kubernetes", "kubernetes")
         from launch.targets import kube_doctor
 
         yield from kube_doctor.looks(where.namespace, where.context, given.gang, given.queue, given.service_account)
     elif where.target == "tpu-vm":
-        yield "client", _tpu_client
+        yield "client", lambda: _client("tpu_vm", "google-cloud-tpu")
         yield "credentials", _credentials
         yield "Cloud TPU", lambda: _jobs(where)
     else:
@@ -87,25 +85,9 @@ def _common(given: DoctorOptions) -> Iterator[Look]:
         yield "run directory", lambda: _run_dir(given.run_dir)
 
 
-def _kubernetes_client() -> str:
-    importlib.import_module("launch.targets.kubernetes")
-    return f"kubernetes {importlib.metadata.version('kubernetes')}"
-
-
-def _tpu_client() -> str:
-    return _package("google.cloud.tpu_v2", "--target=tpu-vm")
-
-
-def _package(name: str, flag: str) -> str:
-    try:
-        found = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        found = None
-    if found is None:
-        raise exits.CannotRun(
-            f"{flag} needs the package {name}, which is not here; run `pip install 'keras-convoy[launch]'`."
-        )
-    return name
+def _client(target: str, package: str) -> str:
+    importlib.import_module(f"launch.targets.{target}")  # says so if a package is missing
+    return f"{package} {importlib.metadata.version(package)}"
 
 
 def _credentials() -> str:
@@ -115,9 +97,7 @@ def _credentials() -> str:
     try:
         credentials, _ = google.auth.default()
     except GoogleAuthError:
-        raise exits.CannotRun(
-            "there are none of Google Cloud here; run `gcloud auth application-default login`."
-        ) from None
+        raise exits.CannotRun("Google Cloud has none here; run `gcloud auth application-default login`.") from None
     return str(getattr(credentials, "service_account_email", "") or "those of a person")
 
 

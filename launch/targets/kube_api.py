@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 from kubernetes import client, config
@@ -35,7 +36,7 @@ class Resource:
 
     def path(self, namespace: str, name: str = "") -> str:
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        within = f"/namespaces/{namespace}" if namespace else ""
+        within = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
         return f"{root}{within}/{self.plural}{f'/{name}' if name else ''}"
 
     def __str__(self) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from convoy import exits
 from launch import documents, manifest
+from launch.doctor import Look
 from launch.job import JobOptions, build
 from launch.targets.kube_api import EVENTS, JOBS, JOBSETS, PODS, QUEUES, SERVICE_ACCOUNTS, SERVICES, Cluster, Resource
 from launch.targets.kube_errors import INSTALL_JOBSET
@@ -21,9 +22,6 @@ _INSTALL_KUEUE = "https://kueue.sigs.k8s.io/docs/installation"
 _RULE = ("failurePolicy", "rules", "onJobFailureMessagePatterns")
 _SINCE = {"0.8": ("replicatedJobs", "dependsOn"), "0.10": _RULE, "0.11": ("volumeClaimPolicies",)}
 _IMAGE = "registry.example.com/convoy:doctor"  # of the job that is shown to the cluster, and not stored
-
-# (what is looked at, a function that returns what was found or raises a sentence)
-Look = tuple[str, Callable[[], str]]
 
 
 def looks(namespace: str, context: str, gang: str, queue: str, service_account: str) -> Iterator[Look]:

@@ -103,7 +103,7 @@ def refusal(code: int, status: dict[str, Any], attempt: Attempt) -> exits.Convoy
     if code == 401 or (code == 403 and "system:anonymous" in message):
         return exits.CannotRun(
             f"{attempt}: the cluster at {attempt.server} does not accept the kubeconfig's credentials ({code}); log in again,"
-            f" for GKE with `{_LOGIN}`, which needs gke-gcloud-auth-plugin, and look with `{attempt.kubectl('auth', 'whoami')}`."
+            f" for GKE with `{_LOGIN}`, which needs gke-gcloud-auth-plugin, and see `{attempt.kubectl('auth', 'whoami')}`."
         )
     if code == 403:
         return _forbidden(message, attempt)
