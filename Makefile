@@ -54,7 +54,7 @@ format: setup
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check $(UV)
-	$(VENV)-lock/bin/uv pip compile setup.py --extra dev --extra jax --universal --python-version 3.11 --generate-hashes \
+	$(VENV)-lock/bin/uv pip compile setup.py --extra dev --extra jax --extra launch --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --quiet --output-file requirements.lock
 	rm -r $(VENV)-lock
 
