@@ -26,8 +26,8 @@ def lines(cluster: Cluster, job: Object, index: int) -> Iterator[str]:
     """
     name = job["metadata"]["name"]
     _check(job, index)
-    found = [pod for pod in pods(cluster, job) if worker(pod) == index]
-    begun = [pod for pod in found if _has_begun(pod)]
+    found = pods(cluster, job)
+    begun = [pod for pod in found if worker(pod) == index and _has_begun(pod)]
     if not begun:
         if phase(job) in ENDS:
             raise exits.CannotRun(
@@ -35,7 +35,7 @@ def lines(cluster: Cluster, job: Object, index: int) -> Iterator[str]:
                 f" `gcloud logging read 'resource.labels.pod_name:{name}-'`."
             )
         raise exits.TryAgain(
-            f"worker {index} of {name} has not begun: {why_waiting(cluster, job)}; --follow waits for it."
+            f"worker {index} of {name} has not begun: {why_waiting(cluster, job, found)}; --follow waits for it."
         )
     for place, pod in enumerate(begun):
         if place:

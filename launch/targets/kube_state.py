@@ -34,7 +34,13 @@ def state(cluster: Cluster, job: Object) -> JobState:
     elif what == CANCELLED:
         reason = LEAVING
     elif what != RUNNING:
-        reason = why_waiting(cluster, job)
+        found = [] if job["spec"].get("suspend") else pods(cluster, job)
+        cause = min(_deaths(last_start(found)), default=None)
+        if cause is None:
+            reason = why_waiting(cluster, job, found)
+        else:  # the controllers have not yet drawn their conclusions
+            what = RESTARTING if cause.again and job["kind"] == "JobSet" else RUNNING
+            reason = f"worker {cause.worker} {cause.how}"
     annotations = meta.get("annotations") or {}
     return JobState(
         name=meta["name"],
@@ -94,15 +100,18 @@ def seconds(moment: str) -> float:
     return datetime.datetime.fromisoformat(moment).timestamp()
 
 
-def why_waiting(cluster: Cluster, job: Object) -> str:
-    """The first of these that says something: Kueue, the scheduler, a container that cannot start, whoever refuses its pods."""
+def why_waiting(cluster: Cluster, job: Object, found: list[Object]) -> str:
+    """The first of these that says something: Kueue, the scheduler, a container that cannot start, whoever refuses its pods.
+
+    Args:
+      found: the job's pods, as `pods` gives them.
+    """
     if reason := _admission(cluster, job):
         return reason
-    found, begun_again = pods(cluster, job), job.get("status", {}).get("restarts", 0)
+    begun_again = job.get("status", {}).get("restarts", 0)
     now = [pod for pod in found if attempt(pod) >= begun_again]
     if found and not now:
-        cause = min(_deaths(last_start(found)), default=None)
-        return "the pods of its last start are leaving" if cause is None else f"worker {cause.worker} {cause.how}"
+        return "the pods of its last start are leaving"
     for pod in now:
         for one in pod.get("status", {}).get("conditions") or []:
             if one["type"] == "PodScheduled" and one["status"] == "False":

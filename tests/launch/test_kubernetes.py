@@ -209,10 +209,12 @@ def test_kueue_says_why_a_job_waits(server, target, version):
     told = "it waits in queue team-queue: couldn't assign flavors: insufficient quota, 2 more needed"
     assert (target.state("rn50").phase, target.state("rn50").reason) == ("pending", told)
     life.workload(version, conditions=[condition("Evicted", "Preempted to accommodate a workload"), reserved])
+    life.dies(0, 143)  # by that
     assert target.state("rn50").reason == "Kueue took its machines back: Preempted to accommodate a workload"
     checks = [{"name": "dws", "state": "Pending", "message": "no machines until 12:00"}]
     life.workload(version, conditions=[condition("QuotaReserved", "")], admissionChecks=checks)
     assert target.state("rn50").reason == "queue team-queue waits for its check dws: no machines until 12:00"
+    life.restart()
     life.server.put({**life.job, "spec": {**life.job["spec"], "suspend": False}})
     assert target.state("rn50").reason == "its controller has not seen it yet"
 
@@ -273,6 +275,25 @@ def test_a_job_that_begins_again_says_why(target, life):
     life.pod(1)
     life.attempt = 1
     assert target.state("rn50").reason == "the pods of its last start are leaving"
+
+
+def test_a_worker_that_fell_is_told_before_the_controllers_tell(target, life):
+    life.pod(0)
+    life.ready(0)
+    life.dies(1, 42)
+    state = target.state("rn50")
+    assert (state.phase, state.reason) == ("restarting", "worker 1 ended with exit code 42")
+    life.dies(1, 65)  # which no restart would change
+    state = target.state("rn50")
+    assert (state.phase, state.reason) == ("running", "worker 1 ended with exit code 65")
+
+
+def test_an_indexed_job_does_not_begin_again(target, indexed):
+    indexed.pod(0)
+    indexed.ready(1)
+    indexed.dies(1, 42)
+    state = target.state("rn50")
+    assert (state.phase, state.reason) == ("running", "worker 1 ended with exit code 42")
 
 
 def test_a_machine_that_was_taken_back_is_the_cause(target, life):
