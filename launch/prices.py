@@ -13,7 +13,7 @@ from convoy import exits, options
 from convoy.accelerators import Accelerator
 from convoy.options import option
 from convoy.store import open_store
-from launch.job import JobOptions, split
+from launch.job import JobOptions, JobSpec, split
 from trainer import config as configuration
 from trainer import durations, files
 
@@ -87,24 +87,39 @@ def cost(argv: list[str]) -> int:
     # A job that is only asked about needs no name, no image and no place.
     accelerator = table.resolve(parsed["accelerator"], parsed["topology"])
     workers = accelerator.hosts if accelerator.kind == "tpu" else max(parsed["workers"], 1)
-    per_hour = parsed["price_per_hour"] or accelerator.price(parsed["spot"])
-    source = "--price_per_hour" if parsed["price_per_hour"] else accelerator.price_source(parsed["spot"])
-    total = None if per_hour is None else per_hour * workers
+    total, source = per_hour(accelerator, workers, parsed["spot"], parsed["price_per_hour"])
     training = "" if total is None else of_training(total, speed, run.duration)
     print(estimate(accelerator, workers, total, source), training, sep="\n" if training else "")
     return exits.OK
 
 
-def estimate(accelerator: Accelerator, workers: int, per_hour: float | None, source: str) -> str:
-    """Dollars an hour and a day of a job, `per_hour` of all its machines; or what to do where that is unknown."""
+def of_job(spec: JobSpec) -> str:
+    """What a job costs, for --dry_run; how fast it is is not known."""
+    given = spec.options
+    total, source = per_hour(spec.accelerator, spec.workers, given.spot, given.price_per_hour)
+    told = estimate(spec.accelerator, spec.workers, total, source)
+    if total is None:
+        return told
+    return f"{told}\nat most {_money(total * given.hours)} in --hours={given.hours:g}; `convoy launch cost` tells it per epoch"
+
+
+def per_hour(accelerator: Accelerator, workers: int, spot: bool, given: float) -> tuple[float | None, str]:
+    """(dollars an hour of all machines, where the price is from); `given` is --price_per_hour of one machine, or 0."""
+    price = given or accelerator.price(spot)
+    source = "--price_per_hour" if given else accelerator.price_source(spot)
+    return (None if price is None else price * workers), source
+
+
+def estimate(accelerator: Accelerator, workers: int, total: float | None, source: str) -> str:
+    """Dollars an hour and a day of a job, `total` an hour of all its machines; or what to do where that is unknown."""
     what = f"{workers} x {accelerator.machine_type or 'machine'} ({table.short(accelerator)})"
-    if per_hour is None:
+    if total is None:
         return f"{what}: {UNKNOWN} what an hour costs; give --price_per_hour of one machine, in dollars."
-    return f"{what}: ${per_hour:,.2f} an hour, ${24 * per_hour:,.2f} a day\n{source}, without disks and egress"
+    return f"{what}: ${total:,.2f} an hour, ${24 * total:,.2f} a day\n{source}, without disks and egress"
 
 
-def of_training(per_hour: float, speed: CostOptions, duration: str) -> str:
-    """Dollars an epoch and a training, or how to find out."""
+def of_training(total: float, speed: CostOptions, duration: str) -> str:
+    """Dollars an epoch and a training, `total` an hour of all machines; or how to find out."""
     per_second, per_epoch = (
         measured(speed.run_dir) if speed.run_dir else (speed.images_per_second, speed.images_per_epoch)
     )
@@ -114,7 +129,7 @@ def of_training(per_hour: float, speed: CostOptions, duration: str) -> str:
             " on such machines."
         )
     seconds = per_epoch / per_second
-    dollars = per_hour * seconds / 3600
+    dollars = total * seconds / 3600
     text = f"an epoch of {per_epoch:,} images at {per_second:,.0f} a second: {_time(seconds)}, {_money(dollars)}"
     span = durations.Duration.parse(duration, "duration")
     if span.unit == "ep":

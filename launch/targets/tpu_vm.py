@@ -50,6 +50,7 @@ INSTALL = [
      "{folder}/requirements.txt"],
 ]  # fmt: skip
 _JOB = "convoy-job"  # the metadata that a machine reads
+_BOOT = Path(__file__).with_name("tpu_vm_boot.py")
 _WAITING = {
     "CREATING": "the request is looked at",
     "ACCEPTED": "the request is in the queue",
@@ -104,8 +105,7 @@ class TpuVmTarget:
         return self._state(self._need(name))
 
     def jobs(self) -> list[JobState]:
-        pager = self._call("list", lambda: list(self._client().list_queued_resources(parent=self.parent)))
-        return [self._state(found) for found in pager if _job(found)]
+        return [self._state(found) for found in self._resources() if _job(found)]
 
     def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
         """What the machine put into the bucket last, up to ten seconds old."""
@@ -142,23 +142,41 @@ class TpuVmTarget:
         found = self._need(name)
         if self._state(found).phase not in ENDS:
             raise exits.CannotRun(f"{name} has not ended; `convoy launch cancel --name={name}` ends it.")
-        job = _job(found)
+        job, store = _job(found), open_store(_job(found)["bucket"])
         self._delete(name)
-        open_store(job["bucket"]).remove(f"jobs/{name}")
+        store.remove(f"jobs/{name}")
+        if job["code"] not in {_job(other).get("code") for other in self._resources()}:
+            store.remove(job["code"].removeprefix(f"{job['bucket']}/"))
 
     def describe(self, spec: JobSpec) -> str:
         check(spec)
         code = bundle.build(spec.run.model, spec.run.backend)
         request = self._request(spec, 0, code)
         node = request.tpu.node_spec[0].node
-        node.metadata["startup-script"] = "launch/targets/tpu_vm_boot.py"
+        job, node.metadata["startup-script"] = node.metadata[_JOB], _BOOT.name
+        config = node.accelerator_config
+        what = (
+            ["--accelerator-type", node.accelerator_type]
+            if node.accelerator_type
+            else ["--type", config.type_.name, "--topology", config.topology]
+        )
+        command = ["gcloud", "compute", "tpus", "queued-resources"]
         place = ["--project", self.project, "--zone", self.zone]
-        lines = [["describe", spec.name, *place], ["delete", spec.name, "--force", *place]]
+        create = [
+            *command, "create", spec.name, *place, "--node-id", spec.name, *what, "--runtime-version", node.runtime_version,
+            "--valid-until-duration", f"{request.queueing_policy.valid_until_duration.total_seconds():.0f}s", "--labels",
+            ",".join(f"{name}={value}" for name, value in sorted(node.labels.items())), "--metadata-from-file",
+            f"startup-script={_BOOT.name},{_JOB}=job.json",
+        ]  # fmt: skip
+        create += ["--spot"] if spec.options.spot else []
+        create += ["--service-account", spec.options.service_account] if spec.options.service_account else []
+        lines = [create, [*command, "describe", spec.name, *place], [*command, "delete", spec.name, "--force", *place]]
         return "\n".join([
             f"# {len(code.data):,} bytes of code to {_bucket(spec)}/{code.name}",
             f"# POST https://tpu.googleapis.com/v2/{self.parent}/queuedResources?queuedResourceId={spec.name}",
             type(request).to_json(request, use_integers_for_enums=False, always_print_fields_with_no_presence=False),
-            *(f"# {shlex.join(['gcloud', 'compute', 'tpus', 'queued-resources', *line])}" for line in lines),
+            f"# By hand, with gcloud; job.json holds {job}",
+            *(f"#   {shlex.join(line)}" for line in lines),
         ])  # fmt: skip
 
     def _client(self) -> Any:
@@ -191,7 +209,7 @@ class TpuVmTarget:
             "labels": {"managed-by": "convoy", "convoy-digest": spec.digest, "convoy-attempt": str(attempt)},
             "metadata": {
                 _JOB: json.dumps(job),
-                "startup-script": (Path(__file__).parent / "tpu_vm_boot.py").read_text(encoding="utf-8"),
+                "startup-script": _BOOT.read_text(encoding="utf-8"),
             },
             "service_account": {
                 "email": spec.options.service_account,
@@ -244,6 +262,9 @@ class TpuVmTarget:
                 return state(RUNNING) if "running" in phases else state(PENDING, "the machines start and install")
             now = "PREEMPTED" if node is None else node.state.name
         return state(FAILED, f"its machines were taken back ({now.lower()}); submit it again to go on", exits.TRY_AGAIN)
+
+    def _resources(self) -> list[Any]:
+        return self._call("list", lambda: list(self._client().list_queued_resources(parent=self.parent)))
 
     def _find(self, name: str) -> Any:
         try:

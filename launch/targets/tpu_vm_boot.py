@@ -88,6 +88,14 @@ def get(url):
         raise
 
 
+def glance(url):
+    """Like `get`; None as well while the storage is away, which is no reason to end a run."""
+    try:
+        return get(url)
+    except OSError:
+        return None
+
+
 def put(url, data):
     """Writes an object; that the storage is away for a while ends nothing."""
     bucket, name = split(url)
@@ -112,7 +120,7 @@ class Worker:
 
     def others(self):
         """What each worker told last, or None."""
-        told = [get(f"{self.folder}/worker-{index}.json") for index in range(len(self.hosts))]
+        told = [glance(f"{self.folder}/worker-{index}.json") for index in range(len(self.hosts))]
         return [json.loads(data) if data else None for data in told]
 
     def install(self):
@@ -187,7 +195,7 @@ class Worker:
             if not stopped:
                 if time.monotonic() - self.began > self.job["seconds"]:
                     stopped = "its --hours are over"
-                elif get(f"{self.folder}/cancel") is not None:
+                elif glance(f"{self.folder}/cancel") is not None:
                     stopped = "cancelled"
                 if stopped:
                     child.send_signal(signal.SIGINT)
@@ -237,8 +245,8 @@ def main():
     hosts = [told.split(":")[-1] for told in attribute("worker-network-endpoints").split(",")]
     HOME.mkdir(parents=True, exist_ok=True)
     worker = Worker(job, int(attribute("agent-worker-number")), hosts)
-    told = worker.others()[worker.index]
-    if not (told and told["phase"] == "ended"):  # else this is a boot after the end
+    told = get(f"{worker.folder}/worker-{worker.index}.json")
+    if not (told and json.loads(told)["phase"] == "ended"):  # else this is a boot after the end
         worker.run()
     return None
 

@@ -8,7 +8,8 @@ import pytest
 
 from convoy import accelerators as table
 from convoy import exits
-from launch.prices import accelerators, cost
+from launch.job import from_argv
+from launch.prices import accelerators, cost, of_job
 
 
 def test_the_table_fits_and_names_every_machine_type(capsys):
@@ -52,6 +53,13 @@ def test_an_unknown_price_is_unknown_and_says_how_to_give_one(capsys, accelerato
     said = asked(capsys, f"--accelerator={accelerator}", "--images_per_second=5", "--images_per_epoch=5")
     assert "unknown what an hour costs; give --price_per_hour" in said
     assert "$" not in said
+
+
+def test_a_job_has_at_most_its_hours():
+    argv = ["--name=a", "--accelerator=l4x4", "--workers=2", "--hours=10", "--", "--run_dir=r"]
+    assert "$8.46 an hour" in of_job(from_argv(argv))
+    assert "at most $84.60 in --hours=10" in of_job(from_argv(argv))
+    assert "unknown" in of_job(from_argv(["--name=a", "--", "--run_dir=r"]))
 
 
 def test_an_epoch_costs_its_time(capsys):

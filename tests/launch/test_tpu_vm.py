@@ -105,8 +105,11 @@ def test_a_job_from_its_queue_to_its_end(server, target, spec):
     assert (target.state("rn50").phase, target.state("rn50").exit_code) == (SUCCEEDED, 0)
     assert [state.name for state in target.jobs()] == ["rn50"]
     assert target.submit(spec()).phase == SUCCEEDED
+    bucket = open_store(spec().options.bucket)
+    assert bucket.names("code")
     target.remove("rn50")
     assert target.jobs() == []
+    assert bucket.names() == []
     with pytest.raises(exits.CannotRun, match="there is no job rn50 in z of project p"):
         target.state("rn50")
 
@@ -222,6 +225,8 @@ def test_a_dry_run_touches_nothing(server, target, spec, tmp_path):
     said = target.describe(spec("--topology=4x8x16", accelerator="v4-1024"))
     assert '"topology": "4x8x16"' in said
     assert "gcloud compute tpus queued-resources delete rn50 --force --project p --zone z" in said
+    assert "create rn50 --project p --zone z --node-id rn50 --type V4 --topology 4x8x16 --runtime-version tpu-" in said
+    assert "--valid-until-duration 259200s" in said
     assert server.requests == []
     assert not (tmp_path / "bucket").exists()
 
