@@ -25,8 +25,10 @@ _BASE = {
     "jobset": ("service-account/service_account.yaml", "jobset/jobset.yaml"),
     "indexed": ("service-account/service_account.yaml", "indexed/service.yaml", "indexed/job.yaml"),
 }
-# Of a machine, what a worker asks for; the rest is the node's own daemons'. Of its memory, what /dev/shm may take.
-_OF_CPUS, _OF_MEMORY, _OF_SHARED = 0.85, 0.8, 0.25
+# Of a machine, what a worker asks for; the rest is the node's own daemons'.
+_OF_CPUS, _OF_MEMORY = 0.85, 0.8
+# What /dev/shm may take: of the memory, and at most.
+_OF_SHARED, _MOST_SHARED_MIB = 0.25, 16 * 1024
 _MIB = {"Mi": 1, "Gi": 1024}
 _GOOGLE = "cloud.google.com"
 
@@ -139,8 +141,9 @@ def _memory(pod: Object, spec: JobSpec) -> None:
     else:
         memory = limits["memory"]
     requests["memory"] = limits["memory"] = memory
-    shared = next(volume for volume in pod["volumes"] if volume["name"] == "dshm")
-    shared["emptyDir"]["sizeLimit"] = _mebibytes(max(1, math.floor(_OF_SHARED * int(memory[:-2]) * _MIB[memory[-2:]])))
+    shared = min(math.floor(_OF_SHARED * int(memory[:-2]) * _MIB[memory[-2:]]), _MOST_SHARED_MIB)
+    volume = next(one for one in pod["volumes"] if one["name"] == "dshm")
+    volume["emptyDir"]["sizeLimit"] = f"{shared // 1024}Gi" if shared >= 1024 else f"{max(1, shared)}Mi"
     if machine.kind == "gpu":
         requests["nvidia.com/gpu"] = limits["nvidia.com/gpu"] = machine.chips
     elif machine.kind == "tpu":
@@ -153,10 +156,6 @@ def _known(figure: float | None, flag: str, spec: JobSpec) -> float:
             f"--{flag} is missing: nothing is known of the machine of --accelerator={spec.options.accelerator}."
         )
     return figure
-
-
-def _mebibytes(amount: int) -> str:
-    return f"{amount // 1024}Gi" if amount >= 1024 else f"{amount}Mi"
 
 
 def _place(pod: Object, spec: JobSpec) -> None:
