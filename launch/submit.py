@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import textwrap
 
 from convoy import exits, options
 from convoy.options import option
-from launch import sweep, watch
+from launch import prices, sweep, watch
 from launch.job import JobOptions, JobSpec, split
 from launch.targets import JobState, Target, open_target
 
@@ -53,6 +54,8 @@ def submit(argv: list[str]) -> int:
     target = open_target(specs[0].options, how.chaos)
     if how.dry_run:
         for spec in specs:
+            if spec.options.target != "local":
+                print(textwrap.indent(prices.of_job(spec), "# "))
             print(target.describe(spec))
         return exits.OK
     if len(specs) > 1:

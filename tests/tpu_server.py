@@ -73,7 +73,7 @@ class TpuServer:
         if method == "DELETE":
             if match["kind"] == "queuedResources":
                 busy = things[name]["state"]["state"] not in ("ACCEPTED", "FAILED", "SUSPENDED")
-                if busy and query.get("force") != ["true"]:
+                if busy and query.get("force", [""])[0].lower() != "true":
                     return 400, {"error": {"code": 400, "message": "has nodes"}}
                 self.nodes.pop(name, None)
                 things[name]["state"] = {"state": "DELETING"}  # gone at the next look but one

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from convoy.store import open_store
 from launch.job import from_argv
 from launch.targets import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, tpu_vm
 from launch.targets.tpu_vm import TpuVmTarget
+from support import environment
 
 
 @pytest.fixture
@@ -236,3 +240,37 @@ def test_logs_are_what_the_machines_put_there(server, target, spec):
     assert list(target.logs("rn50", 1, follow=False)) == []
     open_store(spec().options.bucket).put("jobs/rn50/0/worker-1.log", b"one\ntwo\n")
     assert list(target.logs("rn50", 1, follow=False)) == ["one", "two"]
+
+
+@pytest.mark.skipif(not shutil.which("gcloud"), reason="gcloud is not installed")
+def test_the_real_gcloud_asks_for_the_same(server, target, spec, tmp_path):
+    said = target.describe(spec("--spot", "--hours=6", "--service_account=a@b.iam.gserviceaccount.com"))
+    commands = [shlex.split(line.removeprefix("#   ")) for line in said.splitlines() if line.startswith("#   gcloud")]
+    (job,) = (line.partition("job.json holds ")[2] for line in said.splitlines() if "job.json holds" in line)
+    (tmp_path / "job.json").write_text(job)
+    (tmp_path / "tpu_vm_boot.py").write_text((Path(tpu_vm.__file__).parent / "tpu_vm_boot.py").read_text())
+    variables = environment(
+        CLOUDSDK_API_ENDPOINT_OVERRIDES_TPU=f"{server.url}/",
+        CLOUDSDK_AUTH_DISABLE_CREDENTIALS="true",
+        CLOUDSDK_CONFIG=str(tmp_path / "gcloud"),
+        CLOUDSDK_CORE_DISABLE_PROMPTS="1",
+    )
+
+    def gcloud(verb):
+        (command,) = (command for command in commands if command[4] == verb)
+        done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+
+    gcloud("create")
+    asked = server.resources.pop("rn50")
+    target.submit(spec("--spot", "--hours=6", "--service_account=a@b.iam.gserviceaccount.com"))
+    ours = server.resources["rn50"]
+    (node,), (by_gcloud,) = ([one["node"] for one in found["tpu"]["nodeSpec"]] for found in (ours, asked))
+    for key in ("acceleratorType", "runtimeVersion", "labels"):
+        assert node[key] == by_gcloud[key], key
+    assert node["serviceAccount"]["email"] == by_gcloud["serviceAccount"]["email"]
+    assert node["metadata"]["startup-script"] == by_gcloud["metadata"]["startup-script"]
+    assert asked["queueingPolicy"] == ours["queueingPolicy"]
+    assert "spot" in asked
+    gcloud("describe")
+    gcloud("delete")
