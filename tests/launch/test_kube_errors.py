@@ -235,7 +235,7 @@ def test_429_that_does_not_end(server, target):
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_5xx_is_tried_again(server, target, status):
-    server.fault(status, "etcd is away", times=3)
+    server.fault(status, "etcd is away", method="POST", path="jobsets", times=3)
     assert target.submit(spec()).phase == "pending"
     server.fault(status, "etcd is away.", times=99)
     assert refusal(lambda: target.state("rn50"), exits.TryAgain) == (

@@ -100,6 +100,7 @@ def test_an_indexed_job_owns_its_service(server, target, indexed):
     service = server.one("services", "rn50")
     (owner,) = service["metadata"]["ownerReferences"]
     assert owner["uid"] == indexed.job["metadata"]["uid"]
+    assert owner["blockOwnerDeletion"]  # a next job of that name comes when the service is gone, too
     indexed.condition("Failed", "x")
     target.remove("rn50")
     assert set(server.objects) == {("serviceaccounts", "default", "convoy")}
