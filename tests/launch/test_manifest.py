@@ -24,6 +24,7 @@ from launch import documents, manifest, submit, worker
 from launch.job import JobOptions, JobSpec, build, from_argv
 from launch.lints import lint
 from support import REPOSITORY
+from trainer import config as configuration
 from trainer.config import RunConfig
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -209,6 +210,7 @@ def test_a_queue_admits_and_without_one_it_starts():
         ("--max_restarts=3000000000 -- ", "maxRestarts 3000000000 is more than"),
         ("--cpus=inf -- ", "cpu: inf is no quantity"),
         ("--accelerator=v5e-16 -- ", "TensorFlow drives the TPUs of one machine, and v5e-16 has 4; give --backend=jax"),
+        ("-- --data_dir=\udcff ", "is no text that a process can be given"),
         ("--workers=4000 -- --batch_size=4000 ", "give the job a shorter name"),
     ],
 )
@@ -250,6 +252,9 @@ def assert_same_command(job: JobSpec, read: list[dict]) -> None:
     values = {variable["name"]: variable.get("value", "") for variable in one["env"]}
     assert [expanded(word, values) for word in one["command"]] == manifest.command(job)
     assert "args" not in one
+    python, flags = one["command"][:4], manifest.command(job)[5:]
+    assert python == ["python", "-P", "-m", worker.__name__]
+    assert configuration.from_argv(flags) == job.run
 
 
 NASTY = [
@@ -350,7 +355,7 @@ def test_any_job_is_valid(job):
 
 
 @pytest.mark.thorough
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(JOBS)
 def test_many_jobs_are_valid(job):
     assert_job_is_valid(job)
