@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from convoy import chaos, exits, layout, supervise
 from launch import faults as chaotic
-from launch import job, manifest
+from launch import job, manifest, shell
 from launch.faults import Faults
 from launch.job import JobSpec
 from launch.state import OCCUPIED, JobFolder
@@ -78,7 +77,7 @@ def describe(spec: JobSpec, faults: Faults) -> str:
     """The processes of a first attempt, a command line each."""
     lines = [f"# {spec.name}: {spec.workers} processes on this machine, at most {_most_restarts(spec)} restarts"]
     for own in environments(spec, 0, (f"PORT{worker}" for worker in range(spec.workers)), faults):
-        lines.append(shlex.join([*(f"{name}={value}" for name, value in own.items()), *command(spec)]))
+        lines.append(shell.line([*(f"{name}={value}" for name, value in own.items()), *command(spec)]))
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ from convoy import exits
 from convoy.options import option
 
 TARGETS = ("local", "k8s", "tpu-vm")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 
 
@@ -42,6 +43,10 @@ class Where:
     zone: str = option("", "tpu-vm: the zone, europe-west4-b for example.", group="Where")
 
     def __post_init__(self) -> None:
+        if not _NAMESPACE.fullmatch(self.namespace):
+            raise exits.CannotRun(
+                f"--namespace={self.namespace} is not possible: up to 63 small letters, digits and dashes, no dash at an end."
+            )
         if self.target == "tpu-vm":
             for flag in ("project", "zone"):
                 if not getattr(self, flag):

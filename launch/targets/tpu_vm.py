@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 
 from convoy import accelerators, exits
 from convoy.store import Store, open_store
-from launch import bundle
+from launch import bundle, shell
 from launch.job import JobSpec
 from launch.targets import CANCELLED, ENDS, FAILED, PENDING, RUNNING, SUCCEEDED, JobState
 
@@ -176,7 +175,7 @@ class TpuVmTarget:
             f"# POST https://tpu.googleapis.com/v2/{self.parent}/queuedResources?queuedResourceId={spec.name}",
             type(request).to_json(request, use_integers_for_enums=False, always_print_fields_with_no_presence=False),
             f"# By hand, with gcloud; job.json holds {job}",
-            *(f"#   {shlex.join(line)}" for line in lines),
+            *(f"#   {shell.line(line)}" for line in lines),
         ])  # fmt: skip
 
     def _client(self) -> Any:

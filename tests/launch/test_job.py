@@ -62,6 +62,7 @@ def test_equal_specs_have_equal_digests_and_come_back_from_json():
         ),
         ([*CLUSTER, "--workers=3", *RUN], exits.CannotRun, "cannot be dealt to them evenly"),
         ([*CLUSTER, "--hours=0", *RUN], exits.CannotRun, "--hours=0"),
+        ([*CLUSTER, "--namespace=a/b", *RUN], exits.CannotRun, "--namespace=a/b"),
         ([*CLUSTER, "--memory=lots", *RUN], exits.CannotRun, "--memory=lots"),
         ([*CLUSTER, "--max_restarts=-1", *RUN], exits.CannotRun, "--max_restarts=-1"),
     ],
