@@ -17,7 +17,7 @@ from launch.pod_lints import GOOGLE, LABEL, LONGEST, SUBDOMAIN
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")  # of DNS (RFC 1035): Services, and what becomes a host
 _RULE = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
 _REASONS = ("BackoffLimitExceeded", "DeadlineExceeded", "FailedIndexes", "MaxFailedIndexesExceeded", "PodFailurePolicy")
-_EXCLUSIVE = "alpha.jobset.sigs.k8s.io/exclusive-topology"
+EXCLUSIVE = "alpha.jobset.sigs.k8s.io/exclusive-topology"
 _QUEUE = "kueue.x-k8s.io/queue-name"
 _INT32 = 2**31 - 1
 _SUFFIX = "-xxxxx"  # of a pod's name, random
@@ -84,7 +84,7 @@ def _jobset(owner: Object) -> Iterator[str]:
         if network.get(switch) is False:
             yield f"workers would wait for one another without a name to call; give {switch}: true."
     for _, job in job_specs(owner):
-        if _EXCLUSIVE in owner["metadata"].get("annotations", {}) and job.get("completionMode") != "Indexed":
+        if EXCLUSIVE in owner["metadata"].get("annotations", {}) and job.get("completionMode") != "Indexed":
             yield "JobSet gives a topology to Indexed jobs alone; give completionMode: Indexed."
 
 

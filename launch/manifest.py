@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from convoy import exits
 from launch.documents import Object, base, job_spec
 from launch.job import JobSpec
-from launch.lints import lint
+from launch.lints import EXCLUSIVE, lint
+from launch.pod_lints import GOOGLE
 
 PORT = 2222
 GRACE_SECONDS = 120
@@ -30,7 +31,6 @@ _OF_CPUS, _OF_MEMORY = 0.85, 0.8
 # What /dev/shm may take: of the memory, and at most.
 _OF_SHARED, _MOST_SHARED_MIB = 0.25, 16 * 1024
 _MIB = {"Mi": 1, "Gi": 1024}
-_GOOGLE = "cloud.google.com"
 
 
 def render(spec: JobSpec) -> list[Object]:
@@ -62,7 +62,7 @@ def render(spec: JobSpec) -> list[Object]:
         owner["spec"]["failurePolicy"]["maxRestarts"] = spec.options.max_restarts
         if spec.accelerator.kind == "tpu" and spec.workers > 1:
             # A slice is a node pool of its own, and all of a slice has to be one job's.
-            owner["metadata"]["annotations"]["alpha.jobset.sigs.k8s.io/exclusive-topology"] = f"{_GOOGLE}/gke-nodepool"
+            owner["metadata"]["annotations"][EXCLUSIVE] = f"{GOOGLE}/gke-nodepool"
     job = job_spec(owner)
     job["completions"] = job["parallelism"] = spec.workers
     job["activeDeadlineSeconds"] = _seconds(spec)
@@ -71,7 +71,7 @@ def render(spec: JobSpec) -> list[Object]:
     if "subdomain" in pod:
         pod["subdomain"] = spec.name
     _container(pod["containers"][0], spec)
-    _memory(pod, spec)
+    _resources(pod, spec)
     _place(pod, spec)
     _admission(owner, pod, spec)
     if spec.options.service_account:
@@ -125,7 +125,7 @@ def _seconds(spec: JobSpec) -> int:
     return math.ceil(spec.options.hours * 3600)
 
 
-def _memory(pod: Object, spec: JobSpec) -> None:
+def _resources(pod: Object, spec: JobSpec) -> None:
     """Cores, memory and accelerators of a worker. Where no machine is known, the base's cores and memory."""
     given, machine = spec.options, spec.accelerator
     resources = pod["containers"][0]["resources"]
@@ -166,21 +166,21 @@ def _place(pod: Object, spec: JobSpec) -> None:
     if machine.kind != "cpu" and not machine.gke_label:
         raise exits.CannotRun(f"--accelerator={given.accelerator}: Google Kubernetes Engine has no nodes of that kind.")
     if machine.kind == "gpu":
-        selector[f"{_GOOGLE}/gke-accelerator"] = machine.gke_label
+        selector[f"{GOOGLE}/gke-accelerator"] = machine.gke_label
         tolerations.append({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"})
     elif machine.kind == "tpu":
-        selector[f"{_GOOGLE}/gke-tpu-accelerator"] = machine.gke_label
-        selector[f"{_GOOGLE}/gke-tpu-topology"] = machine.topology
+        selector[f"{GOOGLE}/gke-tpu-accelerator"] = machine.gke_label
+        selector[f"{GOOGLE}/gke-tpu-topology"] = machine.topology
         tolerations.append({"key": "google.com/tpu", "operator": "Exists", "effect": "NoSchedule"})
     if "@" in given.accelerator:
         # The label above does not tell machines of one kind apart; without @ any of them will do.
         selector["node.kubernetes.io/instance-type"] = machine.machine_type
     if given.spot:
-        selector[f"{_GOOGLE}/gke-spot"] = "true"
-        tolerations.append({"key": f"{_GOOGLE}/gke-spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"})
+        selector[f"{GOOGLE}/gke-spot"] = "true"
+        tolerations.append({"key": f"{GOOGLE}/gke-spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"})
     if given.reservation:
-        selector[f"{_GOOGLE}/reservation-name"] = given.reservation
-        selector[f"{_GOOGLE}/reservation-affinity"] = "specific"
+        selector[f"{GOOGLE}/reservation-name"] = given.reservation
+        selector[f"{GOOGLE}/reservation-affinity"] = "specific"
     if selector:
         pod["nodeSelector"] = selector
     if tolerations:

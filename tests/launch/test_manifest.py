@@ -168,6 +168,7 @@ def test_a_worker_understands_what_it_finds(case):
         middle = "" if job.options.gang == "indexed" else "-worker-0"
         assert place.hosts[index] == f"rn50{middle}-{index}.rn50:2222"
         assert place.grace_seconds == manifest.GRACE_SECONDS
+    assert container(found)["ports"][0]["containerPort"] == manifest.PORT
     assert values.items() >= manifest.environment(job, manifest.hosts(job)).items()
 
 
