@@ -42,7 +42,11 @@ class JobOptions(Where, Name):
     spot: bool = option(False, "take machines that may be taken back at any time, at their price.", group=_BUDGET)
     reservation: str = option("", "use this reservation of machines.", group=_BUDGET)
     max_restarts: int = option(10, "how often the job may begin again before it has failed.", group=_BUDGET)
-    hours: float = option(72.0, "the longest that it may run, and on tpu-vm wait for machines.", group=_BUDGET)
+    hours: float = option(
+        72.0,
+        "the longest that an attempt may run (with --queue all of them together, on tpu-vm with the wait for machines).",
+        group=_BUDGET,
+    )
     price_per_hour: float = option(
         0.0, "of one worker's machine, in dollars, where the table has none or another one.", group=_BUDGET
     )
