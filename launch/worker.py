@@ -192,8 +192,8 @@ def check_model(model: str, job: str) -> None:
         specs = _specs(".".join((top, *parts[: depth + 1])), places)
     if not specs:
         raise exits.CannotRun(
-            f"--model={model}: neither the image of job {job} nor its working directory {here} has the module {module}; copy"
-            " it there when you build the image (k8s/Dockerfile)."
+            f"--model={model}: job {job} has no module {module}, neither installed nor in its working directory {here}; a pod"
+            " has what its image has (k8s/Dockerfile), a TPU VM the package that was there when the job was submitted."
         )
 
 

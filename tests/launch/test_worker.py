@@ -165,9 +165,7 @@ def test_a_model_that_is_there_is_found_without_importing_it(users_package, mode
 
 @pytest.mark.parametrize("model", ["nets.yours:build", "net:build", "nets.mine.deep:build"])
 def test_a_model_that_the_image_lacks_is_named(users_package, model):
-    with pytest.raises(
-        exits.CannotRun, match=rf"--model={model}: neither the image of job rn50 nor its working directory"
-    ):
+    with pytest.raises(exits.CannotRun, match=f"--model={model}: job rn50 has no module net"):
         worker.check_model(model, "rn50")
 
 
