@@ -218,8 +218,10 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def main(argv: list[str]) -> int:
-    """The supervising process. It inherits the lock that says that it lives (launch/state.py)."""
+    """Leaves the supervising process behind. It inherits the lock that says that it lives (launch/state.py)."""
     folder = JobFolder(argv[0])
+    if os.fork():
+        return exits.OK  # who submitted the job is no parent, who would have to wait for its end
     try:
         Rehearsal(folder).run()
     except BaseException as error:

@@ -158,15 +158,20 @@ def about(spec: JobSpec, chaos: str) -> dict[str, Any]:
 def _start(folder: JobFolder, lock: int) -> None:
     """Starts the supervising process, which outlives this one and its terminal, and leaves the lock to it."""
     with (folder.path / "supervisor.log").open("wb") as log:
-        subprocess.Popen(
+        done = subprocess.run(
             supervise.module("launch.rehearsal", [folder.name]),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=(lock,),
+            check=False,
         )
     os.close(lock)
+    if done.returncode:
+        raise exits.CannotRun(
+            f"the supervising process of {folder.name} did not start; see {folder.path}/supervisor.log."
+        )
 
 
 def _absolute(spec: JobSpec) -> str:
