@@ -52,6 +52,8 @@ def submit(argv: list[str]) -> int:
     how = SubmitOptions(**options.take(SubmitOptions, parsed))
     specs = sweep.jobs(JobOptions(**options.take(JobOptions, parsed)), train, how.sweep)
     target = open_target(specs[0].options, how.chaos)
+    if (image := specs[0].options.image) and "@sha256:" not in image:
+        print(f"convoy: --image={image} is no digest: a pod that starts later may get another image.", file=sys.stderr)
     if how.dry_run:
         for spec in specs:
             if spec.options.target != "local":
@@ -61,9 +63,9 @@ def submit(argv: list[str]) -> int:
     if len(specs) > 1:
         return sweep.run(target, specs, how.max_parallel, how.replace)
     state = target.submit(specs[0], how.replace)
-    print(watch.line(state))
     if how.wait:
         return watch.until_the_end(target, state.name)
+    print(watch.line(state))
     print(
         f"`convoy launch status --name={state.name}{watch.place(specs[0].options)}` says how it goes.", file=sys.stderr
     )

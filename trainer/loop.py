@@ -332,9 +332,9 @@ class Loop:
         )
 
     def _diverged(self, what: str) -> NoReturn:
-        self.recorder.event("diverged", step=self.progress.step, what=what)
         with contextlib.suppress(exits.ConvoyError):
             self.saver.join()
+        self.recorder.event("diverged", step=self.progress.step, what=what)
         last = self.keeper.last
         saved = f"the last good checkpoint is {last.folder}" if last else "no checkpoint had been saved before"
         raise exits.Diverged(
