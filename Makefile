@@ -32,8 +32,9 @@ $(VENV)/installed: requirements.lock setup.py
 train: setup
 	$(BIN)/convoy train --flagfile=recipes/digits.flags --run_dir=runs/digits
 
+# A process more than the two cores that this is made for: many tests wait for processes of their own.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-all: setup
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m ""

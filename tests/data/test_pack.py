@@ -345,6 +345,7 @@ def test_a_run_on_records_ends_with_the_bits_of_one_on_the_source(convoy, tmp_pa
     assert_same_bits(tmp_path / "source", tmp_path / "records")
 
 
+@pytest.mark.thorough
 def test_a_flipped_record_ends_a_run_by_its_name(convoy, tmp_path):
     pack(DataConfig(), tmp_path / "packed", 1 << 20)
     shard = tmp_path / "packed" / "train-00000-of-00001.tfrecord"
@@ -377,6 +378,7 @@ def test_the_same_command_mends_what_is_damaged(tmp_path, capsys, damage):
         assert [path for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp] == [shard]
 
 
+@pytest.mark.thorough
 def test_bad_images_are_no_choice_of_packing(convoy, photographs, tmp_path):
     """Records are what was there; a run may skip what a folder has."""
     assert convoy("data", "pack", f"--dataset=folder:{photographs}", "--out=packed", "--bad_images=skip").code == 2

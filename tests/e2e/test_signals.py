@@ -103,7 +103,9 @@ def test_twice(tmp_path, number, code):
     ("variable", "key", "value"),
     [
         ("GCE_METADATA_HOST", PREEMPTED, "TRUE"),  # Google's client libraries
-        ("GCE_METADATA_IP", MAINTENANCE, "TERMINATE_ON_HOST_MAINTENANCE"),  # TensorFlow
+        pytest.param(
+            *("GCE_METADATA_IP", MAINTENANCE, "TERMINATE_ON_HOST_MAINTENANCE"), marks=pytest.mark.thorough
+        ),  # TensorFlow
     ],
 )
 def test_a_notice_of_the_metadata_server(tmp_path, variable, key, value):

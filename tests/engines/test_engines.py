@@ -20,7 +20,9 @@ from trainer.engines import loss_scale
 PROGRAM = Path(__file__).with_name("engine_cases.py")
 BACKENDS = ["tensorflow", "jax"]
 ON_TWO = [(backend, devices) for backend in BACKENDS for devices in (1, 2)]
-ON_FOUR = [(backend, devices) for backend in BACKENDS for devices in (1, 2, 4)]
+# Whole runs on four devices are compared in test_equality.py.
+THOROUGH = pytest.mark.thorough
+ON_FOUR = [*ON_TWO, *(pytest.param(backend, 4, marks=THOROUGH) for backend in BACKENDS)]
 
 Case = dict[str, np.ndarray]
 
@@ -33,7 +35,7 @@ def case(tmp_path_factory) -> Callable[..., Case]:
     def results(backend: str, devices: int) -> Case:
         def make(place: Path) -> None:
             argv = [sys.executable, PROGRAM, backend, str(devices), place / "cases.npz"]
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=200, check=False)
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=400, check=False)
             assert done.returncode == 0, done.stderr
 
         with np.load(once(tmp_path_factory, f"cases-{backend}-{devices}", make) / "cases.npz") as found:
@@ -56,7 +58,7 @@ def assert_equal(found: Case, expected: Case, relative: float = 1e-9) -> None:
 
 
 @pytest.mark.parametrize("name", ["initial", "clipping", "accumulation/3", "ghost"])
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=THOROUGH)])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_several_devices_end_as_one(case, backend, devices, name):
     assert_equal(case(backend, devices, name), case(backend, 1, name))

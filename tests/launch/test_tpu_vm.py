@@ -242,6 +242,7 @@ def test_logs_are_what_the_machines_put_there(server, target, spec):
     assert list(target.logs("rn50", 1, follow=False)) == ["one", "two"]
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not shutil.which("gcloud"), reason="gcloud is not installed")
 def test_the_real_gcloud_asks_for_the_same(server, target, spec, tmp_path):
     said = target.describe(spec("--spot", "--hours=6", "--service_account=a@b.iam.gserviceaccount.com"))

@@ -56,7 +56,10 @@ def test_a_verdict_advises_no_memory_for_what_is_never_kept_there():
     assert "--dataset='folder:my photos'" in said
 
 
-@pytest.mark.parametrize("command", [("data", "preview"), ("bench", "input", "--rounds=1", "--seconds=0.1")])
+@pytest.mark.parametrize(
+    "command",
+    [("data", "preview"), pytest.param(("bench", "input", "--rounds=1", "--seconds=0.1"), marks=pytest.mark.thorough)],
+)
 def test_an_image_that_cannot_be_decoded_is_named(convoy, photographs, command):
     broken = photographs / "dog" / "004.jpg"
     broken.write_bytes(broken.read_bytes()[:-150])
