@@ -35,8 +35,9 @@ class SubmitOptions:
     )
     sweep: str = option(
         "",
-        "one job for each combination of some flags of `convoy train`: learning_rate=0.1,0.2;seed=0:3 (0, 1, 2). Their names"
-        " and run directories are the job's with the values added.",
+        "one job for each combination of values of flags of `convoy train`, FLAG=VALUE,VALUE or FLAG=FIRST:PAST_THE_LAST, once"
+        " for each flag: --sweep learning_rate=0.1,0.2 --sweep seed=0:3. Their names and run directories are the job's with the"
+        " values added.",
         group="Submission",
     )
     max_parallel: int = option(4, "how many jobs of a sweep run at the same time.", group="Submission")
@@ -48,7 +49,7 @@ def submit(argv: list[str]) -> int:
     if options.wants_help(own):
         print(options.help_text(USAGE, JobOptions, SubmitOptions))
         return exits.OK
-    parsed = options.parse(own, JobOptions, SubmitOptions)
+    parsed = options.parse(sweep.joined(own), JobOptions, SubmitOptions)
     how = SubmitOptions(**options.take(SubmitOptions, parsed))
     specs = sweep.jobs(JobOptions(**options.take(JobOptions, parsed)), train, how.sweep)
     target = open_target(specs[0].options, how.chaos)

@@ -44,6 +44,19 @@ def jobs(given: JobOptions, train: list[str], text: str) -> list[JobSpec]:
     return found
 
 
+def joined(argv: list[str]) -> list[str]:
+    """Flags in which --sweep=A --sweep=B, or --sweep A, stands once: --sweep=A;B."""
+    rest, axes, words = [], [], iter(argv)
+    for word in words:
+        if word in ("--sweep", "-sweep"):
+            axes.append(next(words, ""))
+        elif word.startswith(("--sweep=", "-sweep=")):
+            axes.append(word.partition("=")[2])
+        else:
+            rest.append(word)
+    return [*rest, f"--sweep={';'.join(axes)}"] if axes else rest
+
+
 def points(text: str) -> list[tuple[tuple[str, str], ...]]:
     """The combinations of a grid, each with its (flag, value) pairs, in the order of the text; one empty point for none."""
     axes = []

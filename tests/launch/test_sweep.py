@@ -26,6 +26,12 @@ def test_a_grid_has_every_combination_in_order():
     assert sweep.points("") == [()]
 
 
+def test_a_flag_of_the_sweep_may_stand_for_itself():
+    argv = ["--name=a", "--sweep", "lr=1,2", "--sweep=seed=0:3", "--wait"]
+    assert sweep.joined(argv) == ["--name=a", "--wait", "--sweep=lr=1,2;seed=0:3"]
+    assert sweep.joined(["--name=a"]) == ["--name=a"]
+
+
 @pytest.mark.parametrize("text", ["learning_rate", "=1", "seed=", "seed=3:3", "seed=1,1", "a b=1"])
 def test_what_is_no_grid_is_a_sentence(text):
     with pytest.raises(exits.UsageError, match="--sweep="):
