@@ -70,6 +70,7 @@ def test_a_run_that_rolled_back_ends_and_its_continuation_has_the_same_bits(conv
     assert result_of(one_black / "run")["rollbacks"] == result["rollbacks"]
 
 
+@pytest.mark.thorough
 def test_without_a_checkpoint_there_is_nothing_to_go_back_to(convoy, one_black):
     outcome = train(convoy, one_black, "--on_nan=rollback", "--checkpoint_every=40st")
     assert outcome.code == 70, outcome

@@ -162,7 +162,8 @@ def test_when_one_is_asked_to_leave_all_save_and_the_run_goes_on_with_the_same_b
     assert_same_bits(tmp_path / "cut", whole(backend) / "run")
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=THOROUGH)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_when_one_machine_gets_a_notice_all_save_the_same_step(tmp_path, backend):
     with metadata_server() as server:
         noticed_by = {1: {"GCE_METADATA_HOST": server.address}}
