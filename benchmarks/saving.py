@@ -71,6 +71,8 @@ def row(side: str, without: list[dict[str, float]], with_saves: list[dict[str, f
         "ratio_most": round(max(ratios), 4),
         "in_save_fraction": round(statistics.median(one["in_save"] / one["wall"] for one in with_saves), 5),
         "seconds_in_save": round(statistics.median(one["in_save"] / one["saves"] for one in with_saves), 3),
+        "rss_without_least": round(min(one["rss"] for one in without)),
+        "rss_without_most": round(max(one["rss"] for one in without)),
         "extra_rss_mib": round(statistics.median(b["rss"] - a["rss"] for a, b in pairs)),
     }
 

@@ -108,11 +108,14 @@ def saving() -> str:
         lines.append(f"| {name} | {float(row['ratio']):.3f} | {seconds:.2f} s, {share:.1%} | {row['extra_rss_mib']} |")
     speed = {row["side"]: float(row["mib_per_second"]) for row in rows_of("upload")}
     first = rows[0]
+    noise = float(first["ratio_most"]) - float(first["ratio_least"])
+    memory = int(first["rss_without_most"]) - int(first["rss_without_least"])
     lines.append(
         f"\nresnet50 with momentum, 180 MiB of state, batch 64 of 32x32, {first['machine']}, TensorFlow {first['tensorflow']},"
-        f" Keras {first['keras']}, {first['date']}; {first['rounds']} rounds of Convoy, 1 of the others; the bare time of"
-        f" equal runs differs by 2 %, their peak memory by 71 MiB ([rows](../benchmarks/results/saving.csv)). The upload alone"
-        f" reaches {speed['convoy'] / speed['upload_many']:.0%} of google-cloud-storage's `upload_many`"
+        f" Keras {first['keras']}, {first['date']}; {first['rounds']} rounds of Convoy, {rows[1]['rounds']} of the others;"
+        f" Convoy's ratios differ by {noise:.1%}, its peak memory without saves by {memory} MiB"
+        " ([rows](../benchmarks/results/saving.csv)). The upload alone reaches"
+        f" {speed['convoy'] / speed['upload_many']:.0%} of google-cloud-storage's `upload_many`"
         " ([rows](../benchmarks/results/upload.csv))."
     )
     return "\n".join(lines)

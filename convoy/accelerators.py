@@ -16,6 +16,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from convoy import exits
 from convoy.chips import CHIPS, LIST_PRICE, SPOT_PRICE, TPU_SPOT_PRICE, Chip, Machine, size
@@ -168,35 +169,25 @@ def _carries(machine: Machine, topology: str) -> bool:
 
 
 def _of_gpus(chip: Chip, machine: Machine) -> Accelerator:
-    return Accelerator(
-        name=f"{chip.name}x{machine.chips}",
-        kind="gpu",
-        chip=chip,
-        chips=machine.chips,
-        chips_per_host=machine.chips,
-        machine_type=machine.type,
-        vcpus=machine.vcpus,
-        memory_gib=machine.memory_gib,
-        price_per_hour=machine.price,
-        spot_price_per_hour=machine.spot,
-        gke_label=chip.gke_label,
-    )
+    return _on(chip, machine, name=f"{chip.name}x{machine.chips}", kind="gpu", chips=machine.chips)
 
 
 def _of_slice(chip: Chip, machine: Machine, topology: str) -> Accelerator:
     chips = size(topology)
+    name = f"{chip.google_name}-{chips * chip.cores}"
+    return _on(chip, machine, name=name, kind="tpu", chips=chips, hosts=chips // machine.chips, topology=topology)
+
+
+def _on(chip: Chip, machine: Machine, **values: Any) -> Accelerator:
+    """What a machine says of an accelerator, and the rest of it."""
     return Accelerator(
-        name=f"{chip.google_name}-{chips * chip.cores}",
-        kind="tpu",
         chip=chip,
-        chips=chips,
-        hosts=chips // machine.chips,
         chips_per_host=machine.chips,
-        topology=topology,
         machine_type=machine.type,
         vcpus=machine.vcpus,
         memory_gib=machine.memory_gib,
         price_per_hour=machine.price,
         spot_price_per_hour=machine.spot,
         gke_label=machine.gke_label or chip.gke_label,
+        **values,
     )

@@ -20,5 +20,6 @@ def is_remote(place: str) -> bool:
 
 def copy_of(url: str, data_dir: str) -> Path:
     """Where the copy of what a url holds lives: below --data_dir, or else in the user's cache."""
-    below = Path(data_dir).expanduser() if data_dir else caches() / "records"
+    # expanduser leaves ~nobody as it is, where a Path raises.
+    below = Path(os.path.expanduser(data_dir)) if data_dir else caches() / "records"  # noqa: PTH111
     return below / url.removeprefix("gs://").strip("/")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import math
 import os
@@ -21,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from convoy import __version__, exits
 from data import records
+from data.alone import alone
 from data.config import DataConfig
 from data.originals import original
 from data.parallel import cores
@@ -54,7 +54,8 @@ def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
         "shape": list(dataset.image_shape) if pixels else None,
         "splits": {name: _split_plan(dataset.split(name), parts) for name, parts in borders.items()},
     }
-    with _alone(root):
+    busy = f"--out={root}: another process packs there now; wait for it, or choose another directory."
+    with alone(root, _LOCK, "choose another --out.", busy):
         if _stands(root, plan) and _whole(root):
             print(f"{root} holds all of {dataset.name} already.")
         else:
@@ -224,23 +225,3 @@ def _sweep(root: Path) -> None:
     """Removes what is of no use once the manifest is there."""
     for path in (root / records.PLAN, *root.glob("*-of-*.npy"), *root.glob("*.partial")):
         path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Within, this process is the only one that packs there."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = (root / _LOCK).open("w")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise exits.CannotRun(f"cannot write {root}: {reason}; choose another --out.") from error
-    with lock:
-        try:
-            # The kernel gives the lock back however this process dies.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise exits.CannotRun(
-                f"--out={root}: another process packs there now; wait for it, or choose another directory."
-            ) from None
-        yield

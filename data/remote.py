@@ -6,11 +6,8 @@ kept, and its manifest says what of it is still what the bucket holds.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import mmap
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,11 +15,12 @@ from typing import Any
 from convoy import exits
 from convoy.store import Store, open_store
 from data import records
+from data.alone import alone
 from data.caches import copy_of
 from data.records import Damaged
 
 _TOGETHER = 4  # files on their way at the same time
-_LOCK = ".copying.lock"
+_LOCK, _REMEDY = ".copying.lock", "name another place with --data_dir."
 
 
 def mirrored(url: str, data_dir: str) -> Path:
@@ -33,7 +31,7 @@ def mirrored(url: str, data_dir: str) -> Path:
       exits.BadData: they are not packed to their end, or damaged.
     """
     store, root = open_store(url), copy_of(url, data_dir)
-    with _alone(root):
+    with alone(root, _LOCK, _REMEDY):
         manifest = _remote_manifest(store, root)
         entries, before = manifest["files"], _entries(root)
         missing = [name for name in entries if before.get(name) != entries[name] or not _is_there(root, name, entries)]
@@ -52,6 +50,9 @@ def mirrored(url: str, data_dir: str) -> Path:
                 store.fetch(name, root / name)
             except FileNotFoundError:
                 raise exits.BadData(f"{url} has no {name}, which its manifest names; pack anew.") from None
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise exits.CannotRun(f"cannot write {root / name}: {reason}; {_REMEDY}") from error
 
         with ThreadPoolExecutor(_TOGETHER) as pool:
             list(pool.map(fetch, missing))
@@ -67,7 +68,7 @@ def send(root: Path, url: str) -> None:
       exits.CannotRun: something else stands there.
     """
     store, manifest = open_store(url), records.read_json(root / records.MANIFEST)
-    with store.locked(), _alone(root):
+    with store.locked(), alone(root, _LOCK, _REMEDY):
         there = set(store.names())
         if records.MANIFEST in there:
             if _remote_manifest(store, root)["plan"] != manifest["plan"]:
@@ -128,17 +129,3 @@ def _entries(root: Path) -> dict[str, Any]:
 def _is_there(root: Path, name: str, entries: dict[str, Any]) -> bool:
     path = root / name
     return path.is_file() and path.stat().st_size == entries[name]["bytes"]
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Within, no other process of this machine copies there; waits for one that does."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = (root / _LOCK).open("w")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise exits.CannotRun(f"cannot write {root}: {reason}; name another place with --data_dir.") from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

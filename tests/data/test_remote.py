@@ -120,6 +120,22 @@ def test_a_copy_that_was_cut_is_not_whole(packed, monkeypatch):
     monkeypatch.undo()
 
 
+def test_a_disk_that_fills_up_is_a_sentence(packed, monkeypatch):
+    from convoy.store.gcs import GcsStore
+
+    remote.send(packed, URL)
+    fetch = GcsStore.fetch
+
+    def full(self, name, path, generation=0):
+        if name != records.MANIFEST:
+            raise OSError(28, "No space left on device")
+        fetch(self, name, path, generation)
+
+    monkeypatch.setattr(GcsStore, "fetch", full)
+    with pytest.raises(exits.CannotRun, match="no space left on device; name another place with --data_dir"):
+        remote.mirrored(URL, "")
+
+
 def test_sending_goes_on_where_it_was_cut_and_the_manifest_is_last(packed, monkeypatch, capsys):
     from convoy.store.gcs import GcsStore
 
