@@ -1,7 +1,8 @@
-"""An emulator of Google Cloud Storage, the real program, on this machine."""
+"""An emulator of Google Cloud Storage, the real program, on this machine, and what tests of a bucket share."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import signal
@@ -10,9 +11,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 
-from support import free_ports
+from support import REPOSITORY, free_ports
 
+OBJECTS = "/o($|[?/])"  # of any request about objects; the library asks for the bucket's own metadata on the side
 _LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -62,6 +65,30 @@ class Emulator:
     def stop(self) -> None:
         self._process.kill()
         self._process.wait()
+
+
+def objects(store) -> list[str]:
+    """All objects of a run directory, with those that `names` hides."""
+    return [blob.name.removeprefix(store._root) for blob in store._bucket.entries(store._root)]
+
+
+def no_patience(monkeypatch, kind: str) -> float:
+    """Where answers come late: how many seconds are too late from now on."""
+    if kind == "delay":
+        monkeypatch.setattr("convoy.store.gcs_bucket.TIMEOUT_SECONDS", (1.0, 0.3))
+    return 0.4
+
+
+@contextlib.contextmanager
+def faulty(upstream: str, *options: str) -> Iterator[str]:
+    """The URL of a process that passes requests on, or makes faults of them (fault_proxy.py has the options)."""
+    program = [sys.executable, str(REPOSITORY / "tests" / "fault_proxy.py"), f"--upstream={upstream}", *options]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _die_with_parent() -> None:

@@ -11,7 +11,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from buckets import Emulator
+from buckets import Emulator, faulty
+from convoy.store import open_store
 from support import REPOSITORY, command
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "soak.csv"
@@ -76,25 +76,17 @@ def run(place: Path, kills: list[Kill], steps: int, every: int, seed: int, rate:
     subprocess.run(
         command("train", *flags, "--keep=1000", f"--run_dir={undisturbed}"), check=True, stdout=subprocess.DEVNULL
     )
-    emulator = Emulator()
-    emulator.create("bucket")
-    proxy = subprocess.Popen(
-        [sys.executable, str(Path(__file__).parent / "fault_proxy.py"), f"--upstream={emulator.host}", f"--seed={seed}",
-         f"--rate={rate}"], stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    faulty = proxy.stdout.readline().strip()
-    # To look at what is there past the faults.
-    os.environ["STORAGE_EMULATOR_HOST"] = emulator.host
-    from convoy.store import open_store
-
-    store = open_store("gs://bucket/run")
-    killed: Counter[str] = Counter()
-    other = attempts = refused = 0
-    try:
+    with Emulator() as emulator, faulty(emulator.host, f"--seed={seed}", f"--rate={rate}") as url:
+        emulator.create("bucket")
+        # To look at what is there past the faults.
+        os.environ["STORAGE_EMULATOR_HOST"] = emulator.host
+        store = open_store("gs://bucket/run")
+        killed: Counter[str] = Counter()
+        other = attempts = refused = 0
         for kill in [*kills, Kill("", 0)]:
             while True:
                 attempts += 1
-                outcome = _attempt(kill, flags, faulty)
+                outcome = _attempt(kill, flags, url)
                 refused += outcome.stderr.count(" is refused: ")
                 _nothing_announced_is_missing(store, open_store(str(undisturbed)))
                 if verbose:
@@ -110,9 +102,6 @@ def run(place: Path, kills: list[Kill], steps: int, every: int, seed: int, rate:
         assert outcome.returncode == 0, outcome.stderr
         assert killed == Counter(kill.phase for kill in kills), "the run was over before a kill was due"
         _same_end(store, undisturbed)
-    finally:
-        proxy.kill()
-        emulator.stop()
     return Found(killed, other, attempts, refused)
 
 
@@ -194,5 +183,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(REPOSITORY))
     main()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from buckets import Emulator
+from convoy.store import Store, open_store
 from fault_proxy import FaultProxy
 
 
@@ -33,3 +34,9 @@ def proxy(emulator: Emulator, place: str, monkeypatch: pytest.MonkeyPatch) -> It
     with FaultProxy(emulator.host) as proxy:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
         yield proxy
+
+
+@pytest.fixture
+def store(proxy: FaultProxy, place: str) -> Store:
+    """The run directory, by way of the proxy."""
+    return open_store(place)
