@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from support import assert_same_bits, events_of, records_of, result_of, write_images
+from support import assert_same_bits, events_of, final_tensors, records_of, result_of, run_workers, write_images
 
 MODEL = '''
 import keras
@@ -86,6 +86,25 @@ def test_skip_leaves_those_steps_out_and_counts_them(convoy, one_black):
     assert {event["loss"] for event in skipped} == {"nan"}
     assert sum(line.get("skipped_steps", 0) for line in records_of(one_black / "run")) == 5
     assert all(np.isfinite(line["loss"]) for line in records_of(one_black / "run"))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_two_processes_skip_the_same_steps_as_one(convoy, one_black, monkeypatch, backend):
+    monkeypatch.setenv("PYTHONPATH", str(one_black))
+    # The black image is in the half batch of one process only.
+    flags = [*FLAGS, "--on_nan=skip", "--duration=25st", "--batch_size=6", "--precision=float64"]
+    whole = convoy("train", *flags, f"--backend={backend}", "--run_dir=one", cwd=one_black)
+    assert whole.code == 0, whole
+    run_workers(one_black, backend, 2, *flags)
+    one, two = one_black / "one", one_black / "run"
+    skipped = [[event["step"] for event in events_of(run) if event["event"] == "skipped"] for run in (one, two)]
+    assert len(skipped[0]) == 6
+    assert skipped[0] == skipped[1]
+    assert result_of(two)["skipped_steps"] == 6
+    ours, theirs = final_tensors(two), final_tensors(one)
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 def test_skip_ends_when_nothing_else_comes(convoy, one_black):
