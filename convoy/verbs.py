@@ -14,7 +14,8 @@ Verbs = Mapping[str, tuple[str, str]]
 
 def table(verbs: Verbs) -> str:
     """A line for each verb, for --help."""
-    return "\n".join(f"  {verb:<12} {text}" for verb, (_, text) in verbs.items())
+    width = max(map(len, verbs))
+    return "\n".join(f"  {verb:<{width}}  {text}" for verb, (_, text) in verbs.items())
 
 
 def dispatch(program: str, verbs: Verbs, argv: list[str], usage: str) -> int:

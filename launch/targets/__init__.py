@@ -30,6 +30,10 @@ class JobState:
     begun: float = 0.0  # seconds since 1970
 
 
+class NoSuchJob(exits.CannotRun):
+    """The place has no job of that name, or has it no more."""
+
+
 class Target(Protocol):
     """A place for jobs. Every method raises a sentence with the next command when the place refuses or is away."""
 
@@ -41,7 +45,7 @@ class Target(Protocol):
         """
 
     def state(self, name: str) -> JobState:
-        """CannotRun if there is no such job."""
+        """NoSuchJob if there is none of that name."""
 
     def jobs(self) -> list[JobState]:
         """Every job that Convoy submitted there."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from convoy import exits, options
 from launch import shell
 from launch.job import JobOptions, JobSpec
-from launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState
+from launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob
 
 try:
     from launch import documents, manifest
@@ -149,7 +149,7 @@ class KubernetesTarget:
     def _need(self, name: str) -> Object:
         job = self._find(name)
         if job is None:
-            raise exits.CannotRun(
+            raise NoSuchJob(
                 f"there is no job {name} in namespace {self.namespace}: it was never submitted there, was cancelled, or ended"
                 " more than a day ago; `convoy launch list --target=k8s` shows what there is."
             )

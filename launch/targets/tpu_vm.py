@@ -20,7 +20,7 @@ from convoy import accelerators, exits
 from convoy.store import Store, open_store
 from launch import bundle, shell
 from launch.job import JobSpec
-from launch.targets import CANCELLED, ENDS, FAILED, PENDING, RUNNING, SUCCEEDED, JobState
+from launch.targets import CANCELLED, ENDS, FAILED, PENDING, RUNNING, SUCCEEDED, JobState, NoSuchJob
 
 try:
     import requests
@@ -274,7 +274,7 @@ class TpuVmTarget:
     def _need(self, name: str) -> Any:
         found = self._find(name)
         if found is None or not _job(found):
-            raise exits.CannotRun(
+            raise NoSuchJob(
                 f"there is no job {name} in {self.zone} of project {self.project}; `convoy launch list --target=tpu-vm"
                 f" --project={self.project} --zone={self.zone}` lists what there is."
             )
