@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
@@ -21,9 +24,11 @@ RNG = np.random.default_rng(0)
 EXAMPLES = InMemory(RNG.integers(0, 256, (N, *SHAPE)), RNG.integers(0, CLASSES, N))
 
 
-def engine(**values) -> Engine:
+def engine(meanwhile: Callable[[], object] = lambda: None, **values) -> Engine:
     settings = {"precision": "float64", "batch_size": 14, "optimizer": "sgd", "duration": "20st", "seed": 5, **values}
-    built = Engine(prepare(RunConfig(**settings)), SHAPE, np.bincount(EXAMPLES.labels, minlength=CLASSES))
+    setting = prepare(RunConfig(**settings))
+    meanwhile()
+    built = Engine(setting, SHAPE, np.bincount(EXAMPLES.labels, minlength=CLASSES))
     built.feed(EXAMPLES, 0)
     return built
 
@@ -57,6 +62,14 @@ def test_a_step_is_the_mean_gradient_of_the_batch():
         # Nesterov's first step from rest: lr * (1 + momentum) * gradient. Keras rounds its momentum to float32.
         expected = before[variable.path] - 0.1 * (1 + float(np.float32(0.9))) * gradient.numpy()
         np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_first_weights_are_the_same_whoever_draws_random_numbers_meanwhile():
+    # A thread that tries a request again does, to choose its pause.
+    alone, beside = weights(engine()), weights(engine(meanwhile=random.random))
+    assert {name: value.tobytes() for name, value in alone.items()} == {
+        name: value.tobytes() for name, value in beside.items()
+    }
 
 
 @pytest.mark.parametrize("loss", ["focal", "weighted", "logit_adjusted:2"])

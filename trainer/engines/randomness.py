@@ -1,11 +1,13 @@
-"""Keras' own random layers on several replicas."""
+"""Keras' own random numbers: first weights that no thread disturbs, random layers on several replicas."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras.src.random import seed_generator
 
 from trainer import layers
 
@@ -13,6 +15,17 @@ NOTE = (
     "{model} draws random numbers in Keras' own layers ({path}): the run ends elsewhere on another number of devices. Take"
     " Dropout and StochasticDepth from trainer.layers to have it the same everywhere."
 )
+
+
+def undisturbed(seed: int) -> None:
+    """Has Keras draw the seeds of initializers and random layers from a generator of its own, with the numbers it would have
+    drawn after `keras.utils.set_random_seed(seed)`.
+
+    Else it draws from Python's global one. So do retries in other threads, when they choose how long to pause: a request for
+    storage that failed while a model was built gave it other first weights.
+    """
+    assert hasattr(seed_generator, "python_random"), "Keras draws its seeds elsewhere now"
+    seed_generator.python_random = random.Random(seed)  # noqa: S311
 
 
 def a_stream_each(model: keras.Model, replica: Callable[[], Any]) -> None:
@@ -26,8 +39,8 @@ def a_stream_each(model: keras.Model, replica: Callable[[], Any]) -> None:
 
 def note(model: keras.Model, name: str) -> list[str]:
     """What the start-up block has to say about a model's random layers."""
-    random = [layer for layer in model._flatten_layers() if layer._seed_generators]
-    return [NOTE.format(model=name, path=random[0].path or random[0].name)] if random else []
+    drawing = [layer for layer in model._flatten_layers() if layer._seed_generators]
+    return [NOTE.format(model=name, path=drawing[0].path or drawing[0].name)] if drawing else []
 
 
 def _shifted(draw: Callable[..., Any], replica: Callable[[], Any]) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from convoy import exits
 from data.pipeline import Deal
 from trainer.cluster import Cluster
 from trainer.config import RunConfig
-from trainer.engines import normalization
+from trainer.engines import normalization, randomness
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +64,7 @@ def set_up_keras(config: RunConfig) -> str:
     # First of all: it forgets the seed and the precision too.
     keras.utils.clear_session()
     keras.utils.set_random_seed(config.seed % 2**32)
+    randomness.undisturbed(config.seed % 2**32)
     precision = "float32" if config.precision == "auto" else config.precision
     keras.config.set_floatx("float64" if precision == "float64" else "float32")
     keras.config.set_dtype_policy(precision)
