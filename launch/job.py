@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
+from collections.abc import Set
 from typing import Any
 
 from convoy import accelerators, exits, options
@@ -70,9 +72,11 @@ class JobOptions(Where, Name):
     def __post_init__(self) -> None:
         Name.__post_init__(self)
         Where.__post_init__(self)
-        for flag, least in (("workers", 0), ("max_restarts", 0), ("cpus", 0), ("price_per_hour", 0)):
-            if not getattr(self, flag) >= least:
-                raise exits.CannotRun(f"--{flag}={getattr(self, flag)} is not possible: give {least} or more.")
+        for flag in ("workers", "max_restarts", "cpus", "price_per_hour"):
+            if not getattr(self, flag) >= 0:
+                raise exits.CannotRun(f"--{flag}={getattr(self, flag)} is not possible: give 0 or more.")
+        if math.isinf(self.price_per_hour):
+            raise exits.CannotRun("--price_per_hour=inf is not possible: give dollars.")
         if not 0 < self.hours <= _YEAR:
             raise exits.CannotRun(f"--hours={self.hours:g} is not possible: give more than 0, at most {_YEAR}.")
         if self.memory and not _MEMORY.fullmatch(self.memory):
@@ -111,8 +115,9 @@ class JobSpec:
 
     @property
     def digest(self) -> str:
-        """By which the same spec is known again: 16 hexadecimal digits of the SHA-256 of all of it."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+        """By which the same job is known again: 16 hexadecimal digits of the SHA-256 of all of it but its price."""
+        job = dataclasses.replace(self, options=dataclasses.replace(self.options, price_per_hour=0.0))
+        return hashlib.sha256(json.dumps(job.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON's types; from_dict is the inverse."""
@@ -132,26 +137,18 @@ def from_argv(argv: list[str]) -> JobSpec:
       exits.CannotRun: a value that cannot be.
     """
     own, train = split(argv)
-    return build(JobOptions(**options.parse(own, JobOptions)), configuration.from_argv(train))
+    return build(JobOptions(**parse(own, JobOptions)), read_run(train))
 
 
 def build(given: JobOptions, run: RunConfig) -> JobSpec:
     """Options and run -> a job whose parts agree; CannotRun where they do not."""
-    accelerator = accelerators.resolve(given.accelerator, given.topology)
-    if accelerator.kind == "tpu":
-        if given.workers not in (0, accelerator.hosts):
-            raise exits.CannotRun(
-                f"--workers={given.workers}, but {given.accelerator} has {accelerator.hosts} machines; leave --workers out."
-            )
-        workers = accelerator.hosts
-    else:
-        workers = given.workers or 1
+    accelerator, workers = machines(given)
+    if not run.run_dir:
+        raise exits.CannotRun("--run_dir is missing after --: a job that is started again has to find its run.")
     if given.target != "local" and not run.run_dir.startswith("gs://"):
         raise exits.CannotRun(
             f"--run_dir={run.run_dir} is no place that all workers see; give --run_dir=gs://BUCKET/PATH after --."
         )
-    if not run.run_dir:
-        raise exits.CannotRun("--run_dir is missing after --: a job that is started again has to find its run.")
     if given.target == "k8s" and not given.image:
         raise exits.CannotRun("--image is missing; give the image that k8s/Dockerfile builds, best by digest.")
     if given.target == "tpu-vm" and accelerator.kind != "tpu":
@@ -165,7 +162,41 @@ def build(given: JobOptions, run: RunConfig) -> JobSpec:
     return JobSpec(dataclasses.replace(given, workers=workers), accelerator, run)
 
 
+def machines(given: JobOptions) -> tuple[Accelerator, int]:
+    """(the accelerator of each worker, or the slice that all of them share, how many workers)."""
+    accelerator = accelerators.resolve(given.accelerator, given.topology)
+    if accelerator.kind != "tpu":
+        return accelerator, given.workers or 1
+    if given.workers not in (0, accelerator.hosts):
+        raise exits.CannotRun(
+            f"--workers={given.workers}, but {given.accelerator} has {accelerator.hosts} machines; leave --workers out."
+        )
+    return accelerator, accelerator.hosts
+
+
 def split(argv: list[str]) -> tuple[list[str], list[str]]:
     """(flags of the job, flags of `convoy train`), which stand after --."""
     place = argv.index("--") if "--" in argv else len(argv)
     return argv[:place], argv[place + 1 :]
+
+
+def parse(own: list[str], *classes: type) -> dict[str, Any]:
+    """As options.parse, of what stands before --; UsageError says of a flag of `convoy train` where it belongs."""
+    names = {field.name for field in options.fields(*classes)}
+    if flag := _first(own, RunConfig().to_dict().keys() - names):
+        raise exits.UsageError(f"--{flag} is a flag of `convoy train`; give it after --, as in: -- --{flag}=...")
+    return options.parse(own, *classes)
+
+
+def read_run(train: list[str]) -> RunConfig:
+    """The run, of what stands after --; UsageError says of a flag of the job where it belongs."""
+    names = {field.name for field in options.fields(JobOptions)}
+    if flag := _first(train, names - RunConfig().to_dict().keys()):
+        raise exits.UsageError(f"--{flag} is a flag of the job, none of `convoy train`; give it before --.")
+    return configuration.from_argv(train)
+
+
+def _first(argv: list[str], names: Set[str]) -> str:
+    """The first of some flags that stands there; empty for none."""
+    found = (word.lstrip("-").partition("=")[0] for word in argv if word.startswith("-"))
+    return next((flag for flag in found if flag in names), "")

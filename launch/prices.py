@@ -13,8 +13,7 @@ from convoy import exits, options
 from convoy.accelerators import Accelerator
 from convoy.options import option
 from convoy.store import open_store
-from launch.job import JobOptions, JobSpec, split
-from trainer import config as configuration
+from launch.job import JobOptions, JobSpec, machines, parse, read_run, split
 from trainer import durations, files
 
 UNKNOWN = "unknown"
@@ -81,26 +80,26 @@ def cost(argv: list[str]) -> int:
     if options.wants_help(own):
         print(options.help_text(COST_USAGE, CostOptions, JobOptions))
         return exits.OK
-    parsed = options.parse(own, JobOptions, CostOptions)
+    parsed = parse(own, JobOptions, CostOptions)
     speed = CostOptions(**options.take(CostOptions, parsed))
-    run = configuration.from_argv(train)
     # A job that is only asked about needs no name, no image and no place.
-    accelerator = table.resolve(parsed["accelerator"], parsed["topology"])
-    workers = accelerator.hosts if accelerator.kind == "tpu" else max(parsed["workers"], 1)
-    total, source = per_hour(accelerator, workers, parsed["spot"], parsed["price_per_hour"])
-    training = "" if total is None else of_training(total, speed, run.duration)
-    print(estimate(accelerator, workers, total, source), training, sep="\n" if training else "")
+    given = JobOptions(**{**options.take(JobOptions, parsed), "name": "any", "target": "local"})
+    run = read_run(train)
+    accelerator, workers = machines(given)
+    total, source = per_hour(accelerator, workers, given.spot, given.price_per_hour)
+    print(estimate(accelerator, workers, total, source))
+    print(of_training(total, speed, run.duration))
     return exits.OK
 
 
 def of_job(spec: JobSpec) -> str:
-    """What a job costs, for --dry_run; how fast it is is not known."""
+    """What a job costs, for --dry_run; nobody has said how fast it is."""
     given = spec.options
     total, source = per_hour(spec.accelerator, spec.workers, given.spot, given.price_per_hour)
-    told = estimate(spec.accelerator, spec.workers, total, source)
-    if total is None:
-        return told
-    return f"{told}\nat most {_money(total * given.hours)} in --hours={given.hours:g}; `convoy launch cost` tells it per epoch"
+    told = [estimate(spec.accelerator, spec.workers, total, source)]
+    if total is not None:
+        told.append(f"at most {_money(total * given.hours)} in --hours={given.hours:g}")
+    return "\n".join([*told, f"an epoch: {UNKNOWN}; `convoy launch cost` tells it, given the speed"])
 
 
 def per_hour(accelerator: Accelerator, workers: int, spot: bool, given: float) -> tuple[float | None, str]:
@@ -118,8 +117,8 @@ def estimate(accelerator: Accelerator, workers: int, total: float | None, source
     return f"{what}: ${total:,.2f} an hour, ${24 * total:,.2f} a day\n{source}, without disks and egress"
 
 
-def of_training(total: float, speed: CostOptions, duration: str) -> str:
-    """Dollars an epoch and a training, `total` an hour of all machines; or how to find out."""
+def of_training(total: float | None, speed: CostOptions, duration: str) -> str:
+    """Time and dollars of an epoch and of all of them, `total` an hour of all machines; or how to find out."""
     per_second, per_epoch = (
         measured(speed.run_dir) if speed.run_dir else (speed.images_per_second, speed.images_per_epoch)
     )
@@ -128,26 +127,31 @@ def of_training(total: float, speed: CostOptions, duration: str) -> str:
             f"an epoch: {UNKNOWN}; give --images_per_second and --images_per_epoch, or --run_dir of a run that has finished"
             " on such machines."
         )
-    seconds = per_epoch / per_second
-    dollars = total * seconds / 3600
-    text = f"an epoch of {per_epoch:,} images at {per_second:,.0f} a second: {_time(seconds)}, {_money(dollars)}"
+
+    def told(epochs: float) -> str:
+        seconds = epochs * per_epoch / per_second
+        return f"{_time(seconds)}, {UNKNOWN if total is None else _money(total * seconds / 3600)}"
+
+    text = f"an epoch of {per_epoch:,} images at {per_second:,.0f} a second: {told(1)}"
     span = durations.Duration.parse(duration, "duration")
     if span.unit == "ep":
         epochs = float(span.amount)
-        text += f"\n{epochs:g} epochs: {_time(epochs * seconds)}, {_money(epochs * dollars)}, evaluations and saving left out"
-    return text
+        text += f"\n{epochs:g} epochs: {told(epochs)}"
+    return f"{text}\nstart-up, evaluations, saving and restarts come on top"
 
 
 def measured(run_dir: str) -> tuple[float, int]:
     """(images per second, images of an epoch) of a finished run; CannotRun if it tells no speed."""
     try:
         result: dict[str, Any] = json.loads(open_store(run_dir).get(files.RESULT))
+        per_second, epochs, examples = result["train"]["images_per_second"], result["epoch"], result["examples"]
     except FileNotFoundError:
         raise exits.CannotRun(f"--run_dir={run_dir} has no {files.RESULT}; give a run that has finished.") from None
-    per_second = result["train"]["images_per_second"]
-    if not per_second or not result["epoch"]:
+    except (ValueError, KeyError, TypeError):
+        raise exits.CannotRun(f"{run_dir}/{files.RESULT} is none of Convoy's; give a run that has finished.") from None
+    if not per_second or not epochs:
         raise exits.CannotRun(f"{run_dir}/{files.RESULT} tells no speed: the run was too short; give a longer one.")
-    return per_second, round(result["examples"] / result["epoch"])
+    return per_second, round(examples / epochs)
 
 
 def _row(members: Sequence[Accelerator]) -> tuple[str, ...]:

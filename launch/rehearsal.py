@@ -1,44 +1,31 @@
 """The process that supervises a job on this machine, as a cluster would: `python -m launch.rehearsal NAME`.
 
-It runs the command and the environment of the job's pods (launch/manifest.py), a process for each worker; the hosts are all
-127.0.0.1, so their ports differ. It follows the failure policy of k8s/base: when a worker fails, the others are asked to leave
-and all begin again, unless its exit code says that this would be in vain.
+It runs what the job's pods would run (launch/local_pod.py), a process for each worker, and follows the failure policy of
+k8s/base: when a worker fails, the others are asked to leave and all begin again, unless its exit code says that this would be
+in vain.
 """
 
 from __future__ import annotations
 
 import ctypes
 import dataclasses
+import functools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
-from convoy import chaos, exits, layout, supervise
-from launch import faults as chaotic
-from launch import job, manifest, shell
-from launch.faults import Faults
+from convoy import exits, layout, supervise
+from launch import faults, job, local_pod, manifest
 from launch.job import JobSpec
 from launch.state import OCCUPIED, JobFolder
 from launch.targets import CANCELLED, FAILED, RESTARTING, RUNNING, SUCCEEDED
 
 LOOK_SECONDS = 0.1
+GRACE_SECONDS = manifest.GRACE_SECONDS
 _OUT_OF_TIME = "out of time"  # an end of an attempt, beside the phases
-# What of the submitting shell's environment is another run's, or would make every attempt fail.
-_OTHERS = (
-    "TF_CONFIG",
-    "JAX_COORDINATOR_ADDRESS",
-    "JAX_NUM_PROCESSES",
-    "JAX_PROCESS_ID",
-    chaos.VARIABLE,
-    supervise.PARENT_PIPE,
-)
-# A cluster's patience would make a rehearsed loss of a name take minutes.
-_REHEARSED_DNS_SECONDS = "10"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -47,41 +34,8 @@ def may_try_again(code: int) -> bool:
     return code == exits.TRY_AGAIN or (code >= 128 and code != exits.STOPPED)
 
 
-def command(spec: JobSpec) -> list[str]:
-    """What each worker runs: the pod's command with this interpreter."""
-    return [sys.executable, *manifest.command(spec)[1:]]
-
-
-def environments(spec: JobSpec, attempt: int, ports: Iterable[object], faults: Faults) -> list[dict[str, str]]:
-    """What each worker finds in its environment beside that of this process."""
-    hosts = [f"127.0.0.1:{port}" for port in ports]
-    faults = faults if attempt == 0 else Faults({}, frozenset())
-    found = []
-    for worker in range(spec.workers):
-        # That domain is reserved for names that never resolve.
-        seen = [
-            f"worker-{other}.invalid:{host.rpartition(':')[2]}" if other in faults.lost - {worker} else host
-            for other, host in enumerate(hosts)
-        ]
-        found.append(
-            manifest.environment(spec, seen)
-            | {"JOB_COMPLETION_INDEX": str(worker), "CONVOY_RESTART_ATTEMPT": str(attempt)}
-            | chaotic.environment(faults, worker)
-        )
-        if faults.lost and "CONVOY_DNS_SECONDS" not in os.environ:
-            found[-1]["CONVOY_DNS_SECONDS"] = _REHEARSED_DNS_SECONDS
-    return found
-
-
-def describe(spec: JobSpec, faults: Faults) -> str:
-    """The processes of a first attempt, a command line each."""
-    lines = [f"# {spec.name}: {spec.workers} processes on this machine, at most {_most_restarts(spec)} restarts"]
-    for own in environments(spec, 0, (f"PORT{worker}" for worker in range(spec.workers)), faults):
-        lines.append(shell.line([*(f"{name}={value}" for name, value in own.items()), *command(spec)]))
-    return "\n".join(lines)
-
-
-def _most_restarts(spec: JobSpec) -> int:
+def most_restarts(spec: JobSpec) -> int:
+    """How often all workers begin again."""
     return spec.options.max_restarts if spec.options.gang == "jobset" else 0
 
 
@@ -92,7 +46,7 @@ class Rehearsal:
         self.folder = folder
         content = folder.job()
         self.spec = job.from_dict(content["spec"])
-        self.faults = chaotic.parse(content["chaos"], self.spec.workers)
+        self.faults = faults.parse(content["chaos"], self.spec.workers)
         self.writer = content["id"]
         self.record = dataclasses.replace(folder.read(), supervisor=os.getpid())
         self.workers: list[subprocess.Popen[bytes]] = []
@@ -106,20 +60,20 @@ class Rehearsal:
             self._tell(RUNNING)
             phase, failed = self._watch()
             self._end()
+            if all(process.returncode == 0 for process in self.workers):  # whoever wanted them to end came too late
+                return self._tell(SUCCEEDED, code=exits.OK)
             if phase == CANCELLED:
                 return self._tell(CANCELLED, self._last_words(0, attempt))
             if phase == _OUT_OF_TIME:
                 return self._tell(FAILED, f"not finished within --hours={self.spec.options.hours:g}", exits.TRY_AGAIN)
-            if phase == SUCCEEDED:
-                return self._tell(SUCCEEDED, code=exits.OK)
             code = _code(self.workers[failed])
-            reason = f"worker {failed} ended with exit code {code}"
-            if words := self._last_words(failed, attempt):
-                reason += f": {words}"
+            words = self._last_words(failed, attempt)
+            hint = f"`convoy launch logs --name={self.spec.name} --worker={failed}` has what it said"
+            reason = f"worker {failed} ended with exit code {code}: {words or hint}"
             if not may_try_again(code):
                 return self._tell(FAILED, reason, code)
-            if self.record.restarts >= _most_restarts(self.spec):
-                return self._tell(FAILED, f"no restart is left of {_most_restarts(self.spec)}; {reason}", code)
+            if self.record.restarts >= most_restarts(self.spec):
+                return self._tell(FAILED, f"no restart is left of {most_restarts(self.spec)}; {reason}", code)
             if self.folder.asked_to_cancel():
                 return self._tell(CANCELLED, reason)
             self.record.restarts += 1
@@ -127,19 +81,20 @@ class Rehearsal:
             self._tell(RESTARTING, reason)
 
     def _start(self, attempt: int) -> None:
-        rest = {name: value for name, value in os.environ.items() if name not in _OTHERS}
+        command = local_pod.command(self.spec)
+        ports = local_pod.free_ports(self.spec.workers)
         self.workers = []
-        for worker, own in enumerate(environments(self.spec, attempt, _free_ports(self.spec.workers), self.faults)):
+        for worker, own in enumerate(local_pod.environments(self.spec, attempt, ports, self.faults)):
             with self.folder.log(worker, attempt).open("wb") as log:
                 process = subprocess.Popen(
-                    command(self.spec),
-                    env={**rest, **own, supervise.WRITER: self.writer},
+                    command,
+                    env={**local_pod.inherited(), **own, supervise.WRITER: self.writer},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     process_group=0,
                     pass_fds=(self.occupied,),
-                    preexec_fn=_end_with_parent,
+                    preexec_fn=functools.partial(_end_with_parent, os.getpid()),
                 )
             self.workers.append(process)
 
@@ -163,7 +118,7 @@ class Rehearsal:
         """Ends whoever still runs: SIGTERM, and SIGKILL after the grace of a pod."""
         for process in self.workers:
             process.terminate()  # one that has ended hears nothing
-        deadline = time.monotonic() + manifest.GRACE_SECONDS
+        deadline = time.monotonic() + GRACE_SECONDS
         for process in self.workers:
             try:
                 process.wait(max(deadline - time.monotonic(), 0))
@@ -197,20 +152,12 @@ def _tail(path: Path, most: int = 1 << 16) -> str:
         return file.read().decode(errors="replace")
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("", 0))  # of all addresses, as TensorFlow's servers do
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int) -> None:
     """In a worker: when the supervising process dies, the kernel asks this one to leave."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it has died already
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 # Loaded before the fork, after which little is safe. Other systems than Linux have no such call.

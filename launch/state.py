@@ -43,14 +43,15 @@ class Record:
 
 
 class JobFolder:
-    """The folder of one job. Raises CannotRun for what is no name of a job, and for a directory that cannot be written."""
+    """The folder of one job. Raises CannotRun for what is no name of a job, and for a directory that cannot be used."""
 
     def __init__(self, name: str):
         self.name = Name(name).name  # no part of a path
         self.path = _home() / self.name
 
     def exists(self) -> bool:
-        return (self.path / "job.json").exists()
+        with _sentences(self.path):
+            return (self.path / "job.json").exists()
 
     def create(self, job: dict[str, Any], record: Record) -> int:
         """Makes the job known, and returns the lock that is to be its supervising process's."""
@@ -63,13 +64,18 @@ class JobFolder:
         return lock
 
     def job(self) -> dict[str, Any]:
-        return json.loads((self.path / "job.json").read_text())
+        """What was submitted. FileNotFoundError if it was removed, ValueError if it cannot be read."""
+        return self._get("job.json")
 
     def write(self, record: Record) -> None:
         self._put("state.json", dataclasses.asdict(record))
 
     def read(self) -> Record:
-        return Record(**json.loads((self.path / "state.json").read_text()))
+        """What it is doing. FileNotFoundError if it was removed, ValueError if it cannot be read."""
+        try:
+            return Record(**self._get("state.json"))
+        except TypeError as error:  # another version of Convoy wrote it
+            raise ValueError(str(error)) from error
 
     def ask_to_cancel(self) -> None:
         with _sentences(self.path):
@@ -116,6 +122,14 @@ class JobFolder:
             (self.path / "job.json").unlink(missing_ok=True)
             shutil.rmtree(self.path)
 
+    def _get(self, name: str) -> Any:
+        try:
+            return json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise ValueError(str(error)) from error
+
     def _put(self, name: str, content: Any) -> None:
         with _sentences(self.path):
             partial = self.path / f"{name}.{os.getpid()}.partial"
@@ -125,10 +139,12 @@ class JobFolder:
 
 def folders() -> list[JobFolder]:
     """Of all jobs, by name."""
-    try:
-        names = sorted(entry.name for entry in os.scandir(_home()) if entry.is_dir())
-    except FileNotFoundError:
-        return []
+    home = _home()
+    with _sentences(home):
+        try:
+            names = sorted(entry.name for entry in os.scandir(home) if entry.is_dir())
+        except FileNotFoundError:
+            return []
     found = []
     for name in names:
         with contextlib.suppress(exits.CannotRun):  # some other folder that lies there
@@ -153,7 +169,12 @@ def changing() -> Iterator[None]:
 def _home() -> Path:
     # The convention wants an absolute path there, and any other one passed over.
     given = Path(os.environ.get("XDG_STATE_HOME", ""))
-    base = given if given.is_absolute() else Path.home() / ".local" / "state"
+    try:
+        base = given if given.is_absolute() else Path.home() / ".local" / "state"
+    except RuntimeError:  # a user id that no passwd knows, and no HOME: common in containers
+        raise exits.CannotRun(
+            "this user has no home directory; set XDG_STATE_HOME to a folder that is yours."
+        ) from None
     return base / "convoy" / "jobs"
 
 
@@ -163,6 +184,6 @@ def _sentences(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise exits.CannotRun(
-            f"cannot write {error.filename or place}: {(error.strerror or str(error)).lower()}; set XDG_STATE_HOME to a folder"
-            " that is yours."
+            f"cannot use {error.filename or place}: {(error.strerror or str(error)).lower()}; set XDG_STATE_HOME to a folder"
+            " that is yours and has room."
         ) from error

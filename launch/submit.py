@@ -9,12 +9,13 @@ import textwrap
 from convoy import exits, options
 from convoy.options import option
 from launch import prices, sweep, watch
-from launch.job import JobOptions, JobSpec, split
-from launch.targets import JobState, Target, open_target
+from launch.job import JobOptions, build, parse, read_run, split
+from launch.targets import JobState, open_target
 
-USAGE = """usage: convoy launch submit --name=NAME [--flag=value ...] -- [flags of `convoy train`]
+USAGE = """usage: convoy launch submit --name=NAME [--flag=value ...] -- --run_dir=PATH [flags of `convoy train`]
 
-Begins a job and returns. The same job again changes nothing while it runs and after it has succeeded."""
+Begins a job and returns. The same job again changes nothing while it runs and after it has succeeded. A sweep stays until the
+last of its jobs has ended."""
 
 RENDER_USAGE = """usage: convoy launch render --name=NAME --image=REF [--flag=value ...] -- [flags of `convoy train`]
 
@@ -49,42 +50,55 @@ def submit(argv: list[str]) -> int:
     if options.wants_help(own):
         print(options.help_text(USAGE, JobOptions, SubmitOptions))
         return exits.OK
-    parsed = options.parse(sweep.joined(own), JobOptions, SubmitOptions)
+    parsed = parse(sweep.joined(own), JobOptions, SubmitOptions)
     how = SubmitOptions(**options.take(SubmitOptions, parsed))
-    specs = sweep.jobs(JobOptions(**options.take(JobOptions, parsed)), train, how.sweep)
-    target = open_target(specs[0].options, how.chaos)
-    if (image := specs[0].options.image) and "@sha256:" not in image:
-        print(f"convoy: --image={image} is no digest: a pod that starts later may get another image.", file=sys.stderr)
+    given = JobOptions(**options.take(JobOptions, parsed))
+    specs = sweep.jobs(given, train, how.sweep)
+    target = open_target(given, how.chaos)
+    if given.image and "@sha256:" not in given.image:
+        print(
+            f"convoy: --image={given.image} is no digest: a pod that starts later may get another image.",
+            file=sys.stderr,
+        )
     if how.dry_run:
         for spec in specs:
             if spec.options.target != "local":
                 print(textwrap.indent(prices.of_job(spec), "# "))
             print(target.describe(spec))
         return exits.OK
-    if len(specs) > 1:
-        return sweep.run(target, specs, how.max_parallel, how.replace)
-    state = target.submit(specs[0], how.replace)
+    if how.sweep:
+        with watch.interrupted(
+            "the jobs that have begun go on; the same command waits for them and begins the others."
+        ):
+            ends = sweep.submit_all(target, specs, how.max_parallel, how.replace, _tell)
+        return next(filter(None, map(watch.exit_code, ends)), exits.OK)
+    with watch.interrupted(f"{watch.command('status', given.name, given)} says whether {given.name} has begun."):
+        state = target.submit(specs[0], how.replace)
     if how.wait:
-        return watch.until_the_end(target, state.name)
-    print(watch.line(state))
-    print(
-        f"`convoy launch status --name={state.name}{watch.place(specs[0].options)}` says how it goes.", file=sys.stderr
-    )
+        with watch.going_on(given.name, given):
+            return watch.until_the_end(target, given.name)
+    _tell(state)
+    print(f"{watch.command('status', given.name, given)} says how it goes.", file=sys.stderr)
     return exits.OK
-
-
-def submit_all(target: Target, specs: list[JobSpec], replace: bool = False) -> list[JobState]:
-    """Begins jobs, for studies."""
-    return [target.submit(spec, replace) for spec in specs]
 
 
 def render(argv: list[str]) -> int:
     """The verb."""
     from launch import documents, manifest
-    from launch.job import from_argv
 
-    if options.wants_help(split(argv)[0]):
+    own, train = split(argv)
+    if options.wants_help(own):
         print(options.help_text(RENDER_USAGE, JobOptions))
         return exits.OK
-    print(documents.to_yaml(manifest.render(from_argv(argv))), end="")
+    # Documents are for Kubernetes; the digest in them is that of the job that `submit --target=k8s` would begin.
+    given = JobOptions(**parse(["--target=k8s", *own], JobOptions))
+    if given.target != "k8s":
+        raise exits.CannotRun(
+            f"--target={given.target} has no documents; `convoy launch submit --dry_run` tells what it has."
+        )
+    print(documents.to_yaml(manifest.render(build(given, read_run(train)))), end="")
     return exits.OK
+
+
+def _tell(state: JobState) -> None:
+    print(watch.line(state), flush=True)

@@ -1,4 +1,4 @@
-"""One job for each point of a grid."""
+"""One job for each point of a grid, and many jobs of which so many run at the same time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import hashlib
 import itertools
 import re
 import time
+from collections.abc import Callable, Sequence
+from urllib.parse import quote
 
 from convoy import exits
-from launch.job import JobOptions, JobSpec, build
-from launch.targets import ENDS, SUCCEEDED, JobState, Target
-from trainer import config as configuration
+from launch import watch
+from launch.job import JobOptions, JobSpec, build, read_run
+from launch.targets import ENDS, JobState, NoSuchJob, Target
 
 _LONGEST = 40  # of a name
 _RANGE = re.compile(r"(-?\d+):(-?\d+)")
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 2.0
 
 
 def jobs(given: JobOptions, train: list[str], text: str) -> list[JobSpec]:
@@ -32,15 +34,15 @@ def jobs(given: JobOptions, train: list[str], text: str) -> list[JobSpec]:
     """
     found = []
     for point in points(text):
-        run = configuration.from_argv([*train, *(f"--{flag}={value}" for flag, value in point)])
+        run = read_run([*train, *(f"--{flag}={value}" for flag, value in point)])
         if not point:
             found.append(build(given, run))
             continue
         tag = "-".join(f"{_short(flag)}{value}" for flag, value in point)
-        named = dataclasses.replace(given, name=_name(given.name, tag))
-        found.append(
-            build(named, dataclasses.replace(run, run_dir=f"{run.run_dir.rstrip('/')}/{tag}" if run.run_dir else ""))
-        )
+        if run.run_dir:
+            # One folder: a slash in a value would put one run into the directory of another.
+            run = dataclasses.replace(run, run_dir=f"{run.run_dir.rstrip('/')}/{quote(tag, safe='+:=,@')}")
+        found.append(build(dataclasses.replace(given, name=_name(given.name, tag)), run))
     return found
 
 
@@ -54,52 +56,86 @@ def joined(argv: list[str]) -> list[str]:
             axes.append(word.partition("=")[2])
         else:
             rest.append(word)
+    if not all(axes):
+        raise exits.UsageError("--sweep is empty; give FLAG=VALUE,VALUE or FLAG=FIRST:PAST_THE_LAST.")
     return [*rest, f"--sweep={';'.join(axes)}"] if axes else rest
 
 
 def points(text: str) -> list[tuple[tuple[str, str], ...]]:
     """The combinations of a grid, each with its (flag, value) pairs, in the order of the text; one empty point for none."""
-    axes = []
+    axes: dict[str, list[tuple[str, str]]] = {}
     for axis in filter(None, text.split(";")):
         flag, separator, values = axis.strip().partition("=")
         if not separator or not flag.isidentifier() or not values:
             raise exits.UsageError(f"--sweep={text}: `{axis}` is not FLAG=VALUE,VALUE or FLAG=FIRST:PAST_THE_LAST.")
+        if flag in axes:
+            raise exits.UsageError(f"--sweep={text} has {flag} twice; give all of its values at once.")
         if span := _RANGE.fullmatch(values):
             chosen = [str(number) for number in range(int(span[1]), int(span[2]))]
         else:
             chosen = values.split(",")
         if not chosen or len(set(chosen)) < len(chosen):
             raise exits.UsageError(f"--sweep={text}: `{axis}` has no value, or one of them twice.")
-        axes.append([(flag, value) for value in chosen])
-    return list(itertools.product(*axes))
+        axes[flag] = [(flag, value) for value in chosen]
+    return list(itertools.product(*axes.values()))
 
 
-def run(target: Target, specs: list[JobSpec], most: int, replace: bool) -> int:
-    """Submits all, at most so many at the same time, and stays until the last has ended.
+def submit_all(
+    target: Target,
+    specs: Sequence[JobSpec],
+    most: int = 4,
+    replace: bool = False,
+    tell: Callable[[JobState], object] = lambda state: None,
+) -> list[JobState]:
+    """Submits jobs, of which at most `most` run at the same time, and returns once the last has ended.
 
-    Returns OK if all succeed, else the exit code of the first that did not.
+    The same call again goes on where it was: what runs is waited for, what has succeeded stays, what has failed begins again.
+
+    Args:
+      target: where.
+      specs: jobs of different names.
+      most: 1 or more.
+      replace: end jobs of these names that are others.
+      tell: called with each state that is new.
+
+    Returns:
+      How each job ended, in the order of `specs`; that some have failed is no error.
+
+    Raises:
+      exits.CannotRun: before anything begins, for two jobs of one name and a name that is taken. Else what the target raises;
+        jobs that have begun go on.
     """
-    waiting, code = list(specs), exits.OK
-    going: list[str] = []
+    if most < 1:
+        raise exits.CannotRun(f"--max_parallel={most} is not possible: give 1 or more.")
+    if len({spec.name for spec in specs}) < len(specs):
+        raise exits.CannotRun("two jobs have the same --name; give each its own.")
+    if taken := [] if replace else [spec.name for spec in specs if _taken(target, spec)]:
+        raise exits.CannotRun(
+            f"{', '.join(taken)}: of that name there is another job; nothing was submitted. Give --replace, or another --name."
+        )
+    waiting, going, ended = list(specs), dict[str, JobState](), dict[str, JobState]()
     while waiting or going:
         while waiting and len(going) < most:
             state = target.submit(waiting.pop(0), replace)
-            print(_line(state), flush=True)
-            going.append(state.name)
-        for name in list(going):
-            state = target.state(name)
+            going[state.name] = state
+            tell(state)
+        for name, last in list(going.items()):
+            state = going[name] = watch.look(target, name, last)
+            if state.phase != last.phase:
+                tell(state)
             if state.phase in ENDS:
-                going.remove(name)
-                print(_line(state), flush=True)
-                if state.phase != SUCCEEDED:
-                    code = code or state.exit_code or exits.BUG
-        if going and (len(going) == most or not waiting):
+                ended[name] = going.pop(name)
+        if len(going) == most or (going and not waiting):
             time.sleep(LOOK_SECONDS)
-    return code
+    return [ended[spec.name] for spec in specs]
 
 
-def _line(state: JobState) -> str:
-    return f"{state.name}: {state.phase}{f', {state.reason}' if state.reason else ''}"
+def _taken(target: Target, spec: JobSpec) -> bool:
+    """Whether its name is another job's."""
+    try:
+        return target.state(spec.name).digest != spec.digest
+    except NoSuchJob:
+        return False
 
 
 def _short(flag: str) -> str:
@@ -110,9 +146,9 @@ def _short(flag: str) -> str:
 
 def _name(begin: str, tag: str) -> str:
     """A name made of both: as it is where it can be, else cut, with a digest that keeps it apart from others."""
-    wanted = f"{begin}-{tag}".lower()
-    clean = re.sub(r"[^a-z0-9-]+", "-", wanted).strip("-")
+    wanted = f"{begin}-{tag}"
+    clean = re.sub(r"[^a-z0-9-]+", "-", wanted.lower()).strip("-")
     if clean == wanted and len(clean) <= _LONGEST:
         return clean
-    digest = hashlib.sha256(f"{begin}-{tag}".encode()).hexdigest()[:6]
+    digest = hashlib.sha256(wanted.encode()).hexdigest()[:6]
     return f"{clean[: _LONGEST - 7].rstrip('-')}-{digest}"

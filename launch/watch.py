@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from convoy import exits, options
 from convoy.options import option
 from convoy.store import open_store
-from launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, Target, open_target
+from launch import shell
+from launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob, Target, open_target
 from launch.where import Name, Where
 
 LOOK_SECONDS = 2.0
@@ -32,6 +35,10 @@ class WaitOptions:
     """How long."""
 
     timeout: float = option(0.0, "seconds after which to give up, with 42 (0: never).", group="Wait")
+
+    def __post_init__(self) -> None:
+        if not self.timeout >= 0:
+            raise exits.CannotRun(f"--timeout={self.timeout:g} is not possible: give 0 or more seconds.")
 
 
 def status(argv: list[str]) -> int:
@@ -63,7 +70,9 @@ def wait(argv: list[str]) -> int:
     parsed = _parsed(argv, "wait --name=NAME", what, Name, WaitOptions)
     if parsed is None:
         return exits.OK
-    return until_the_end(_target(parsed), Name(**options.take(Name, parsed)).name, parsed["timeout"])
+    name, timeout = Name(**options.take(Name, parsed)).name, WaitOptions(**options.take(WaitOptions, parsed)).timeout
+    with going_on(name, Where(**options.take(Where, parsed))):
+        return until_the_end(_target(parsed), name, timeout)
 
 
 def cancel(argv: list[str]) -> int:
@@ -97,26 +106,47 @@ def collect(argv: list[str]) -> int:
     for state in target.jobs():
         if state.phase in ENDS:
             target.remove(state.name)
-            print(
-                f"{state.name}: removed, it had {state.phase}" if state.phase != CANCELLED else f"{state.name}: removed"
-            )
+            print(f"{state.name}: removed, it {'was' if state.phase == CANCELLED else 'had'} {state.phase}")
     return exits.OK
 
 
 def until_the_end(target: Target, name: str, timeout: float = 0.0) -> int:
     """Tells every change of a job until it ends; the exit code of `wait`."""
     deadline = time.monotonic() + timeout if timeout else float("inf")
-    last = None
+    state = None
     while True:
-        state = target.state(name)
-        if (told := line(state)) != last:
-            print(told, flush=True)
-            last = told
+        last, state = state, look(target, name, state)
+        if last is None or line(state) != line(last):
+            print(line(state), flush=True)
         if state.phase in ENDS:
             return exit_code(state)
         if time.monotonic() > deadline:
             raise exits.TryAgain(f"{name} has not ended within --timeout={timeout:g} s; it goes on, wait again.")
         time.sleep(LOOK_SECONDS)
+
+
+def look(target: Target, name: str, last: JobState | None) -> JobState:
+    """What a job is doing. One that was there at the last look and is gone was cancelled: nothing else removes it so soon."""
+    try:
+        return target.state(name)
+    except NoSuchJob:
+        if last is None:
+            raise
+        return dataclasses.replace(last, phase=CANCELLED, reason="it was removed")
+
+
+@contextlib.contextmanager
+def interrupted(sentence: str) -> Iterator[None]:
+    """Within, Ctrl-C is the error exits.Stopped with this sentence."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise exits.Stopped(sentence) from None
+
+
+def going_on(name: str, where: Where) -> contextlib.AbstractContextManager[None]:
+    """Within, Ctrl-C leaves the job alone and says so."""
+    return interrupted(f"{name} goes on; {command('wait', name, where)} waits for it again, and `cancel` ends it.")
 
 
 def exit_code(state: JobState) -> int:
@@ -140,11 +170,12 @@ def line(state: JobState) -> str:
     return ", ".join(parts)
 
 
-def place(where: Where) -> str:
-    """The flags that name a place, for a command to be shown: what has its default is left out."""
+def command(verb: str, name: str, where: Where) -> str:
+    """The command that a sentence tells somebody to give; of the place, what has its default is left out."""
     default = Where()
     values = ((field.name, getattr(where, field.name)) for field in options.fields(Where))
-    return "".join(f" {flag}" for flag in options.to_flags((n, v) for n, v in values if v != getattr(default, n)))
+    flags = options.to_flags((flag, value) for flag, value in values if value != getattr(default, flag))
+    return f"`{shell.line(['convoy', 'launch', verb, f'--name={name}', *flags])}`"
 
 
 def _parsed(argv: list[str], usage: str, what: str, *classes: type) -> dict[str, Any] | None:
@@ -162,26 +193,29 @@ def _target(parsed: dict[str, Any]) -> Target:
 
 def _details(state: JobState) -> list[tuple[str, str]]:
     """What the run itself says in its directory."""
-    rows = [("begun", _moment(state.begun))] if state.begun else []
+    rows = [("submitted", _moment(state.begun))] if state.begun else []
     if not state.run_dir:
         return rows
     rows.append(("run", state.run_dir))
     try:
-        found = json.loads(open_store(state.run_dir).get(_STATUS))
-    except (FileNotFoundError, ValueError):
+        return rows + _progress(json.loads(open_store(state.run_dir).get(_STATUS)), state.phase in ENDS)
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # not there yet, or not ours
         return [*rows, ("step", "not yet known")]
     except exits.ConvoyError as error:
         print(f"convoy: {error}", file=sys.stderr)
         return rows
-    rows.append(("step", f"{found['step']:,} of {found['total']:,}, epoch {found['epoch']:.1f}"))
-    if found.get("images_per_second"):
+
+
+def _progress(found: dict[str, Any], over: bool) -> list[tuple[str, str]]:
+    """What trainer/status.py wrote."""
+    rows = [("step", f"{found['step']:,} of {found['total']:,}, epoch {found['epoch']:.1f}")]
+    if found["images_per_second"]:
         rows.append(("speed", f"{found['images_per_second']:,.0f} images/s"))
-    if found.get("loss") is not None:
+    if found["loss"] is not None:
         rows.append(("loss", f"{found['loss']:.4f}"))
-    if found.get("eta_seconds") and state.phase not in ENDS:
-        rows.append(("left", str(datetime.timedelta(seconds=round(found["eta_seconds"])))))
-    rows.append(("told", _moment(found["updated"])))
-    return rows
+    if found["eta_seconds"] and not over:
+        rows.append(("ETA", str(datetime.timedelta(seconds=round(found["eta_seconds"])))))
+    return [*rows, ("updated", _moment(found["updated"]))]
 
 
 def _moment(seconds: float) -> str:

@@ -215,17 +215,17 @@ def main(argv: list[str]) -> int:
     place = from_environment()
     check_model(config.model, place.job)
     again = f", restart {place.attempt}" if place.attempt else ""
-    print(
-        f"convoy: worker {place.index} of {max(len(place.hosts), 1)} of job {place.job}{again}.",
-        file=sys.stderr,
-        flush=True,
-    )
+    # Without the prefix of sentences, the last of which tells why a worker ended.
+    print(f"Worker {place.index} of {max(len(place.hosts), 1)} of job {place.job}{again}.", file=sys.stderr, flush=True)
     os.environ |= cluster_variables(place, config.backend)
     wait_for_names(place.peers, place.dns_seconds)
     return task.main(flags, place.answer_seconds)
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
+    # Once: another one, while this one's sentence is written, would end in a traceback and the code of a bug.
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, signal.SIG_IGN)
     if number == signal.SIGINT:
         raise exits.Stopped("stopped before the run began.")
     raise exits.TryAgain("asked to leave by SIGTERM before the run began.")

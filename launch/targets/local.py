@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from convoy import exits, supervise
-from launch import faults, manifest, rehearsal, state
+from launch import faults, local_pod, rehearsal, shell, state
 from launch.job import JobSpec
 from launch.state import JobFolder, Record
-from launch.targets import CANCELLED, ENDS, FAILED, PENDING, JobState
+from launch.targets import CANCELLED, ENDS, FAILED, PENDING, RUNNING, JobState, NoSuchJob
 
 LOOK_SECONDS = 0.1
 # Beyond the grace of the workers, for the supervising process to see and to write.
@@ -55,14 +55,19 @@ class LocalTarget:
             record, submitted = folder.read(), folder.job()
         except FileNotFoundError:  # removed meanwhile
             raise _unknown(name) from None
+        except ValueError as error:  # a disk that was cut off while it wrote, another version of Convoy
+            lives = folder.supervised()
+            reason = f"what {folder.path} says of it cannot be read ({error})"
+            return JobState(name, RUNNING if lives else FAILED, reason, exit_code=None if lives else exits.TRY_AGAIN)
         if record.phase not in ENDS and not folder.supervised():
             record = folder.read()  # it may have come to its end just now
             if record.phase not in ENDS:
                 record.phase, record.exit_code = FAILED, exits.TRY_AGAIN
                 record.reason = (
-                    f"its supervising process {record.supervisor} was killed, and asked its workers to leave; submit it again"
-                    " to go on"
-                )
+                    f"its supervising process {record.supervisor} was killed, and asked its workers to leave"
+                    if record.supervisor
+                    else "it was never begun"
+                ) + "; submit it again to go on"
         return JobState(
             name,
             record.phase,
@@ -77,13 +82,16 @@ class LocalTarget:
     def jobs(self) -> list[JobState]:
         found = []
         for folder in state.folders():
-            with contextlib.suppress(exits.CannotRun):  # removed meanwhile
+            with contextlib.suppress(NoSuchJob):  # removed meanwhile
                 found.append(self.state(folder.name))
         return found
 
     def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
         folder = _existing(name)
-        workers = folder.job()["spec"]["options"]["workers"]
+        try:
+            workers = folder.job()["spec"]["options"]["workers"]
+        except (FileNotFoundError, ValueError) as error:
+            raise exits.CannotRun(f"{folder.path} cannot be read ({error}); its logs are below.") from error
         if not 0 <= worker < workers:
             raise exits.CannotRun(f"--worker={worker} is none of the {workers} of {name}, which count from 0.")
         while (attempt := folder.last_attempt(worker)) is None:
@@ -112,7 +120,7 @@ class LocalTarget:
 
     def cancel(self, name: str) -> JobState:
         folder = _existing(name)
-        deadline = time.monotonic() + manifest.GRACE_SECONDS + _MARGIN_SECONDS
+        deadline = time.monotonic() + rehearsal.GRACE_SECONDS + _MARGIN_SECONDS
         while (now := self.state(name)).phase not in ENDS:
             folder.ask_to_cancel()
             if time.monotonic() > deadline:
@@ -127,7 +135,11 @@ class LocalTarget:
             JobFolder(name).remove()
 
     def describe(self, spec: JobSpec) -> str:
-        return rehearsal.describe(spec, faults.parse(self.chaos, spec.workers))
+        lines = [f"# {spec.name}: this on this machine, and at most {rehearsal.most_restarts(spec)} restarts"]
+        ports = [f"PORT{worker}" for worker in range(spec.workers)]
+        for own in local_pod.environments(spec, 0, ports, faults.parse(self.chaos, spec.workers)):
+            lines.append(shell.line([*(f"{name}={value}" for name, value in own.items()), *local_pod.command(spec)]))
+        return "\n".join(lines)
 
 
 def _existing(name: str) -> JobFolder:
@@ -137,8 +149,8 @@ def _existing(name: str) -> JobFolder:
     return folder
 
 
-def _unknown(name: str) -> exits.CannotRun:
-    return exits.CannotRun(
+def _unknown(name: str) -> NoSuchJob:
+    return NoSuchJob(
         f"there is no job {name} on this machine; `convoy launch list` says which there are, and --target=k8s or tpu-vm"
         " looks elsewhere."
     )
@@ -157,17 +169,19 @@ def about(spec: JobSpec, chaos: str) -> dict[str, Any]:
 
 def _start(folder: JobFolder, lock: int) -> None:
     """Starts the supervising process, which outlives this one and its terminal, and leaves the lock to it."""
-    with (folder.path / "supervisor.log").open("wb") as log:
-        done = subprocess.run(
-            supervise.module("launch.rehearsal", [folder.name]),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=(lock,),
-            check=False,
-        )
-    os.close(lock)
+    try:
+        with (folder.path / "supervisor.log").open("wb") as log:
+            done = subprocess.run(
+                supervise.module("launch.rehearsal", [folder.name]),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(lock,),
+                check=False,
+            )
+    finally:
+        os.close(lock)
     if done.returncode:
         raise exits.CannotRun(
             f"the supervising process of {folder.name} did not start; see {folder.path}/supervisor.log."

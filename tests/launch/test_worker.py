@@ -187,7 +187,7 @@ def test_a_peer_that_never_appears_is_worth_another_try(tmp_path):
     process = start(tmp_path, "--", "--run_dir=run", **{**LOST, "CONVOY_DNS_SECONDS": "0.5"})
     _, err = process.communicate(timeout=60)
     assert process.returncode == 42, err
-    assert "worker 1 of 2 of job rn50, restart 3" in err
+    assert "Worker 1 of 2 of job rn50, restart 3." in err
     assert "no address within 0.5 s for lost.invalid:" in err
     assert not (tmp_path / "run").exists()
 
@@ -196,11 +196,24 @@ def test_a_peer_that_never_appears_is_worth_another_try(tmp_path):
 def test_a_worker_that_waits_for_a_name_can_be_stopped(tmp_path, number, code):
     process = start(tmp_path, "--", "--run_dir=run", **LOST)
     assert process.stderr is not None
-    assert "worker 1 of 2" in process.stderr.readline()
+    assert "Worker 1 of 2" in process.stderr.readline()
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert "before the run began" in err
+
+
+def test_signals_after_the_first_do_not_change_how_a_worker_leaves(monkeypatch):
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        signal.signal(signal.SIGTERM, worker._leave)
+        with pytest.raises(exits.TryAgain, match="asked to leave by SIGTERM"):
+            signal.raise_signal(signal.SIGTERM)
+        for number in before:
+            signal.raise_signal(number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
