@@ -39,6 +39,8 @@ def test_equal_specs_have_equal_digests_and_come_back_from_json():
     assert from_argv(["--workers=2", *CLUSTER, *RUN]).digest == one.digest
     assert from_argv([*CLUSTER, "--workers=2", *RUN, "--seed=1"]).digest != one.digest
     assert from_argv([*CLUSTER, "--workers=4", *RUN]).digest != one.digest
+    # What somebody thinks it costs is no part of a job.
+    assert from_argv([*CLUSTER, "--workers=2", "--price_per_hour=3", *RUN]).digest == one.digest
 
 
 @pytest.mark.parametrize(
@@ -46,12 +48,15 @@ def test_equal_specs_have_equal_digests_and_come_back_from_json():
     [
         (["--name=x", "--", "--bach_size=3"], exits.UsageError, "did you mean --batch_size"),
         (["--name=x", "--worker=2", *RUN], exits.UsageError, "did you mean --workers"),
+        (["--name=x", "--dataset=digits"], exits.UsageError, "--dataset is a flag of `convoy train`; give it after --"),
+        (["--name=x", *RUN, "--workers=2"], exits.UsageError, "--workers is a flag of the job.*before --"),
         (["--name=x", "--", "--batch_size=0", "--run_dir=r"], exits.CannotRun, "--batch_size=0"),
         ([*RUN], exits.CannotRun, "--name is missing"),
         (["--name=Rn50", *RUN], exits.CannotRun, "--name=Rn50 is not possible"),
         (["--name=a-", *RUN], exits.CannotRun, "no dash last"),
         ([f"--name={'a' * 41}", *RUN], exits.CannotRun, "up to 40"),
         (["--name=x"], exits.CannotRun, "--run_dir is missing after --"),
+        ([*CLUSTER], exits.CannotRun, "--run_dir is missing after --"),
         ([*CLUSTER, "--", "--run_dir=runs/x"], exits.CannotRun, "no place that all workers see"),
         (["--target=k8s", "--name=x", *RUN], exits.CannotRun, "--image is missing"),
         (["--target=tpu-vm", "--name=x", *RUN], exits.CannotRun, "--project is missing"),

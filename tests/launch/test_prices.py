@@ -52,6 +52,7 @@ def test_an_hour_is_workers_times_machine(capsys, argv, words):
 def test_an_unknown_price_is_unknown_and_says_how_to_give_one(capsys, accelerator):
     said = asked(capsys, f"--accelerator={accelerator}", "--images_per_second=5", "--images_per_epoch=5")
     assert "unknown what an hour costs; give --price_per_hour" in said
+    assert "an epoch of 5 images at 5 a second: 1 s, unknown" in said
     assert "$" not in said
 
 
@@ -59,14 +60,15 @@ def test_a_job_has_at_most_its_hours():
     argv = ["--name=a", "--accelerator=l4x4", "--workers=2", "--hours=10", "--", "--run_dir=r"]
     assert "$8.46 an hour" in of_job(from_argv(argv))
     assert "at most $84.60 in --hours=10" in of_job(from_argv(argv))
-    assert "unknown" in of_job(from_argv(["--name=a", "--", "--run_dir=r"]))
+    assert "an epoch: unknown; `convoy launch cost`" in of_job(from_argv(argv))
+    assert "unknown what an hour costs" in of_job(from_argv(["--name=a", "--", "--run_dir=r"]))
 
 
 def test_an_epoch_costs_its_time(capsys):
     speed = ["--images_per_second=1000", "--images_per_epoch=1800000"]
     said = asked(capsys, "--accelerator=h100x1", "--workers=2", *speed, "--", "--duration=90ep", "--dataset=cifar10")
     assert "an epoch of 1,800,000 images at 1,000 a second: 30 min, $10.62" in said
-    assert "90 epochs: 45 h, $955.80, evaluations and saving left out" in said
+    assert "90 epochs: 45 h, $955.80\nstart-up, evaluations, saving and restarts come on top\n" in said
     assert "epochs:" not in asked(capsys, "--accelerator=h100x1", *speed, "--", "--duration=500st")
 
 
@@ -80,6 +82,10 @@ def test_the_speed_comes_from_a_run_that_has_finished(capsys, tmp_path):
     (tmp_path / "result.json").write_text(json.dumps(result))
     with pytest.raises(exits.CannotRun, match="tells no speed"):
         cost(["--accelerator=l4x1", f"--run_dir={tmp_path}"])
+    for text in ("", "[]", "{}"):
+        (tmp_path / "result.json").write_text(text)
+        with pytest.raises(exits.CannotRun, match=r"result\.json is none of Convoy's"):
+            cost(["--accelerator=l4x1", f"--run_dir={tmp_path}"])
     with pytest.raises(exits.CannotRun, match=r"has no result\.json"):
         cost(["--accelerator=l4x1", f"--run_dir={tmp_path}/none"])
 
@@ -91,6 +97,10 @@ def test_the_speed_comes_from_a_run_that_has_finished(capsys, tmp_path):
         (["--accelerator=l4x1", "--", "--duraton=1ep"], exits.UsageError, "did you mean --duration"),
         (["--images_per_second=-1"], exits.CannotRun, "--images_per_second=-1.0 is not possible"),
         (["--images_per_second=nan"], exits.CannotRun, "--images_per_second=nan is not possible"),
+        (["--price_per_hour=nan"], exits.CannotRun, "--price_per_hour=nan is not possible"),
+        (["--price_per_hour=inf"], exits.CannotRun, "--price_per_hour=inf is not possible"),
+        (["--hours=0"], exits.CannotRun, "--hours=0 is not possible"),
+        (["--accelerator=v5e-16", "--workers=3"], exits.CannotRun, "v5e-16 has 4 machines"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(argv, error, words):

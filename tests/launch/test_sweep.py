@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, strategies
 
 from convoy import exits
-from launch import sweep, watch
+from launch import submit, sweep, watch
 from launch.job import JobOptions
-from launch.targets import FAILED, RUNNING, SUCCEEDED, JobState
+from launch.targets import CANCELLED, FAILED, RUNNING, SUCCEEDED, JobState, NoSuchJob
 
 OPTIONS = JobOptions(name="lr")
 TRAIN = ["--run_dir=runs/lr"]
@@ -32,7 +32,15 @@ def test_a_flag_of_the_sweep_may_stand_for_itself():
     assert sweep.joined(["--name=a"]) == ["--name=a"]
 
 
-@pytest.mark.parametrize("text", ["learning_rate", "=1", "seed=", "seed=3:3", "seed=1,1", "a b=1"])
+@pytest.mark.parametrize("argv", [["--sweep"], ["--sweep="], ["--sweep=seed=0:2", "--sweep", ""]])
+def test_an_empty_sweep_is_not_one_job(argv):
+    with pytest.raises(exits.UsageError, match="--sweep is empty"):
+        sweep.joined(argv)
+
+
+@pytest.mark.parametrize(
+    "text", ["learning_rate", "=1", "seed=", "seed=3:3", "seed=3:0", "seed=1,1", "a b=1", "seed=0:2;seed=4:6"]
+)
 def test_what_is_no_grid_is_a_sentence(text):
     with pytest.raises(exits.UsageError, match="--sweep="):
         sweep.points(text)
@@ -50,9 +58,19 @@ def test_every_point_is_a_job_with_a_name_and_a_run_of_its_own():
         sweep.jobs(OPTIONS, TRAIN, "learning_rat=0.1")
 
 
+def test_no_run_directory_lies_in_another_and_a_flag_may_be_of_any_kind():
+    specs = sweep.jobs(OPTIONS, TRAIN, "dataset=folder:a/b,folder:a,digits")
+    assert [spec.run.run_dir for spec in specs] == [
+        f"runs/lr/dataset{value}" for value in ("folder:a%2Fb", "folder:a", "digits")
+    ]
+    assert [spec.run.deterministic for spec in sweep.jobs(OPTIONS, TRAIN, "deterministic=true,false")] == [True, False]
+    with pytest.raises(exits.UsageError, match="--workers is a flag of the job"):
+        sweep.jobs(OPTIONS, TRAIN, "workers=1,2")
+
+
 @given(
     strategies.lists(
-        strategies.text("abcXYZ.-_e0123456789", min_size=1, max_size=30), min_size=2, max_size=2, unique=True
+        strategies.text("abcABC.-_/e0123456789", min_size=1, max_size=30), min_size=2, max_size=2, unique=True
     )
 )
 def test_names_can_be_names_and_differ_where_points_do(values):
@@ -62,10 +80,10 @@ def test_names_can_be_names_and_differ_where_points_do(values):
 
 
 class Place:
-    """A target whose jobs end after some looks."""
+    """A target whose jobs end after some looks; `there` are the digests of those that it had before."""
 
-    def __init__(self, ends):
-        self.ends, self.looks, self.most, self.order = ends, {}, 0, []
+    def __init__(self, ends, there=None):
+        self.ends, self.there, self.looks, self.most, self.order = ends, there or {}, {}, 0, []
 
     def submit(self, spec, replace=False):
         self.looks[spec.name] = 0
@@ -74,38 +92,78 @@ class Place:
         return JobState(spec.name, RUNNING)
 
     def state(self, name):
+        if name not in self.looks:
+            if name in self.there:
+                return JobState(name, RUNNING, digest=self.there[name])
+            raise NoSuchJob("no")
         self.looks[name] += 1
         if self.looks[name] < 3:
             return JobState(name, RUNNING)
         phase, code = self.ends.get(name, (SUCCEEDED, 0))
+        if phase == "gone":
+            raise NoSuchJob("no more")
         return JobState(name, phase, exit_code=code)
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     monkeypatch.setattr(sweep, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
 
 
-def test_so_many_run_at_a_time_and_all_of_them(capsys):
+def test_so_many_run_at_a_time_and_all_of_them():
     specs = sweep.jobs(OPTIONS, TRAIN, "seed=0:7")
-    place = Place({})
-    assert sweep.run(place, specs, 3, False) == 0
+    place, told = Place({}), []
+    ends = sweep.submit_all(place, specs, 3, tell=told.append)
+    assert [(end.name, end.phase) for end in ends] == [(spec.name, SUCCEEDED) for spec in specs]
     assert place.order == [spec.name for spec in specs]
     assert place.most == 3
-    assert capsys.readouterr().out.count("succeeded") == 7
+    assert [state.phase for state in told].count(RUNNING) == [state.phase for state in told].count(SUCCEEDED) == 7
 
 
-def test_a_sweep_ends_with_the_code_of_the_first_that_failed_and_runs_the_others():
+def test_some_may_fail_or_be_removed_and_the_others_run():
     specs = sweep.jobs(OPTIONS, TRAIN, "seed=0:4")
-    place = Place({specs[1].name: (FAILED, 70), specs[2].name: (FAILED, 65)})
-    assert sweep.run(place, specs, 1, False) == 70
-    assert len(place.order) == 4
+    ends = sweep.submit_all(Place({specs[1].name: (FAILED, 70), specs[2].name: ("gone", None)}), specs, 1)
+    assert [end.phase for end in ends] == [SUCCEEDED, FAILED, CANCELLED, SUCCEEDED]
+    assert [watch.exit_code(end) for end in ends] == [0, 70, 130, 0]
 
 
-def test_wait_ends_with_the_jobs_code(capsys):
-    for phase, code, expected in ((SUCCEEDED, 0, 0), (FAILED, 70, 70), (FAILED, None, 1), ("cancelled", 130, 130)):
-        place = Place({"one": (phase, code)})
-        place.looks["one"] = 0
-        assert watch.until_the_end(place, "one") == expected
-        assert capsys.readouterr().out.splitlines()[0] == "one: running"
+def test_nothing_begins_if_a_name_is_taken_or_stands_twice():
+    specs = sweep.jobs(OPTIONS, TRAIN, "seed=0:3")
+    place = Place({}, {specs[1].name: specs[1].digest, specs[2].name: "another"})
+    with pytest.raises(exits.CannotRun, match="^lr-seed2: of that name there is another job; nothing was submitted"):
+        sweep.submit_all(place, specs)
+    with pytest.raises(exits.CannotRun, match="two jobs have the same --name"):
+        sweep.submit_all(place, [specs[0], specs[0]])
+    with pytest.raises(exits.CannotRun, match="--max_parallel=0 is not possible"):
+        sweep.submit_all(place, specs, 0)
+    assert place.order == []
+    assert len(sweep.submit_all(place, specs, replace=True)) == 3
+
+
+@pytest.fixture
+def submitted(monkeypatch):
+    """argv -> (exit code, the place to which a sweep was submitted)."""
+
+    def call(place, *argv):
+        monkeypatch.setattr(submit, "open_target", lambda where, chaos: place)
+        return submit.submit(["--name=lr", *argv, "--", *TRAIN])
+
+    return call
+
+
+def test_the_command_ends_with_the_code_of_the_first_point_that_failed(submitted, capsys):
+    place = Place({"lr-seed1": (FAILED, 70), "lr-seed2": (FAILED, 65)})
+    assert submitted(place, "--sweep", "seed=0:4") == 70
+    assert capsys.readouterr().out.splitlines().count("lr-seed1: failed, exit code 70") == 1
+    # One point is a sweep, too.
+    assert submitted(Place({"lr-seed5": (FAILED, 65)}), "--sweep=seed=5:6") == 65
+
+
+def test_ctrl_c_leaves_the_jobs_of_a_sweep_alone(submitted, monkeypatch):
+    place = Place({})
+    monkeypatch.setattr(place, "state", lambda name: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(exits.Stopped, match="have begun go on; the same command waits for them"):
+        submitted(place, "--sweep=seed=0:2")
+    monkeypatch.setattr(place, "submit", lambda spec, replace: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(exits.Stopped, match="`convoy launch status --name=lr` says whether lr has begun"):
+        submitted(place)

@@ -1,0 +1,96 @@
+"""Looking after jobs: what wait ends with, what a screen shows, which commands a sentence tells."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from convoy import exits
+from launch import watch
+from launch.targets import CANCELLED, FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, JobState, NoSuchJob
+from launch.where import Where
+
+
+class Place:
+    """A target with one job, and what it is doing at one look after the other; None: there is none."""
+
+    def __init__(self, *states):
+        self.states = iter(states)
+
+    def state(self, name):
+        if (state := next(self.states)) is None:
+            raise NoSuchJob(f"there is no job {name}")
+        return state
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("phase", "code", "expected"),
+    [(SUCCEEDED, 0, 0), (FAILED, 70, 70), (FAILED, None, exits.BUG), (CANCELLED, None, exits.STOPPED)],
+)
+def test_wait_tells_each_change_once_and_ends_with_the_jobs_code(capsys, phase, code, expected):
+    going = JobState("one", RUNNING)
+    place = Place(
+        going, going, JobState("one", RESTARTING, "a peer was lost", 1), JobState("one", phase, exit_code=code)
+    )
+    assert watch.until_the_end(place, "one") == expected
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert (first, second) == ("one: running", "one: restarting, 1 restart, a peer was lost")
+    assert last.startswith(f"one: {phase}")
+
+
+def test_a_job_that_is_gone_between_two_looks_was_cancelled(capsys):
+    with pytest.raises(NoSuchJob):
+        watch.until_the_end(Place(None), "one")
+    assert watch.until_the_end(Place(JobState("one", RUNNING), None), "one") == exits.STOPPED
+    assert capsys.readouterr().out.splitlines() == ["one: running", "one: cancelled, it was removed"]
+
+
+def test_wait_gives_up_after_its_time():
+    with pytest.raises(exits.TryAgain, match="one has not ended within --timeout=1e-09 s; it goes on"):
+        watch.until_the_end(Place(*[JobState("one", PENDING)] * 9), "one", 1e-9)
+
+
+@pytest.mark.parametrize("timeout", ["-1", "nan"])
+def test_a_time_to_wait_that_cannot_be(timeout):
+    with pytest.raises(exits.CannotRun, match=f"--timeout={timeout} is not possible"):
+        watch.wait(["--name=one", f"--timeout={timeout}"])
+
+
+def test_a_command_to_give_is_one_that_a_shell_reads():
+    where = Where(target="k8s", context="mine; reboot", namespace="training")
+    told = watch.command("wait", "one", where)
+    assert told == "`convoy launch wait --name=one --target=k8s --namespace=training '--context=mine; reboot'`"
+
+
+STATUS = {"step": 1000, "total": 4000, "epoch": 2.5, "images_per_second": 1234.5, "loss": 0.25, "eta_seconds": 3725.0,
+          "updated": 0.0}  # fmt: skip
+
+
+def test_the_screen_has_what_the_run_says(tmp_path):
+    (tmp_path / "status.json").write_text(json.dumps(STATUS))
+    begun, *rows, updated = watch._details(JobState("one", RUNNING, run_dir=str(tmp_path), begun=1.0))
+    assert (begun[0], updated[0]) == ("submitted", "updated")
+    told = [
+        ("run", str(tmp_path)),
+        ("step", "1,000 of 4,000, epoch 2.5"),
+        ("speed", "1,234 images/s"),
+        ("loss", "0.2500"),
+    ]
+    assert rows == [*told, ("ETA", "1:02:05")]
+    # Of one that has ended nothing is left to wait for, and a loss that is no number is none.
+    (tmp_path / "status.json").write_text(json.dumps({**STATUS, "loss": None}))
+    _, *rows, _ = watch._details(JobState("one", FAILED, run_dir=str(tmp_path), begun=1.0))
+    assert rows == told[:-1]
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"step": "far"}'])
+def test_a_run_that_has_said_nothing_of_use_is_not_yet_known(tmp_path, text):
+    if text is not None:
+        (tmp_path / "status.json").write_text(text)
+    assert watch._details(JobState("one", RUNNING, run_dir=str(tmp_path)))[-1] == ("step", "not yet known")
