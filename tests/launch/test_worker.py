@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -169,9 +171,9 @@ def test_a_model_that_the_image_lacks_is_named(users_package, model):
         worker.check_model(model, "rn50")
 
 
-def start(tmp_path, *argv: str, **variables: str) -> subprocess.Popen[str]:
+def start(tmp_path, *argv: str, before: Sequence[str] = (), **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "launch.worker", *argv],
+        [*before, sys.executable, "-P", "-m", "launch.worker", *argv],
         cwd=tmp_path,
         env=environment(**variables),
         stdout=subprocess.PIPE,
@@ -201,6 +203,22 @@ def test_a_worker_that_waits_for_a_name_can_be_stopped(tmp_path, number, code):
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert "before the run began" in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
+def test_the_first_process_of_a_container_hears_signals(tmp_path, number, code):
+    """The kernel keeps those from it that it has no handler for: here it is the first of a PID namespace."""
+    alone = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine gives no PID namespace (unshare)")
+    outer = start(tmp_path, "--", "--run_dir=run", before=alone, **LOST)
+    assert outer.stderr is not None
+    assert "Worker 1 of 2" in outer.stderr.readline()
+    (first,) = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
+    assert Path(f"/proc/{first}/status").read_text().split("NSpid:")[1].split()[1] == "1"
+    os.kill(int(first), number)
+    _, err = outer.communicate(timeout=60)
+    assert outer.returncode == code, err
 
 
 def test_signals_after_the_first_do_not_change_how_a_worker_leaves(monkeypatch):
