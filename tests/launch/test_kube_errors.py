@@ -16,7 +16,7 @@ from kubernetes.config import kube_config
 
 from convoy import exits
 from kube_jobs import refusal, spec
-from launch.targets import kube_api, kube_errors, kubernetes
+from launch.targets import NoSuchJob, kube_api, kube_errors, kubernetes
 from launch.targets.kubernetes import KubernetesTarget
 
 
@@ -146,7 +146,7 @@ def test_404_of_a_namespace(server):
 
 def test_no_namespace_leads_elsewhere(server):
     target = KubernetesTarget("x/../../other?y", "")
-    assert "there is no job rn50 in namespace x/../../other?y" in refusal(lambda: target.state("rn50"))
+    assert "there is no job rn50 in namespace x/../../other?y" in refusal(lambda: target.state("rn50"), NoSuchJob)
     assert all("/namespaces/x%2F..%2F..%2Fother%3Fy/" in line for line in server.seen)
 
 

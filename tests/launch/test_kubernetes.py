@@ -14,7 +14,7 @@ from convoy import exits
 from kube_jobs import RUN, refusal, spec
 from kube_lives import Life, condition
 from launch import watch
-from launch.targets import kube_api, kubernetes, open_target
+from launch.targets import NoSuchJob, kube_api, kubernetes, open_target
 
 # Submitting
 
@@ -404,7 +404,7 @@ def test_cancel_ends_a_job_and_leaves_one_that_has_ended(server, target, life):
     assert watch.exit_code(state) == exits.STOPPED
     assert target.state("rn50").phase == "cancelled"
     assert target.cancel("rn50").phase == "cancelled"
-    told = refusal(lambda: [target.state("rn50") for _ in range(4)])
+    told = refusal(lambda: [target.state("rn50") for _ in range(4)], NoSuchJob)
     assert told == (
         "there is no job rn50 in namespace default: it was never submitted there, was cancelled, or ended more than a day ago;"
         " `convoy launch list --target=k8s` shows what there is."
