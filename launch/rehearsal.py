@@ -25,7 +25,7 @@ from launch.targets import CANCELLED, FAILED, RESTARTING, RUNNING, SUCCEEDED
 
 LOOK_SECONDS = 0.1
 GRACE_SECONDS = manifest.GRACE_SECONDS
-_OUT_OF_TIME = "out of time"  # an end of an attempt, beside the phases
+_OUT_OF_TIME, _FORGOTTEN = "out of time", "forgotten"  # ends of an attempt, beside the phases
 _PR_SET_PDEATHSIG = 1
 
 
@@ -60,6 +60,8 @@ class Rehearsal:
             self._tell(RUNNING)
             phase, failed = self._watch()
             self._end()
+            if phase == _FORGOTTEN:  # what stands there now may be another job's
+                return None
             if all(process.returncode == 0 for process in self.workers):  # whoever wanted them to end came too late
                 return self._tell(SUCCEEDED, code=exits.OK)
             if phase == CANCELLED:
@@ -99,7 +101,8 @@ class Rehearsal:
             self.workers.append(process)
 
     def _watch(self) -> tuple[str, int]:
-        """Waits for the end of an attempt: FAILED and the worker; SUCCEEDED once all workers have; _OUT_OF_TIME; CANCELLED."""
+        """Waits for the end of an attempt: FAILED and the worker; SUCCEEDED once all workers have; CANCELLED; _OUT_OF_TIME;
+        _FORGOTTEN if somebody deleted the folder."""
         deadline = time.monotonic() + self.spec.options.hours * 3600
         while True:
             codes = {worker: process.poll() for worker, process in enumerate(self.workers)}
@@ -108,6 +111,8 @@ class Rehearsal:
                 return FAILED, min(failed, key=lambda worker: may_try_again(_code(self.workers[worker])))
             if None not in codes.values():
                 return SUCCEEDED, 0
+            if not os.fstat(self.occupied).st_nlink:
+                return _FORGOTTEN, 0
             if self.folder.asked_to_cancel():
                 return CANCELLED, 0
             if time.monotonic() > deadline:

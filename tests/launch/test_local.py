@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -213,3 +214,15 @@ def test_ctrl_c_leaves_the_job_alone_and_says_so(waiting, wait):
     assert process.returncode == 130
     assert err == "convoy: try goes on; `convoy launch wait --name=try` waits for it again, and `cancel` ends it.\n"
     assert LocalTarget().state("try").phase == RUNNING
+
+
+def test_a_job_whose_folder_somebody_deleted_ends(waiting):
+    folder = JobFolder("try")
+    record = folder.read()
+    shutil.rmtree(folder.path)
+    os.close(folder.create(about(job(run=("--seed=1",)), ""), Record(RUNNING)))
+    deadline = time.monotonic() + 60
+    while any(map(alive, [record.supervisor, *record.workers])):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert folder.read().phase == RUNNING  # another job's, which stays as it is
