@@ -1,10 +1,11 @@
 """Code on its way to machines that have none: a tarball that is named by its own SHA-256.
 
     convoy/ data/ trainer/ launch/   this installation
-    requirements.txt                 what it needs, and the backend's
+    requirements.txt                 what it needs, and the backend's, for JAX in the versions that are here
     user/                            the package of --model=package.module:function
 
-Nothing but *.py of those packages is read: no data, no configuration, no credentials. The same code gives the same bytes.
+Nothing but *.py of those packages is read, and nothing in hidden folders: no data, no configuration, no credentials. The same
+code gives the same bytes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _MOST_BYTES = 50_000_000
 _EXTRA = re.compile(r";\s*extra == \"(\w+)\"$")
 # TensorFlow's package for TPUs replaces the usual one; there is none after 2.20.
 _TENSORFLOW, _TENSORFLOW_TPU = re.compile(r"tensorflow\b(?!-)"), "tensorflow-tpu>=2.20,<2.21"
+_NAME = re.compile(r"([\w.-]+)(\[[\w,-]+\])?")
+_PUBLIC_VERSION = re.compile(r"[\w.]+")  # 2.9.0+cpu is on no index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +70,33 @@ def build(model: str, backend: str) -> Bundle:
 
 
 def requirements(backend: str) -> list[str]:
-    """Of this installation, for TPUs, without what only development needs."""
+    """Of this installation, for TPUs, without what only development needs.
+
+    For JAX the versions are those that are installed here, so that all machines, tonight's and tomorrow's, run what was tried
+    here; a range stays where there is none. tensorflow-tpu is older than the TensorFlow here, and chooses within the ranges.
+    """
     found = []
     for line in importlib.metadata.requires("keras-convoy") or []:
         extra = _EXTRA.search(line)
         if extra is None or (extra[1] == "tpu" and backend == "jax"):
             line = _EXTRA.sub("", line).strip()
-            found.append(_TENSORFLOW_TPU if backend == "tensorflow" and _TENSORFLOW.match(line) else line)
+            if backend == "jax":
+                line = _pinned(line)
+            elif _TENSORFLOW.match(line):
+                line = _TENSORFLOW_TPU
+            found.append(line)
     return sorted(found)
+
+
+def _pinned(requirement: str) -> str:
+    """jax[tpu]<0.13,>=0.10 -> jax[tpu]==0.10.2, if that is installed."""
+    match = _NAME.match(requirement)
+    assert match is not None
+    try:
+        version = importlib.metadata.version(match[1])
+    except importlib.metadata.PackageNotFoundError:
+        return requirement
+    return f"{match[0]}=={version}" if _PUBLIC_VERSION.fullmatch(version) else requirement
 
 
 def _place(model: str) -> Path:
@@ -101,13 +123,14 @@ def _add(files: dict[str, bytes], place: Path, name: str) -> None:
         files[name] = place.read_bytes()
         return
     for path in sorted(place.rglob("*.py")):
-        if path.is_file() and not path.is_symlink():
-            files[f"{name}/{path.relative_to(place).as_posix()}"] = path.read_bytes()
+        inner = path.relative_to(place)
+        if path.is_file() and not path.is_symlink() and not any(part.startswith(".") for part in inner.parts):
+            files[f"{name}/{inner.as_posix()}"] = path.read_bytes()
 
 
 def _tar(files: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in sorted(files):
             # Times, owners and modes of TarInfo are constants.
             entry = tarfile.TarInfo(name)

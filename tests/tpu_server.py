@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -56,6 +57,8 @@ class TpuServer:
             return 200, {"name": f"{parent}/operations/{name}", "done": False}
         if method == "POST":
             name = query["queuedResourceId"][0]
+            if asked := query.get("requestId"):  # gcloud sends none
+                uuid.UUID(asked[0])
             if name in things:
                 return 409, {"error": {"code": 409, "message": "already exists"}}
             found = json.loads(body)
@@ -72,6 +75,10 @@ class TpuServer:
             return 404, {"error": {"code": 404, "message": f"{name} not found"}}
         if method == "DELETE":
             if match["kind"] == "queuedResources":
+                changing = {"PROVISIONING": "ACTIVE", "SUSPENDING": "SUSPENDED"}.get(things[name]["state"]["state"])
+                if changing:
+                    things[name]["state"] = {"state": changing}
+                    return 400, {"error": {"code": 400, "message": "its state is changing"}}
                 busy = things[name]["state"]["state"] not in ("ACCEPTED", "FAILED", "SUSPENDED")
                 if busy and query.get("force", [""])[0].lower() != "true":
                     return 400, {"error": {"code": 400, "message": "has nodes"}}

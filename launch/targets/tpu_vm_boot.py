@@ -3,13 +3,15 @@
 
 At every boot Google's agent runs it: it makes a service of systemd of itself. As that service it reads the job from the
 instance's metadata, fetches the bundle, refuses one whose SHA-256 is another, installs what it needs, runs `launch.worker`
-and starts that again after 42 and after a death by a signal. What there is to tell goes to the bucket:
+and starts that again after 42 and after a death by a signal. What there is to tell goes to the bucket, below the job's folder:
 
-    jobs/NAME/ATTEMPT/worker-N.json   phase, exit_code (of an end), restarts, reason, updated
-    jobs/NAME/ATTEMPT/worker-N.log    what the worker printed, its last 4 MB
-    jobs/NAME/ATTEMPT/cancel          written by `convoy launch cancel`
+    ATTEMPT/worker-N.json   phase, exit_code (of an end), restarts, reason, updated
+    ATTEMPT/worker-N.log    what installing and the worker printed, its last 4 MB
+    ATTEMPT/cancel          written by `convoy launch cancel`
 
 When all workers have ended, the first one deletes the machines; the queued resource stays, suspended, and says what it was.
+A machine that achieves nothing for half an hour, since it may not read its code for example, deletes them too.
+The service exits 0 once a job has ended, so systemd starts it again only where this script itself could not go on.
 No shell reads any of it. Shown against servers on the loopback interface; no real TPU VM has run it yet.
 """
 
@@ -19,6 +21,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -30,6 +33,7 @@ import urllib.request
 from pathlib import Path
 
 HOME = Path(os.environ.get("CONVOY_HOME", "/var/lib/convoy"))
+ALIVE = HOME / "alive"  # its time is that of the last look at a running worker
 UNIT = Path("/etc/systemd/system/convoy.service")
 METADATA = f"http://{os.environ.get('GCE_METADATA_HOST', 'metadata.google.internal')}/computeMetadata/v1/instance"
 STORAGE = os.environ.get("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com").rstrip("/")
@@ -37,6 +41,9 @@ TPU = os.environ.get("CONVOY_TPU_HOST", "https://tpu.googleapis.com")
 TRY_AGAIN, CANNOT_RUN, STOPPED = 42, 78, 130
 LOOK_SECONDS = float(os.environ.get("CONVOY_LOOK_SECONDS", "10"))
 OTHERS_SECONDS = 12 * LOOK_SECONDS
+INSTALL_SECONDS = 1800  # for one try of one line
+INSTALL_TRIES = 3
+PATIENCE_SECONDS = float(os.environ.get("CONVOY_PATIENCE_SECONDS", "1800"))
 LOG_BYTES = 4_000_000
 UNIT_TEXT = """[Unit]
 Description=A worker of a Convoy job
@@ -44,6 +51,7 @@ After=network-online.target
 Wants=network-online.target
 
 [Service]
+Environment=HOME=/root
 ExecStart=/usr/bin/python3 {script} run
 Restart=on-failure
 RestartSec=30
@@ -97,12 +105,24 @@ def glance(url):
 
 
 def put(url, data):
-    """Writes an object; that the storage is away for a while ends nothing."""
+    """Writes an object, and says whether it could; that the storage is away for a while ends nothing."""
     bucket, name = split(url)
     try:
         ask(f"{STORAGE}/upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}", "POST", data)
     except OSError as error:
         print(f"convoy: cannot write {url} now: {error}", file=sys.stderr, flush=True)
+        return False
+    return True
+
+
+def delete_machines(job):
+    """All machines of the slice, this one among them. Returns what refused, as a sentence, or nothing."""
+    try:
+        ask(f"{TPU}/v2/{job['node']}", "DELETE")
+    except OSError as error:
+        if getattr(error, "code", None) != 404:
+            return f"its machines could not be deleted ({error}): `convoy launch gc` does it"
+    return ""
 
 
 class Worker:
@@ -110,13 +130,32 @@ class Worker:
 
     def __init__(self, job, index, hosts):
         self.job, self.index, self.hosts = job, index, hosts
-        self.folder = f"{job['bucket']}/jobs/{job['name']}/{job['attempt']}"
-        self.restarts, self.began, self.leaving = 0, time.monotonic(), False
+        self.folder = f"{job['bucket']}/{job['folder']}/{job['attempt']}"
         self.log = HOME / f"worker.attempt-{job['attempt']}.log"
+        self.restarts, self.child, self.leaving = 0, None, False
+        self.told, self.shown = None, 0  # the last status, and the size of the last log, in the bucket
+
+    def before(self):
+        """What this machine told before it was switched off; None at its first boot."""
+        told = get(f"{self.folder}/worker-{self.index}.json")
+        return json.loads(told) if told else None
 
     def tell(self, phase, exit_code=None, reason=""):
+        """Writes the status and the log where they have changed; whether the bucket has both."""
+        size = self.log.stat().st_size if self.log.exists() else 0
+        if size != self.shown and put(f"{self.folder}/worker-{self.index}.log", self.tail()):
+            self.shown = size
         status = {"phase": phase, "exit_code": exit_code, "restarts": self.restarts, "reason": reason}
-        put(f"{self.folder}/worker-{self.index}.json", json.dumps({**status, "updated": time.time()}).encode())
+        if status != self.told:
+            data = json.dumps({**status, "updated": time.time()}).encode()
+            if put(f"{self.folder}/worker-{self.index}.json", data):
+                self.told = status
+        return self.told == status and self.shown == size
+
+    def tail(self):
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - LOG_BYTES))
+            return file.read()
 
     def others(self):
         """What each worker told last, or None."""
@@ -124,12 +163,17 @@ class Worker:
         return [json.loads(data) if data else None for data in told]
 
     def install(self):
-        """The bundle, unpacked, and an environment with what it needs. Returns (folder, Python)."""
+        """The bundle, unpacked, and an environment with what it needs. Returns (folder, Python).
+
+        Raises ValueError, a sentence, for what does not heal.
+        """
         sha256 = self.job["sha256"]
         folder, python = HOME / sha256, HOME / sha256 / "venv" / "bin" / "python"
         if (folder / "installed").exists():
             return folder, python
-        data = get(self.job["code"]) or b""
+        data = get(self.job["code"])
+        if data is None:
+            raise ValueError(f"there is no {self.job['code']}: its code was removed")
         if hashlib.sha256(data).hexdigest() != sha256:
             raise ValueError(f"{self.job['code']} is not the code that was submitted: its SHA-256 is another one")
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,113 +186,152 @@ class Worker:
                 content = tar.extractfile(entry)
                 assert content is not None
                 path.write_bytes(content.read())
-        for command in self.job["install"]:
-            subprocess.run([word.replace("{folder}", str(folder)) for word in command], check=True)
+        for line in self.job["install"]:
+            self.install_line([word.replace("{folder}", str(folder)) for word in line])
         (folder / "user").mkdir(exist_ok=True)
         (folder / "installed").touch()
         return folder, python
 
+    def install_line(self, words):
+        for left in reversed(range(INSTALL_TRIES)):  # an index of packages may be away for a moment
+            with self.log.open("ab") as log:
+                try:
+                    done = subprocess.run(
+                        words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=INSTALL_SECONDS, check=False
+                    )
+                    why = f"exit code {done.returncode}"
+                except (OSError, subprocess.TimeoutExpired) as error:
+                    why = str(error)
+            if why == "exit code 0":
+                return
+            if left:
+                time.sleep(3 * LOOK_SECONDS)
+        raise ValueError(f"installing failed, {why}, which `convoy launch logs` has more of: {shlex.join(words)}")
+
     def run(self):
-        """Until the job has ended here; the exit code."""
+        """Until the job has ended here, or the machine is switched off."""
         self.tell("installing")
         try:
             folder, python = self.install()
-        except (ValueError, subprocess.CalledProcessError) as error:
+        except ValueError as error:
             return self.end(CANNOT_RUN, str(error))
+
+        def leave(number, _frame):  # the machine is switched off; the next boot goes on
+            self.leaving = True
+            if self.child is not None:
+                self.child.send_signal(number)
+
+        signal.signal(signal.SIGTERM, leave)
         variables = {
             **os.environ,
             "PYTHONPATH": str(folder),
             "CONVOY_JOB": self.job["name"],
-            "CONVOY_WORKERS": str(len(self.hosts)),
+            "CONVOY_WORKERS": str(self.job["workers"]),
             "CONVOY_HOSTS": ",".join(self.hosts),
             "JOB_COMPLETION_INDEX": str(self.index),
             "CONVOY_WRITER": self.job["id"],
             "CONVOY_GRACE_SECONDS": "100",
         }
         command = [str(python), "-P", "-m", "launch.worker", "--", *self.job["flags"]]
-        while True:
+        while not self.leaving:
             variables["CONVOY_RESTART_ATTEMPT"] = str(self.job["attempt"] + self.restarts)
             with self.log.open("ab") as log:
-                child = subprocess.Popen(command, cwd=folder / "user", env=variables, stdout=log, stderr=log)
-            code, stopped = self.watch(child)
-            if self.leaving:  # the machine goes down; the next boot goes on
-                return code
+                self.child = subprocess.Popen(
+                    command, cwd=folder / "user", env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
+            if self.leaving:  # asked for while the child had no name yet
+                self.child.send_signal(signal.SIGTERM)
+            code, stopped = self.watch(self.child)
+            if self.leaving:
+                return None
             if code == 0 or stopped:
-                return self.end(STOPPED if stopped else 0, stopped)
-            ended = [told["exit_code"] for told in self.others() if told and told["exit_code"]]
-            if not (code == TRY_AGAIN or code >= 128) or ended or self.restarts >= self.job["max_restarts"]:
-                return self.end(ended[0] if ended and code == TRY_AGAIN else code)
+                return self.end(*(stopped if code else (0,)))
+            others = self.others()
+            ended = [told["exit_code"] for told in others if told and told["phase"] == "ended"]
+            failed = next(filter(None, ended), 0)
+            if not (code == TRY_AGAIN or code >= 128) or failed or self.restarts >= self.job["max_restarts"]:
+                return self.end(failed if failed and code == TRY_AGAIN else code)
+            if (
+                others[0] and others[0]["phase"] == "ended"
+            ):  # the run is complete: the first worker has written its result
+                return self.end(0)
             self.restarts += 1
+            time.sleep(LOOK_SECONDS)  # for its peers to notice, and not to spend all restarts in a minute
+        return None
 
     def watch(self, child):
-        """Tells how it goes until the child ends. Returns (exit code, why it was stopped, if it was)."""
-
-        def leave(number, _frame):
-            self.leaving = True
-            child.send_signal(number)
-
-        signal.signal(signal.SIGTERM, leave)
-        stopped = ""
+        """Tells how it goes until the child ends. Returns (its exit code, None or the end asked of it: code, reason)."""
+        stopped = None
         while True:
             self.tell("running")
-            put(f"{self.folder}/worker-{self.index}.log", self.tail())
-            if not stopped:
-                if time.monotonic() - self.began > self.job["seconds"]:
-                    stopped = "its --hours are over"
-                elif glance(f"{self.folder}/cancel") is not None:
-                    stopped = "cancelled"
-                if stopped:
+            ALIVE.touch()
+            if stopped is None:
+                if glance(f"{self.folder}/cancel") is not None:
+                    stopped = STOPPED, "cancelled"
                     child.send_signal(signal.SIGINT)
+                elif time.time() > self.job["until"]:
+                    stopped = TRY_AGAIN, "its --hours are over; submitted again, it goes on"
+                    child.send_signal(signal.SIGTERM)
             try:
                 code = child.wait(LOOK_SECONDS)
                 return (code if code >= 0 else 128 - code), stopped
             except subprocess.TimeoutExpired:
                 continue
 
-    def tail(self):
-        with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - LOG_BYTES))
-            return file.read()
-
     def end(self, code, reason=""):
         """The last word, and, of the first worker once all have had theirs, the end of the machines."""
-        if self.log.exists():
-            put(f"{self.folder}/worker-{self.index}.log", self.tail())
-        self.tell("ended", code, reason)
+        deadline = time.monotonic() + OTHERS_SECONDS
+        while not self.tell("ended", code, reason) and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
         if self.index == 0:
             deadline = time.monotonic() + OTHERS_SECONDS
             while time.monotonic() < deadline and not all(told and told["phase"] == "ended" for told in self.others()):
                 time.sleep(LOOK_SECONDS)
-            try:
-                ask(f"{TPU}/v2/{self.job['node']}", "DELETE")
-            except OSError as error:
-                reason = f"{reason} its machines could not be deleted ({error}): `convoy launch gc` does it".strip()
-                self.tell("ended", code, reason)
-        return code
+            if refused := delete_machines(self.job):
+                self.tell("ended", code, f"{reason} {refused}".strip())
 
 
 def install_service():
-    """Makes a service of this very file, and starts it."""
+    """Makes a service of this very file, and starts it unless it runs."""
     HOME.mkdir(parents=True, exist_ok=True)
     script = HOME / "tpu_vm_boot.py"
     script.write_bytes(Path(__file__).read_bytes())
     UNIT.write_text(UNIT_TEXT.format(script=script))
-    for words in (["daemon-reload"], ["enable", "convoy"], ["restart", "--no-block", "convoy"]):
+    for words in (["daemon-reload"], ["enable", "convoy"], ["start", "--no-block", "convoy"]):
         subprocess.run(["systemctl", *words], check=True)
+
+
+def work(job):
+    """This machine's part of a job, from wherever an earlier boot left it."""
+    index, hosts = 0, ["localhost"]
+    if job["workers"] > 1:
+        # As JAX reads them on Cloud TPU: NAME, or NAME:ID:ADDRESS, of each machine of the slice, and the number of this one.
+        hosts = [told.split(":")[-1] for told in attribute("worker-network-endpoints").split(",")]
+        index = int(attribute("agent-worker-number"))
+    worker = Worker(job, index, hosts)
+    told = worker.before()
+    if told is None or told["phase"] != "ended":
+        worker.restarts = told["restarts"] if told else 0
+        worker.run()
+    elif index == 0:  # switched off between its last word and the end of the machines
+        delete_machines(job)
 
 
 def main():
     if sys.argv[1:] != ["run"]:
-        return install_service()
-    job = json.loads(attribute("convoy-job"))
-    # As JAX reads them on Cloud TPU: NAME, or NAME:ID:ADDRESS, of each machine of the slice, and the number of this one.
-    hosts = [told.split(":")[-1] for told in attribute("worker-network-endpoints").split(",")]
+        install_service()
+        return
     HOME.mkdir(parents=True, exist_ok=True)
-    worker = Worker(job, int(attribute("agent-worker-number")), hosts)
-    told = get(f"{worker.folder}/worker-{worker.index}.json")
-    if not (told and json.loads(told)["phase"] == "ended"):  # else this is a boot after the end
-        worker.run()
-    return None
+    job = json.loads(attribute("convoy-job"))
+    try:
+        work(job)
+    except Exception:
+        # systemd tries it again, unless nothing was achieved since the boot, or since a worker ran, for too long.
+        booted = time.time() - time.monotonic()
+        since = max(booted, ALIVE.stat().st_mtime if ALIVE.exists() else 0)
+        if time.time() - since > PATIENCE_SECONDS:
+            print(f"convoy: given up. {delete_machines(job)}", file=sys.stderr, flush=True)
+        raise
 
 
 if __name__ == "__main__":

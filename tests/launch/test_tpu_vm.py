@@ -17,9 +17,11 @@ from tpu_server import TpuServer
 from convoy import exits
 from convoy.store import open_store
 from launch.job import from_argv
-from launch.targets import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, tpu_vm
-from launch.targets.tpu_vm import TpuVmTarget
+from launch.targets import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, NoSuchJob, tpu_api, tpu_request, tpu_vm
+from launch.targets.tpu_vm import TpuVmTarget, later
 from support import environment
+
+FOLDER = "jobs/p/z/rn50"
 
 
 @pytest.fixture
@@ -31,6 +33,8 @@ def server():
 @pytest.fixture
 def target(server, monkeypatch):
     monkeypatch.setattr(tpu_vm, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(tpu_api, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(tpu_api, "FIRST_PAUSE_SECONDS", 0.01)
     return TpuVmTarget("p", "z", server.client())
 
 
@@ -48,7 +52,7 @@ def tell(server, index, **status):
     """What a machine would."""
     job = json.loads(server.resources["rn50"]["tpu"]["nodeSpec"][0]["node"]["metadata"]["convoy-job"])
     told = {"phase": "running", "exit_code": None, "restarts": 0, "reason": "", **status}
-    open_store(job["bucket"]).put(f"jobs/rn50/{job['attempt']}/worker-{index}.json", json.dumps(told).encode())
+    open_store(job["bucket"]).put(f"{FOLDER}/{job['attempt']}/worker-{index}.json", json.dumps(told).encode())
 
 
 def active(server, node="READY"):
@@ -57,12 +61,11 @@ def active(server, node="READY"):
 
 
 def test_a_request_says_all_that_a_machine_needs(server, target, spec, tmp_path):
-    asked = spec("--spot", "--hours=6", "--reservation=r", "--service_account=a@b", train=["--dataset=cifar10"])
+    asked = spec("--spot", "--hours=6", "--service_account=a@b", train=["--dataset=cifar10"])
     assert target.submit(asked).phase == PENDING
     request = server.resources["rn50"]
     assert request["queueingPolicy"] == {"validUntilDuration": "21600s"}
     assert request["spot"] == {}
-    assert request["reservationName"] == "projects/p/locations/z/reservations/r"
     (node_spec,) = request["tpu"]["nodeSpec"]
     node = node_spec["node"]
     assert (node_spec["nodeId"], node["acceleratorType"], node["runtimeVersion"]) == (
@@ -74,6 +77,13 @@ def test_a_request_says_all_that_a_machine_needs(server, target, spec, tmp_path)
     assert job["flags"] == asked.train_flags
     assert Path(job["code"]).name == f"{job['sha256']}.tar.gz"
     assert Path(job["code"]).is_file()
+    assert job["until"] - job["begun"] == 6 * 3600
+
+
+def test_reserved_machines_are_asked_for_by_name(server, target, spec):
+    target.submit(spec("--reservation=r"))
+    assert server.resources["rn50"]["reservationName"] == "projects/p/locations/z/reservations/r"
+    assert "spot" not in server.resources["rn50"]
 
 
 @pytest.mark.parametrize("value", ["a b", "$(rm -rf x)", "';`", "ü", "{folder}"])
@@ -97,7 +107,11 @@ def test_a_job_from_its_queue_to_its_end(server, target, spec):
     target.submit(spec())
     assert "no machines are free" in target.state("rn50").reason
     active(server)
-    assert target.state("rn50").phase == PENDING
+    state = target.state("rn50")
+    assert state.phase == PENDING
+    assert "their service account may not write to" in state.reason
+    tell(server, 0, phase="installing")
+    assert "the machines install" in target.state("rn50").reason
     for index in range(4):
         tell(server, index, restarts=index)
     state = target.state("rn50")
@@ -110,7 +124,7 @@ def test_a_job_from_its_queue_to_its_end(server, target, spec):
     assert [state.name for state in target.jobs()] == ["rn50"]
     assert target.submit(spec()).phase == SUCCEEDED
     bucket = open_store(spec().options.bucket)
-    assert bucket.names("code")
+    assert any(name.endswith(".tar.gz") for name in bucket.names(FOLDER))
     target.remove("rn50")
     assert target.jobs() == []
     assert bucket.names() == []
@@ -168,15 +182,87 @@ def test_cancelling_tells_the_machines_and_then_ends_them(server, target, spec, 
     tell(server, 0)
     bucket = open_store(spec().options.bucket)
     assert target.cancel("rn50").phase == CANCELLED
-    assert bucket.names("jobs/rn50/0") == ["jobs/rn50/0/cancel", "jobs/rn50/0/worker-0.json"]
     assert server.resources == {}
-    # Submitted again, it is not cancelled at once by what was told then.
+    assert bucket.names() == []
     assert target.submit(spec()).phase == PENDING
-    assert bucket.names("jobs") == []
+
+
+def test_a_job_that_ends_well_while_it_is_cancelled_has_succeeded(server, target, spec, monkeypatch):
+    target.submit(spec(accelerator="v5e-8"))
+    active(server)
+    tell(server, 0)
+    monkeypatch.setattr(tpu_vm.time, "sleep", lambda _: tell(server, 0, phase="ended", exit_code=0))
+    assert target.cancel("rn50").phase == SUCCEEDED
+    assert target.state("rn50").phase == SUCCEEDED
+
+
+@pytest.mark.parametrize("changing", ["PROVISIONING", "SUSPENDING"])
+def test_a_request_that_refuses_to_go_while_it_changes_is_asked_again(server, target, spec, changing):
+    target.submit(spec())
+    server.resources["rn50"]["state"] = {"state": changing}
+    if changing == "SUSPENDING":
+        assert target.submit(spec()).phase == PENDING
+        assert target.state("rn50").restarts == 1
+    else:
+        assert target.cancel("rn50").phase == CANCELLED
+        assert server.resources == {}
+    assert sum(request.startswith("DELETE") for request in server.requests) == 2
+
+
+def test_a_job_that_is_being_deleted_is_cancelled_and_not_to_be_tried_again(server, target, spec):
+    target.submit(spec())
+    server.resources["rn50"]["state"] = {"state": "DELETING"}
+    assert target.state("rn50").phase == CANCELLED
+
+
+def test_what_is_not_convoy_s_is_left_alone(server, target, spec):
+    server.resources["rn50"] = {"name": "projects/p/locations/z/queuedResources/rn50", "state": {"state": "ACTIVE"}}
+    for replace in (False, True):
+        with pytest.raises(exits.CannotRun, match="a queued resource rn50 in z that is not Convoy's"):
+            target.submit(spec(), replace)
+    assert target.jobs() == []
+    with pytest.raises(NoSuchJob):
+        target.cancel("rn50")
+    assert "rn50" in server.resources
+
+
+def test_jobs_of_one_name_in_two_zones_share_nothing(server, target, spec, monkeypatch):
+    target.submit(spec())
+    active(server)
+    tell(server, 0, phase="ended", exit_code=70)
+    bucket = open_store(spec().options.bucket)
+    there = dict.fromkeys(bucket.names())
+    with TpuServer() as elsewhere:
+        other = TpuVmTarget("p", "y", elsewhere.client())
+        assert other.submit(spec("--zone=y")).phase == PENDING
+        assert there.keys() < set(bucket.names())
+        other.cancel("rn50")
+    assert set(bucket.names()) == there.keys()
+    assert target.state("rn50").exit_code == 70
+
+
+def test_a_job_whose_bucket_refuses_is_listed_and_can_be_cancelled(server, target, spec, monkeypatch):
+    target.submit(spec())
+    active(server)
+
+    class Refusing:
+        def get(self, _):
+            raise exits.CannotRun("no such bucket")
+
+        remove = get
+
+    for module in ("tpu_state", "tpu_vm"):
+        monkeypatch.setattr(f"launch.targets.{module}.open_store", lambda _: Refusing())
+    (state,) = target.jobs()
+    assert (state.phase, "no such bucket" in state.reason) == (PENDING, True)
+    with pytest.raises(exits.CannotRun, match="no such bucket"):
+        target.state("rn50")
+    assert target.cancel("rn50").phase == CANCELLED
+    assert server.resources == {}
 
 
 def test_a_slow_operation_is_no_error(server, target, spec, monkeypatch):
-    monkeypatch.setattr(tpu_vm, "CREATE_SECONDS", 0.1)
+    monkeypatch.setattr(tpu_api, "CREATE_SECONDS", 0.1)
     server.operations.append({"done": False})
     assert target.submit(spec()).phase == PENDING
 
@@ -190,23 +276,53 @@ def test_an_operation_that_fails_is(server, target, spec):
 @pytest.mark.parametrize(
     ("status", "error", "words"),
     [
-        (429, exits.CannotRun, "the quota is used up: told so; .*another --zone than z"),
+        (429, exits.TryAgain, "now: TooManyRequests; try the same command again"),
         (403, exits.CannotRun, r"told so; ask for roles/tpu\.admin, .*gcloud services enable"),
         (401, exits.CannotRun, "no valid credentials; run `gcloud auth application-default login`"),
         (400, exits.CannotRun, "cannot list queued resources in z of project p: told so"),
         (404, exits.CannotRun, "no such zone or project"),
-        (500, exits.TryAgain, "try the same command again"),
+        (500, exits.TryAgain, "now: InternalServerError; try the same command again"),
     ],
 )
-def test_a_refusal_is_a_sentence(server, target, status, error, words):
-    server.faults += [(status, "told so")]
+def test_a_refusal_is_a_sentence(server, target, monkeypatch, status, error, words):
+    monkeypatch.setattr(tpu_api, "CALL_SECONDS", 0.1)
+    server.faults += [(status, "told so")] * 100
     with pytest.raises(error, match=words):
         target.jobs()
 
 
-def test_nobody_there_is_a_sentence(server, target):
+def test_a_quota_is_named(server, target, spec, monkeypatch):
+    answer = server.answer
+    refusal = 429, {"error": {"code": 429, "message": "Quota 'TPUV5sLitepod' exceeded"}}
+    monkeypatch.setattr(server, "answer", lambda *asked: refusal if asked[0] == "POST" else answer(*asked))
+    with pytest.raises(exits.CannotRun, match="the quota is used up: Quota 'TPUV5sLitepod' exceeded; .*--zone than z"):
+        target.submit(spec())
+
+
+def test_a_fault_that_passes_is_no_error(server, target, spec, monkeypatch):
+    server.faults += [(503, "away"), (500, "away")]
+    assert target.jobs() == []
+    answer, lost = server.answer, []
+
+    def lose_the_first(method, url, body):
+        found = answer(method, url, body)
+        if method == "POST" and not lost:
+            lost.append(server.resources.pop("rn50"))
+            return 503, {}
+        return found
+
+    monkeypatch.setattr(server, "answer", lose_the_first)
+    assert target.submit(spec()).phase == PENDING
+    posts = [request for request in server.requests if request.startswith("POST")]
+    # The same request, by its id, so that it is not made twice.
+    assert len(posts) == 2
+    assert posts[0] == posts[1]
+
+
+def test_nobody_there_is_a_sentence(server, target, monkeypatch):
+    monkeypatch.setattr(tpu_api, "CALL_SECONDS", 0.1)
     server.__exit__()
-    with pytest.raises(exits.TryAgain, match="try the same command again"):
+    with pytest.raises(exits.TryAgain, match="now: ConnectionError; try the same command again"):
         target.state("rn50")
 
 
@@ -217,12 +333,14 @@ def test_nobody_there_is_a_sentence(server, target):
         ({"backend": "tensorflow", "accelerator": "v6e-8"}, "on v6e of Cloud TPU.*--backend=jax"),
         ({"accelerator": "v5e-8@4t"}, "Cloud TPU chooses the machine type"),
         ({"accelerator": "v7x-8"}, "--runtime_version is missing"),
+        ({"own": ["--spot", "--reservation=r"]}, "--spot and --reservation=r exclude each other"),
+        ({"train": [f"--data_dir={'x' * 300_000}"]}, "do not fit into the 256 KiB of a machine's metadata"),
     ],
 )
 def test_what_cloud_tpu_cannot_do_is_refused_before_it_is_asked(server, target, spec, options, words):
     with pytest.raises(exits.CannotRun, match=words):
-        target.submit(spec(**options))
-    assert server.requests == []
+        target.submit(spec(*options.pop("own", ()), **options))
+    assert not any(request.startswith("POST") for request in server.requests)
 
 
 def test_a_dry_run_touches_nothing(server, target, spec, tmp_path):
@@ -238,8 +356,35 @@ def test_a_dry_run_touches_nothing(server, target, spec, tmp_path):
 def test_logs_are_what_the_machines_put_there(server, target, spec):
     target.submit(spec())
     assert list(target.logs("rn50", 1, follow=False)) == []
-    open_store(spec().options.bucket).put("jobs/rn50/0/worker-1.log", b"one\ntwo\n")
+    open_store(spec().options.bucket).put(f"{FOLDER}/0/worker-1.log", b"one\ntwo\n")
     assert list(target.logs("rn50", 1, follow=False)) == ["one", "two"]
+    with pytest.raises(exits.CannotRun, match="--worker=4 is none of the 4 of rn50"):
+        list(target.logs("rn50", 4, follow=False))
+
+
+def test_logs_are_followed_to_the_end(server, target, spec, monkeypatch):
+    target.submit(spec(accelerator="v5e-8"))
+    active(server)
+    tell(server, 0)
+    bucket = open_store(spec().options.bucket)
+    ends = iter([b"one\ntw", b"one\ntwo\n", b"one\ntwo\nthree"])
+
+    def look(_seconds):
+        if (text := next(ends, None)) is not None:
+            bucket.put(f"{FOLDER}/0/worker-0.log", text)
+        else:
+            tell(server, 0, phase="ended", exit_code=0)
+
+    monkeypatch.setattr(tpu_vm.time, "sleep", look)
+    assert list(target.logs("rn50", 0, follow=True)) == ["one", "two", "three"]
+
+
+def test_the_end_of_a_log_goes_on_where_the_last_look_ended():
+    lines = [f"step {step}\n".encode() for step in range(3000)]
+    assert later(b"", b"".join(lines)) == b"".join(lines)
+    # The machine keeps its last bytes: the beginning goes.
+    assert later(b"".join(lines[:2000]), b"".join(lines[500:])) == b"".join(lines[2000:])
+    assert later(b"".join(lines[:10]), b"".join(lines[2000:])) == b"".join(lines[2000:])
 
 
 @pytest.mark.thorough
@@ -249,7 +394,7 @@ def test_the_real_gcloud_asks_for_the_same(server, target, spec, tmp_path):
     commands = [shlex.split(line.removeprefix("#   ")) for line in said.splitlines() if line.startswith("#   gcloud")]
     (job,) = (line.partition("job.json holds ")[2] for line in said.splitlines() if "job.json holds" in line)
     (tmp_path / "job.json").write_text(job)
-    (tmp_path / "tpu_vm_boot.py").write_text((Path(tpu_vm.__file__).parent / "tpu_vm_boot.py").read_text())
+    (tmp_path / "tpu_vm_boot.py").write_text(tpu_request.BOOT.read_text())
     variables = environment(
         CLOUDSDK_API_ENDPOINT_OVERRIDES_TPU=f"{server.url}/",
         CLOUDSDK_AUTH_DISABLE_CREDENTIALS="true",
@@ -269,7 +414,7 @@ def test_the_real_gcloud_asks_for_the_same(server, target, spec, tmp_path):
     (node,), (by_gcloud,) = ([one["node"] for one in found["tpu"]["nodeSpec"]] for found in (ours, asked))
     for key in ("acceleratorType", "runtimeVersion", "labels"):
         assert node[key] == by_gcloud[key], key
-    assert node["serviceAccount"]["email"] == by_gcloud["serviceAccount"]["email"]
+    assert node["serviceAccount"] == by_gcloud["serviceAccount"]
     assert node["metadata"]["startup-script"] == by_gcloud["metadata"]["startup-script"]
     assert asked["queueingPolicy"] == ours["queueingPolicy"]
     assert "spot" in asked

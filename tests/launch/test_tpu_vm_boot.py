@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import io
 import json
@@ -13,6 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -58,8 +60,9 @@ class Machine:
         self.store = open_store(self.bucket)
         self.job = {
             "name": "rn50", "attempt": 3, "id": "one", "node": "projects/p/locations/z/nodes/rn50", "bucket": self.bucket,
+            "folder": "jobs/p/z/rn50", "until": time.time() + 600,
             "install": [["mkdir", "-p", "{folder}/user"], ["ln", "-s", sys.prefix, "{folder}/venv"]],
-            "flags": ["--data_dir=$(touch x) ' \"", "--seed=1"], "workers": 1, "max_restarts": 2, "seconds": 600,
+            "flags": ["--data_dir=$(touch x) ' \"", "--seed=1"], "workers": 1, "max_restarts": 2,
         }  # fmt: skip
         self.attributes = {"worker-network-endpoints": "a:1:127.0.0.1", "agent-worker-number": "0"}
         server.resources["rn50"] = {"state": {"state": "ACTIVE"}}
@@ -73,7 +76,7 @@ class Machine:
         files = {"launch/__init__.py": b"", "launch/worker.py": f"CODES = {codes!r}\n{STUB}".encode()}
         self.ship(tar(files))
 
-    def start(self):
+    def start(self, **variables):
         self.attributes["convoy-job"] = json.dumps(self.job)
         attributes = self.attributes
 
@@ -95,6 +98,7 @@ class Machine:
             GCE_METADATA_HOST=f"127.0.0.1:{self.metadata.server_port}",
             CONVOY_TPU_HOST=self.server.url,
             CONVOY_LOOK_SECONDS="0.05",
+            **variables,
         )
         return subprocess.Popen(
             [sys.executable, tpu_vm_boot.__file__, "run"],
@@ -103,19 +107,38 @@ class Machine:
             stderr=subprocess.STDOUT,
         )
 
-    def run(self, seconds=60):
-        process = self.start()
+    def end(self, process, code=0, seconds=30):
+        """Waits for the service to end, with that exit code; what it printed."""
         said = process.communicate(timeout=seconds)[0].decode()
         self.metadata.shutdown()
-        assert process.returncode == 0, said
+        assert process.returncode == code, said
+        return said
+
+    def wait_for_worker(self):
+        deadline = time.monotonic() + 30
+        while "CONVOY_WRITER" not in self.log():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def of_two(self, index):
+        """This is one of two machines."""
+        self.job["workers"] = 2
+        self.attributes |= {"worker-network-endpoints": "127.0.0.1,127.0.0.1", "agent-worker-number": str(index)}
+
+    def put(self, worker, **told):
+        self.store.put(f"jobs/p/z/rn50/3/worker-{worker}.json", json.dumps(told).encode())
+
+    def run(self, seconds=60):
+        process = self.start()
+        self.end(process, seconds=seconds)
         return self.told()
 
     def told(self, worker=0):
-        return json.loads(self.store.get(f"jobs/rn50/3/worker-{worker}.json"))
+        return json.loads(self.store.get(f"jobs/p/z/rn50/3/worker-{worker}.json"))
 
     def log(self):
         try:
-            return self.store.get("jobs/rn50/3/worker-0.log").decode()
+            return self.store.get("jobs/p/z/rn50/3/worker-0.log").decode()
         except FileNotFoundError:
             return ""
 
@@ -144,7 +167,7 @@ def test_a_worker_starts_again_after_42_and_the_machines_go_when_it_has_ended(ma
     assert [line["CONVOY_RESTART_ATTEMPT"] for line in lines] == ["3", "4", "5"]
     for line in lines:
         assert line["argv"] == ["--", *machine.job["flags"]]
-        assert (line["CONVOY_WORKERS"], line["CONVOY_HOSTS"], line["CONVOY_WRITER"]) == ("1", "127.0.0.1", "one")
+        assert (line["CONVOY_WORKERS"], line["CONVOY_HOSTS"], line["CONVOY_WRITER"]) == ("1", "localhost", "one")
     assert not list(machine.home.rglob("x"))
     # The queued resource stays, and says that its machines are gone.
     assert machine.server.nodes == {}
@@ -164,10 +187,89 @@ def test_what_does_not_heal_is_an_end(machine, codes, code, restarts):
 
 
 def test_a_worker_whose_peer_has_failed_for_good_ends_as_that_did(machine):
-    machine.attributes["worker-network-endpoints"] = "127.0.0.1,127.0.0.1"
-    machine.store.put("jobs/rn50/3/worker-1.json", json.dumps({"phase": "ended", "exit_code": 70}).encode())
+    machine.of_two(0)
+    machine.put(1, phase="ended", exit_code=70)
     machine.ship_stub([42])
     assert machine.run()["exit_code"] == 70
+
+
+def test_a_worker_that_dies_after_the_first_has_finished_is_not_started_again(machine):
+    machine.of_two(1)
+    machine.put(0, phase="ended", exit_code=0)
+    machine.ship_stub([-9])
+    machine.run()
+    told = machine.told(1)
+    assert (told["exit_code"], told["restarts"]) == (0, 0)
+    assert machine.server.nodes  # the first one's to delete
+
+
+def test_a_machine_that_is_switched_off_goes_on_at_its_next_boot(machine):
+    machine.ship_stub("wait")
+    process = machine.start()
+    machine.wait_for_worker()
+    process.terminate()
+    machine.end(process)
+    assert machine.told()["phase"] == "running"
+    assert machine.server.nodes
+    # What it had spent is spent.
+    machine.put(0, phase="running", exit_code=None, restarts=2)
+    machine.ship_stub([42, 42, 42])
+    told = machine.run()
+    assert (told["exit_code"], told["restarts"]) == (42, 2)
+
+
+def test_machines_go_though_the_first_was_switched_off_after_its_last_word(machine):
+    machine.put(0, phase="ended", exit_code=0, restarts=0)
+    machine.ship_stub([0])
+    machine.run()
+    assert machine.server.nodes == {}
+    assert machine.log() == ""
+
+
+def test_code_that_is_not_there_is_said(machine):
+    machine.ship_stub([0])
+    machine.store.remove("code")
+    told = machine.run()
+    assert (told["exit_code"], "its code was removed" in told["reason"]) == (78, True)
+
+
+def test_an_installation_that_fails_is_tried_again_and_then_an_end_that_says_why(machine):
+    machine.ship_stub([0])
+    machine.job["install"] = [["sh", "-c", "echo no matching distribution; exit 3"]]
+    told = machine.run()
+    assert told["exit_code"] == 78
+    assert "installing failed, exit code 3" in told["reason"]
+    assert machine.log() == "no matching distribution\n" * 3
+    assert machine.server.nodes == {}
+
+
+def test_machines_that_achieve_nothing_go(machine):
+    machine.ship_stub([0])
+    nobody = "http://127.0.0.1:1"
+    # At first systemd may try it again.
+    machine.end(machine.start(STORAGE_EMULATOR_HOST=nobody, CONVOY_PATIENCE_SECONDS="1e9"), code=1)
+    assert machine.server.nodes
+    said = machine.end(machine.start(STORAGE_EMULATOR_HOST=nobody, CONVOY_PATIENCE_SECONDS="0"), code=1)
+    assert "convoy: given up" in said
+    assert machine.server.nodes == {}
+
+
+def test_the_service_is_written_and_started_but_not_restarted(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(tpu_vm_boot, "HOME", tmp_path / "home")
+    monkeypatch.setattr(tpu_vm_boot, "UNIT", tmp_path / "convoy.service")
+    monkeypatch.setattr(tpu_vm_boot.subprocess, "run", lambda words, check: calls.append(words[1]))
+    monkeypatch.setattr(sys, "argv", ["startup-script"])
+    tpu_vm_boot.main()
+    assert calls == ["daemon-reload", "enable", "start"]
+    unit = configparser.ConfigParser()
+    unit.optionxform = str
+    unit.read(tmp_path / "convoy.service")
+    python, script, verb = unit["Service"]["ExecStart"].split()
+    assert (python, verb) == ("/usr/bin/python3", "run")
+    assert Path(script).read_bytes() == Path(tpu_vm_boot.__file__).read_bytes()
+    assert unit["Service"]["Restart"] == "on-failure"
+    assert unit["Install"]["WantedBy"] == "multi-user.target"
 
 
 def test_other_code_than_was_submitted_is_refused(machine):
@@ -189,13 +291,9 @@ def test_a_bundle_writes_nowhere_else(machine, tmp_path):
 def test_a_job_is_cancelled_through_the_bucket(machine):
     machine.ship_stub("wait")
     process = machine.start()
-    deadline = time.monotonic() + 30
-    while "CONVOY_WRITER" not in machine.log():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    machine.store.put("jobs/rn50/3/cancel", b"")
-    said = process.communicate(timeout=30)[0].decode()
-    machine.metadata.shutdown()
+    machine.wait_for_worker()
+    machine.store.put("jobs/p/z/rn50/3/cancel", b"")
+    said = machine.end(process)
     assert machine.told()["exit_code"] == 130
     assert machine.server.nodes == {}
     assert "secret-token" not in said + machine.log() + json.dumps(machine.told())
@@ -203,9 +301,10 @@ def test_a_job_is_cancelled_through_the_bucket(machine):
 
 def test_a_job_has_its_hours(machine):
     machine.ship_stub("wait")
-    machine.job["seconds"] = 0.2
+    machine.job["until"] = time.time()
     told = machine.run()
-    assert (told["exit_code"], told["reason"]) == (130, "its --hours are over")
+    assert (told["exit_code"], told["reason"]) == (42, "its --hours are over; submitted again, it goes on")
+    assert told["restarts"] == 0
 
 
 def test_the_real_bundle_trains_digits_into_the_bucket(machine, tmp_path, monkeypatch):

@@ -1,0 +1,166 @@
+"""JobSpec -> QueuedResource: what is asked of Cloud TPU, and what its machines read in their metadata."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from convoy import accelerators, exits
+from launch import shell
+from launch.bundle import Bundle
+from launch.job import JobSpec
+from launch.targets.tpu_api import QueuedResource
+
+JOB = "convoy-job"  # the metadata that tpu_vm_boot.py reads
+BOOT = Path(__file__).with_name("tpu_vm_boot.py")
+# Images without TensorFlow and JAX: the bundle brings an environment of its own. None is known of v7x.
+_RUNTIMES = {"v3": "tpu-ubuntu2204-base", "v4": "tpu-ubuntu2204-base", "v5e": "v2-alpha-tpuv5-lite", "v5p": "v2-alpha-tpuv5",
+             "v6e": "v2-alpha-tpuv6e"}  # fmt: skip
+_TYPES = {"v3": "V3", "v4": "V4", "v5e": "V5LITE_POD", "v5p": "V5P", "v6e": "V6E"}
+_MOST_BYTES = 256 * 1024  # of one value of a machine's metadata
+# The images' own Python is older than Convoy needs, so uv brings the submitter's. Every line may run twice: a machine can be
+# switched off in the middle. --target leaves the system's packages alone, which newer systems insist on.
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+_INSTALL = [
+    ["python3", "-m", "pip", "install", "--quiet", "--target", "{folder}/uv", "uv"],
+    ["{folder}/uv/bin/uv", "venv", "--quiet", "--allow-existing", "--python", _PYTHON, "{folder}/venv"],
+    ["{folder}/uv/bin/uv", "pip", "install", "--quiet", "--python", "{folder}/venv/bin/python", "--requirement",
+     "{folder}/requirements.txt"],
+]  # fmt: skip
+
+
+def check(spec: JobSpec) -> None:
+    """CannotRun for what Cloud TPU, or TensorFlow on it, cannot do."""
+    accelerator, chip = spec.accelerator, spec.accelerator.chip
+    assert chip is not None
+    if spec.run.backend == "tensorflow" and (accelerator.hosts > 1 or chip.name in ("v6e", "v7x")):
+        why = "on several machines" if accelerator.hosts > 1 else f"on {chip.name}"
+        raise exits.CannotRun(
+            f"--backend=tensorflow: TensorFlow cannot train {why} of Cloud TPU, and gets no new versions there; give"
+            " --backend=jax after --, which trains the same models."
+        )
+    if accelerator != accelerators.resolve(accelerator.name, accelerator.topology):
+        raise exits.CannotRun(
+            f"--accelerator={spec.options.accelerator}: Cloud TPU chooses the machine type; leave out what follows @."
+        )
+    if spec.options.spot and spec.options.reservation:
+        raise exits.CannotRun(
+            f"--spot and --reservation={spec.options.reservation} exclude each other: reserved machines are not taken back;"
+            " leave one out."
+        )
+    if chip.name not in _RUNTIMES and not spec.options.runtime_version:
+        raise exits.CannotRun(
+            f"--runtime_version is missing: which image machines with {chip.name} take is not known here; `gcloud compute tpus"
+            f" tpu-vm versions list --zone={spec.options.zone}` lists them."
+        )
+    if chip.name not in _TYPES and accelerator != accelerators.resolve(accelerator.name):
+        raise exits.CannotRun(f"--topology={accelerator.topology}: Cloud TPU has no choice of shapes for {chip.name}.")
+
+
+def bucket(spec: JobSpec) -> str:
+    """gs://BUCKET/PATH for code and status."""
+    return (spec.options.bucket or f"{spec.run.run_dir.rstrip('/').rpartition('/')[0]}/launch").rstrip("/")
+
+
+def folder(spec: JobSpec) -> str:
+    """Of a job, within the bucket: jobs of one name in two zones share nothing."""
+    return f"jobs/{spec.options.project}/{spec.options.zone}/{spec.name}"
+
+
+def job_of(resource: Any) -> dict[str, Any]:
+    """What was submitted (`request`); empty if it was not Convoy that did."""
+    specs = resource.tpu.node_spec
+    return json.loads(specs[0].node.metadata.get(JOB, "{}")) if specs else {}
+
+
+def request(spec: JobSpec, attempt: int, code: Bundle) -> Any:
+    """The QueuedResource for one attempt, from 0; CannotRun if the flags do not fit into a machine's metadata."""
+    accelerator, chip = spec.accelerator, spec.accelerator.chip
+    assert chip is not None
+    parent = f"projects/{spec.options.project}/locations/{spec.options.zone}"
+    seconds, now = round(spec.options.hours * 3600), time.time()
+    job = {
+        "name": spec.name,
+        "attempt": attempt,
+        "id": uuid.uuid5(uuid.NAMESPACE_URL, f"{parent}/{spec.name}/{spec.digest}").hex,
+        "digest": spec.digest,
+        "node": f"{parent}/nodes/{spec.name}",
+        "bucket": bucket(spec),
+        "folder": folder(spec),
+        "code": f"{bucket(spec)}/{folder(spec)}/{code.name}",
+        "sha256": code.sha256,
+        "install": _INSTALL,
+        "flags": spec.train_flags,
+        "run_dir": spec.run.run_dir,
+        "workers": spec.workers,
+        "max_restarts": spec.options.max_restarts,
+        "begun": now,
+        "until": now + seconds,
+    }
+    metadata = {JOB: json.dumps(job), "startup-script": BOOT.read_text(encoding="utf-8")}
+    if len(metadata[JOB]) > _MOST_BYTES:
+        raise exits.CannotRun(
+            f"the flags of {spec.name} do not fit into the {_MOST_BYTES // 1024} KiB of a machine's metadata; give fewer."
+        )
+    node: dict[str, Any] = {
+        "runtime_version": spec.options.runtime_version or _RUNTIMES[chip.name],
+        "labels": {"managed-by": "convoy", "convoy-digest": spec.digest, "convoy-attempt": str(attempt)},
+        "metadata": metadata,
+        "service_account": {
+            "email": spec.options.service_account,
+            "scope": ["https://www.googleapis.com/auth/cloud-platform"],
+        },
+    }
+    if accelerator == accelerators.resolve(accelerator.name):
+        node["accelerator_type"] = accelerator.name
+    else:
+        node["accelerator_config"] = {"type_": _TYPES[chip.name], "topology": accelerator.topology}
+    resource: dict[str, Any] = {
+        "tpu": {"node_spec": [{"parent": parent, "node_id": spec.name, "node": node}]},
+        "queueing_policy": {"valid_until_duration": {"seconds": seconds}},
+    }
+    if spec.options.spot:
+        resource["spot"] = {}
+    if spec.options.reservation:
+        resource["reservation_name"] = f"{parent}/reservations/{spec.options.reservation}"
+    return QueuedResource(resource)
+
+
+def describe(spec: JobSpec, code: Bundle) -> str:
+    """The first attempt's request, and the same by hand with gcloud."""
+    resource = request(spec, 0, code)
+    node = resource.tpu.node_spec[0].node
+    job, node.metadata["startup-script"] = node.metadata[JOB], BOOT.name
+    config, options = node.accelerator_config, spec.options
+    what = (
+        ["--accelerator-type", node.accelerator_type]
+        if node.accelerator_type
+        else ["--type", config.type_.name, "--topology", config.topology]
+    )
+    command = ["gcloud", "compute", "tpus", "queued-resources"]
+    place = ["--project", options.project, "--zone", options.zone]
+    create = [
+        *command, "create", spec.name, *place, "--node-id", spec.name, *what, "--runtime-version", node.runtime_version,
+        "--valid-until-duration", f"{resource.queueing_policy.valid_until_duration.total_seconds():.0f}s", "--labels",
+        ",".join(f"{name}={value}" for name, value in sorted(node.labels.items())), "--metadata-from-file",
+        f"startup-script={BOOT.name},{JOB}=job.json", "--scopes", ",".join(node.service_account.scope),
+    ]  # fmt: skip
+    create += ["--spot"] if options.spot else []
+    create += ["--service-account", options.service_account] if options.service_account else []
+    if options.reservation:  # gcloud's flag that names one is in its alpha track
+        create = ["gcloud", "alpha", *create[1:], "--reservation", resource.reservation_name]
+    lines = [create, [*command, "describe", spec.name, *place], [*command, "delete", spec.name, "--force", *place]]
+    parent = resource.tpu.node_spec[0].parent
+    return "\n".join([
+        f"# {len(code.data):,} bytes of code to {bucket(spec)}/{folder(spec)}/{code.name}",
+        f"# POST https://tpu.googleapis.com/v2/{parent}/queuedResources?queuedResourceId={spec.name}",
+        QueuedResource.to_json(
+            resource, use_integers_for_enums=False, always_print_fields_with_no_presence=False
+        ),
+        f"# By hand, with gcloud; job.json holds {job}",
+        *(f"#   {shell.line(line)}" for line in lines),
+    ])  # fmt: skip
