@@ -98,7 +98,7 @@ def of_job(spec: JobSpec) -> str:
     total, source = per_hour(spec.accelerator, spec.workers, given.spot, given.price_per_hour)
     told = [estimate(spec.accelerator, spec.workers, total, source)]
     if total is not None:
-        told.append(f"at most {_money(total * given.hours)} in --hours={given.hours:g}")
+        told.append(f"at most {_money(total * given.hours)} an attempt, which --hours={given.hours:g} bounds")
     return "\n".join([*told, f"an epoch: {UNKNOWN}; `convoy launch cost` tells it, given the speed"])
 
 
