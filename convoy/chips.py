@@ -1,6 +1,6 @@
 """Accelerators as data: chips, the machines that carry them, what an hour costs.
 
-A figure stands here only if it was read at its source: machines, shapes of slices, memory that a vendor names and list prices
+A figure stands here only if it was read at its source: machines, shapes of slices, memory that a label names and list prices
 in GoogleCloudPlatform/cluster-autoscaler of 2026-08, spot prices of TPUs in skypilot-org/skypilot-catalog. Nothing is filled in
 from memory: None is unknown, and printed so. No peak and no link bandwidth has been confirmed yet: MFU is unknown with them.
 """
@@ -96,7 +96,6 @@ CHIPS = (
             Machine("a2-highgpu-8g", 8, 96, 680, 29.39),
         ),
         aliases=("a100-40gb",),
-        hbm_gb=40,
     ),
     Chip(
         "a100-80gb",
@@ -140,7 +139,7 @@ CHIPS = (
         aliases=("h200-141gb",),
         hbm_gb=141,
     ),
-    Chip("b200", "gpu", "nvidia-b200", (Machine("a4-highgpu-8g", 8, 224, 3968),), hbm_gb=180),
+    Chip("b200", "gpu", "nvidia-b200", (Machine("a4-highgpu-8g", 8, 224, 3968),)),
     Chip(
         "v3",
         "tpu",

@@ -13,6 +13,7 @@ Nothing here begins a job again; `convoy launch submit` does, when the same job 
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -30,6 +31,7 @@ _WAITING = {
 }
 _LOST = ("PREEMPTED", "TERMINATED", "STOPPED", "STOPPING", "DELETING", "HIDING", "HIDDEN")
 _READERS = 16
+SILENT_SECONDS = 600  # of a running worker, which tells something every minute
 
 
 def state(api: TpuApi, found: Any) -> JobState:
@@ -63,7 +65,11 @@ def state(api: TpuApi, found: Any) -> JobState:
         node = api.node(name)
         if node is not None and node.state.name not in _LOST:
             if any(one["phase"] == "running" for one in told):
-                return at(RUNNING)
+                silent = sum(time.time() - one["updated"] > SILENT_SECONDS for one in told if one["phase"] == "running")
+                return at(
+                    RUNNING,
+                    f"{silent} of its workers told nothing for {SILENT_SECONDS // 60} minutes" if silent else "",
+                )
             if told:
                 return at(PENDING, "the machines install what the run needs")
             return at(
@@ -73,6 +79,8 @@ def state(api: TpuApi, found: Any) -> JobState:
                 " says it",
             )
         now = "PREEMPTED" if node is None else node.state.name
+    elif now not in ("SUSPENDING", "SUSPENDED"):
+        return at(PENDING, f"its state, {now}, is not known here")
     return at(FAILED, f"its machines were taken back ({now.lower()}); submit it again to go on", exits.TRY_AGAIN)
 
 

@@ -41,6 +41,7 @@ TPU = os.environ.get("CONVOY_TPU_HOST", "https://tpu.googleapis.com")
 TRY_AGAIN, CANNOT_RUN, STOPPED = 42, 78, 130
 LOOK_SECONDS = float(os.environ.get("CONVOY_LOOK_SECONDS", "10"))
 OTHERS_SECONDS = 12 * LOOK_SECONDS
+TELL_SECONDS = 60.0
 INSTALL_SECONDS = 1800  # for one try of one line
 INSTALL_TRIES = 3
 PATIENCE_SECONDS = float(os.environ.get("CONVOY_PATIENCE_SECONDS", "1800"))
@@ -133,7 +134,8 @@ class Worker:
         self.folder = f"{job['bucket']}/{job['folder']}/{job['attempt']}"
         self.log = HOME / f"worker.attempt-{job['attempt']}.log"
         self.restarts, self.child, self.leaving = 0, None, False
-        self.told, self.shown = None, 0  # the last status, and the size of the last log, in the bucket
+        # In the bucket: the last status and when it was written, and the size of the last log.
+        self.told, self.told_at, self.shown = None, 0.0, 0
 
     def before(self):
         """What this machine told before it was switched off; None at its first boot."""
@@ -141,15 +143,15 @@ class Worker:
         return json.loads(told) if told else None
 
     def tell(self, phase, exit_code=None, reason=""):
-        """Writes the status and the log where they have changed; whether the bucket has both."""
+        """Writes the log where it has grown, and the status where it has changed or is a minute old; whether both are there."""
         size = self.log.stat().st_size if self.log.exists() else 0
         if size != self.shown and put(f"{self.folder}/worker-{self.index}.log", self.tail()):
             self.shown = size
         status = {"phase": phase, "exit_code": exit_code, "restarts": self.restarts, "reason": reason}
-        if status != self.told:
+        if status != self.told or time.monotonic() - self.told_at > TELL_SECONDS:
             data = json.dumps({**status, "updated": time.time()}).encode()
             if put(f"{self.folder}/worker-{self.index}.json", data):
-                self.told = status
+                self.told, self.told_at = status, time.monotonic()
         return self.told == status and self.shown == size
 
     def tail(self):

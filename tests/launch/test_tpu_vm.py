@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def spec(tmp_path):
 def tell(server, index, **status):
     """What a machine would."""
     job = json.loads(server.resources["rn50"]["tpu"]["nodeSpec"][0]["node"]["metadata"]["convoy-job"])
-    told = {"phase": "running", "exit_code": None, "restarts": 0, "reason": "", **status}
+    told = {"phase": "running", "exit_code": None, "restarts": 0, "reason": "", "updated": time.time(), **status}
     open_store(job["bucket"]).put(f"{FOLDER}/{job['attempt']}/worker-{index}.json", json.dumps(told).encode())
 
 
@@ -116,6 +117,9 @@ def test_a_job_from_its_queue_to_its_end(server, target, spec):
         tell(server, index, restarts=index)
     state = target.state("rn50")
     assert (state.phase, state.restarts) == (RUNNING, 3)
+    assert state.reason == ""
+    tell(server, 3, updated=time.time() - 3600)
+    assert target.state("rn50").reason == "1 of its workers told nothing for 10 minutes"
     for index in range(4):
         assert target.state("rn50").phase != SUCCEEDED
         tell(server, index, phase="ended", exit_code=0)
@@ -213,6 +217,13 @@ def test_a_job_that_is_being_deleted_is_cancelled_and_not_to_be_tried_again(serv
     target.submit(spec())
     server.resources["rn50"]["state"] = {"state": "DELETING"}
     assert target.state("rn50").phase == CANCELLED
+
+
+def test_a_state_that_is_not_known_is_no_reason_to_begin_again(server, target, spec):
+    target.submit(spec())
+    server.resources["rn50"]["state"] = {"state": "STATE_UNSPECIFIED"}
+    assert target.submit(spec()).phase == PENDING
+    assert not any(request.startswith("DELETE") for request in server.requests)
 
 
 def test_what_is_not_convoy_s_is_left_alone(server, target, spec):

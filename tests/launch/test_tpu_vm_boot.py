@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import hashlib
 import io
@@ -252,6 +253,16 @@ def test_machines_that_achieve_nothing_go(machine):
     said = machine.end(machine.start(STORAGE_EMULATOR_HOST=nobody, CONVOY_PATIENCE_SECONDS="0"), code=1)
     assert "convoy: given up" in said
     assert machine.server.nodes == {}
+
+
+def test_it_is_for_the_python_that_a_machine_has():
+    source = Path(tpu_vm_boot.__file__).read_text()
+    tree = ast.parse(source, feature_version=(3, 8))
+    imported = {
+        name.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
+    }
+    imported |= {node.module.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported <= sys.stdlib_module_names
 
 
 def test_the_service_is_written_and_started_but_not_restarted(tmp_path, monkeypatch):
