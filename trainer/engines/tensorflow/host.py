@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -40,16 +41,23 @@ class Host:
     def _total(self, array: np.ndarray) -> np.ndarray:
         if not array.size:
             return array
-        return self._sum(tf.constant(array)).numpy()
+        vector = tf.constant(array.reshape(-1))
+        return self._sum(vector.dtype)(vector).numpy().reshape(array.shape)
 
-    @tf.function(autograph=False, reduce_retracing=True)
-    def _sum(self, tensor: tf.Tensor) -> Any:
-        def one() -> tf.Tensor:
+    @functools.cache  # noqa: B019 - as many as there are dtypes, for as long as the process lives
+    def _sum(self, dtype: tf.DType) -> Any:
+        """Sums over processes vectors of any length: with one graph for each shape, starting would be tracing."""
+
+        def one(vector: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()
             # Of a process's replicas only the first speaks.
             local = context.num_replicas_in_sync // self._cluster.processes
             speaks = tf.equal(context.replica_id_in_sync_group % local, 0)
-            own = tf.where(speaks, tensor, tf.zeros_like(tensor))
+            own = tf.where(speaks, vector, tf.zeros_like(vector))
             return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
 
-        return self._strategy.experimental_local_results(self._strategy.run(one))[0]
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], dtype)])
+        def total(vector: tf.Tensor) -> tf.Tensor:
+            return self._strategy.experimental_local_results(self._strategy.run(one, (vector,)))[0]
+
+        return total
