@@ -63,7 +63,8 @@ class Rehearsal:
             if phase == _FORGOTTEN:  # what stands there now may be another job's
                 return None
             if all(process.returncode == 0 for process in self.workers):  # whoever wanted them to end came too late
-                return self._tell(SUCCEEDED, code=exits.OK)
+                never = bool(self.folder.chaos()) and not self.record.restarts
+                return self._tell(SUCCEEDED, "--chaos never came: the run was over before" if never else "", exits.OK)
             if phase == CANCELLED:
                 return self._tell(CANCELLED, self._last_words(0, attempt))
             if phase == _OUT_OF_TIME:

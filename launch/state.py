@@ -67,6 +67,13 @@ class JobFolder:
         """What was submitted. FileNotFoundError if it was removed, ValueError if it cannot be read."""
         return self._get("job.json")
 
+    def chaos(self) -> str:
+        """The faults that it was submitted with; empty where none can be read."""
+        try:
+            return self.job()["chaos"]
+        except (FileNotFoundError, ValueError):
+            return ""
+
     def write(self, record: Record) -> None:
         self._put("state.json", dataclasses.asdict(record))
 

@@ -35,10 +35,12 @@ class LocalTarget:
         with state.changing():
             if folder.exists():
                 now = self.state(spec.name)
-                if (now.digest, now.run_dir) == (spec.digest, _absolute(spec)):
-                    if now.phase not in (FAILED, CANCELLED):
-                        return now
-                elif not replace:
+                same = (now.digest, now.run_dir) == (spec.digest, _absolute(spec))
+                again = same and now.phase in (FAILED, CANCELLED)
+                # Whoever asks for faults wants to see them, not what became of the job without.
+                if same and not again and self.chaos in ("", folder.chaos()):
+                    return now
+                if not again and not replace:
                     raise exits.CannotRun(
                         f"--name={spec.name} is another job, which {'has ' if now.phase in ENDS else 'is '}{now.phase}; give"
                         " --replace to end and forget that one, or another --name."

@@ -37,6 +37,10 @@ def test_the_same_job_again_changes_nothing_and_another_one_is_refused(waiting, 
     for other in (job(run=("--seed=1",)), job(workers=1)):
         with pytest.raises(exits.CannotRun, match="--name=try is another job, which is running; give --replace"):
             LocalTarget().submit(other)
+    # Somebody who asks for other faults wants to see them; what was asked for before, or none, is the same job.
+    with pytest.raises(exits.CannotRun, match="is another job"):
+        LocalTarget("kill:worker-1@step=40").submit(job())
+    assert LocalTarget(WAITING).submit(job()) == waiting
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     with pytest.raises(exits.CannotRun, match="is another job"):

@@ -71,6 +71,11 @@ def test_restarts_end(monkeypatch):
     assert folder.last_attempt(0) == 2
 
 
+def test_a_fault_that_never_came_is_told(monkeypatch):
+    record, _ = rehearse(monkeypatch, "", chaos="kill:worker-1@step=4000")
+    assert (record.phase, record.reason) == (SUCCEEDED, "--chaos never came: the run was over before")
+
+
 def test_an_indexed_job_is_not_restarted(monkeypatch):
     record, _ = rehearse(monkeypatch, "sys.exit(42)", "--gang=indexed")
     assert (record.phase, record.exit_code, record.restarts) == (FAILED, 42, 0)
