@@ -110,6 +110,8 @@ def request(spec: JobSpec, attempt: int, code: Bundle) -> Any:
         "runtime_version": spec.options.runtime_version or _RUNTIMES[chip.name],
         "labels": {"managed-by": "convoy", "convoy-digest": spec.digest, "convoy-attempt": str(attempt)},
         "metadata": metadata,
+        # Without an address of its own a machine reaches no index of packages, unless its network has a NAT.
+        "network_config": {"network": "default", "enable_external_ips": True},
         "service_account": {
             "email": spec.options.service_account,
             "scope": ["https://www.googleapis.com/auth/cloud-platform"],

@@ -74,6 +74,7 @@ def test_a_request_says_all_that_a_machine_needs(server, target, spec, tmp_path)
     )  # fmt: skip
     assert node["labels"] == {"managed-by": "convoy", "convoy-digest": asked.digest, "convoy-attempt": "0"}
     assert node["metadata"]["startup-script"].startswith("#!/usr/bin/env python3")
+    assert node["networkConfig"]["enableExternalIps"] is True
     job = json.loads(node["metadata"]["convoy-job"])
     assert job["flags"] == asked.train_flags
     assert Path(job["code"]).name == f"{job['sha256']}.tar.gz"
@@ -423,7 +424,7 @@ def test_the_real_gcloud_asks_for_the_same(server, target, spec, tmp_path):
     target.submit(spec("--spot", "--hours=6", "--service_account=a@b.iam.gserviceaccount.com"))
     ours = server.resources["rn50"]
     (node,), (by_gcloud,) = ([one["node"] for one in found["tpu"]["nodeSpec"]] for found in (ours, asked))
-    for key in ("acceleratorType", "runtimeVersion", "labels"):
+    for key in ("acceleratorType", "runtimeVersion", "labels", "networkConfig"):
         assert node[key] == by_gcloud[key], key
     assert node["serviceAccount"] == by_gcloud["serviceAccount"]
     assert node["metadata"]["startup-script"] == by_gcloud["metadata"]["startup-script"]
