@@ -34,7 +34,7 @@ class TpuVmTarget:
 
     def submit(self, spec: JobSpec, replace: bool = False) -> JobState:
         tpu_request.check(spec)
-        attempt, before = 0, self._api.find(spec.name)
+        attempt, now, before = 0, None, self._api.find(spec.name)
         if before is not None:
             job = job_of(before)
             if not job:
@@ -51,14 +51,16 @@ class TpuVmTarget:
                 if now.phase not in (FAILED, CANCELLED):
                     return now
                 attempt = job["attempt"] + 1
-            else:
+        # Before anything is ended: both may refuse.
+        code = bundle.build(spec.run.model, spec.run.backend)
+        resource = tpu_request.request(spec, attempt, code)
+        if now is not None:
+            if now.phase not in ENDS:
                 self.cancel(spec.name)
             self._api.delete(spec.name)
         bucket, folder = tpu_request.bucket(spec), tpu_request.folder(spec)
         if attempt == 0:  # what an older job of this name told
             open_store(bucket).remove(folder)
-        code = bundle.build(spec.run.model, spec.run.backend)
-        resource = tpu_request.request(spec, attempt, code)
         code.upload(f"{bucket}/{folder}")
         self._api.create(spec.name, resource)
         return self.state(spec.name)

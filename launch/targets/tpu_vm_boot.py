@@ -42,10 +42,11 @@ TRY_AGAIN, CANNOT_RUN, STOPPED = 42, 78, 130
 LOOK_SECONDS = float(os.environ.get("CONVOY_LOOK_SECONDS", "10"))
 OTHERS_SECONDS = 12 * LOOK_SECONDS
 TELL_SECONDS = 60.0
-INSTALL_SECONDS = 1800  # for one try of one line
+INSTALL_SECONDS = 900  # for one try of one line
 INSTALL_TRIES = 3
 PATIENCE_SECONDS = float(os.environ.get("CONVOY_PATIENCE_SECONDS", "1800"))
 LOG_BYTES = 4_000_000
+SENTENCE = "convoy: "  # begins what convoy/exits.py prints at an end
 UNIT_TEXT = """[Unit]
 Description=A worker of a Convoy job
 After=network-online.target
@@ -117,13 +118,18 @@ def put(url, data):
 
 
 def delete_machines(job):
-    """All machines of the slice, this one among them. Returns what refused, as a sentence, or nothing."""
-    try:
-        ask(f"{TPU}/v2/{job['node']}", "DELETE")
-    except OSError as error:
-        if getattr(error, "code", None) != 404:
-            return f"its machines could not be deleted ({error}): `convoy launch gc` does it"
-    return ""
+    """All machines of the slice, this one among them. Returns what refused for a minute, as a sentence, or nothing."""
+    refused = ""
+    for _ in range(6):
+        try:
+            ask(f"{TPU}/v2/{job['node']}", "DELETE")
+            return ""
+        except OSError as error:
+            if getattr(error, "code", None) == 404:
+                return ""
+            refused = f"its machines could not be deleted ({error}): `convoy launch gc` does it"
+            time.sleep(LOOK_SECONDS)
+    return refused
 
 
 class Worker:
@@ -158,6 +164,11 @@ class Worker:
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - LOG_BYTES))
             return file.read()
+
+    def why(self):
+        """The last sentence that the worker printed, which tells why it ended; empty if there is none."""
+        lines = self.tail().decode(errors="replace").splitlines() if self.log.exists() else []
+        return next((line[len(SENTENCE) :] for line in reversed(lines) if line.startswith(SENTENCE)), "")
 
     def others(self):
         """What each worker told last, or None."""
@@ -253,9 +264,8 @@ class Worker:
             failed = next(filter(None, ended), 0)
             if not (code == TRY_AGAIN or code >= 128) or failed or self.restarts >= self.job["max_restarts"]:
                 return self.end(failed if failed and code == TRY_AGAIN else code)
-            if (
-                others[0] and others[0]["phase"] == "ended"
-            ):  # the run is complete: the first worker has written its result
+            first = others[0]
+            if first and first["phase"] == "ended":  # with 0: the run is complete, and its result written
                 return self.end(0)
             self.restarts += 1
             time.sleep(LOOK_SECONDS)  # for its peers to notice, and not to spend all restarts in a minute
@@ -282,6 +292,7 @@ class Worker:
 
     def end(self, code, reason=""):
         """The last word, and, of the first worker once all have had theirs, the end of the machines."""
+        reason = reason or (code and self.why()) or ""
         deadline = time.monotonic() + OTHERS_SECONDS
         while not self.tell("ended", code, reason) and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)

@@ -102,6 +102,9 @@ def test_the_same_job_again_changes_nothing_and_another_is_refused(server, targe
     assert server.resources["rn50"] == before
     with pytest.raises(exits.CannotRun, match="another job rn50 in z, pending; .*--replace"):
         target.submit(spec(train=["--seed=1"]))
+    with pytest.raises(exits.CannotRun, match="there is no package nowhere"):
+        target.submit(spec(train=["--model=nowhere.net:build"]), replace=True)
+    assert server.resources["rn50"] == before
     assert target.submit(spec(train=["--seed=1"]), replace=True).digest == spec(train=["--seed=1"]).digest
 
 

@@ -38,6 +38,8 @@ if CODES == "wait":
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     time.sleep(60)
 code = CODES[min(int(os.environ["CONVOY_RESTART_ATTEMPT"]) - 3, len(CODES) - 1)]
+if code == 70:
+    print("convoy: the loss is no number.\\n# of its threads", file=sys.stderr, flush=True)
 if code < 0:
     os.kill(os.getpid(), -code)
 sys.exit(code)
@@ -184,7 +186,22 @@ def test_what_does_not_heal_is_an_end(machine, codes, code, restarts):
     machine.ship_stub(codes)
     told = machine.run()
     assert (told["exit_code"], told["restarts"]) == (code, restarts)
+    assert told["reason"] == ("the loss is no number." if code == 70 else "")
     assert machine.server.nodes == {}
+
+
+def test_machines_that_cannot_be_deleted_are_said(machine):
+    machine.ship_stub([0])
+    machine.server.faults += [(503, "away")]
+    machine.run()
+    assert machine.server.nodes == {}
+    machine.server.nodes["rn50"] = {}
+    machine.server.faults += [(403, "no")] * 10
+    machine.job["attempt"] = 4
+    machine.end(machine.start())
+    told = json.loads(machine.store.get("jobs/p/z/rn50/4/worker-0.json"))
+    assert (told["phase"], told["exit_code"]) == ("ended", 0)
+    assert "could not be deleted (HTTP Error 403: Forbidden): `convoy launch gc` does it" in told["reason"]
 
 
 def test_a_worker_whose_peer_has_failed_for_good_ends_as_that_did(machine):
