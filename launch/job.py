@@ -10,13 +10,13 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import Any
 
 from convoy import accelerators, exits, options
 from convoy.accelerators import Accelerator
 from convoy.options import option
-from launch.where import Name, Where
+from launch.where import LONGEST, Name, Where
 from trainer import config as configuration
 from trainer.config import RunConfig
 
@@ -137,7 +137,7 @@ def from_argv(argv: list[str]) -> JobSpec:
       exits.CannotRun: a value that cannot be.
     """
     own, train = split(argv)
-    return build(JobOptions(**parse(own, JobOptions)), read_run(train))
+    return build(*job_and_run(parse(own, JobOptions), train))
 
 
 def build(given: JobOptions, run: RunConfig) -> JobSpec:
@@ -186,6 +186,26 @@ def parse(own: list[str], *classes: type) -> dict[str, Any]:
     if flag := _first(own, RunConfig().to_dict().keys() - names):
         raise exits.UsageError(f"--{flag} is a flag of `convoy train`; give it after --, as in: -- --{flag}=...")
     return options.parse(own, *classes)
+
+
+def job_and_run(parsed: Mapping[str, Any], train: list[str]) -> tuple[JobOptions, RunConfig]:
+    """Parsed flags of a job, flags of `convoy train` -> its options and its run.
+
+    In a rehearsal neither needs a name: a run gets a directory as from `convoy train`, and a job is called as that.
+    """
+    run, values = read_run(train), options.take(JobOptions, parsed)
+    if values["target"] == "local":
+        run = dataclasses.replace(run, run_dir=run.with_defaults().run_dir)
+        values["name"] = values["name"] or _called(run.run_dir)
+    return JobOptions(**values), run
+
+
+def _called(run_dir: str) -> str:
+    """A name of a job, made of the last part of its run directory."""
+    words = re.findall(r"[a-z0-9]+", run_dir.rstrip("/").rpartition("/")[2].lower())
+    if not words or words[0][0].isdigit():
+        words.insert(0, "run")
+    return "-".join(words)[:LONGEST].rstrip("-")
 
 
 def read_run(train: list[str]) -> RunConfig:

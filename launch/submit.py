@@ -9,13 +9,13 @@ import textwrap
 from convoy import exits, options
 from convoy.options import option
 from launch import prices, sweep, watch
-from launch.job import JobOptions, build, parse, read_run, split
+from launch.job import JobOptions, build, job_and_run, parse, read_run, split
 from launch.targets import JobState, open_target
 
 USAGE = """usage: convoy launch submit --name=NAME [--flag=value ...] -- --run_dir=PATH [flags of `convoy train`]
 
 Begins a job and returns. The same job again changes nothing while it runs and after it has succeeded. A sweep stays until the
-last of its jobs has ended."""
+last of its jobs has ended. A rehearsal needs neither --run_dir nor --name: the first is made up, the second its last part."""
 
 RENDER_USAGE = """usage: convoy launch render --name=NAME --image=REF [--flag=value ...] -- [flags of `convoy train`]
 
@@ -52,8 +52,8 @@ def submit(argv: list[str]) -> int:
         return exits.OK
     parsed = parse(sweep.joined(own), JobOptions, SubmitOptions)
     how = SubmitOptions(**options.take(SubmitOptions, parsed))
-    given = JobOptions(**options.take(JobOptions, parsed))
-    specs = sweep.jobs(given, train, how.sweep)
+    given, run = job_and_run(parsed, train)
+    specs = sweep.jobs(given, [*train, f"--run_dir={run.run_dir}"], how.sweep)
     target = open_target(given, how.chaos)
     if given.image and "@sha256:" not in given.image:
         print(

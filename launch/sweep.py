@@ -14,8 +14,8 @@ from convoy import exits
 from launch import watch
 from launch.job import JobOptions, JobSpec, build, read_run
 from launch.targets import ENDS, JobState, NoSuchJob, Target
+from launch.where import LONGEST
 
-_LONGEST = 40  # of a name
 _RANGE = re.compile(r"(-?\d+):(-?\d+)")
 LOOK_SECONDS = 2.0
 
@@ -148,7 +148,7 @@ def _name(begin: str, tag: str) -> str:
     """A name made of both: as it is where it can be, else cut, with a digest that keeps it apart from others."""
     wanted = f"{begin}-{tag}"
     clean = re.sub(r"[^a-z0-9-]+", "-", wanted.lower()).strip("-")
-    if clean == wanted and len(clean) <= _LONGEST:
+    if clean == wanted and len(clean) <= LONGEST:
         return clean
     digest = hashlib.sha256(wanted.encode()).hexdigest()[:6]
-    return f"{clean[: _LONGEST - 7].rstrip('-')}-{digest}"
+    return f"{clean[: LONGEST - 7].rstrip('-')}-{digest}"

@@ -10,7 +10,8 @@ from convoy.options import option
 
 TARGETS = ("local", "k8s", "tpu-vm")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+LONGEST = 40  # characters of a name
+_NAME = re.compile(rf"[a-z]([-a-z0-9]{{0,{LONGEST - 2}}}[a-z0-9])?")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,11 +51,10 @@ def test_equal_specs_have_equal_digests_and_come_back_from_json():
         (["--name=x", "--dataset=digits"], exits.UsageError, "--dataset is a flag of `convoy train`; give it after --"),
         (["--name=x", *RUN, "--workers=2"], exits.UsageError, "--workers is a flag of the job.*before --"),
         (["--name=x", "--", "--batch_size=0", "--run_dir=r"], exits.CannotRun, "--batch_size=0"),
-        ([*RUN], exits.CannotRun, "--name is missing"),
+        (["--target=k8s", "--image=i", *RUN], exits.CannotRun, "--name is missing"),
         (["--name=Rn50", *RUN], exits.CannotRun, "--name=Rn50 is not possible"),
         (["--name=a-", *RUN], exits.CannotRun, "no dash last"),
         ([f"--name={'a' * 41}", *RUN], exits.CannotRun, "up to 40"),
-        (["--name=x"], exits.CannotRun, "--run_dir is missing after --"),
         ([*CLUSTER], exits.CannotRun, "--run_dir is missing after --"),
         ([*CLUSTER, "--", "--run_dir=runs/x"], exits.CannotRun, "no place that all workers see"),
         (["--target=k8s", "--name=x", *RUN], exits.CannotRun, "--image is missing"),
@@ -75,6 +74,26 @@ def test_equal_specs_have_equal_digests_and_come_back_from_json():
 def test_what_cannot_be_is_a_sentence(argv, error, words):
     with pytest.raises(error, match=words):
         from_argv(argv)
+
+
+@pytest.mark.parametrize(
+    ("run_dir", "name"),
+    [
+        ("runs/rn50", "rn50"),
+        ("gs://b/My Runs_2/", "my-runs-2"),
+        ("runs/20", "run-20"),
+        ("..", "run"),
+        (f"runs/{'a' * 39}-b", "a" * 39),
+    ],
+)
+def test_a_rehearsal_is_called_as_its_run_directory(run_dir, name):
+    assert from_argv(["--workers=2", "--", f"--run_dir={run_dir}"]).name == name
+
+
+def test_a_rehearsal_without_a_run_directory_gets_one():
+    spec = from_argv(["--workers=2"])
+    assert spec.run.run_dir == f"runs/{spec.name}"
+    assert spec.name.startswith("digits-")
 
 
 def test_what_stands_after_the_dashes_is_the_runs():
