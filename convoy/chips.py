@@ -145,8 +145,9 @@ CHIPS = (
         "tpu",
         "tpu-v3-slice",
         (
-            Machine("ct3-hightpu-4t", 4, 96, 340, 4.80, gke_label="tpu-v3-device", topology="2x2"),
-            Machine("ct3p-hightpu-4t", 4, 48, 340, 4.80, joins=True),
+            # No price: the source's is 4.80 where other tables have 8.
+            Machine("ct3-hightpu-4t", 4, 96, 340, gke_label="tpu-v3-device", topology="2x2"),
+            Machine("ct3p-hightpu-4t", 4, 48, 340, joins=True),
         ),
         google_name="v3",
         cores=2,

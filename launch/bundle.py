@@ -75,8 +75,14 @@ def requirements(backend: str) -> list[str]:
     For JAX the versions are those that are installed here, so that all machines, tonight's and tomorrow's, run what was tried
     here; a range stays where there is none. tensorflow-tpu is older than the TensorFlow here, and chooses within the ranges.
     """
+    try:
+        declared = importlib.metadata.requires("keras-convoy") or []
+    except importlib.metadata.PackageNotFoundError:
+        raise exits.CannotRun(
+            "Convoy is not installed here, so nobody knows what machines need; run `pip install .` in its folder."
+        ) from None
     found = []
-    for line in importlib.metadata.requires("keras-convoy") or []:
+    for line in declared:
         extra = _EXTRA.search(line)
         if extra is None or (extra[1] == "tpu" and backend == "jax"):
             line = _EXTRA.sub("", line).strip()
