@@ -331,6 +331,7 @@ def test_a_fault_that_passes_is_no_error(server, target, spec, monkeypatch):
     posts = [request for request in server.requests if request.startswith("POST")]
     # The same request, by its id, so that it is not made twice.
     assert len(posts) == 2
+    assert "requestId=" in posts[0]
     assert posts[0] == posts[1]
 
 

@@ -234,6 +234,7 @@ def test_a_machine_that_is_switched_off_goes_on_at_its_next_boot(machine):
     machine.ship_stub([42, 42, 42])
     told = machine.run()
     assert (told["exit_code"], told["restarts"]) == (42, 2)
+    assert [json.loads(line)["CONVOY_RESTART_ATTEMPT"] for line in machine.log().splitlines()] == ["3", "5"]
 
 
 def test_machines_go_though_the_first_was_switched_off_after_its_last_word(machine):
