@@ -68,6 +68,9 @@ def render(spec: JobSpec) -> list[Object]:
     job["activeDeadlineSeconds"] = _seconds(spec)
     pod = job["template"]["spec"]
     job["template"]["metadata"]["labels"][INSTANCE] = spec.name
+    if spec.options.spot:
+        # They say that the pod may not be evicted, and GKE Autopilot starts no spot machine for such a pod.
+        del job["template"]["metadata"]["annotations"]
     if "subdomain" in pod:
         pod["subdomain"] = spec.name
     _container(pod["containers"][0], spec)

@@ -34,11 +34,14 @@ def build(folder: Path) -> list[Object]:
     return found
 
 
-def _operate(target: Any, op: str, path: str, value: Any) -> None:
+def _operate(target: Any, op: str, path: str, value: Any = None) -> None:
     *parents, last = (part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:])
     for part in parents:
         target = target[int(part) if isinstance(target, list) else part]
     key = int(last) if isinstance(target, list) else last
+    if op == "remove":
+        del target[key]
+        return
     # To replace something it has to be there.
     assert op == "add" or (op == "replace" and target[key] is not None)
     target[key] = value

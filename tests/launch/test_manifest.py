@@ -446,3 +446,10 @@ def test_the_dockerfile_says_what_it_should():
     extra = re.search(r"^ARG EXTRA=(\w+)$", text, re.MULTILINE)
     assert extra
     assert f'"{extra[1]}": [' in (REPOSITORY / "setup.py").read_text()
+
+
+@pytest.mark.parametrize(("case", "kept"), [("l4x4", True), ("t4_spot", False), ("l4x2_indexed_queue", True)])
+def test_autoscalers_leave_workers_alone_but_on_spot_machines(case, kept):
+    template = documents.job_spec(owner(manifest.render(spec(case))))["template"]
+    annotations = template["metadata"].get("annotations", {})
+    assert annotations == ({"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"} if kept else {})
