@@ -9,9 +9,11 @@ import subprocess
 import sys
 import venv
 import zipfile
+from pathlib import Path
 
 import pytest
 
+from launch import submit
 from support import REPOSITORY, result_of
 
 
@@ -46,32 +48,52 @@ def test_it_holds_every_package_and_nothing_else(wheel):
     assert "launch/k8s/README.md" in names
 
 
-def test_digits_train_beside_folders_of_the_same_names(wheel, tmp_path):
-    # A new environment with Convoy's wheel; the dependencies are lent by this one through a .pth file, which takes no
-    # part of an editable installation along.
-    environment = tmp_path / "env"
-    venv.create(environment, with_pip=False)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    packages = environment / "lib" / version / "site-packages"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", packages, wheel],
-        check=True,
-    )
-    (packages / "lent.pth").write_text(site.getsitepackages()[0] + "\n")
-    work = tmp_path / "work"
-    for name in ("data", "trainer", "launch", "convoy"):
-        (work / name).mkdir(parents=True)
-        (work / name / "__init__.py").write_text(f"raise SystemExit('this is the user\\'s own {name}')\n")
-    program = "import sys; sys.argv[0] = 'convoy'; from convoy.cli import main; main()"
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(
-        [environment / "bin" / "python", "-P", "-c", program, "train", "--duration=20st", "--run_dir=runs/x"],
-        cwd=work, env=clean, capture_output=True, text=True, timeout=150, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert result_of(work / "runs" / "x")["step"] == 20
-    where = subprocess.run(
-        [environment / "bin" / "python", "-P", "-c", "import trainer; print(trainer.__file__)"],
-        cwd=work, env=clean, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert where.stdout.startswith(str(packages))
+class Installation:
+    """Convoy's wheel in an environment of its own, and a directory that holds folders of the names of its packages."""
+
+    def __init__(self, wheel: Path, place: Path):
+        environment, self.work = place / "env", place / "work"
+        venv.create(environment, with_pip=False)
+        self.python = environment / "bin" / "python"
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        self.packages = environment / "lib" / version / "site-packages"
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+        subprocess.run([*pip, "--target", self.packages, wheel], check=True)
+        # The dependencies are lent by this one through a .pth file, which takes no part of an editable installation along.
+        (self.packages / "lent.pth").write_text(site.getsitepackages()[0] + "\n")
+        for name in ("data", "trainer", "launch", "convoy", "k8s"):
+            (self.work / name).mkdir(parents=True)
+            (self.work / name / "__init__.py").write_text(f"raise SystemExit('this is the user\\'s own {name}')\n")
+
+    def run(self, program: str, *words: str) -> str:
+        """What a program of Python prints; it has to succeed."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        done = subprocess.run(
+            [self.python, "-P", "-c", program, *words],
+            cwd=self.work, env=clean, capture_output=True, text=True, timeout=150, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def convoy(self, *words: str) -> str:
+        return self.run("import sys; sys.argv[0] = 'convoy'; from convoy.cli import main; main()", *words)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Installation:
+    return Installation(wheel, tmp_path_factory.mktemp("installed"))
+
+
+def test_digits_train_beside_folders_of_the_same_names(installed):
+    installed.convoy("train", "--duration=20st", "--run_dir=runs/x")
+    assert result_of(installed.work / "runs" / "x")["step"] == 20
+    assert installed.run("import trainer; print(trainer.__file__)").startswith(str(installed.packages))
+
+
+@pytest.mark.parametrize("gang", ["jobset", "indexed"])
+def test_it_renders_what_the_checkout_renders(installed, gang, capsys):
+    """From its own copy of k8s/base."""
+    words = ["--target=k8s", "--name=rn50", "--image=registry.example.com/convoy:1", "--accelerator=l4x2", "--workers=4",
+             f"--gang={gang}", "--", "--dataset=cifar10", "--run_dir=gs://b/r"]  # fmt: skip
+    assert submit.render(words) == 0
+    assert installed.convoy("launch", "render", *words) == capsys.readouterr().out
