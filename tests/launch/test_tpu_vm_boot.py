@@ -27,7 +27,7 @@ from buckets import Emulator
 from convoy.store import open_store
 from launch import bundle
 from launch.targets import tpu_vm_boot
-from support import environment
+from support import environment, free_ports
 
 # Stands in for launch.worker: says what it was given, then does what the test wants at this start.
 STUB = """
@@ -57,7 +57,7 @@ class Machine:
     """A job's metadata and the servers around it."""
 
     def __init__(self, emulator, server, tmp_path, monkeypatch):
-        self.server, self.home = server, tmp_path / "home"
+        self.server, self.home, self.metadata = server, tmp_path / "home", []
         self.bucket = f"gs://bucket/{uuid.uuid4().hex}"
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator.host)
         self.store = open_store(self.bucket)
@@ -80,8 +80,7 @@ class Machine:
         self.ship(tar(files))
 
     def start(self, **variables):
-        self.attributes["convoy-job"] = json.dumps(self.job)
-        attributes = self.attributes
+        attributes = {**self.attributes, "convoy-job": json.dumps(self.job)}
 
         class Metadata(BaseHTTPRequestHandler):
             def do_GET(self):
@@ -94,14 +93,17 @@ class Machine:
             def log_message(self, *_):
                 pass
 
-        self.metadata = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
-        threading.Thread(target=self.metadata.serve_forever, args=(0.02,), daemon=True).start()
+        metadata = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+        threading.Thread(target=metadata.serve_forever, args=(0.02,), daemon=True).start()
+        self.metadata.append(metadata)
         variables = environment(
-            CONVOY_HOME=str(self.home),
-            GCE_METADATA_HOST=f"127.0.0.1:{self.metadata.server_port}",
-            CONVOY_TPU_HOST=self.server.url,
-            CONVOY_LOOK_SECONDS="0.05",
-            **variables,
+            **{
+                "CONVOY_HOME": str(self.home),
+                "GCE_METADATA_HOST": f"127.0.0.1:{metadata.server_port}",
+                "CONVOY_TPU_HOST": self.server.url,
+                "CONVOY_LOOK_SECONDS": "0.05",
+                **variables,
+            }
         )
         return subprocess.Popen(
             [sys.executable, tpu_vm_boot.__file__, "run"],
@@ -113,7 +115,6 @@ class Machine:
     def end(self, process, code=0, seconds=30):
         """Waits for the service to end, with that exit code; what it printed."""
         said = process.communicate(timeout=seconds)[0].decode()
-        self.metadata.shutdown()
         assert process.returncode == code, said
         return said
 
@@ -159,7 +160,11 @@ def tar(files):
 @pytest.fixture
 def machine(emulator, tmp_path, monkeypatch):
     with TpuServer() as server:
-        yield Machine(emulator, server, tmp_path, monkeypatch)
+        machine = Machine(emulator, server, tmp_path, monkeypatch)
+        yield machine
+        for metadata in machine.metadata:
+            metadata.shutdown()
+            metadata.server_close()
 
 
 def test_a_worker_starts_again_after_42_and_the_machines_go_when_it_has_ended(machine):
@@ -351,3 +356,31 @@ def test_the_real_bundle_trains_digits_into_the_bucket(machine, tmp_path, monkey
     assert json.loads(open_store(run).get("result.json"))["step"] == 20
     # What ran is what was shipped, not the installation of these tests.
     assert f"house {machine.home / machine.job['sha256']}/convoy/" in machine.log()
+
+
+@pytest.mark.thorough
+def test_two_machines_train_together_though_one_is_switched_off_for_a_while(machine, tmp_path):
+    machine.ship(bundle.build("article_cnn", "jax").data)
+    run = f"{machine.bucket}/run"
+    machine.job["flags"] = ["--duration=3000st", f"--run_dir={run}", "--backend=jax", "--batch_size=16"]
+    port = str(free_ports(1)[0])
+
+    def start(index):
+        machine.of_two(index)
+        return machine.start(CONVOY_HOME=str(tmp_path / f"machine-{index}"), CONVOY_PORT=port)
+
+    first, second = start(0), start(1)
+    deadline = time.monotonic() + 120
+    while "train loss" not in machine.log():
+        assert time.monotonic() < deadline, machine.log()
+        time.sleep(0.2)
+    second.terminate()
+    machine.end(second, seconds=60)
+    second = start(1)
+    for process in (first, second):
+        machine.end(process, seconds=240)
+    assert json.loads(open_store(run).get("result.json"))["step"] == 3000
+    told = machine.told(0), machine.told(1)
+    assert [one["exit_code"] for one in told] == [0, 0], machine.log()
+    assert told[0]["restarts"] == 1
+    assert machine.server.nodes == {}
