@@ -1,4 +1,4 @@
-"""Documents for Kubernetes: what is rendered, held against schemas, a cluster's rules and the overlays of k8s/."""
+"""Documents for Kubernetes: what is rendered, held against schemas and a cluster's rules."""
 
 from __future__ import annotations
 
@@ -7,28 +7,20 @@ import json
 import os
 import re
 import shlex
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import overlays
 from convoy import accelerators, exits
 from crds import JOBSET_VERSIONS, jobset_errors
+from kube_documents import KUBERNETES_VERSIONS, assert_valid, container, expanded, owner
 from launch import documents, manifest, submit, worker
 from launch.job import JobOptions, JobSpec, build, from_argv
-from launch.lints import lint
-from support import REPOSITORY
-from trainer import config as configuration
 from trainer.config import RunConfig
 
 GOLDEN = Path(__file__).parent / "golden"
-KUBERNETES_VERSIONS = ("1.29", "1.33", "1.37")
 IMAGE = f"us-docker.pkg.dev/project/convoy/convoy@sha256:{'0123456789abcdef' * 4}"
 TRAIN = "-- --run_dir=gs://bucket/runs/one --dataset=cifar10"
 CASES = {
@@ -56,34 +48,6 @@ def argv(case: str) -> list[str]:
 
 def spec(case: str) -> JobSpec:
     return from_argv(argv(case))
-
-
-def owner(found: list[dict]) -> dict[str, Any]:
-    """The JobSet or Job of the documents."""
-    return found[-1]
-
-
-def container(found: list[dict]) -> dict[str, Any]:
-    return documents.job_spec(owner(found))["template"]["spec"]["containers"][0]
-
-
-def assert_valid(found: list[dict], versions: tuple[str, ...] = KUBERNETES_VERSIONS) -> None:
-    """By the schemas of Kubernetes and of JobSet, strictly, and by our lints."""
-    import kubernetes_validate
-
-    assert lint(found) == []
-    jobsets = [one for one in found if one["kind"] == "JobSet"]
-    known = [one for one in found if one["kind"] != "JobSet"]
-    for one in jobsets:
-        metadata = {"name": "child"}
-        known.append({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": documents.job_spec(one)})
-    for one in known:
-        for version in versions:
-            kubernetes_validate.validate(one, version, strict=True)
-    # The last, since these are skipped where there are no definitions.
-    for one in jobsets:
-        for jobset_version in JOBSET_VERSIONS:
-            assert jobset_errors(jobset_version, one) == []
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -234,85 +198,6 @@ def test_an_unknown_machine_is_asked_about():
         manifest.render(unknown)
 
 
-def expanded(text: str, variables: dict[str, str]) -> str:
-    """What Kubernetes makes of $(NAME) and $$ in commands and variables (third_party/forked/golang/expansion)."""
-    made, rest = "", text
-    while "$" in rest:
-        before, _, rest = rest.partition("$")
-        made += before
-        if rest.startswith("$"):
-            made, rest = made + "$", rest[1:]
-        elif rest.startswith("(") and ")" in rest:
-            name, _, rest = rest[1:].partition(")")
-            made += variables.get(name, f"$({name})")
-        else:
-            made += "$" + rest[:1]
-            rest = rest[1:]
-    return made + rest
-
-
-def assert_same_command(job: JobSpec, read: list[dict]) -> None:
-    one = container(read)
-    values = {variable["name"]: variable.get("value", "") for variable in one["env"]}
-    assert [expanded(word, values) for word in one["command"]] == manifest.command(job)
-    assert "args" not in one
-    python, flags = one["command"][:4], manifest.command(job)[5:]
-    assert python == ["python", "-P", "-m", worker.__name__]
-    assert configuration.from_argv(flags) == job.run
-
-
-NASTY = [
-    "'; rm -rf / #",
-    "\"double\" and 'single'",
-    "$(HOME) $(CONVOY_JOB) ${HOME} $$(HOME) $$$ $( $",
-    "{{ .Values }} {% x %} <% y %>",
-    "--leading -- dashes",
-    "tab\tand\x0bcontrol\x1b[31m",
-    "a: b, [c], {d: e} &f *g !h | > % @ `",
-    " spaces  at both ends ",
-    "~ null true 0o17 1e3 12:30:45",
-    "\u2028\u00e9\U0001f680\ufeff",
-]
-
-
-@pytest.mark.parametrize("text", NASTY)
-def test_flags_arrive_as_they_were_given(text):
-    job = from_argv(["--target=k8s", "--name=rn50", f"--image={IMAGE}", "--", f"--run_dir=gs://b/{text}"])
-    found = manifest.render(job)
-    read = list(yaml.safe_load_all(documents.to_yaml(found)))
-    assert read == found
-    assert_same_command(job, read)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
-@given(
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), st.text(st.sampled_from("$()A{ '\""))
-)
-def test_any_flag_arrives_as_it_was_given(text, dollars):
-    try:
-        run = RunConfig(run_dir=f"gs://b/{text}{dollars}")
-    except exits.CannotRun:
-        return
-    job = build(JobOptions(target="k8s", name="rn50", image=IMAGE), run)
-    found = manifest.render(job)
-    read = list(yaml.safe_load_all(documents.to_yaml(found)))
-    assert read == found
-    assert_same_command(job, read)
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text("abcy12.e/- ", min_size=1), inner),
-        max_leaves=8,
-    )
-)
-def test_yaml_reads_as_it_was_written(value):
-    document = {"value": value}
-    assert list(yaml.safe_load_all(documents.to_yaml([document, document]))) == [document, document]
-
-
 def any_job(which, workers, name, gang, queue, priority, taken, memory, cpus) -> JobSpec:
     known = accelerators.resolve(*which)
     workers = known.hosts if known.kind == "tpu" else workers
@@ -363,89 +248,6 @@ def test_any_job_is_valid(job):
 @given(JOBS)
 def test_many_jobs_are_valid(job):
     assert_job_is_valid(job)
-
-
-OVERLAYS = sorted((REPOSITORY / "k8s" / "overlays").iterdir())
-KUSTOMIZE = shutil.which("kubectl")
-
-
-def command_of(overlay: Path) -> list[str]:
-    """The command in an overlay's first comment."""
-    comment = re.match(r"(#.*\n)+", (overlay / "kustomization.yaml").read_text())
-    assert comment
-    text = re.sub(r"^# *", "", comment[0], flags=re.MULTILINE).replace("\\\n", " ")
-    (line,) = (line for line in text.splitlines() if line.startswith("convoy launch render "))
-    return shlex.split(line)[3:]
-
-
-def settled(found: list[dict]) -> list[dict]:
-    """Documents and what in them has names in an order of their own, without the digest, which no overlay has."""
-    for one in found:
-        one["metadata"].get("annotations", {}).pop(manifest.DIGEST, None)
-        if one["kind"] in ("Job", "JobSet"):
-            for named in (container([one])["env"], documents.job_spec(one)["template"]["spec"]["volumes"]):
-                named.sort(key=lambda part: part["name"])
-    return sorted(found, key=lambda one: one["kind"])
-
-
-@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda overlay: overlay.name)
-def test_an_overlay_gives_the_documents_of_its_command(overlay):
-    rendered = manifest.render(from_argv(command_of(overlay)))
-    built = overlays.build(overlay)
-    assert_valid(built)
-    assert settled(built) == settled(rendered)
-
-
-@pytest.mark.skipif(not KUSTOMIZE, reason="no kubectl here, whose kustomize would build the overlays")
-@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda overlay: overlay.name)
-def test_kubectl_builds_the_overlays(overlay):
-    done = subprocess.run(["kubectl", "kustomize", overlay], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    built = list(yaml.safe_load_all(done.stdout))
-    assert settled(built) == settled(manifest.render(from_argv(command_of(overlay))))
-
-
-@pytest.mark.skipif(not KUSTOMIZE, reason="no kubectl here, whose parser would read the documents")
-def test_the_parser_of_kubernetes_reads_what_we_meant(tmp_path):
-    """Strings that YAML's parsers read differently: kubectl's takes them all for strings."""
-    words = ["12e4567890123456", "0o17", "017", "y", "n", "on", "No", "~", "1_000", "0x1f", ".5", "1:30", "",
-             "2026-11-25", "null", "inf", ".nan", "+1", *NASTY, *(f"--run_dir=gs://b/{text}" for text in NASTY)]  # fmt: skip
-    document = {"apiVersion": "v1", "kind": "Kubernetes", "metadata": {"name": "x"}, "words": words}
-    document |= {"map": {f"k{index}": word for index, word in enumerate(words)}}
-    (tmp_path / "one.yaml").write_text(documents.to_yaml([document]))
-    (tmp_path / "kustomization.yaml").write_text("resources: [one.yaml]\n")
-    done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert yaml.safe_load(done.stdout) == document
-
-
-@pytest.mark.parametrize("name", ["jobset", "indexed"])
-def test_a_base_is_complete(name):
-    assert_valid(overlays.build(REPOSITORY / "k8s" / "base" / name))
-
-
-def test_the_dockerfile_says_what_it_should():
-    """Its text is all that can be looked at: no Docker was there to build it."""
-    text = re.sub(r"^#.*\n", "", (REPOSITORY / "k8s" / "Dockerfile").read_text(), flags=re.MULTILINE)
-    lines = [line.split() for line in text.replace("\\\n", " ").splitlines() if line]
-    known = {"ARG", "FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER"}
-    assert {line[0] for line in lines} == known, "the manifests say what runs: no ENTRYPOINT, no CMD"
-    default = next(line[1] for line in lines if line[:1] == ["ARG"] and line[1].startswith("PYTHON="))
-    assert re.fullmatch(r"PYTHON=python:3\.1[123]-slim-\w+", default), "a version, never the latest"
-    stages = [index for index, line in enumerate(lines) if line[0] == "FROM"]
-    assert len(stages) == 2
-    last = lines[stages[-1] :]
-    assert not [line for line in last if line[0] == "RUN"], "the last stage has no tools and no layers of its own"
-    pod = documents.job_spec(documents.base("jobset/jobset.yaml"))["template"]["spec"]
-    user = f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}"
-    assert [line[1] for line in last if line[0] == "USER"] == [user]
-    copied = [word for line in lines if line[0] == "COPY" and "--from=build" not in line for word in line[1:-1]]
-    assert [name for name in copied if not (REPOSITORY / name).exists()] == []
-    assert {"convoy", "data", "trainer", "launch", "k8s", "setup.py", "requirements.lock"} <= set(copied)
-    assert "--constraints=requirements.lock" in text
-    extra = re.search(r"^ARG EXTRA=(\w+)$", text, re.MULTILINE)
-    assert extra
-    assert f'"{extra[1]}": [' in (REPOSITORY / "setup.py").read_text()
 
 
 @pytest.mark.parametrize(("case", "kept"), [("l4x4", True), ("t4_spot", False), ("l4x2_indexed_queue", True)])

@@ -1,0 +1,56 @@
+"""Documents for Kubernetes: their parts, and what a cluster reads in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crds import JOBSET_VERSIONS, jobset_errors
+from launch import documents
+from launch.lints import lint
+
+KUBERNETES_VERSIONS = ("1.29", "1.33", "1.37")
+
+
+def owner(found: list[dict]) -> dict[str, Any]:
+    """The JobSet or Job of the documents."""
+    return found[-1]
+
+
+def container(found: list[dict]) -> dict[str, Any]:
+    return documents.job_spec(owner(found))["template"]["spec"]["containers"][0]
+
+
+def assert_valid(found: list[dict], versions: tuple[str, ...] = KUBERNETES_VERSIONS) -> None:
+    """By the schemas of Kubernetes and of JobSet, strictly, and by our lints."""
+    import kubernetes_validate
+
+    assert lint(found) == []
+    jobsets = [one for one in found if one["kind"] == "JobSet"]
+    known = [one for one in found if one["kind"] != "JobSet"]
+    for one in jobsets:
+        metadata = {"name": "child"}
+        known.append({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": documents.job_spec(one)})
+    for one in known:
+        for version in versions:
+            kubernetes_validate.validate(one, version, strict=True)
+    # The last, since these are skipped where there are no definitions.
+    for one in jobsets:
+        for jobset_version in JOBSET_VERSIONS:
+            assert jobset_errors(jobset_version, one) == []
+
+
+def expanded(text: str, variables: dict[str, str]) -> str:
+    """What Kubernetes makes of $(NAME) and $$ in commands and variables (third_party/forked/golang/expansion)."""
+    made, rest = "", text
+    while "$" in rest:
+        before, _, rest = rest.partition("$")
+        made += before
+        if rest.startswith("$"):
+            made, rest = made + "$", rest[1:]
+        elif rest.startswith("(") and ")" in rest:
+            name, _, rest = rest[1:].partition(")")
+            made += variables.get(name, f"$({name})")
+        else:
+            made += "$" + rest[:1]
+            rest = rest[1:]
+    return made + rest

@@ -1,0 +1,85 @@
+"""The files of k8s/: overlays are what `convoy launch render` gives, bases are complete, the Dockerfile is as it should be."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+import overlays
+from kube_documents import assert_valid, container
+from launch import documents, manifest
+from launch.job import from_argv
+from support import REPOSITORY
+
+OVERLAYS = sorted((REPOSITORY / "k8s" / "overlays").iterdir())
+
+
+def command_of(overlay: Path) -> list[str]:
+    """The command in an overlay's first comment."""
+    comment = re.match(r"(#.*\n)+", (overlay / "kustomization.yaml").read_text())
+    assert comment
+    text = re.sub(r"^# *", "", comment[0], flags=re.MULTILINE).replace("\\\n", " ")
+    (line,) = (line for line in text.splitlines() if line.startswith("convoy launch render "))
+    return shlex.split(line)[3:]
+
+
+def settled(found: list[dict]) -> list[dict]:
+    """Documents and what in them has names in an order of their own, without the digest, which no overlay has."""
+    for one in found:
+        one["metadata"].get("annotations", {}).pop(manifest.DIGEST, None)
+        if one["kind"] in ("Job", "JobSet"):
+            for named in (container([one])["env"], documents.job_spec(one)["template"]["spec"]["volumes"]):
+                named.sort(key=lambda part: part["name"])
+    return sorted(found, key=lambda one: one["kind"])
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda overlay: overlay.name)
+def test_an_overlay_gives_the_documents_of_its_command(overlay):
+    rendered = manifest.render(from_argv(command_of(overlay)))
+    built = overlays.build(overlay)
+    assert_valid(built)
+    assert settled(built) == settled(rendered)
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl here, whose kustomize would build the overlays")
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda overlay: overlay.name)
+def test_kubectl_builds_the_overlays(overlay):
+    done = subprocess.run(["kubectl", "kustomize", overlay], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    built = list(yaml.safe_load_all(done.stdout))
+    assert settled(built) == settled(manifest.render(from_argv(command_of(overlay))))
+
+
+@pytest.mark.parametrize("name", ["jobset", "indexed"])
+def test_a_base_is_complete(name):
+    assert_valid(overlays.build(REPOSITORY / "k8s" / "base" / name))
+
+
+def test_the_dockerfile_says_what_it_should():
+    """Its text is all that can be looked at: no Docker was there to build it."""
+    text = re.sub(r"^#.*\n", "", (REPOSITORY / "k8s" / "Dockerfile").read_text(), flags=re.MULTILINE)
+    lines = [line.split() for line in text.replace("\\\n", " ").splitlines() if line]
+    known = {"ARG", "FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER"}
+    assert {line[0] for line in lines} == known, "the manifests say what runs: no ENTRYPOINT, no CMD"
+    default = next(line[1] for line in lines if line[:1] == ["ARG"] and line[1].startswith("PYTHON="))
+    assert re.fullmatch(r"PYTHON=python:3\.1[123]-slim-\w+", default), "a version, never the latest"
+    stages = [index for index, line in enumerate(lines) if line[0] == "FROM"]
+    assert len(stages) == 2
+    last = lines[stages[-1] :]
+    assert not [line for line in last if line[0] == "RUN"], "the last stage has no tools and no layers of its own"
+    pod = documents.job_spec(documents.base("jobset/jobset.yaml"))["template"]["spec"]
+    user = f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}"
+    assert [line[1] for line in last if line[0] == "USER"] == [user]
+    copied = [word for line in lines if line[0] == "COPY" and "--from=build" not in line for word in line[1:-1]]
+    assert [name for name in copied if not (REPOSITORY / name).exists()] == []
+    assert {"convoy", "data", "trainer", "launch", "k8s", "setup.py", "requirements.lock"} <= set(copied)
+    assert "--constraints=requirements.lock" in text
+    extra = re.search(r"^ARG EXTRA=(\w+)$", text, re.MULTILINE)
+    assert extra
+    assert f'"{extra[1]}": [' in (REPOSITORY / "setup.py").read_text()
