@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from convoy import exits
-from kube_documents import container, expanded
+from kube_documents import KUBERNETES_VERSIONS, assert_valid, container, expanded
 from kube_jobs import IMAGE
 from launch import documents, manifest, worker
 from launch.job import JobOptions, JobSpec, build, from_argv
@@ -66,6 +66,24 @@ def test_any_flag_arrives_as_it_was_given(text, dollars):
     read = list(yaml.safe_load_all(documents.to_yaml(found)))
     assert read == found
     assert_same_command(job, read)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(
+        ["image", "queue", "priority", "service_account", "reservation", "namespace", "memory", "topology"]
+    ),
+    st.text(max_size=8) | st.text(st.sampled_from("aA0.-_/:@=\n\"'{}[],#&*!|>%$ \u2028\udc80"), max_size=70),
+)
+def test_any_option_is_refused_or_stays_one_value(name, text):
+    """It is refused, or there are documents that are possible in a cluster and read back as they were made: no option opens a key."""
+    try:
+        options = JobOptions(**{"target": "k8s", "name": "rn50", "image": IMAGE, "accelerator": "l4x2", name: text})
+        found = manifest.render(build(options, RunConfig(run_dir="gs://b/r")))
+    except exits.CannotRun:
+        return
+    assert list(yaml.safe_load_all(documents.to_yaml(found))) == found
+    assert_valid(found, KUBERNETES_VERSIONS[-1:])
 
 
 @settings(max_examples=100, deadline=None)
