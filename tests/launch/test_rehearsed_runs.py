@@ -47,7 +47,7 @@ def test_a_disturbed_job_recovers_and_ends_with_the_bits_of_an_undisturbed_run(
     convoy, whole, tmp_path, backend, workers, chaos
 ):
     flags = [*QUICK, *(["--batch_size=63"] if workers == 3 else []), f"--backend={backend}", "--run_dir=cut"]
-    submit = ["launch", "submit", "--name=cut", f"--workers={workers}", "--wait"]
+    submit = ["launch", "submit", "--target=local", f"--workers={workers}", "--wait"]  # called as its run directory
     outcome = subprocess.run(
         command(*submit, f"--chaos={chaos}", "--", *flags), capture_output=True, text=True, timeout=500, check=False
     )
