@@ -76,7 +76,7 @@ def test_any_flag_arrives_as_it_was_given(text, dollars):
     st.text(max_size=8) | st.text(st.sampled_from("aA0.-_/:@=\n\"'{}[],#&*!|>%$ \u2028\udc80"), max_size=70),
 )
 def test_any_option_is_refused_or_stays_one_value(name, text):
-    """It is refused, or there are documents that are possible in a cluster and read back as they were made: no option opens a key."""
+    """It is refused, or the documents are possible and read back as they were made: no option opens a key."""
     try:
         options = JobOptions(**{"target": "k8s", "name": "rn50", "image": IMAGE, "accelerator": "l4x2", name: text})
         found = manifest.render(build(options, RunConfig(run_dir="gs://b/r")))
