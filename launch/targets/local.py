@@ -93,7 +93,9 @@ class LocalTarget:
         try:
             workers = folder.job()["spec"]["options"]["workers"]
         except (FileNotFoundError, ValueError) as error:
-            raise exits.CannotRun(f"{folder.path} cannot be read ({error}); its logs are below.") from error
+            raise exits.CannotRun(
+                f"{folder.path} cannot be read ({error}); the logs are in its folder logs."
+            ) from error
         if not 0 <= worker < workers:
             raise exits.CannotRun(f"--worker={worker} is none of the {workers} of {name}, which count from 0.")
         while (attempt := folder.last_attempt(worker)) is None:
