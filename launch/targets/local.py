@@ -66,7 +66,7 @@ class LocalTarget:
             if record.phase not in ENDS:
                 record.phase, record.exit_code = FAILED, exits.TRY_AGAIN
                 record.reason = (
-                    f"its supervising process {record.supervisor} was killed, and asked its workers to leave"
+                    f"its supervising process {record.supervisor} is gone (killed, or a full disk), and its workers leave"
                     if record.supervisor
                     else "it was never begun"
                 ) + "; submit it again to go on"

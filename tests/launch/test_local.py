@@ -83,7 +83,7 @@ def test_a_supervisor_that_dies_is_noticed_and_its_workers_leave(waiting, monkey
     os.kill(record.supervisor, signal.SIGKILL)
     state = until("try", lambda state, _: state.phase in ENDS)
     assert (state.phase, state.exit_code) == (FAILED, 42)
-    assert f"its supervising process {record.supervisor} was killed" in state.reason
+    assert f"its supervising process {record.supervisor} is gone" in state.reason
     # The job again waits for those workers to have gone.
     LocalTarget(WAITING).submit(job())
     assert not any(map(alive, record.workers))
@@ -168,7 +168,7 @@ def test_a_machine_that_was_switched_off_left_jobs_that_can_be_submitted_again()
             (folder.path / "state.json").write_text(text)
     states = {state.name: state for state in LocalTarget().jobs()}
     assert {(state.phase, state.exit_code) for state in states.values()} == {(FAILED, 42)}
-    assert "was killed" in states["off"].reason
+    assert "is gone (killed, or a full disk)" in states["off"].reason
     assert f"what {JobFolder('cut').path} says of it cannot be read" in states["cut"].reason
     with pytest.raises(exits.CannotRun, match="--name=cut is another job, which has failed; give --replace"):
         LocalTarget().submit(job(name="cut"))
