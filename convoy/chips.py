@@ -1,8 +1,9 @@
 """Accelerators as data: chips, the machines that carry them, what an hour costs.
 
 A figure stands here only if it was read at its source: machines, shapes of slices, memory that a label names and list prices
-in GoogleCloudPlatform/cluster-autoscaler of 2026-08, spot prices of TPUs in skypilot-org/skypilot-catalog. Nothing is filled in
-from memory: None is unknown, and printed so. No peak and no link bandwidth has been confirmed yet: MFU is unknown with them.
+in GoogleCloudPlatform/cluster-autoscaler of 2026-08, spot prices of TPUs in skypilot-org/skypilot-catalog, and memory, peaks and
+links of TPUs in docs.cloud.google.com/tpu/docs/{v3,v4,v5e,v5p,v6e,tpu7x} of 2026-11. Nothing is filled in from memory: None is
+unknown, and printed so. No peak of a GPU has been confirmed yet: MFU is unknown with them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Mapping
 
 LIST_PRICE = "list price of 2026-08, us-central1, GoogleCloudPlatform/cluster-autoscaler"
 SPOT_PRICE = "spot price of 2026-08, us-central1, GoogleCloudPlatform/cluster-autoscaler"
+TPU_FIGURES = "HBM, TFLOP/s and GB/s of TPUs of 2026-11, docs.cloud.google.com/tpu/docs"
 TPU_SPOT_PRICE = "spot price of 2026-11, us-central1, skypilot-org/skypilot-catalog"
 
 
@@ -44,11 +46,10 @@ class Chip:
     google_name: str = ""  # TPU: what accelerator types of Cloud TPU begin with
     cores: int = 1  # TPU: what Google's names count of each chip: its TensorCores, or 1, the chip
     topologies: tuple[str, ...] = ()  # TPU: by size; the first of a size is what Google takes
-    hbm_gb: int | None = None
-    peak_flops: Mapping[str, float] = dataclasses.field(
-        default_factory=dict, hash=False
-    )  # dense, a second, by precision
-    link_gb_per_s: float | None = None
+    hbm_gb: int | None = None  # as its source has it: some say GB, some GiB
+    # Dense, a second, by precision.
+    peak_flops: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
+    link_gb_per_s: float | None = None  # both ways together
 
 
 def size(topology: str) -> int:
@@ -152,6 +153,8 @@ CHIPS = (
         google_name="v3",
         cores=2,
         topologies=("2x2", *_SQUARES, "16x32", "32x32", "32x64"),
+        hbm_gb=32,
+        peak_flops={"bfloat16": 123e12},
     ),
     Chip(
         "v4",
@@ -161,6 +164,8 @@ CHIPS = (
         google_name="v4",
         cores=2,
         topologies=(*_SMALL, *_LARGE),
+        hbm_gb=32,
+        peak_flops={"bfloat16": 275e12},
     ),
     Chip(
         "v5e",
@@ -174,6 +179,9 @@ CHIPS = (
         aliases=("v5litepod",),
         google_name="v5litepod",
         topologies=("1x1", "2x2", "2x4", *_SQUARES),
+        hbm_gb=16,
+        peak_flops={"bfloat16": 197e12},
+        link_gb_per_s=400,
     ),
     Chip(
         "v5p",
@@ -183,6 +191,9 @@ CHIPS = (
         google_name="v5p",
         cores=2,
         topologies=(*_SMALL, *_LARGE),
+        hbm_gb=95,
+        peak_flops={"bfloat16": 459e12},
+        link_gb_per_s=1200,
     ),
     Chip(
         "v6e",
@@ -195,6 +206,9 @@ CHIPS = (
         ),
         google_name="v6e",
         topologies=("1x1", "2x2", "2x4", *_SQUARES),
+        hbm_gb=32,
+        peak_flops={"bfloat16": 918e12},
+        link_gb_per_s=800,
     ),
     Chip(
         "v7x",
@@ -209,5 +223,8 @@ CHIPS = (
         google_name="tpu7x",
         cores=2,
         topologies=("1x1x1", *_SMALL, *_cubes(range(4, 61, 4), 144 * 64)),
+        hbm_gb=192,
+        peak_flops={"bfloat16": 2307e12},
+        link_gb_per_s=1200,
     ),
 )
