@@ -1,7 +1,7 @@
 """Accelerators as data: chips, the machines that carry them, what an hour costs.
 
 A figure stands here only if it was read at its source: machines, shapes of slices, memory that a label names and list prices
-in GoogleCloudPlatform/cluster-autoscaler of 2026-08, spot prices of TPUs in skypilot-org/skypilot-catalog, and memory, peaks and
+in GoogleCloudPlatform/cluster-autoscaler of 2026-08, spot prices of TPUs in skypilot-org/skypilot-catalog; memory, peaks and
 links of TPUs in docs.cloud.google.com/tpu/docs/{v3,v4,v5e,v5p,v6e,tpu7x} of 2026-11. Nothing is filled in from memory: None is
 unknown, and printed so. No peak of a GPU has been confirmed yet: MFU is unknown with them.
 """
