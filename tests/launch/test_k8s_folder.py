@@ -62,7 +62,7 @@ def test_a_base_is_complete(name):
 
 
 def test_the_dockerfile_says_what_it_should():
-    """Its text is all that can be looked at: no Docker was there to build it."""
+    """Its text; test_image.py builds it where there is something to build it with."""
     text = re.sub(r"^#.*\n", "", (REPOSITORY / "k8s" / "Dockerfile").read_text(), flags=re.MULTILINE)
     lines = [line.split() for line in text.replace("\\\n", " ").splitlines() if line]
     known = {"ARG", "FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER"}
