@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -91,6 +92,19 @@ def test_a_worker_that_waits_for_a_peer_that_never_comes_can_be_stopped(tmp_path
     worker.terminate()
     assert end(worker, 10).code == 42
     assert not (tmp_path / "run" / "events.jsonl").exists()
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=THOROUGH)])
+def test_a_worker_whose_port_is_taken_may_be_tried_again(tmp_path, backend):
+    variables, _ = cluster_variables(backend, 2)
+    address = variables.get("JAX_COORDINATOR_ADDRESS") or json.loads(variables["TF_CONFIG"])["cluster"]["worker"][0]
+    with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
+        done = subprocess.run(
+            command("train", f"--backend={backend}", *LONG), cwd=tmp_path, env=environment(**variables),
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 42, done.stderr
+    assert "its port may be taken" in done.stderr
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=THOROUGH)])

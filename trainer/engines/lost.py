@@ -1,4 +1,4 @@
-"""The end of a process whose peers no longer answer."""
+"""The end of a process that cannot join its peers, or whose peers no longer answer."""
 
 from __future__ import annotations
 
@@ -14,3 +14,12 @@ def lost_peer(processes: int, what: str) -> exits.TryAgain:
     faulthandler.dump_traceback(sys.stderr, all_threads=True)
     others = f"one of the {processes - 1} other processes" if processes > 2 else "the other process"
     return exits.TryAgain(f"lost {others} ({what}); the same commands on all hosts continue.")
+
+
+def cannot_join(processes: int, error: Exception) -> exits.TryAgain:
+    """The error for a process whose own port, as the environment names it, cannot be opened: most often it is still taken."""
+    what = str(error).splitlines()[0]
+    return exits.TryAgain(
+        f"cannot join the other {processes - 1} of {processes} processes ({what}): its port may be taken; try it again, or give"
+        " the processes other ports."
+    )

@@ -14,6 +14,7 @@ from data.parallel import cores
 from trainer import cluster as clusters
 from trainer.cluster import Cluster
 from trainer.config import RunConfig
+from trainer.engines.lost import cannot_join
 from trainer.engines.setting import Setting, check_batch, set_up_keras, topology
 
 AXIS = "replica"  # of the mesh: one device, one replica
@@ -44,14 +45,17 @@ def prepare(config: RunConfig, alone: bool = False) -> Setting:
         jax.config.update("jax_cuda_visible_devices", ",".join(map(str, range(int(count)))))
     if cluster.processes > 1:
         patience = config.patience(cluster.processes)
-        # Blocks until all processes are there. The thin parent decides when a peer is lost (--hang_timeout).
-        jax.distributed.initialize(
-            cluster.coordinator,
-            cluster.processes,
-            cluster.index,
-            initialization_timeout=24 * 3600,
-            heartbeat_timeout_seconds=max(int(patience), 10) if patience else 24 * 3600,
-        )
+        try:
+            # Blocks until all processes are there. The thin parent decides when a peer is lost (--hang_timeout).
+            jax.distributed.initialize(
+                cluster.coordinator,
+                cluster.processes,
+                cluster.index,
+                initialization_timeout=24 * 3600,
+                heartbeat_timeout_seconds=max(int(patience), 10) if patience else 24 * 3600,
+            )
+        except jax.errors.JaxRuntimeError as error:
+            raise cannot_join(cluster.processes, error) from error
     try:
         here = jax.local_devices()
     except RuntimeError as error:

@@ -14,6 +14,7 @@ from data.parallel import cores
 from trainer import cluster as clusters
 from trainer.cluster import Cluster
 from trainer.config import RunConfig
+from trainer.engines.lost import cannot_join
 from trainer.engines.setting import Setting, check_batch, set_up_keras, topology
 
 # Whether operations are deterministic in this process: TensorFlow can turn that on, not off again.
@@ -49,7 +50,7 @@ def prepare(config: RunConfig, alone: bool = False) -> Setting:
     where = f"--devices={asked}" + (f" in each of {cluster.processes} processes" if cluster.processes > 1 else "")
     check_batch(config, count * cluster.processes, where)
     _make_visible(kind, count, gpus)
-    return _settle(config, cluster, count, lambda: _strategy(config))
+    return _settle(config, cluster, count, lambda: _strategy(config, cluster.processes))
 
 
 def _settle(config: RunConfig, cluster: Cluster, local: int, build: Any) -> Setting:
@@ -61,13 +62,16 @@ def _settle(config: RunConfig, cluster: Cluster, local: int, build: Any) -> Sett
     return Setting(config, cluster, local, build())
 
 
-def _strategy(config: RunConfig) -> tf.distribute.Strategy:
+def _strategy(config: RunConfig, processes: int) -> tf.distribute.Strategy:
     """TensorFlow's default one, which does nothing, for a single device."""
     if config.strategy == "one":
         return tf.distribute.get_strategy()
     if config.strategy == "multiworker":
-        # Blocks until all processes are there.
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        try:
+            # Blocks until all processes are there.
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        except tf.errors.UnknownError as error:
+            raise cannot_join(processes, error) from error
     kind, count = config.devices.split(":")
     return tf.distribute.MirroredStrategy([f"{kind.upper()}:{index}" for index in range(int(count))])
 
