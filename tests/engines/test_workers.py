@@ -104,7 +104,8 @@ def test_a_worker_whose_port_is_taken_may_be_tried_again(tmp_path, backend):
             capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
     assert done.returncode == 42, done.stderr
-    assert "its port may be taken" in done.stderr
+    # JAX raises an error there, or crashes.
+    assert "its port may be taken" in done.stderr or (backend == "jax" and "SIGSEGV" in done.stderr)
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=THOROUGH)])
