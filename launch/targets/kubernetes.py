@@ -60,6 +60,7 @@ class KubernetesTarget:
         if before is not None:
             state = kube_state.state(self._cluster, before)
             if self._same(spec, state, replace) and state.phase not in (FAILED, CANCELLED):
+                self._serve(objects, before)
                 return state
             # One that the cluster would refuse shall not cost the one that is there.
             self._cluster.create(objects[-1], dry_run=True)
@@ -69,6 +70,7 @@ class KubernetesTarget:
         if job is None:  # by somebody else, since we looked; or by us, and the answer was lost
             job = self._need(spec.name)
             self._same(spec, kube_state.state(self._cluster, job), replace=False)
+            self._serve(objects, job)
         return kube_state.state(self._cluster, job)
 
     def state(self, name: str) -> JobState:
@@ -182,24 +184,29 @@ class KubernetesTarget:
         if job is None:
             return None
         try:
-            for thing in others:
-                if thing["kind"] == "Service":
-                    self._create_service(thing, job)
+            self._serve(objects, job)
         except exits.ConvoyError:
             self._cluster.delete(_resource(job), job)
             raise
         return job
 
-    def _create_service(self, service: Object, job: Object) -> None:
+    def _serve(self, objects: list[Object], job: Object) -> None:
+        """Makes the Service of an Indexed Job unless it is there, as after a submission that was cut off it may not be."""
+        if kube_state.phase(job) in ENDS:
+            return
         name, uid = job["metadata"]["name"], job["metadata"]["uid"]
-        owner = {"apiVersion": "batch/v1", "kind": job["kind"], "name": name, "uid": uid, "blockOwnerDeletion": True}
-        service["metadata"]["ownerReferences"] = [owner]
-        made = self._cluster.create(service) or self._cluster.get(SERVICES, name) or {"metadata": {}}
-        if not any(one["uid"] == uid for one in made["metadata"].get("ownerReferences", [])):
-            raise exits.CannotRun(
-                f"there is a service {name} in namespace {self.namespace} that is not this job's; give another --name, or"
-                f" `{self._kubectl('delete', 'service', name)}`."
-            )
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "blockOwnerDeletion": True}
+        for service in (thing for thing in objects if thing["kind"] == "Service"):
+            service["metadata"]["ownerReferences"] = [owner]
+            have = self._cluster.get(SERVICES, name) or self._cluster.create(service)
+            have = have or self._cluster.get(SERVICES, name) or {"metadata": {}, "spec": {}}
+            owners = [one["uid"] for one in have["metadata"].get("ownerReferences", [])]
+            # One that `kubectl apply` made has no owner, and leads to the same pods.
+            if uid not in owners and (owners or have["spec"].get("selector") != service["spec"]["selector"]):
+                raise exits.CannotRun(
+                    f"there is a service {name} in namespace {self.namespace} that is not this job's; give another --name, or"
+                    f" `{self._kubectl('delete', 'service', name)}`."
+                )
 
     def _wait_until_gone(self, job: Object) -> None:
         deadline = time.monotonic() + GONE_SECONDS
