@@ -15,7 +15,7 @@ from convoy import exits, options
 from convoy.options import option
 from convoy.store import open_store
 from launch import shell
-from launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob, Target, open_target
+from launch.targets import AWAY_SECONDS, CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob, Target, open_target
 from launch.where import Name, Where
 
 LOOK_SECONDS = 2.0
@@ -113,13 +113,22 @@ def collect(argv: list[str]) -> int:
 def until_the_end(target: Target, name: str, timeout: float = 0.0) -> int:
     """Tells every change of a job until it ends; the exit code of `wait`."""
     deadline = time.monotonic() + timeout if timeout else float("inf")
-    state = None
+    state: JobState | None = None
+    away_since: float | None = None
     while True:
-        last, state = state, look(target, name, state)
-        if last is None or line(state) != line(last):
-            print(line(state), flush=True)
-        if state.phase in ENDS:
-            return exit_code(state)
+        try:
+            last, state = state, look(target, name, state)
+        except exits.TryAgain as error:
+            away_since = away_since or time.monotonic()
+            if state is None or time.monotonic() - away_since > AWAY_SECONDS:
+                raise
+            print(f"convoy: {error}", file=sys.stderr, flush=True)
+        else:
+            away_since = None
+            if last is None or line(state) != line(last):
+                print(line(state), flush=True)
+            if state.phase in ENDS:
+                return exit_code(state)
         if time.monotonic() > deadline:
             raise exits.TryAgain(f"{name} has not ended within --timeout={timeout:g} s; it goes on, wait again.")
         time.sleep(LOOK_SECONDS)

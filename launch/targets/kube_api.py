@@ -67,14 +67,9 @@ class Cluster:
 
     def __init__(self, namespace: str, context: str):
         self.namespace, self.context = namespace, context
-        try:
-            settings = client.Configuration()
-            config.load_kube_config(context=context or None, client_configuration=settings)
-        except (config.ConfigException, yaml.YAMLError, OSError) as error:
-            raise kube_errors.no_cluster(error, context) from None
-        settings.retries = kube_errors.retries()
-        self.server: str = settings.host
-        self._client = client.ApiClient(settings)
+        self._client = client.ApiClient(_settings(context))
+        self.server: str = self._client.configuration.host
+        self._known = False  # whether it has accepted our credentials
         # It would tell every try that fails, with the addresses of its objects.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
@@ -176,6 +171,11 @@ class Cluster:
         patience = CONNECT_SECONDS, SILENCE_SECONDS if stream else READ_SECONDS
         try:
             answer = self._client.call_api(*request, _request_timeout=patience)
+            if answer.status == HTTPStatus.UNAUTHORIZED and self._known:
+                # What was accepted has expired since, as it does within the days of a job; there may be newer ones.
+                self._known, self._client = False, client.ApiClient(_settings(self.context))
+                return self._call(method, path, attempt, query, body, fine, stream)
+            self._known = answer.status != HTTPStatus.UNAUTHORIZED
             if stream and answer.status == HTTPStatus.OK:
                 return answer.response
             text = answer.read()
@@ -187,6 +187,23 @@ class Cluster:
         if answer.status in fine or status.get("reason") in fine:
             return None
         raise kube_errors.refusal(answer.status, status, attempt)
+
+
+def _settings(context: str) -> Any:
+    """The way to the cluster and the credentials for it: of the kubeconfig, or in a pod, if it has none, the pod's own."""
+    settings = client.Configuration()
+    try:
+        config.load_kube_config(context=context or None, client_configuration=settings)
+    except (config.ConfigException, yaml.YAMLError, OSError) as error:
+        refused = kube_errors.no_cluster(error, context)
+        if context or not isinstance(refused, kube_errors.NoKubeconfig):
+            raise refused from None
+        try:
+            config.load_incluster_config(client_configuration=settings)
+        except config.ConfigException:
+            raise refused from None
+    settings.retries = kube_errors.retries()
+    return settings
 
 
 def _lines(answer: Any) -> Iterator[str]:

@@ -21,6 +21,10 @@ _CONTEXTS = "`kubectl config get-contexts` lists those there are"
 INSTALL_JOBSET = "https://jobset.sigs.k8s.io/docs/installation"
 
 
+class NoKubeconfig(exits.CannotRun):
+    """There is none, or it is empty."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Attempt:
     """What was tried, and where.
@@ -76,7 +80,7 @@ def no_cluster(error: Exception, context: str) -> exits.CannotRun:
     """The typed error for a kubeconfig that leads nowhere."""
     told = _one_line(str(error))
     if "No configuration found" in told or told.endswith("is empty"):
-        return exits.CannotRun(
+        return NoKubeconfig(
             "there is no kubeconfig that names a cluster, neither in KUBECONFIG nor in ~/.kube/config; for GKE"
             f" `{_LOGIN}` writes one, and --target=local rehearses the job without a cluster."
         )

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 import yaml
-from kubernetes.config import kube_config
+from kubernetes.config import incluster_config, kube_config
 
 from convoy import exits
 from kube_jobs import refusal, spec
@@ -22,11 +22,23 @@ from launch.targets.kubernetes import KubernetesTarget
 
 def test_no_kubeconfig(target, monkeypatch, tmp_path):
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
-    assert refusal(lambda: target.state("rn50")) == (
+    assert refusal(lambda: target.state("rn50"), kube_errors.NoKubeconfig) == (
         "there is no kubeconfig that names a cluster, neither in KUBECONFIG nor in ~/.kube/config; for GKE"
         " `gcloud container clusters get-credentials CLUSTER --location=LOCATION` writes one, and --target=local rehearses the"
         " job without a cluster."
     )
+
+
+def test_in_a_pod_its_own_account_will_do(server, monkeypatch, tmp_path):
+    """As far as the way to the cluster: the server of these tests has no certificate, which a pod asks for."""
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    for name, text in (("TOKEN", "t"), ("CERT", "c")):
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr(incluster_config, f"SERVICE_{name}_FILENAME", str(tmp_path / name))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    assert kube_api.Cluster("default", "").server == "https://10.0.0.1:443"
+    assert "there is no kubeconfig" in refusal(lambda: kube_api.Cluster("default", "here"), kube_errors.NoKubeconfig)
 
 
 def test_a_context_that_is_none(server):
@@ -74,6 +86,14 @@ def test_401(server, target, tmp_path):
         " --location=LOCATION`, which needs gke-gcloud-auth-plugin, and see `kubectl auth whoami`."
     )
     assert "an-old-token" not in told
+
+
+def test_credentials_that_expire_midway_are_read_again(server, target, life, tmp_path):
+    server.token = "a-newer-token"
+    server.write_kubeconfig(tmp_path / "kubeconfig", token="a-newer-token")
+    assert target.state("rn50").phase == "pending"
+    server.token = "nobody-has-it"
+    assert "does not accept the kubeconfig's credentials (401)" in refusal(lambda: target.state("rn50"))
 
 
 def test_nobody(server, target, tmp_path):

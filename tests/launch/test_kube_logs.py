@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convoy import exits
 from kube_jobs import refusal
+from launch.targets import kube_errors, kube_logs
 
 
 def test_logs_begin_with_the_last_start(server, target, life):
@@ -88,3 +89,17 @@ def test_follow_passes_over_a_machine_that_is_gone(server, target, life):
     life.status(terminalState="Completed")
     server.on_get = lambda found: None
     assert list(target.logs("rn50", 0, follow=True)) == []
+
+
+def test_follow_bears_with_a_cluster_that_is_away(server, target, life, monkeypatch):
+    server.say(life.pod(0)["metadata"]["name"], "hello", over=True)
+    lines = target.logs("rn50", 0, follow=True)
+    assert next(lines) == "hello"
+    server.fault(503, times=2 * (kube_errors.RETRIES + 1))
+    life.dies(0, 0)
+    life.status(terminalState="Completed")
+    assert list(lines) == []
+    monkeypatch.setattr(kube_logs, "AWAY_SECONDS", 0.0)
+    lines = target.logs("rn50", 0, follow=True)
+    server.on_get = lambda found: server.fault(503, times=99)
+    assert "HTTP 503" in refusal(lambda: list(lines), exits.TryAgain)

@@ -14,7 +14,7 @@ from convoy import exits
 from kube_jobs import RUN, refusal, spec
 from kube_lives import Life, condition
 from launch import watch
-from launch.targets import NoSuchJob, kube_api, kubernetes, open_target
+from launch.targets import NoSuchJob, kube_api, kube_errors, kubernetes, open_target
 
 # Submitting
 
@@ -120,6 +120,31 @@ def test_half_a_job_is_taken_back(server, target):
     server.forbidden.add(("create", "services"))
     assert "cannot create services rn50" in refusal(lambda: target.submit(spec("--gang=indexed")))
     assert ("jobs", "default", "rn50") not in server.objects
+
+
+def test_a_service_that_a_broken_submission_left_out_is_made_by_the_next(server, target, indexed):
+    server.forget("services", "default", "rn50")
+    target.submit(spec("--gang=indexed"))
+    (owner,) = server.one("services", "rn50")["metadata"]["ownerReferences"]
+    assert owner["uid"] == indexed.job["metadata"]["uid"]
+
+
+def test_a_service_that_was_applied_by_hand_will_do(server, target, indexed):
+    del server.one("services", "rn50")["metadata"]["ownerReferences"]
+    assert target.submit(spec("--gang=indexed")).phase == "pending"
+
+
+def test_an_indexed_job_whose_answer_was_lost_gets_its_service(server, target, monkeypatch):
+    carried_out = []
+
+    def lose(found):
+        if found["kind"] == "Job" and not carried_out:
+            carried_out.append(found)
+            raise ConnectionError
+
+    monkeypatch.setattr(server, "put", lambda thing, put=server.put: (put(thing), lose(thing))[0])
+    target.submit(spec("--gang=indexed"))
+    assert ("services", "default", "rn50") in server.objects
 
 
 def test_a_job_that_somebody_else_just_submitted_is_taken_for_what_it_is(server, target):
@@ -392,6 +417,32 @@ def test_wait_ends_with_the_exit_code_of_the_job(target, life, server, capsys):
     assert [line.split(",")[0] for line in told] == [
         "rn50: pending", "rn50: pending", "rn50: running", "rn50: restarting", "rn50: running", "rn50: failed"]  # fmt: skip
     assert told[-1] == "rn50: failed, 1 restart, exit code 70, worker 1 ended with exit code 70 (a rule)"
+
+
+def test_wait_bears_with_a_cluster_that_is_away(server, target, life, capsys):
+    """As while its control plane is upgraded."""
+    life.ready(1)
+    looks = iter(range(99))
+
+    def goes_on(found):
+        look = next(looks)
+        if look == 1:
+            server.fault(503, "the server is being upgraded", times=2 * (kube_errors.RETRIES + 1))
+        elif look > 1:
+            life.status(terminalState="Completed")
+
+    server.on_get = goes_on
+    assert watch.until_the_end(target, "rn50") == exits.OK
+    told = capsys.readouterr()
+    assert told.out.splitlines() == ["rn50: running", "rn50: succeeded"]
+    assert told.err.count("HTTP 503, the server is being upgraded") == 2
+
+
+def test_wait_does_not_bear_with_it_for_ever(server, target, life, monkeypatch):
+    monkeypatch.setattr(watch, "AWAY_SECONDS", 0.0)
+    server.on_get = lambda found: server.fault(503, "gone", path="jobsets", times=99)
+    life.ready(1)
+    assert "HTTP 503, gone" in refusal(lambda: watch.until_the_end(target, "rn50"), exits.TryAgain)
 
 
 # Ending, listing
