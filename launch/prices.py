@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from convoy import accelerators as table
-from convoy import exits, options
+from convoy import chips, exits, options
 from convoy.accelerators import Accelerator
 from convoy.options import option
 from convoy.store import open_store
@@ -70,7 +70,8 @@ def listing() -> str:
         rows.setdefault((accelerator.gke_label, accelerator.machine_type), []).append(accelerator)
     lines = _aligned([_HEAD, *(_row(members) for members in rows.values())])
     every = [member for members in rows.values() for member in members]
-    sources = "\n".join(dict.fromkeys(member.price_source(spot) for spot in (False, True) for member in every))
+    prices = dict.fromkeys(member.price_source(spot) for spot in (False, True) for member in every)
+    sources = "\n".join([chips.TPU_FIGURES, *prices])
     return "\n".join(lines) + "\n" + _FOOT.format(sources=sources)
 
 
