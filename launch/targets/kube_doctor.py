@@ -64,7 +64,7 @@ def _permissions(cluster: Cluster, gang: str, service_account: str) -> str:
         if cluster.may("get", SERVICE_ACCOUNTS) and cluster.get(SERVICE_ACCOUNTS, ours) is None:
             needed.append(("create", SERVICE_ACCOUNTS, ""))
     if gang == "indexed":
-        needed.append(("create", SERVICES, ""))
+        needed += [("get", SERVICES, ""), ("create", SERVICES, "")]
     lacking = [
         (verb, f"{kind}{f'/{part}' * bool(part)}") for verb, kind, part in needed if not cluster.may(verb, kind, part)
     ]

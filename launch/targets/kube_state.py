@@ -26,21 +26,16 @@ LEAVING = f"its pods have {manifest.GRACE_SECONDS} s to save and leave"
 def state(cluster: Cluster, job: Object) -> JobState:
     """All that is known of a job now; `job` is the JobSet or Job."""
     meta, what = job["metadata"], phase(job)
-    reason, code = "", None
-    if what == SUCCEEDED:
-        code = exits.OK
-    elif what == FAILED:
-        reason, code = why_failed(cluster, job)
-    elif what == CANCELLED:
-        reason = LEAVING
-    elif what != RUNNING:
-        found = [] if job["spec"].get("suspend") else pods(cluster, job)
-        cause = min(_deaths(last_start(found)), default=None)
-        if cause is None:
-            reason = why_waiting(cluster, job, found)
-        else:  # the controllers have not yet drawn their conclusions
-            what = RESTARTING if cause.again and job["kind"] == "JobSet" else RUNNING
-            reason = f"worker {cause.worker} {cause.how}"
+    reason, code = "", exits.OK if what == SUCCEEDED else None
+    try:
+        if what == FAILED:
+            reason, code = why_failed(cluster, job)
+        elif what == CANCELLED:
+            reason = LEAVING
+        elif what in (PENDING, RESTARTING):
+            what, reason = _why_not_running(cluster, job, what)
+    except exits.CannotRun as error:  # who may not look at its pods, events or workload may well look at the job
+        reason = f"why is not known here: {error}"
     annotations = meta.get("annotations") or {}
     return JobState(
         name=meta["name"],
@@ -52,6 +47,16 @@ def state(cluster: Cluster, job: Object) -> JobState:
         exit_code=code,
         begun=seconds(meta["creationTimestamp"]),
     )
+
+
+def _why_not_running(cluster: Cluster, job: Object, what: str) -> tuple[str, str]:
+    """(its phase, a sentence) of one whose own status says `what`: the controllers may not yet have drawn their conclusions."""
+    found = [] if job["spec"].get("suspend") else pods(cluster, job)
+    cause = min(_deaths(last_start(found)), default=None)
+    if cause is None:
+        return what, why_waiting(cluster, job, found)
+    again = cause.again and job["kind"] == "JobSet"
+    return RESTARTING if again else RUNNING, f"worker {cause.worker} {cause.how}"
 
 
 def phase(job: Object) -> str:

@@ -245,6 +245,23 @@ def test_kueue_says_why_a_job_waits(server, target, version):
     assert target.state("rn50").reason == "its controller has not seen it yet"
 
 
+def test_who_may_not_look_at_the_workload_still_submits_and_sees_the_job(server, target):
+    server.forbidden.add(("list", "workloads"))
+    state = target.submit(spec("--queue=team-queue"))
+    assert state.phase == "pending"
+    assert state.reason.startswith(
+        "why is not known here: cannot list workloads.kueue.x-k8s.io in namespace default: that"
+    )
+
+
+def test_who_may_not_look_at_pods_sees_that_a_job_failed(server, target, life):
+    life.status(terminalState="Failed")
+    server.forbidden.add(("list", "pods"))
+    state = target.state("rn50")
+    assert (state.phase, state.exit_code, watch.exit_code(state)) == ("failed", None, exits.BUG)
+    assert "cannot list pods in namespace default" in state.reason
+
+
 def test_a_suspended_job_without_a_queue_is_told_how_to_go_on(target, life):
     life.server.put({**life.job, "spec": {**life.job["spec"], "suspend": True}})
     resume = """kubectl patch jobset rn50 --type=merge '-p={"spec":{"suspend":false}}' --namespace=default"""
