@@ -104,7 +104,9 @@ class KubernetesTarget:
         return dataclasses.replace(state, phase=CANCELLED, reason=kube_state.LEAVING)
 
     def remove(self, name: str) -> None:
-        job = self._need(name)
+        job = self._find(name)
+        if job is None:  # its time to live was over meanwhile
+            return
         if kube_state.phase(job) not in ENDS:
             raise exits.CannotRun(f"{name} has not ended; `convoy launch cancel` ends it.")
         self._cluster.delete(_resource(job), job)
