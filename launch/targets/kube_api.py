@@ -194,7 +194,10 @@ def _settings(context: str) -> Any:
     settings = client.Configuration()
     try:
         config.load_kube_config(context=context or None, client_configuration=settings)
-    except (config.ConfigException, yaml.YAMLError, OSError) as error:
+        if not settings.host.startswith(("http://", "https://")):
+            raise config.ConfigException(f"server {settings.host!r} of its cluster is no URL")
+    except (config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
+        # The last three: the client takes for granted that it is text, and a mapping.
         refused = kube_errors.no_cluster(error, context)
         if context or not isinstance(refused, kube_errors.NoKubeconfig):
             raise refused from None

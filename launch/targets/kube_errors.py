@@ -87,7 +87,10 @@ def no_cluster(error: Exception, context: str) -> exits.CannotRun:
             f" `{_LOGIN}` writes one, and --target=local rehearses the job without a cluster."
         )
     if told.endswith("contexts list"):
-        return exits.CannotRun(f"--context={context} is not in the kubeconfig; {_CONTEXTS}.")
+        what = (
+            f"--context={context} is not in the kubeconfig" if context else "the kubeconfig lacks its current context"
+        )
+        return exits.CannotRun(f"{what}; {_CONTEXTS}.")
     if "key current-context" in told:
         return exits.CannotRun(f"the kubeconfig has no current context; give --context: {_CONTEXTS}.")
     return exits.CannotRun(f"the kubeconfig cannot be used: {told}; `{_LOGIN}` mends it.")

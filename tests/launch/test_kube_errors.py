@@ -29,6 +29,12 @@ def test_no_kubeconfig(target, monkeypatch, tmp_path):
     )
 
 
+def test_a_current_context_that_is_none(target, tmp_path):
+    (tmp_path / "kubeconfig").write_text("{contexts: [], current-context: here}")
+    told = refusal(lambda: target.state("rn50"))
+    assert told.startswith("the kubeconfig lacks its current context; `kubectl config get-contexts`")
+
+
 def test_in_a_pod_its_own_account_will_do(server, monkeypatch, tmp_path):
     """As far as the way to the cluster: the server of these tests has no certificate, which a pod asks for."""
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
@@ -67,6 +73,13 @@ def test_no_current_context(server, target, tmp_path):
             "{contexts: [{name: here, context: {cluster: c, user: u}}], current-context: here}",
             "Expected object with name c in",
         ),
+        (
+            "{contexts: [{name: here, context: {cluster: c}}], clusters: [{name: c, cluster: {server: me}}],"
+            " current-context: here}",
+            "server 'me' of its cluster is no URL",
+        ),
+        ("- a list", "list indices must be integers"),
+        ("\0", "special characters are not allowed"),
     ],
 )
 def test_a_broken_kubeconfig(target, tmp_path, text, reason):
