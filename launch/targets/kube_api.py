@@ -182,7 +182,10 @@ class Cluster:
         except (ApiException, HTTPError) as error:
             raise kube_errors.unreachable(error, attempt) from None
         if answer.status < HTTPStatus.BAD_REQUEST:
-            return json.loads(text)
+            try:
+                return json.loads(text)
+            except ValueError:
+                raise kube_errors.no_api(attempt) from None
         status = kube_errors.status(text)
         if answer.status in fine or status.get("reason") in fine:
             return None

@@ -185,6 +185,15 @@ def unreachable(error: Exception, attempt: Attempt) -> exits.ConvoyError:
     )
 
 
+def no_api(attempt: Attempt) -> exits.TryAgain:
+    """The typed error for an answer that is not JSON: a proxy's, or that of a network which wants a login first."""
+    look = attempt.kubectl("get", "--raw=/version")
+    return exits.TryAgain(
+        f"{attempt}: what answers at {attempt.server} does not speak Kubernetes' API; see what it says with `{look}`, and"
+        " whether a proxy or a login page stands before it."
+    )
+
+
 def _reason(error: BaseException) -> str:
     """In a few words; never an exception's own text as a whole, which has addresses of objects and URLs."""
     if isinstance(error, http.MaxRetryError) and error.reason is not None:

@@ -90,6 +90,15 @@ def test_a_broken_kubeconfig(target, tmp_path, text, reason):
     assert told.endswith("; `gcloud container clusters get-credentials CLUSTER --location=LOCATION` mends it.")
 
 
+def test_an_answer_of_something_else(server, target):
+    server.fault(200)
+    server._faults[-1].body = "<html>Log in to the network</html>"
+    assert refusal(lambda: target.state("rn50"), exits.TryAgain) == (
+        f"cannot get jobsets.jobset.x-k8s.io rn50 in namespace default: what answers at {server.url} does not speak Kubernetes'"
+        " API; see what it says with `kubectl get --raw=/version`, and whether a proxy or a login page stands before it."
+    )
+
+
 def test_401(server, target, tmp_path):
     server.write_kubeconfig(tmp_path / "kubeconfig", token="an-old-token")
     told = refusal(lambda: target.submit(spec()))
