@@ -23,6 +23,8 @@ from trainer.config import RunConfig
 GANGS = ("jobset", "indexed")
 _MEMORY = re.compile(r"[1-9]\d*(Gi|Mi)")
 _YEAR = 24 * 365
+# TPUs that TensorFlow crashed on, or that came after its last version for TPUs.
+_JAX_ONLY = ("v6e", "v7x")
 _JOB, _BUDGET, _KUBERNETES, _TPU = "Job", "Budget", "Kubernetes", "Cloud TPU"
 
 
@@ -155,11 +157,32 @@ def build(given: JobOptions, run: RunConfig) -> JobSpec:
         raise exits.CannotRun(
             f"--target=tpu-vm, but --accelerator={given.accelerator} is no TPU; give v5e-8 for example."
         )
+    if accelerator.kind == "tpu" and run.backend == "tensorflow":
+        _refuse_tensorflow(given, accelerator)
+    if given.gang == "indexed" and given.max_restarts not in (0, JobOptions.max_restarts):
+        raise exits.CannotRun(
+            f"--max_restarts={given.max_restarts}: an Indexed Job does not restart; leave it out, or give --gang=jobset."
+        )
     if run.batch_size % workers:
         raise exits.CannotRun(
             f"--batch_size={run.batch_size} is the batch of all {workers} workers together and cannot be dealt to them evenly."
         )
     return JobSpec(dataclasses.replace(given, workers=workers), accelerator, run)
+
+
+def _refuse_tensorflow(given: JobOptions, accelerator: Accelerator) -> None:
+    """CannotRun for the slices of TPUs that TensorFlow cannot drive, which gets no new versions there."""
+    chip = accelerator.chip
+    assert chip is not None
+    if accelerator.hosts > 1:
+        raise exits.CannotRun(
+            f"TensorFlow drives the TPUs of one machine, and {given.accelerator} has {accelerator.hosts}; give --backend=jax"
+            " after --, which trains the same models, or a smaller slice."
+        )
+    if chip.name in _JAX_ONLY:
+        raise exits.CannotRun(
+            f"TensorFlow does not run on TPUs as new as {chip.name}; give --backend=jax after --, which trains the same models."
+        )
 
 
 def machines(given: JobOptions) -> tuple[Accelerator, int]:

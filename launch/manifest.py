@@ -26,8 +26,6 @@ _BASE = {
     "jobset": ("service-account/service_account.yaml", "jobset/jobset.yaml"),
     "indexed": ("service-account/service_account.yaml", "indexed/service.yaml", "indexed/job.yaml"),
 }
-# TPUs that TensorFlow crashed on, or that came after its last version for TPUs.
-_JAX_ONLY = ("v6e", "v7x")
 # Of a machine, what a worker asks for; the rest is the node's own daemons'.
 _OF_CPUS, _OF_MEMORY = 0.85, 0.8
 # What /dev/shm may take: of the memory, and at most.
@@ -45,8 +43,6 @@ def render(spec: JobSpec) -> list[Object]:
     """
     if not spec.options.image:
         raise exits.CannotRun("--image is missing; give the image that k8s/Dockerfile builds, best by digest.")
-    if spec.accelerator.kind == "tpu" and spec.run.backend == "tensorflow":
-        _refuse_tensorflow(spec)
     objects = [base(name) for name in _BASE[spec.options.gang]]
     owner = objects[-1]
     for found in objects:
@@ -107,19 +103,6 @@ def environment(spec: JobSpec, hosts: Iterable[str]) -> dict[str, str]:
         "CONVOY_PORT": str(PORT),
         "CONVOY_GRACE_SECONDS": str(GRACE_SECONDS),
     }
-
-
-def _refuse_tensorflow(spec: JobSpec) -> None:
-    """CannotRun for the slices of TPUs that TensorFlow cannot drive."""
-    chip = spec.accelerator.chip
-    assert chip is not None
-    if spec.workers > 1:
-        raise exits.CannotRun(
-            f"TensorFlow drives the TPUs of one machine, and {spec.options.accelerator} has {spec.workers}; give --backend=jax"
-            " after --, or a smaller slice."
-        )
-    if chip.name in _JAX_ONLY:
-        raise exits.CannotRun(f"TensorFlow does not run on TPUs as new as {chip.name}; give --backend=jax after --.")
 
 
 def _container(container: Object, spec: JobSpec) -> None:

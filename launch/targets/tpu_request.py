@@ -34,15 +34,9 @@ _INSTALL = [
 
 
 def check(spec: JobSpec) -> None:
-    """CannotRun for what Cloud TPU, or TensorFlow on it, cannot do."""
+    """CannotRun for what Cloud TPU cannot do."""
     accelerator, chip = spec.accelerator, spec.accelerator.chip
     assert chip is not None
-    if spec.run.backend == "tensorflow" and (accelerator.hosts > 1 or chip.name in ("v6e", "v7x")):
-        why = "on several machines" if accelerator.hosts > 1 else f"on {chip.name}"
-        raise exits.CannotRun(
-            f"--backend=tensorflow: TensorFlow cannot train {why} of Cloud TPU, and gets no new versions there; give"
-            " --backend=jax after --, which trains the same models."
-        )
     if accelerator != accelerators.resolve(accelerator.name, accelerator.topology):
         raise exits.CannotRun(
             f"--accelerator={spec.options.accelerator}: Cloud TPU chooses the machine type; leave out what follows @."

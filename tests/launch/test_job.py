@@ -69,6 +69,9 @@ def test_equal_specs_have_equal_digests_and_come_back_from_json():
         ([*CLUSTER, "--namespace=a/b", *RUN], exits.CannotRun, "--namespace=a/b"),
         ([*CLUSTER, "--memory=lots", *RUN], exits.CannotRun, "--memory=lots"),
         ([*CLUSTER, "--max_restarts=-1", *RUN], exits.CannotRun, "--max_restarts=-1"),
+        ([*CLUSTER, "--max_restarts=3", "--gang=indexed", *RUN], exits.CannotRun, "an Indexed Job does not restart"),
+        ([*CLUSTER, "--accelerator=v5e-16", *RUN], exits.CannotRun, "v5e-16 has 4; give --backend=jax after --"),
+        ([*CLUSTER, "--accelerator=v6e-1", *RUN], exits.CannotRun, "as new as v6e; give --backend=jax after --"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(argv, error, words):

@@ -41,9 +41,9 @@ def test_a_worker_runs_what_the_documents_say(gang, monkeypatch):
         assert own == {name: variables[name] for name in own}
 
 
-@pytest.mark.parametrize("accelerator", ["t4x1", "v7x-8", "l4x1@g2-standard-16"])
+@pytest.mark.parametrize("accelerator", ["t4x1", "v5p-8", "l4x1@g2-standard-16"])
 def test_a_job_is_rehearsed_whatever_its_machine(accelerator):
-    """Of the first nothing is known that Kubernetes would need; for the second there is no JAX here; the third names a node."""
+    """Of the first nothing is known that Kubernetes would need; the second is a TPU; the third names a node."""
     spec = job(f"--accelerator={accelerator}", workers=0)
     assert local_pod.command(spec) == [sys.executable, "-P", "-m", "launch.worker", "--", "--run_dir=run"]
 

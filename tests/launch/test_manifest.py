@@ -177,8 +177,6 @@ def test_a_queue_admits_and_without_one_it_starts():
         ("--service_account=A/B -- ", "serviceAccountName A/B is not possible"),
         ("--max_restarts=3000000000 -- ", "maxRestarts 3000000000 is more than"),
         ("--cpus=inf -- ", "cpu: inf is no quantity"),
-        ("--accelerator=v5e-16 -- ", "TensorFlow drives the TPUs of one machine, and v5e-16 has 4; give --backend=jax"),
-        ("--accelerator=v6e-1 -- ", "TensorFlow does not run on TPUs as new as v6e; give --backend=jax"),
         ("-- --data_dir=\udcff ", "is no text that a process can be given"),
         ("--workers=4000 -- --batch_size=4000 ", "give the job a shorter name"),
     ],

@@ -345,8 +345,6 @@ def test_nobody_there_is_a_sentence(server, target, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"backend": "tensorflow"}, "on several machines of Cloud TPU.*--backend=jax"),
-        ({"backend": "tensorflow", "accelerator": "v6e-8"}, "on v6e of Cloud TPU.*--backend=jax"),
         ({"accelerator": "v5e-8@4t"}, "Cloud TPU chooses the machine type"),
         ({"accelerator": "v7x-8"}, "--runtime_version is missing"),
         ({"own": ["--spot", "--reservation=r"]}, "--spot and --reservation=r exclude each other"),
