@@ -114,18 +114,21 @@ def submit_all(
             f"{', '.join(taken)}: of that name there is another job; nothing was submitted. Give --replace, or another --name."
         )
     waiting, going, ended = list(specs), dict[str, JobState](), dict[str, JobState]()
+    outage = watch.Outage()
     while waiting or going:
-        while waiting and len(going) < most:
-            state = target.submit(waiting.pop(0), replace)
-            going[state.name] = state
-            tell(state)
-        for name, last in list(going.items()):
-            state = going[name] = watch.look(target, name, last)
-            if state.phase != last.phase:
+        with outage.borne():
+            while waiting and len(going) < most:
+                state = target.submit(waiting[0], replace)
+                going[state.name] = state
+                del waiting[0]
                 tell(state)
-            if state.phase in ENDS:
-                ended[name] = going.pop(name)
-        if len(going) == most or (going and not waiting):
+            for name, last in list(going.items()):
+                state = going[name] = watch.look(target, name, last)
+                if state.phase != last.phase:
+                    tell(state)
+                if state.phase in ENDS:
+                    ended[name] = going.pop(name)
+        if outage.since or len(going) == most or (going and not waiting):
             time.sleep(LOOK_SECONDS)
     return [ended[spec.name] for spec in specs]
 

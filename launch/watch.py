@@ -114,17 +114,10 @@ def until_the_end(target: Target, name: str, timeout: float = 0.0) -> int:
     """Tells every change of a job until it ends; the exit code of `wait`."""
     deadline = time.monotonic() + timeout if timeout else float("inf")
     state: JobState | None = None
-    away_since: float | None = None
+    outage = Outage()
     while True:
-        try:
+        with outage.borne(state is not None):
             last, state = state, look(target, name, state)
-        except exits.TryAgain as error:
-            away_since = away_since or time.monotonic()
-            if state is None or time.monotonic() - away_since > AWAY_SECONDS:
-                raise
-            print(f"convoy: {error}", file=sys.stderr, flush=True)
-        else:
-            away_since = None
             if last is None or line(state) != line(last):
                 print(line(state), flush=True)
             if state.phase in ENDS:
@@ -132,6 +125,25 @@ def until_the_end(target: Target, name: str, timeout: float = 0.0) -> int:
         if time.monotonic() > deadline:
             raise exits.TryAgain(f"{name} has not ended within --timeout={timeout:g} s; it goes on, wait again.")
         time.sleep(LOOK_SECONDS)
+
+
+class Outage:
+    """How long a place of jobs has been away."""
+
+    def __init__(self) -> None:
+        self.since: float | None = None  # None while it answers
+
+    @contextlib.contextmanager
+    def borne(self, patient: bool = True) -> Iterator[None]:
+        """Within, exits.TryAgain is told and passed over, for AWAY_SECONDS after the last time that all went well."""
+        try:
+            yield
+            self.since = None
+        except exits.TryAgain as error:
+            self.since = self.since or time.monotonic()
+            if not patient or time.monotonic() - self.since > AWAY_SECONDS:
+                raise
+            print(f"convoy: {error}", file=sys.stderr, flush=True)
 
 
 def look(target: Target, name: str, last: JobState | None) -> JobState:

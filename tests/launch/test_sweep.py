@@ -127,6 +127,36 @@ def test_some_may_fail_or_be_removed_and_the_others_run():
     assert [watch.exit_code(end) for end in ends] == [0, 70, 130, 0]
 
 
+class Shaky(Place):
+    """A place that is away at every other call, once it has answered two."""
+
+    calls = 0
+
+    def answer(self):
+        self.calls += 1
+        if self.calls > 2 and self.calls % 2:
+            raise exits.TryAgain("the place is away")
+
+    def submit(self, spec, replace=False):
+        self.answer()
+        return super().submit(spec, replace)
+
+    def state(self, name):
+        self.answer()
+        return super().state(name)
+
+
+def test_a_place_that_is_away_for_a_while_is_waited_for(capsys, monkeypatch):
+    specs = sweep.jobs(OPTIONS, TRAIN, "seed=0:2")
+    place = Shaky({})
+    assert [end.phase for end in sweep.submit_all(place, specs, 1)] == [SUCCEEDED, SUCCEEDED]
+    assert place.order == [spec.name for spec in specs]
+    assert "convoy: the place is away" in capsys.readouterr().err
+    monkeypatch.setattr(watch, "AWAY_SECONDS", -1.0)
+    with pytest.raises(exits.TryAgain):
+        sweep.submit_all(Shaky({}), specs, 1)
+
+
 def test_nothing_begins_if_a_name_is_taken_or_stands_twice():
     specs = sweep.jobs(OPTIONS, TRAIN, "seed=0:3")
     place = Place({}, {specs[1].name: specs[1].digest, specs[2].name: "another"})
