@@ -278,6 +278,7 @@ def test_a_claim_is_lost_to_one_that_came_between(store, proxy, place, monkeypat
     assert store.get("winner") == b"writer 2"
 
 
+@pytest.mark.thorough
 def test_a_storm_of_every_fault_changes_no_result(emulator, place, monkeypatch):
     with faulty(emulator.host, "--seed=4", "--rate=0.2", "--seconds=0.5") as url:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)

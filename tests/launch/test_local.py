@@ -210,7 +210,10 @@ def test_two_who_submit_the_same_job_at_once_begin_it_once():
 @pytest.mark.parametrize("wait", [True, False])
 def test_ctrl_c_leaves_the_job_alone_and_says_so(waiting, wait):
     argv = ["wait", "--name=try"] if wait else ["submit", "--name=try", "--workers=2", "--wait", "--", "--run_dir=run"]
-    process = subprocess.Popen(command("launch", *argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command("launch", *argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it is ignored where tests run in the background
+    )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "try: running\n"
     process.send_signal(signal.SIGINT)
