@@ -1,6 +1,6 @@
 """A run that is killed over and over in a bucket whose storage fails all the time, and what must be true of it afterwards.
 
-`make test` has six kills of it (tests/e2e/test_bucket.py), `make soak` fifty, and leaves its record in benchmarks/results.
+`make test` has four kills of it (tests/e2e/test_bucket.py), `make soak` fifty, and leaves its record in benchmarks/results.
 """
 
 from __future__ import annotations

@@ -30,18 +30,11 @@ def bucket(monkeypatch):
     emulator.stop()
 
 
-def test_killed_six_times_with_faults_all_along_it_ends_with_the_same_bits(tmp_path):
+def test_killed_four_times_with_faults_all_along_it_ends_with_the_same_bits(tmp_path):
     seed = int(os.environ.get("CONVOY_TEST_SEED") or random.randrange(10**6))
     print(f"CONVOY_TEST_SEED={seed}")
-    kills = [
-        Kill("snapshot", 4),
-        Kill("upload", 8),
-        Kill("manifest", 12),
-        Kill("removal", 16),
-        Kill("restore", 16, delay=40),
-        Kill("random", 20, delay=random.Random(seed).randrange(60)),
-    ]
-    soak.run(tmp_path, kills, steps=32, every=4, seed=seed, rate=0.03)
+    kills = [Kill("snapshot", 4), Kill("upload", 8), Kill("manifest", 12), Kill("removal", 16)]
+    soak.run(tmp_path, kills, steps=20, every=4, seed=seed, rate=0.03)
 
 
 def test_a_second_process_on_a_run_directory_is_told_and_harms_nothing(bucket):

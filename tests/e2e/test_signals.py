@@ -89,7 +89,9 @@ def test_during_an_evaluation(convoy, tmp_path):
     assert splits == [(step, split) for step in (20, 40, 60) for split in ("train", "eval")]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 42), pytest.param(signal.SIGINT, 130, marks=pytest.mark.thorough)]
+)
 def test_twice(tmp_path, number, code):
     # One loop of minutes, entered long before the signals: the first waits for its end, only the second leaves in seconds.
     endless = [*LONG, "--steps_per_loop=400000", "--checkpoint_every=5000ep", "--eval_every=5000ep"]
