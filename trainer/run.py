@@ -102,6 +102,7 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
         display.line(f"{config.run_dir} is finished: nothing is left to do of --duration={config.duration}.")
         if setting.cluster.leads:
             _tell(display, config, beginning["finished"], checkpoints.Keeper(store, 0, 1))
+        together.part(engine)
         return beginning["finished"]
 
     # Nothing is written before it is clear that this run may go on here.
@@ -164,6 +165,7 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
         store.put(RESULT, (json.dumps(result, indent=1) + "\n").encode())
         _tell(display, config, result, keeper)
     engine.agree(False)  # the others wait until it is written
+    together.part(engine)
     pulse.tell(pulse.DONE)
     return result
 

@@ -1,7 +1,8 @@
-"""What only the leading process may decide, told to all."""
+"""What only the leading process may decide, told to all; and how processes part."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -19,12 +20,24 @@ def decide(engine: Engine, decision: Callable[[], Any]) -> Any:
     if not engine.cluster.leads:
         told = json.loads(engine.share(b""))
         if "code" in told:
+            part(engine)
             raise _ERRORS[told["code"]](f"the leading process said: {told['error']}")
         return told["value"]
     try:
         value = decision()
     except exits.ConvoyError as error:
         engine.share(json.dumps({"code": error.code, "error": str(error)}).encode())
+        part(engine)
         raise
     engine.share(json.dumps({"value": value}).encode())
     return value
+
+
+def part(engine: Engine) -> None:
+    """Called by all after the last thing that they do together, before they leave.
+
+    A sum over processes that has come to its end here may still be fetching from here elsewhere: who leaves then makes another
+    one lose its peer. Who is in the next sum has the last one behind it; how this next one ends is of no account.
+    """
+    with contextlib.suppress(exits.TryAgain):
+        engine.agree(False)
