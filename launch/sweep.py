@@ -13,6 +13,7 @@ from urllib.parse import quote
 from convoy import exits
 from launch import watch
 from launch.job import JobOptions, JobSpec, build, read_run
+from launch.outage import Outage
 from launch.targets import ENDS, JobState, NoSuchJob, Target
 from launch.where import LONGEST
 
@@ -114,7 +115,7 @@ def submit_all(
             f"{', '.join(taken)}: of that name there is another job; nothing was submitted. Give --replace, or another --name."
         )
     waiting, going, ended = list(specs), dict[str, JobState](), dict[str, JobState]()
-    outage = watch.Outage()
+    outage = Outage()
     while waiting or going:
         with outage.borne():
             while waiting and len(going) < most:

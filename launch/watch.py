@@ -15,7 +15,8 @@ from convoy import exits, options
 from convoy.options import option
 from convoy.store import open_store
 from launch import shell
-from launch.targets import AWAY_SECONDS, CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob, Target, open_target
+from launch.outage import Outage
+from launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob, Target, open_target
 from launch.where import Name, Where
 
 LOOK_SECONDS = 2.0
@@ -125,25 +126,6 @@ def until_the_end(target: Target, name: str, timeout: float = 0.0) -> int:
         if time.monotonic() > deadline:
             raise exits.TryAgain(f"{name} has not ended within --timeout={timeout:g} s; it goes on, wait again.")
         time.sleep(LOOK_SECONDS)
-
-
-class Outage:
-    """How long a place of jobs has been away."""
-
-    def __init__(self) -> None:
-        self.since: float | None = None  # None while it answers
-
-    @contextlib.contextmanager
-    def borne(self, patient: bool = True) -> Iterator[None]:
-        """Within, exits.TryAgain is told and passed over, for AWAY_SECONDS after the last time that all went well."""
-        try:
-            yield
-            self.since = None
-        except exits.TryAgain as error:
-            self.since = self.since or time.monotonic()
-            if not patient or time.monotonic() - self.since > AWAY_SECONDS:
-                raise
-            print(f"convoy: {error}", file=sys.stderr, flush=True)
 
 
 def look(target: Target, name: str, last: JobState | None) -> JobState:

@@ -14,8 +14,6 @@ from launch.where import Where
 PENDING, RUNNING, RESTARTING = "pending", "running", "restarting"
 SUCCEEDED, FAILED, CANCELLED = "succeeded", "failed", "cancelled"
 ENDS = (SUCCEEDED, FAILED, CANCELLED)
-# Who follows a job bears with a place that is away for so long: control planes are while they are upgraded.
-AWAY_SECONDS = 1800.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from convoy import exits
 from launch import manifest
 from launch.documents import Object, job_spec
-from launch.targets import AWAY_SECONDS, ENDS
+from launch.outage import Outage
+from launch.targets import ENDS
 from launch.targets.kube_api import JOBS, JOBSETS, Cluster
 from launch.targets.kube_state import phase, pods, why_waiting, worker
 
@@ -52,16 +53,14 @@ def follow(cluster: Cluster, job: Object, index: int) -> Iterator[str]:
     # By pod: the time of the last line that was told, and how many lines had that time.
     told: dict[str, tuple[str, int]] = {}
     over: set[str] = set()
-    seen = time.monotonic()
+    outage = Outage()
     while True:
         # The job before its pods: of one that has ended every line is then there to be read.
-        try:
+        with outage.borne():
             now = cluster.get(resource, name)
             ended = now is None or now["metadata"]["uid"] != uid or phase(now) in ENDS
             found = [pod for pod in pods(cluster, job) if worker(pod) == index]
-        except exits.TryAgain:
-            if time.monotonic() - seen > AWAY_SECONDS:
-                raise
+        if outage.since:
             time.sleep(LOOK_SECONDS)
             continue
         for pod in reversed([pod for pod in found if pod is found[0] or pod["metadata"]["uid"] in told]):
@@ -77,7 +76,6 @@ def follow(cluster: Cluster, job: Object, index: int) -> Iterator[str]:
                 over.add(own)
         if ended:
             return
-        seen = time.monotonic()
         time.sleep(LOOK_SECONDS)
 
 

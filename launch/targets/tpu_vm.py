@@ -16,6 +16,7 @@ from convoy import exits
 from convoy.store import open_store
 from launch import bundle
 from launch.job import JobSpec
+from launch.outage import Outage
 from launch.targets import CANCELLED, ENDS, FAILED, RUNNING, JobState, NoSuchJob, tpu_request
 from launch.targets.tpu_api import TpuApi
 from launch.targets.tpu_request import job_of
@@ -77,13 +78,18 @@ class TpuVmTarget:
         if not 0 <= worker < job["workers"]:
             raise exits.CannotRun(f"--worker={worker} is none of the {job['workers']} of {name}, which count from 0.")
         store, log, before = open_store(job["bucket"]), f"{attempt_folder(job)}/worker-{worker}.log", b""
+        outage = Outage()
         while True:
-            found = self._api.find(name) if follow else None
-            over = found is None or state(self._api, found).phase in ENDS
-            try:
-                now = store.get(log)
-            except FileNotFoundError:
-                now = b""
+            with outage.borne(patient=follow):
+                found = self._api.find(name) if follow else None
+                over = found is None or state(self._api, found).phase in ENDS
+                try:
+                    now = store.get(log)
+                except FileNotFoundError:
+                    now = b""
+            if outage.since:
+                time.sleep(LOOK_SECONDS)
+                continue
             if not over:
                 now = now[: now.rfind(b"\n") + 1]  # a line that is not whole yet comes with the next look
             yield from later(before, now).decode(errors="replace").splitlines()

@@ -287,7 +287,7 @@ def test_wait_bears_with_a_cluster_that_is_away(server, target, life, capsys):
 
 
 def test_wait_does_not_bear_with_it_for_ever(server, target, life, monkeypatch):
-    monkeypatch.setattr(watch, "AWAY_SECONDS", 0.0)
+    monkeypatch.setattr("launch.outage.AWAY_SECONDS", 0.0)
     server.on_get = lambda found: server.fault(503, "gone", path="jobsets", times=99)
     life.ready(1)
     assert "HTTP 503, gone" in refusal(lambda: watch.until_the_end(target, "rn50"), exits.TryAgain)

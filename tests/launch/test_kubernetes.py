@@ -132,15 +132,20 @@ def test_a_service_that_was_applied_by_hand_will_do(server, target, indexed):
     assert target.submit(spec("--gang=indexed")).phase == "pending"
 
 
-def test_an_indexed_job_whose_answer_was_lost_gets_its_service(server, target, monkeypatch):
+def lose_answer(server, kind, monkeypatch):
+    """What creates the first object of a kind is carried out, and the connection then cut."""
     carried_out = []
 
     def lose(found):
-        if found["kind"] == "Job" and not carried_out:
+        if found["kind"] == kind and not carried_out:
             carried_out.append(found)
             raise ConnectionError
 
     monkeypatch.setattr(server, "put", lambda thing, put=server.put: (put(thing), lose(thing))[0])
+
+
+def test_an_indexed_job_whose_answer_was_lost_gets_its_service(server, target, monkeypatch):
+    lose_answer(server, "Job", monkeypatch)
     target.submit(spec("--gang=indexed"))
     assert ("services", "default", "rn50") in server.objects
 
@@ -156,14 +161,7 @@ def test_a_job_that_somebody_else_just_submitted_is_taken_for_what_it_is(server,
 
 
 def test_an_answer_that_was_lost_is_no_other_job(server, target, monkeypatch):
-    carried_out = []
-
-    def lose(found):
-        if found["kind"] == "JobSet" and not carried_out:
-            carried_out.append(found)
-            raise ConnectionError
-
-    monkeypatch.setattr(server, "put", lambda thing, put=server.put: (put(thing), lose(thing))[0])
+    lose_answer(server, "JobSet", monkeypatch)
     assert target.submit(spec()).digest == spec().digest
     assert len([line for line in server.seen if line.startswith("POST") and "jobsets" in line]) == 2
 

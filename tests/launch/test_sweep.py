@@ -152,7 +152,7 @@ def test_a_place_that_is_away_for_a_while_is_waited_for(capsys, monkeypatch):
     assert [end.phase for end in sweep.submit_all(place, specs, 1)] == [SUCCEEDED, SUCCEEDED]
     assert place.order == [spec.name for spec in specs]
     assert "convoy: the place is away" in capsys.readouterr().err
-    monkeypatch.setattr(watch, "AWAY_SECONDS", -1.0)
+    monkeypatch.setattr("launch.outage.AWAY_SECONDS", -1.0)
     with pytest.raises(exits.TryAgain):
         sweep.submit_all(Shaky({}), specs, 1)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import types
 
 import pytest
 
 from convoy import exits
-from launch import watch
+from launch import outage, watch
 from launch.targets import CANCELLED, FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, JobState, NoSuchJob
 from launch.where import Where
 
@@ -94,3 +95,24 @@ def test_a_run_that_has_said_nothing_of_use_is_not_yet_known(tmp_path, text):
     if text is not None:
         (tmp_path / "status.json").write_text(text)
     assert watch._details(JobState("one", RUNNING, run_dir=str(tmp_path)))[-1] == ("step", "not yet known")
+
+
+def test_an_outage_counts_from_its_first_failure_whatever_came_before(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr("launch.outage.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    away = outage.Outage()
+
+    def look(moment, well):
+        now[0] = moment
+        with away.borne():
+            if not well:
+                raise exits.TryAgain("away")
+
+    look(1.0, well=True)
+    look(90_000.0, well=False)  # a day of lines later
+    look(90_000.0 + outage.AWAY_SECONDS, well=False)
+    look(92_000.0, well=True)
+    look(99_000.0, well=False)
+    with pytest.raises(exits.TryAgain, match="away"):
+        look(99_001.0 + outage.AWAY_SECONDS, well=False)
+    assert capsys.readouterr().err == "convoy: away\n" * 3

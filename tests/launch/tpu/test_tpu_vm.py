@@ -17,36 +17,11 @@ from tpu_server import TpuServer
 
 from convoy import exits
 from convoy.store import open_store
-from launch.job import from_argv
-from launch.targets import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, NoSuchJob, tpu_api, tpu_request, tpu_vm
+from launch.targets import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, NoSuchJob, tpu_request, tpu_vm
 from launch.targets.tpu_vm import TpuVmTarget, later
 from support import environment
 
 FOLDER = "jobs/p/z/rn50"
-
-
-@pytest.fixture
-def server():
-    with TpuServer() as server:
-        yield server
-
-
-@pytest.fixture
-def target(server, monkeypatch):
-    monkeypatch.setattr(tpu_vm, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(tpu_api, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(tpu_api, "FIRST_PAUSE_SECONDS", 0.01)
-    return TpuVmTarget("p", "z", server.client())
-
-
-@pytest.fixture
-def spec(tmp_path):
-    def make(*own, accelerator="v5e-16", backend="jax", train=()):
-        place = ["--target=tpu-vm", "--project=p", "--zone=z", f"--bucket={tmp_path}/bucket", "--name=rn50"]
-        run = ["--run_dir=gs://b/runs/rn50", f"--backend={backend}", "--batch_size=1024", *train]
-        return from_argv([*place, f"--accelerator={accelerator}", *own, "--", *run])
-
-    return make
 
 
 def tell(server, index, **status):
@@ -276,72 +251,6 @@ def test_a_job_whose_bucket_refuses_is_listed_and_can_be_cancelled(server, targe
     assert server.resources == {}
 
 
-def test_a_slow_operation_is_no_error(server, target, spec, monkeypatch):
-    monkeypatch.setattr(tpu_api, "CREATE_SECONDS", 0.1)
-    server.operations.append({"done": False})
-    assert target.submit(spec()).phase == PENDING
-
-
-def test_an_operation_that_fails_is(server, target, spec):
-    server.operations.append({"done": True, "error": {"code": 8, "message": "Quota 'X' exceeded"}})
-    with pytest.raises(exits.CannotRun, match="quota is used up: Quota 'X' exceeded; .*--zone"):
-        target.submit(spec())
-
-
-@pytest.mark.parametrize(
-    ("status", "error", "words"),
-    [
-        (429, exits.TryAgain, "now: TooManyRequests; try the same command again"),
-        (403, exits.CannotRun, r"told so; ask for roles/tpu\.admin, .*gcloud services enable"),
-        (401, exits.CannotRun, "no valid credentials; run `gcloud auth application-default login`"),
-        (400, exits.CannotRun, "cannot list queued resources in z of project p: told so"),
-        (404, exits.CannotRun, "no such zone or project"),
-        (500, exits.TryAgain, "now: InternalServerError; try the same command again"),
-    ],
-)
-def test_a_refusal_is_a_sentence(server, target, monkeypatch, status, error, words):
-    monkeypatch.setattr(tpu_api, "CALL_SECONDS", 0.1)
-    server.faults += [(status, "told so")] * 100
-    with pytest.raises(error, match=words):
-        target.jobs()
-
-
-def test_a_quota_is_named(server, target, spec, monkeypatch):
-    answer = server.answer
-    refusal = 429, {"error": {"code": 429, "message": "Quota 'TPUV5sLitepod' exceeded"}}
-    monkeypatch.setattr(server, "answer", lambda *asked: refusal if asked[0] == "POST" else answer(*asked))
-    with pytest.raises(exits.CannotRun, match="the quota is used up: Quota 'TPUV5sLitepod' exceeded; .*--zone than z"):
-        target.submit(spec())
-
-
-def test_a_fault_that_passes_is_no_error(server, target, spec, monkeypatch):
-    server.faults += [(503, "away"), (500, "away")]
-    assert target.jobs() == []
-    answer, lost = server.answer, []
-
-    def lose_the_first(method, url, body):
-        found = answer(method, url, body)
-        if method == "POST" and not lost:
-            lost.append(server.resources.pop("rn50"))
-            return 503, {}
-        return found
-
-    monkeypatch.setattr(server, "answer", lose_the_first)
-    assert target.submit(spec()).phase == PENDING
-    posts = [request for request in server.requests if request.startswith("POST")]
-    # The same request, by its id, so that it is not made twice.
-    assert len(posts) == 2
-    assert "requestId=" in posts[0]
-    assert posts[0] == posts[1]
-
-
-def test_nobody_there_is_a_sentence(server, target, monkeypatch):
-    monkeypatch.setattr(tpu_api, "CALL_SECONDS", 0.1)
-    server.__exit__()
-    with pytest.raises(exits.TryAgain, match="now: ConnectionError; try the same command again"):
-        target.state("rn50")
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -391,6 +300,27 @@ def test_logs_are_followed_to_the_end(server, target, spec, monkeypatch):
 
     monkeypatch.setattr(tpu_vm.time, "sleep", look)
     assert list(target.logs("rn50", 0, follow=True)) == ["one", "two", "three"]
+
+
+def test_following_bears_with_an_api_that_is_away(server, target, spec, monkeypatch, capsys):
+    target.submit(spec(accelerator="v5e-8"))
+    active(server)
+    tell(server, 0, phase="ended", exit_code=0)
+    open_store(spec().options.bucket).put(f"{FOLDER}/0/worker-0.log", b"one\n")
+    lines = target.logs("rn50", 0, follow=True)
+    find = target._api.find
+    refused = iter([exits.TryAgain("the API is away"), exits.TryAgain("the API is away")])
+
+    def away(name):
+        if (error := next(refused, None)) is not None:
+            raise error
+        return find(name)
+
+    # The first question is whether there is such a job; only later ones may go unanswered.
+    monkeypatch.setattr(target, "_need", find)
+    monkeypatch.setattr(target._api, "find", away)
+    assert list(lines) == ["one"]
+    assert capsys.readouterr().err.count("convoy: the API is away") == 2
 
 
 def test_the_end_of_a_log_goes_on_where_the_last_look_ended():
