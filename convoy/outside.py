@@ -115,7 +115,7 @@ def parse_json(data: bytes | str, source: str, finite: bool = True) -> Any:
     Raises:
       exits.BadData: it is not UTF-8, not JSON, nested too deep, or has a number that is not finite or has too many digits.
     """
-    checks = {"parse_constant": _no_constant, "parse_float": _finite} if finite else {}
+    checks: dict[str, Any] = {"parse_constant": _no_constant, "parse_float": _finite} if finite else {}
     try:
         return json.loads(data, **checks)
     except (ValueError, RecursionError, TypeError) as error:
