@@ -1,5 +1,7 @@
 """The names of what stands in a run directory."""
 
-CONFIG, FLAGS, RESULT, STATUS = "config.json", "config.flags", "result.json", "status.json"
-METRICS, EVENTS, BAD_IMAGES = "metrics.jsonl", "events.jsonl", "bad_images.jsonl"
-CURVES, TENSORBOARD, CHECKPOINTS = "curves.png", "tensorboard", "checkpoints"
+from convoy.outside import Name
+
+CONFIG, FLAGS, RESULT, STATUS = Name("config.json"), Name("config.flags"), Name("result.json"), Name("status.json")
+METRICS, EVENTS, BAD_IMAGES = Name("metrics.jsonl"), Name("events.jsonl"), Name("bad_images.jsonl")
+CURVES, TENSORBOARD, CHECKPOINTS = Name("curves.png"), Name("tensorboard"), Name("checkpoints")

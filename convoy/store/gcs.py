@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from convoy import exits
+from convoy.outside import MAX_DOCUMENT_BYTES, Name, name_in
 from convoy.store import Data
 from convoy.store.gcs_bucket import Bucket
 from convoy.store.gcs_lease import Lease
@@ -30,6 +32,8 @@ class GcsStore:
                 f"{url}: {bucket!r} is no name of a bucket (small letters, digits, - _ and .); give gs://BUCKET/PATH."
             )
         path = "/".join(part for part in path.split("/") if part)
+        if path:
+            name_in(path, "the url")  # a bucket has no folders to climb; those who copy from it to a disk have
         self.url = f"gs://{bucket}/{path}" if path else f"gs://{bucket}"
         self._root = f"{path}/" if path else ""
         self._bucket = Bucket(bucket)
@@ -38,7 +42,7 @@ class GcsStore:
         self._generations: dict[str, int] = {}  # of what `put` wrote
         self._bucket.guard = self._lease.check
 
-    def put(self, name: str, data: Data) -> int:
+    def put(self, name: Name, data: Data) -> int:
         place = self._root + name
         # Mostly it is new, or what this process wrote last; only otherwise is one more request needed.
         match = self._generations.get(place, 0)
@@ -47,22 +51,22 @@ class GcsStore:
         self._generations[place] = generation
         return generation
 
-    def claim(self, name: str, data: Data) -> bool:
+    def claim(self, name: Name, data: Data) -> bool:
         return self._bucket.upload(self._root + name, data, match=0) != 0
 
-    def get(self, name: str, generation: int = 0) -> bytes:
+    def get(self, name: Name, generation: int = 0, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
         if generation:
-            return self._bucket.download(self._root + name, generation)[0]
-        return self._logs.get(self._root + name)
+            return self._bucket.download(self._root + name, generation, max_bytes=max_bytes)[0]
+        return self._logs.get(self._root + name, max_bytes)
 
-    def fetch(self, name: str, path: Path, generation: int = 0) -> None:
-        self._bucket.fetch(self._root + name, path, generation)
+    def fetch(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
+        self._bucket.fetch(self._root + name, path, generation, max_bytes)
 
-    def append(self, name: str, text: str) -> None:
+    def append(self, name: Name, text: str) -> None:
         self._lease.require()
         self._logs.append(self._root + name, text)
 
-    def rewrite(self, name: str, text: str) -> None:
+    def rewrite(self, name: Name, text: str) -> None:
         self._logs.rewrite(self._root + name, text.encode())
 
     def flush(self) -> None:
@@ -71,15 +75,16 @@ class GcsStore:
     def close(self) -> None:
         self._logs.close(self._root)
 
-    def names(self, prefix: str = "") -> list[str]:
+    def names(self, prefix: Name | None = None) -> list[Name]:
         folder = f"{self._root}{prefix}/" if prefix else self._root
         found = set()
         for blob in self._bucket.entries(folder):
             log = split(blob.name)
             found.add((log[0] if log else blob.name).removeprefix(self._root))
-        return sorted(found - {_LOCK})
+        # A name that ends in / is how the console draws an empty folder.
+        return sorted(name_in(name, self.url) for name in found if name != _LOCK and not name.endswith("/") and name)
 
-    def remove(self, prefix: str) -> None:
+    def remove(self, prefix: Name) -> None:
         place = self._root + prefix
         self._logs.forget(place)
         # checkpoints/1 is not the beginning of checkpoints/10.
@@ -87,12 +92,15 @@ class GcsStore:
         found = [blob for blob in self._bucket.entries(place) if blob.name == place or blob.name.startswith(below)]
         self._bucket.delete({blob.name: blob.generation for blob in found})
 
+    def folder(self, name: Name) -> None: ...
+
     def sweep(self) -> None:
         self._logs.sweep(self._root)
 
     def foreign(self) -> str:
-        found = [blob.name.removeprefix(self._root) for blob in self._bucket.entries(self._root, limit=2)]
-        return next((name.partition("/")[0] for name in found if name != _LOCK), "")
+        found = [blob.name.removeprefix(self._root) for blob in self._bucket.entries(self._root, limit=3)]
+        # "" is how the console draws an empty folder.
+        return next((name.partition("/")[0] for name in found if name not in (_LOCK, "")), "")
 
     def locked(self) -> AbstractContextManager[None]:
         return self._lease.held()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 from requests.adapters import HTTPAdapter
 
-from convoy.store import Data
+from convoy.store import Data, too_large
 from convoy.store.checksum import crc32c
 from convoy.store.gcs_errors import Transient, retry_until, sentence
 from convoy.store.gcs_streams import Sink, Source, encoded
@@ -128,7 +129,9 @@ class Bucket:
         except FileNotFoundError:
             return 0
 
-    def download(self, name: str, generation: int = 0, seconds: float | None = None) -> tuple[bytes, int]:
+    def download(
+        self, name: str, generation: int = 0, seconds: float | None = None, max_bytes: float = math.inf
+    ) -> tuple[bytes, int]:
         """An object's bytes, checked, and their generation.
 
         Args:
@@ -136,25 +139,31 @@ class Bucket:
 
         Raises:
           FileNotFoundError: there is none, or not of this generation.
+          exits.BadData: it has more than `max_bytes`.
         """
 
         def attempt(again: Retry) -> tuple[bytes, int]:
             blob = self._head(name, generation, again)
+            if blob.size > max_bytes:
+                raise too_large(self.url(name), int(max_bytes))
             return self._content(blob, again), int(blob.generation)
 
         return self._call("read", name, attempt, seconds)
 
-    def fetch(self, name: str, path: Path, generation: int = 0) -> None:
+    def fetch(self, name: str, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
         """Writes an object's bytes, checked, to a local file, which appears when it is whole.
 
         Raises:
           FileNotFoundError: there is no such object, or not of this generation.
           OSError: the file cannot be written.
+          exits.BadData: the object has more than `max_bytes`.
         """
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
 
         def attempt(again: Retry) -> None:
             blob = self._head(name, generation, again)
+            if blob.size > max_bytes:
+                raise too_large(self.url(name), int(max_bytes))
             with partial.open("wb") as file:
                 self._copy(blob, file, again)
 
@@ -164,14 +173,18 @@ class Bucket:
         finally:
             partial.unlink(missing_ok=True)
 
-    def gather(self, prefix: str, choose: Callable[[list[Any]], list[Any]]) -> list[bytes]:
+    def gather(self, prefix: str, choose: Callable[[list[Any]], list[Any]], max_bytes: float = math.inf) -> list[bytes]:
         """The bytes of those objects below a prefix that `choose` picks from a listing, in its order.
 
-        One that is removed meanwhile makes it list again, so that the result is of one moment.
+        One that is removed meanwhile makes it list again, so that the result is of one moment. BadData if they have more
+        than `max_bytes` together.
         """
 
         def attempt(again: Retry) -> list[bytes]:
-            return [self._content(blob, again) for blob in choose(self._list(prefix, again))]
+            chosen = choose(self._list(prefix, again))
+            if sum(blob.size for blob in chosen) > max_bytes:
+                raise too_large(self.url(prefix), int(max_bytes))
+            return [self._content(blob, again) for blob in chosen]
 
         return self._call("read", prefix, attempt)
 

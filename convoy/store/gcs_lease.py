@@ -13,9 +13,11 @@ import uuid
 from collections.abc import Iterator
 
 from convoy import exits
+from convoy.outside import parse_object, printable
 from convoy.store.gcs_bucket import Bucket
 from convoy.store.gcs_errors import Transient
 
+_BYTES = 1 << 16  # more than any lease has
 LEASE_SECONDS = 15.0
 RENEW_SECONDS = 5.0
 LOOK_SECONDS = 1.0
@@ -90,7 +92,7 @@ class Lease:
         while not self._replace(match, None):
             match = 0
             try:
-                data, generation = self._bucket.download(self._name)
+                data, generation = self._bucket.download(self._name, max_bytes=_BYTES)
             except FileNotFoundError:
                 continue  # its holder has left just now
             holder = _parsed(data)
@@ -132,7 +134,7 @@ class Lease:
             if self._replace(self._generation, RENEW_SECONDS):
                 return
             try:
-                data, generation = self._bucket.download(self._name, seconds=RENEW_SECONDS)
+                data, generation = self._bucket.download(self._name, seconds=RENEW_SECONDS, max_bytes=_BYTES)
             except FileNotFoundError:
                 generation = 0
             # The last renewal may have been carried out although its answer never came.
@@ -161,7 +163,7 @@ class Lease:
 
 def _parsed(data: bytes) -> dict[str, str]:
     try:
-        found = json.loads(data)
-    except ValueError:
+        found = parse_object(data, "")
+    except exits.BadData:
         return {}
-    return found if isinstance(found, dict) else {}
+    return {name: printable(str(value)) for name, value in found.items()}

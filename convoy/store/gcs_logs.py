@@ -16,16 +16,18 @@ only grow. A death between any two requests leaves that text right:
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 from convoy import exits
+from convoy.outside import printable
 from convoy.store.gcs_bucket import Bucket
 
 FOLDER = ".segments/"
-_SEGMENT = re.compile(r"(.*)\.segments/(\d{6,})", re.DOTALL)
+_SEGMENT = re.compile(r"(.*)\.segments/([0-9]{6,18})", re.DOTALL)
 _CONTAINED = "convoy-segments"
 
 
@@ -59,18 +61,19 @@ class Logs:
             for name in list(self._logs):
                 self._flush(name)
 
-    def get(self, name: str) -> bytes:
+    def get(self, name: str, max_bytes: int) -> bytes:
         """The text of a log, or of any object, with what this process has yet to upload.
 
         Raises:
           FileNotFoundError: there is neither an object nor a segment, nor any such text.
+          exits.BadData: the stored ones have more than `max_bytes`.
         """
         # No upload between the two: its text would be there twice. Of other objects many may be read at once.
         with self._upload if name in self._logs else contextlib.nullcontext():
             with self._lock:
                 log = self._logs.get(name, _Log())
                 rest = log.pending + log.spooled
-            parts = self._stored(name)
+            parts = self._stored(name, max_bytes)
         if not parts and not rest:
             raise FileNotFoundError(self._bucket.url(name))
         return _joined([*parts, rest.encode()])
@@ -114,8 +117,8 @@ class Logs:
             for name in [name for name in self._logs if name == prefix or name.startswith(f"{prefix}/")]:
                 del self._logs[name]
 
-    def _stored(self, name: str) -> list[bytes]:
-        return self._bucket.gather(name, lambda blobs: _parts(name, blobs))
+    def _stored(self, name: str, max_bytes: float = math.inf) -> list[bytes]:
+        return self._bucket.gather(name, lambda blobs: _parts(name, blobs), max_bytes)
 
     def _flush(self, name: str) -> None:
         log = self._logs[name]
@@ -176,7 +179,13 @@ def _segment(name: str, number: int) -> str:
 
 def _contained(blob: Any) -> int:
     """Up to which number an object contains the segments of its log."""
-    return int((blob.metadata or {}).get(_CONTAINED, 0))
+    number = str((blob.metadata or {}).get(_CONTAINED, 0))
+    if not re.fullmatch("[0-9]{1,18}", number):
+        raise exits.BadData(
+            f"gs://{blob.bucket.name}/{blob.name} has {printable(repr(number[:40]))} as its {_CONTAINED}, which is no number of"
+            " a segment; do not use this run directory."
+        )
+    return int(number)
 
 
 def _parts(name: str, blobs: list[Any]) -> list[Any]:

@@ -1,115 +1,124 @@
-"""A store in a local folder: whole objects by fsync and rename."""
+"""A store in a local folder: whole objects by fsync and rename, no link below the root followed."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from convoy import exits
-from convoy.store import Data
+from convoy.outside import MAX_DOCUMENT_BYTES, Name, name_in, open_file, printable
+from convoy.store import Data, too_large
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _AWAY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOTCONN, errno.EHOSTDOWN}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+_LINK = {errno.ELOOP, errno.ENOTDIR}  # what O_NOFOLLOW says of one, the latter of what should be a folder
 _LOCK = ".lock"
-_PARTIAL = re.compile(r".*\.\d+\.partial")
+_PARTIAL = re.compile(r".*\.\d+\.partial", re.DOTALL)
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # never waits for the other end of a FIFO
 
 
 class LocalStore:
-    """See convoy.store.Store."""
+    """See convoy.store.Store. The root itself, which a person named, may be a link."""
 
     def __init__(self, root: str):
         self.root = Path(root).expanduser().absolute()
         self.url = str(self.root)
 
-    def put(self, name: str, data: Data) -> int:
-        with self._sentences("write", name):
-            partial = self._write_partial(name, data)
-            partial.replace(self.root / name)
-            _sync_folder((self.root / name).parent)
+    def put(self, name: Name, data: Data) -> int:
+        with self._writing(name) as (folder, last), _partial(folder, last, data) as partial:
+            os.replace(partial, last, src_dir_fd=folder, dst_dir_fd=folder)
+            os.fsync(folder)
         return 0
 
-    def claim(self, name: str, data: Data) -> bool:
-        with self._sentences("write", name):
-            partial = self._write_partial(name, data)
-            target = self.root / name
+    def claim(self, name: Name, data: Data) -> bool:
+        with self._writing(name) as (folder, last), _partial(folder, last, data) as partial:
             try:
                 # A hard link, unlike a rename, fails when the name is taken.
-                os.link(partial, target)
+                os.link(partial, last, src_dir_fd=folder, dst_dir_fd=folder)
             except FileExistsError:
                 return False
             except OSError as error:
                 # Some file systems know no links; there the lock of the run directory has to do.
-                if error.errno not in _NO_LINKS or target.exists():
+                if error.errno not in _NO_LINKS or _status(folder, last):
                     raise
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
-            _sync_folder((self.root / name).parent)
+                os.replace(partial, last, src_dir_fd=folder, dst_dir_fd=folder)
+            os.fsync(folder)
             return True
 
-    def get(self, name: str, generation: int = 0) -> bytes:
-        with self._sentences("read", name):
-            return (self.root / name).read_bytes()
+    def get(self, name: Name, generation: int = 0, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
+        with self._reading(name) as file:
+            if os.fstat(file.fileno()).st_size > max_bytes:
+                raise too_large(f"{self.url}/{name}", max_bytes)
+            return file.read()
 
-    def fetch(self, name: str, path: Path, generation: int = 0) -> None:
+    def fetch(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        with self._sentences("read", name):
+        with self._reading(name) as file:
+            if os.fstat(file.fileno()).st_size > max_bytes:
+                raise too_large(f"{self.url}/{name}", int(max_bytes))
             try:
-                shutil.copyfile(self.root / name, partial)
+                with partial.open("wb") as copy:
+                    shutil.copyfileobj(file, copy)
                 partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)
 
-    def append(self, name: str, text: str) -> None:
-        with self._sentences("write", name):
-            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.root / name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    def append(self, name: Name, text: str) -> None:
+        with self._writing(name) as (folder, last):
+            descriptor = os.open(last, os.O_RDWR | os.O_CREAT | os.O_APPEND | _FILE, 0o666, dir_fd=folder)
             try:
-                size = os.fstat(descriptor).st_size
-                torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise self._odd(name)
+                torn = status.st_size and os.pread(descriptor, 1, status.st_size - 1) != b"\n"
                 _write_all(descriptor, (b"\n" if torn else b"") + text.encode())
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
 
-    def rewrite(self, name: str, text: str) -> None:
+    def rewrite(self, name: Name, text: str) -> None:
         self.put(name, text.encode())
 
     def flush(self) -> None: ...
 
     def close(self) -> None: ...
 
-    def names(self, prefix: str = "") -> list[str]:
-        with self._sentences("list", prefix):
-            # os.walk passes over folders that vanish meanwhile: `convoy evaluate` reads beside a run that prunes.
+    def names(self, prefix: Name | None = None) -> list[Name]:
+        with self._sentences("list", prefix or ""):
             return sorted(
-                os.path.relpath(os.path.join(folder, file), self.root)  # noqa: PTH118
-                for folder, _, files in os.walk(self.root / prefix)
-                for file in files
-                if file != _LOCK and not _PARTIAL.fullmatch(file)
+                name_in(name, self.url) for name in self._walk(prefix) if name != _LOCK and not _PARTIAL.fullmatch(name)
             )
 
-    def remove(self, prefix: str) -> None:
-        path = self.root / prefix
-        with self._sentences("remove", prefix):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+    def remove(self, prefix: Name) -> None:
+        with contextlib.suppress(FileNotFoundError), self._opened("remove", prefix, make=False) as (folder, last):
+            status = _status(folder, last)
+            if status and stat.S_ISDIR(status.st_mode):
+                shutil.rmtree(last, dir_fd=folder)  # which removes links, and nothing behind them
+            elif status:
+                os.unlink(last, dir_fd=folder)
+
+    def folder(self, name: Name) -> Path:
+        with self._writing(name) as (folder, last):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(last, dir_fd=folder)
+            os.close(os.open(last, _FOLDER | os.O_NOFOLLOW, dir_fd=folder))
+        return self.root / name
 
     def sweep(self) -> None:
         with self._sentences("remove", ""):
-            for folder, _, files in os.walk(self.root):
-                for file in files:
-                    if _PARTIAL.fullmatch(file):
-                        Path(folder, file).unlink(missing_ok=True)
+            for name in filter(_PARTIAL.fullmatch, self._walk(None)):
+                self.remove(name_in(name, self.url))
 
     def foreign(self) -> str:
         with self._sentences("list", ""):
@@ -117,10 +126,9 @@ class LocalStore:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        with self._sentences("write", _LOCK):
-            self.root.mkdir(parents=True, exist_ok=True)
+        with self._writing(Name(_LOCK)) as (folder, last):
             # The kernel gives the lock back however this process dies; the file itself stays.
-            descriptor = os.open(self.root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(last, os.O_RDWR | os.O_CREAT | _FILE, 0o666, dir_fd=folder)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,26 +146,75 @@ class LocalStore:
         finally:
             os.close(descriptor)
 
-    def _write_partial(self, name: str, data: Data) -> Path:
-        target = self.root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    def _walk(self, prefix: Name | None) -> Iterator[str]:
+        """Every name below a folder that is no folder itself. One that vanishes meanwhile is passed over: `convoy evaluate`
+        reads beside a run that prunes. Any other error is one: a folder that cannot be listed is not empty."""
+        pending = [prefix or ""]
+        while pending:
+            folder = pending.pop()
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = self._descend(folder.split("/") if folder else [], make=False)
+                try:
+                    with os.scandir(descriptor) as entries:
+                        for entry in entries:
+                            name = f"{folder}/{entry.name}" if folder else entry.name
+                            if entry.is_dir(follow_symlinks=False):
+                                pending.append(name)
+                            else:
+                                yield name
+                finally:
+                    os.close(descriptor)
+
+    def _descend(self, folders: list[str], make: bool) -> int:
+        """A descriptor of a folder below the root, reached through folders alone."""
+        if make:
+            self.root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.root, _FOLDER)
         try:
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            for folder in folders:
+                if make:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(folder, dir_fd=descriptor)
+                descriptor, above = os.open(folder, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor), descriptor
+                os.close(above)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    @contextlib.contextmanager
+    def _opened(self, verb: str, name: Name, make: bool) -> Iterator[tuple[int, str]]:
+        """A descriptor of the folder in which an object stands, and the object's name there."""
+        *folders, last = name_in(name, self.url).split("/")  # whoever calls without mypy is heard here
+        with self._sentences(verb, name):
+            descriptor = self._descend(folders, make)
             try:
-                _write_all(descriptor, data)
-                os.fsync(descriptor)
+                yield descriptor, last
             finally:
                 os.close(descriptor)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
-        return partial
+
+    def _writing(self, name: Name) -> contextlib.AbstractContextManager[tuple[int, str]]:
+        return self._opened("write", name, make=True)
+
+    @contextlib.contextmanager
+    def _reading(self, name: Name) -> Iterator[BinaryIO]:
+        with self._opened("read", name, make=False) as (folder, last):
+            try:
+                with open_file(last, directory=folder) as file:
+                    yield file
+            except exits.BadData:
+                raise self._odd(name) from None
+
+    def _odd(self, name: str) -> exits.BadData:
+        return exits.BadData(
+            f"{printable(str(self.root / name))} is, or stands behind, a link, a pipe or another thing that is neither a file"
+            " nor a folder; Convoy follows none inside a run directory. Remove it, or put the file itself there."
+        )
 
     @contextlib.contextmanager
     def _sentences(self, verb: str, name: str) -> Iterator[None]:
         """Turns the operating system's refusals into sentences; a missing file stays FileNotFoundError."""
-        place = self.root / name
+        place = printable(str(self.root / name))
         try:
             yield
         except FileNotFoundError:
@@ -166,24 +223,46 @@ class LocalStore:
             reason = (error.strerror or str(error)).lower()
             if error.errno in _AWAY:
                 raise exits.TryAgain(f"cannot {verb} {place} now: {reason}; the same command will continue.") from error
+            if error.errno in _LINK and name and self.root.is_dir():
+                raise self._odd(name) from error
             if error.errno in _FULL:
                 remedy = "free some space there or choose another --run_dir; what was saved before is untouched."
             elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                remedy = "make it writable for you or choose another --run_dir."
+                needed = "readable" if verb in ("read", "list") else "writable"
+                remedy = f"make it {needed} for you or choose another --run_dir."
             else:
                 remedy = "choose another --run_dir if this place cannot be mended."
             raise exits.CannotRun(f"cannot {verb} {place}: {reason}; {remedy}") from error
+
+
+@contextlib.contextmanager
+def _partial(folder: int, last: str, data: Data) -> Iterator[str]:
+    """The name of a new file with the data, durable, beside the one that it will become; gone afterwards."""
+    partial = f"{last}.{os.getpid()}.partial"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(partial, dir_fd=folder)
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o666, dir_fd=folder)
+        try:
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        yield partial
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial, dir_fd=folder)
+
+
+def _status(folder: int, name: str) -> os.stat_result | None:
+    """What stands there, itself if it is a link; None for nothing."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def _write_all(descriptor: int, data: Data) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from convoy.outside import Name
 from convoy.store import Data
 
 
@@ -14,30 +16,32 @@ class NowhereStore:
 
     url = ""
 
-    def put(self, name: str, data: Data) -> int:
+    def put(self, name: Name, data: Data) -> int:
         return 0
 
-    def claim(self, name: str, data: Data) -> bool:
+    def claim(self, name: Name, data: Data) -> bool:
         return True
 
-    def get(self, name: str, generation: int = 0) -> bytes:
+    def get(self, name: Name, generation: int = 0, max_bytes: int = 0) -> bytes:
         raise FileNotFoundError(name)
 
-    def fetch(self, name: str, path: Path, generation: int = 0) -> None:
+    def fetch(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
         raise FileNotFoundError(name)
 
-    def append(self, name: str, text: str) -> None: ...
+    def append(self, name: Name, text: str) -> None: ...
 
-    def rewrite(self, name: str, text: str) -> None: ...
+    def rewrite(self, name: Name, text: str) -> None: ...
 
     def flush(self) -> None: ...
 
     def close(self) -> None: ...
 
-    def names(self, prefix: str = "") -> list[str]:
+    def names(self, prefix: Name | None = None) -> list[Name]:
         return []
 
-    def remove(self, prefix: str) -> None: ...
+    def remove(self, prefix: Name) -> None: ...
+
+    def folder(self, name: Name) -> None: ...
 
     def sweep(self) -> None: ...
 

@@ -87,7 +87,7 @@ def test_a_torn_line_does_not_take_the_next_one_with_it(local):
 
 
 def test_a_claim_works_without_hard_links(local, monkeypatch):
-    def no_links(source, target):
+    def no_links(source, target, **folders):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from convoy import exits
+from convoy.outside import MAX_DOCUMENT_BYTES
 from convoy.store import Data, Store
 from convoy.store.checksum import crc32c
 from trainer.files import CHECKPOINTS
@@ -145,7 +146,9 @@ def read_objects(store: Store, checkpoint: Checkpoint) -> Iterator[tuple[str, by
     def get(name: str) -> bytes:
         entry = entries[name]
         try:
-            data = store.get(f"{checkpoint.folder}/{name}", entry["generation"])
+            # The store's own limit is for documents.
+            most = max(entry["bytes"], MAX_DOCUMENT_BYTES)
+            data = store.get(f"{checkpoint.folder}/{name}", entry["generation"], most)
         except FileNotFoundError:
             raise Damaged(f"{name} is missing") from None
         if len(data) != entry["bytes"]:
