@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convoy import exits
+from convoy.outside import Name, below
 from convoy.store import Store
 from trainer.files import EVENTS, METRICS, TENSORBOARD
 
@@ -66,7 +67,7 @@ class Recorder:
         """Makes all of it durable; in a bucket, nothing is before."""
         if self._mirror is not None:
             for file in Path(self._mirror.name).iterdir():
-                self.store.put(f"{TENSORBOARD}/{file.name}", file.read_bytes())
+                self.store.put(below(TENSORBOARD, file.name), file.read_bytes())
         self.store.flush()
 
     def close(self) -> None:
@@ -79,12 +80,12 @@ class Recorder:
     def _open_board(self, purge_from: int | None) -> None:
         if not self.store.url:
             return  # a process that writes nothing
-        folder = f"{self.store.url}/{TENSORBOARD}"
-        if "://" in folder:
+        folder = self.store.folder(TENSORBOARD)
+        if folder is None:
             # TensorBoard's writer knows folders only; `flush` takes its files to where they belong.
             self._mirror = tempfile.TemporaryDirectory(prefix="convoy-tensorboard-")
-            folder = self._mirror.name
-        self._board = _Board(folder, purge_from)
+            folder = Path(self._mirror.name)
+        self._board = _Board(str(folder), purge_from)
 
 
 class _Board:
@@ -134,7 +135,7 @@ def attempts(store: Store) -> int:
     return max((int(line["attempt"]) for line in read_events(store)), default=0)
 
 
-def _read(store: Store, name: str) -> str:
+def _read(store: Store, name: Name) -> str:
     try:
         return store.get(name).decode()
     except FileNotFoundError:
