@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from convoy import exits
+from convoy.listing import entries_of, files_below, listing
 from data.bad import BadImages
 from data.config import DataConfig
+from data.identity import FOLDER, Origin, split_of_files
 from data.probe import Kind
 from data.sources.catalogue import Catalogue, upright
 from data.sources.examples import DataSet
@@ -24,18 +26,20 @@ _SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "t
 def open_folder(path: str, config: DataConfig) -> DataSet:
     """PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg with validation/ and test/ beside it; classes in order of name."""
     root = Path(os.path.expanduser(path))  # noqa: PTH111 - which leaves ~nobody as it is, where a Path raises
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise exits.CannotRun(
-            f"--dataset=folder:{path}: {root} {what}; give a folder with one folder of images per class."
-        )
-    roots = _split_folders(root)
-    class_names = _folders(roots["train"])
-    if len(class_names) < 2:
-        raise exits.BadData(
-            f"{roots['train']} holds {len(class_names)} class folders; a classifier needs at least two folders of images."
-        )
-    listed = {name: _list(split_root, class_names, every=name == "train") for name, split_root in roots.items()}
+    with listing(root):
+        if not root.is_dir():
+            what = "is a file, not a folder" if root.exists() else "does not exist"
+            raise exits.CannotRun(
+                f"--dataset=folder:{path}: {root} {what}; give a folder with one folder of images per class."
+            )
+        roots = _split_folders(root)
+        class_names = _folders(roots["train"])
+        if len(class_names) < 2:
+            raise exits.BadData(
+                f"{roots['train']} holds {len(class_names)} class folders; a classifier needs at least two folders of"
+                " images."
+            )
+        listed = {name: _list(split_root, class_names) for name, split_root in roots.items()}
     bad, size = BadImages(config.bad_images, config.max_bad_fraction), config.image_size
     headers = _headers(root, {split: paths for split, (paths, _) in listed.items()}, size, bad)
     good = headers["train"][headers["train"]["kind"] != Kind.BAD]
@@ -58,7 +62,9 @@ def open_folder(path: str, config: DataConfig) -> DataSet:
 
         return read
 
-    return DataSet(f"folder:{path}", class_names, shape, {split: reader(split) for split in roots}, bad)
+    parts = {split: split_of_files(roots[split], listed[split][0], headers[split]["size"]) for split in roots}
+    origin = Origin(FOLDER, parts)
+    return DataSet(f"folder:{path}", class_names, shape, {split: reader(split) for split in roots}, bad, origin)
 
 
 def _headers(root: Path, paths: dict[str, list[str]], size: int, bad: BadImages) -> dict[str, np.ndarray]:
@@ -86,11 +92,12 @@ def _headers(root: Path, paths: dict[str, list[str]], size: int, bad: BadImages)
 
 def _split_folders(root: Path) -> dict[str, Path]:
     """Split -> its folder. A folder called train is a split if it has class folders, and a class like any other if not."""
-    if not (root / "train").is_dir() or not _folders(root / "train"):
+    folders = _folders(root)
+    if "train" not in folders or not _folders(root / "train"):
         return {"train": root}
     found = {}
     for split, aliases in _SPLITS.items():
-        there = [root / alias for alias in aliases if (root / alias).is_dir()]
+        there = [root / alias for alias in aliases if alias in folders]
         if len(there) > 1:
             raise exits.BadData(f"{there[0]} and {there[1]} are both {split} splits; remove or merge one.")
         if there:
@@ -99,13 +106,13 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 
 def _folders(root: Path) -> tuple[str, ...]:
-    return tuple(sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")))
+    return tuple(sorted(entry.name for entry in entries_of(root) if not entry.name.startswith(".") and entry.is_dir()))
 
 
-def _list(root: Path, class_names: tuple[str, ...], every: bool) -> tuple[list[str], list[int]]:
-    """Every image below root with its label, in order of class and path; with `every`, each class must have some."""
-    unknown = sorted(set(_folders(root)) - set(class_names))
-    if unknown:
+def _list(root: Path, class_names: tuple[str, ...]) -> tuple[list[str], list[int]]:
+    """Every image below root with its label, in order of class and path; a class folder that is there has some."""
+    there = set(_folders(root))
+    if unknown := sorted(there - set(class_names)):
         raise exits.BadData(
             f"{root} has a class {unknown[0]} that the training folder lacks; its classes are {_some(class_names)}."
         )
@@ -113,14 +120,15 @@ def _list(root: Path, class_names: tuple[str, ...], every: bool) -> tuple[list[s
     labels: list[int] = []
     left_out: list[str] = []
     for label, name in enumerate(class_names):
+        if name not in there:
+            continue
         found = []
-        for folder, _, files in os.walk(root / name):
-            for file in files:
-                if file.lower().endswith(SUFFIXES):
-                    found.append(f"{folder}/{file}")
-                elif not file.startswith("."):
-                    left_out.append(f"{folder}/{file}")
-        if not found and (every or (root / name).is_dir()):
+        for entry in files_below(root / name):
+            if entry.name.lower().endswith(SUFFIXES) and not _leads_to_folder(entry):
+                found.append(entry.path)
+            elif not entry.name.startswith("."):
+                left_out.append(entry.path)
+        if not found:
             raise exits.BadData(
                 f"the class folder {root / name} holds no image ({', '.join(SUFFIXES)}); add images or remove the folder."
             )
@@ -128,9 +136,17 @@ def _list(root: Path, class_names: tuple[str, ...], every: bool) -> tuple[list[s
         labels += [label] * len(found)
     if left_out:
         print(
-            f"Note: {len(left_out)} files below {root} are not images and are left out, the first is {left_out[0]!r}."
+            f"Note: {len(left_out)} files below {root} are not images and are left out, the first is {min(left_out)!r}."
         )
     return paths, labels
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to a folder, which is not followed; one to nowhere or to itself is an image that cannot be read."""
+    try:
+        return entry.is_symlink() and entry.is_dir()
+    except OSError:
+        return False
 
 
 def _some(names: tuple[str, ...]) -> str:
