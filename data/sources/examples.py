@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, Self
 
@@ -12,6 +11,8 @@ import tensorflow as tf
 from convoy import exits
 from data.augment.geometry import warp
 from data.bad import TRIES, BadImages
+from data.hashing import content_hash
+from data.identity import Origin
 from data.order import Stretches
 from data.windows import NUMBERS, random_windows
 
@@ -61,6 +62,7 @@ class DataSet:
       image_shape: (height, width, channels).
       splits: name -> function that reads the split.
       bad: which of its images cannot be read, and what is done about them.
+      origin: by what it is known wherever it lies; without one, by its name.
     """
 
     def __init__(
@@ -70,8 +72,10 @@ class DataSet:
         image_shape: tuple[int, int, int],
         splits: Mapping[str, Callable[[], Examples]],
         bad: BadImages | None = None,
+        origin: Origin | None = None,
     ):
         self.bad = BadImages() if bad is None else bad  # an empty one is false
+        self.origin = origin or Origin(name)
         self.name, self.class_names, self.image_shape = name, class_names, image_shape
         self._readers, self._splits = splits, dict[str, Examples]()
 
@@ -190,8 +194,3 @@ def random_parts(images: tf.Tensor, numbers: tf.Tensor, least_area: float) -> tf
     across = [wide / width, none, left + (wide - width) / 2]
     down = [none, tall / height, top + (tall - height) / 2]
     return warp(images, tf.reshape(tf.stack([*across, *down], axis=1), [-1, 2, 3]))
-
-
-def content_hash(content: bytes) -> float:
-    """BLAKE2b of the bytes as a fraction in [0, 1)."""
-    return int.from_bytes(hashlib.blake2b(content, digest_size=6).digest(), "little") / 2**48

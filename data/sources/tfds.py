@@ -10,6 +10,7 @@ import numpy as np
 
 from convoy import exits
 from data.config import DataConfig
+from data.identity import Origin, Split
 from data.parallel import in_parallel
 from data.resize import resize_and_crop
 from data.sources.examples import DataSet, InMemory
@@ -27,7 +28,8 @@ def open_tfds(config: DataConfig) -> DataSet:
             f"--dataset={config.dataset} has images of many sizes; give --image_size=PIXELS to bring them to one."
         )
     splits = {name: functools.partial(_read, builder, name, shape, config) for name in builder.info.splits}
-    return DataSet(config.dataset, tuple(label.names), shape, splits)
+    counts = {name: Split(split.num_examples) for name, split in builder.info.splits.items()}
+    return DataSet(config.dataset, tuple(label.names), shape, splits, origin=Origin(builder.info.full_name, counts))
 
 
 def _prepared(config: DataConfig) -> Any:

@@ -1,0 +1,154 @@
+"""What a data set is, wherever it lies: a run is begun on one, and continued on the same.
+
+A path says nothing of that. Class names do, the number of examples in every split, and a digest: of the names and sizes of
+image files, or of the checksums of packed ones. No image is read for it. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeGuard
+
+import numpy as np
+
+from convoy import exits
+from convoy.outside import printable
+
+FOLDER, RECORDS = "folder", "records"  # data sets that may lie anywhere; the others are known by name and version
+_SHOWN = 3  # of class names in a sentence
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The examples of a split, in their order."""
+
+    examples: int
+    digest: str = ""  # where name and version say the rest
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where examples come from, but for the place.
+
+    Attributes:
+      source: FOLDER, RECORDS, or name and version of a data set.
+      splits: what is known of each; nothing where `source` says it all.
+    """
+
+    source: str
+    splits: Mapping[str, Split] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What a run is begun on.
+
+    Attributes:
+      examples: how many it is trained on.
+      classes: label -> name.
+      origin: unknown of runs from before Convoy kept it.
+    """
+
+    examples: int
+    classes: tuple[str, ...]
+    origin: Origin | None
+
+    def to_dict(self) -> dict[str, Any]:
+        values: dict[str, Any] = {"examples": self.examples, "classes": list(self.classes)}
+        return values | ({"data": dataclasses.asdict(self.origin)} if self.origin else {})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], place: str) -> Identity:
+        """The inverse of to_dict, of what stood at `place`; BadData if it is none. Other keys are passed over."""
+        examples, classes, data = values.get("examples"), values.get("classes"), values.get("data")
+        if not _is_count(examples) or not _are_texts(classes):
+            _refuse(place)
+        return cls(examples, tuple(classes), None if data is None else _origin(data, place))
+
+    def differences(self, then: Identity) -> list[str]:
+        """What of this data set is not as it was then, a clause each; empty if it is the same.
+
+        A split that was added since is no difference: nothing was learned or chosen with it.
+        """
+        found = _of_classes(then.classes, self.classes)
+        if then.origin and self.origin:
+            found += _of_origins(then.origin, self.origin)
+        if not found and then.examples != self.examples:
+            found.append(f"it had {then.examples:,} examples to train on and has {self.examples:,}")
+        return found
+
+
+def split_of_files(root: Path, paths: Sequence[str], sizes: np.ndarray) -> Split:
+    """A split of image files below a folder: their names there, and their sizes, int64 [N]."""
+    # Nothing stands before the names of files in `.`, and of `/` no separator follows.
+    before = 0 if root == Path() else len(os.path.join(root, ""))  # noqa: PTH118
+    digest = hashlib.blake2b(np.ascontiguousarray(sizes, "<i8").tobytes(), digest_size=16)
+    digest.update(b"\0".join([os.fsencode(path[before:]) for path in paths]))  # a name need not be valid UTF-8
+    return Split(len(paths), digest.hexdigest())
+
+
+def split_of_records(examples: int, files: Iterable[tuple[str, int, str]]) -> Split:
+    """A split of packed records: (name, bytes, crc32c) of its files, one of which has the checksum of every record."""
+    text = "\n".join(f"{name} {size} {crc32c}" for name, size, crc32c in files)
+    return Split(examples, hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
+
+
+def _of_classes(then: tuple[str, ...], now: tuple[str, ...]) -> list[str]:
+    if then == now:
+        return []
+    gone, new = ([name for name in one if name not in set(other)] for one, other in ((then, now), (now, then)))
+    if not gone and not new:
+        return ["its classes are in another order"]
+    words = ((gone, "it has no", "any more"), (new, "it had no", "before"))
+    return [f"{begin} class {_some(names)} {end}" for names, begin, end in words if names]
+
+
+def _of_origins(then: Origin, now: Origin) -> list[str]:
+    if then.source != now.source:
+        return [f"it was {printable(then.source)} and is {printable(now.source)}"]
+    found = []
+    for name, was in then.splits.items():
+        split, there = f"the split {printable(name)}", now.splits.get(name)
+        if there is None:
+            found.append(f"{split} is no longer there")
+        elif was.examples != there.examples:
+            found.append(f"{split} had {was.examples:,} examples and has {there.examples:,}")
+        elif was.digest != there.digest:
+            files = f"some of the {was.examples:,} files of {split} have other names or sizes"
+            found.append(files if now.source == FOLDER else f"{split} was packed from other images, or in another way")
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(printable(name) for name in names[:_SHOWN]) + more
+
+
+def _origin(values: Any, place: str) -> Origin:
+    source, splits = (values.get("source"), values.get("splits")) if isinstance(values, dict) else (None, None)
+    if not isinstance(source, str) or not isinstance(splits, dict):
+        _refuse(place)
+    return Origin(source, {name: _split(split, place) for name, split in splits.items()})
+
+
+def _split(values: Any, place: str) -> Split:
+    examples, digest = (values.get("examples"), values.get("digest")) if isinstance(values, dict) else (None, None)
+    if not _is_count(examples) or not isinstance(digest, str):
+        _refuse(place)
+    return Split(examples, digest)
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and value >= 0  # True is an int too
+
+
+def _are_texts(values: Any) -> TypeGuard[list[str]]:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _refuse(place: str) -> NoReturn:
+    raise exits.BadData(f"{printable(place)} does not say what data the run was begun on; restore it from a copy.")
