@@ -21,6 +21,7 @@ BAD_DATA = 65
 DIVERGED = 70
 CANNOT_RUN = 78
 STOPPED = 130
+_LINES = "\n\t"
 
 
 class ConvoyError(Exception):
@@ -71,10 +72,14 @@ def call(function: Callable[[], int | None]) -> NoReturn:
     The process leaves through `os._exit` once its output is flushed: TensorFlow's threads and atexit handlers can hang or
     abort a process that has already said all it had to say, and that abort would replace the exit code.
     """
+    from convoy import terminal  # which know the errors above
+    from convoy.outside import printable
+
+    terminal.guard()
     try:
         code = function() or OK
     except ConvoyError as error:
-        print(f"convoy: {error}", file=sys.stderr)
+        print(f"convoy: {printable(str(error), keep=_LINES)}", file=sys.stderr)
         code = error.code
     except KeyboardInterrupt:
         code = STOPPED
@@ -84,7 +89,7 @@ def call(function: Callable[[], int | None]) -> NoReturn:
         # The reader of our output (`convoy ... | head`) has gone; there is nobody left to tell.
         os._exit(BUG)
     except BaseException:
-        traceback.print_exc()
+        print(printable(traceback.format_exc(), keep=_LINES), end="", file=sys.stderr)
         code = BUG
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):

@@ -1,13 +1,15 @@
 """Flags from dataclasses: one field is one flag, its default and its help stand in one place.
 
 A main declares its fields with `option`, defines them on an `absl.flags.FlagValues` of its own and builds the frozen
-dataclass back from it. Nothing below a main ever sees a flag.
+dataclass back from it. Nothing below a main ever sees a flag. What a number can be stands beside its default, and `check`
+holds a dataclass to it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -15,14 +17,25 @@ from typing import Any
 
 from absl import flags
 
-from convoy import exits
+from convoy import bounds, exits, flagfiles
+from convoy.bounds import Bounds
+
+_SHOWN = 60  # characters of a value in a sentence
+_INTEGER = re.compile(r"\s*[+-]?(0x[0-9a-f]+|0o[0-7]+|[0-9]+(_[0-9]+)*)\s*", re.IGNORECASE | re.ASCII)
+_CONTROL = re.compile(r"[\0-\x08\n-\x1f\x7f-\x9f]")
 
 
-def option(default: Any, help: str, *, group: str, choices: Iterable[str] | None = None) -> Any:
-    """A dataclass field that is also a flag; the flag's type is the type of `default` (None: a float or nothing)."""
-    return dataclasses.field(
-        default=default, metadata={"help": help, "group": group, "choices": tuple(choices) if choices else None}
-    )
+def option(
+    default: Any, help: str, *, group: str, choices: Iterable[str] | None = None, within: Bounds | None = None
+) -> Any:
+    """A dataclass field that is also a flag; the flag's type is the type of `default` (None: a float or nothing).
+
+    `within` is what a number can be, and every number has it; see `check`.
+    """
+    is_number = default is None or type(default) in (int, float)
+    assert is_number == (within is not None), f"a number has bounds, and nothing else: {help}"
+    metadata = {"help": help, "group": group, "choices": tuple(choices) if choices else None, "within": within}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def fields(*classes: type) -> list[dataclasses.Field[Any]]:
@@ -36,33 +49,71 @@ def parse(argv: list[str], *classes: type) -> dict[str, Any]:
     Raises exits.UsageError, a sentence, for an unknown flag, a value of the wrong type and a positional argument.
     """
     values = flags.FlagValues()
-    flags.DEFINE_string("flagfile", "", "", flag_values=values)
     flags.DEFINE_string("undefok", "", "", flag_values=values)
     for field in fields(*classes):
         _define(field, values)
+    words = flagfiles.inlined(argv)
+    for word in words:
+        # absl's search for flags with similar names is a recursion over its characters.
+        if word.startswith("-") and len(word.partition("=")[0]) > _SHOWN:
+            raise exits.UsageError(f"there is no flag {shortened(word)}; --help lists the flags there are.")
     try:
-        # absl takes flagfiles relative to the current directory and refuses circular ones by itself.
-        rest = values(["convoy", *argv])[1:]
+        rest = values(["convoy", *words])[1:]
     except flags.UnrecognizedFlagError as error:
         names = [field.name for field in fields(*classes)]
         near = difflib.get_close_matches(error.flagname, names, n=1)
         hint = f"did you mean --{near[0]}?" if near else "--help lists the flags there are."
-        raise exits.UsageError(f"there is no flag --{error.flagname}; {hint}") from None
-    except flags.CantOpenFlagFileError as error:
-        raise exits.UsageError(f"--flagfile cannot be read: {str(error).partition('flagfile: ')[2]}.") from None
-    except UnicodeDecodeError as error:
-        raise exits.UsageError(f"--flagfile is not a text in UTF-8 ({error.reason} at byte {error.start}).") from None
+        raise exits.UsageError(f"there is no flag --{shortened(error.flagname)}; {hint}") from None
     except flags.Error as error:
         # absl names flag, value and what it should be.
-        raise exits.UsageError(str(error).removeprefix("flag ").rstrip(".") + ".") from None
+        flag, _, rest = str(error).removeprefix("flag ").rstrip(".").partition("=")
+        value, _, what = rest.rpartition(": ")
+        what = "give true or false" if "Non-boolean" in what else what
+        raise exits.UsageError(f"{flag}={shortened(value)}: {what}." if value else f"{flag}.") from None
     if rest:
-        raise exits.UsageError(f"`{rest[0]}` is not a flag; every setting is written --name=value.")
+        raise exits.UsageError(f"`{shortened(rest[0])}` is not a flag; every setting is written --name=value.")
     return {field.name: values[field.name].value for field in fields(*classes)}
 
 
 def take(cls: type, parsed: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of `parsed` that belongs to one class, as keyword arguments."""
-    return {field.name: parsed[field.name] for field in fields(cls)}
+    """The part of `parsed`, flags or a document, that belongs to one class, as keyword arguments.
+
+    Raises KeyError for what is missing, and TypeError, with a sentence, for a value that no flag could have given.
+    """
+    return {field.name: _typed(field, parsed[field.name]) for field in fields(cls)}
+
+
+def check(config: Any) -> None:
+    """Raises exits.CannotRun for a number out of its bounds, and for a text that no file or terminal should get."""
+    for field in fields(type(config)):
+        value, within = getattr(config, field.name), field.metadata["within"]
+        if within and value is not None and not within.holds(value):
+            raise impossible(field.name, value, f"give {within}")
+        if isinstance(value, str):
+            _check_text(field.name, value)
+
+
+def _check_text(name: str, value: str) -> None:
+    if "\n" in value or "\r" in value:
+        raise exits.CannotRun(f"--{name} holds a line break, which no flagfile can say; rename what it names.")
+    if _CONTROL.search(value):
+        raise impossible(name, value, "it holds a control character; rename what it names")
+    try:
+        value.encode("utf-8", "surrogateescape")  # as names of files come that are no UTF-8
+    except UnicodeEncodeError:
+        raise impossible(name, value, "it is not valid Unicode") from None
+
+
+def impossible(flag: str, value: object, remedy: str) -> exits.CannotRun:
+    """The sentence for a flag whose value cannot be; `remedy` is an imperative or a question."""
+    end = "" if remedy.endswith("?") else "."
+    return exits.CannotRun(f"--{flag}={shortened(value)} is not possible: {remedy.rstrip('.')}{end}")
+
+
+def shortened(value: object) -> str:
+    """A value as a sentence shows it."""
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}... ({len(text):,} characters)"
 
 
 def to_flags(pairs: Iterable[tuple[str, Any]]) -> list[str]:
@@ -103,14 +154,49 @@ def _define(field: dataclasses.Field[Any], values: flags.FlagValues) -> None:
     name, default, help = field.name, field.default, field.metadata["help"]
     if field.metadata["choices"]:
         flags.DEFINE_enum(name, default, list(field.metadata["choices"]), help, flag_values=values)
-    elif isinstance(default, bool):
+    elif _kind(field) is bool:
         flags.DEFINE_bool(name, default, help, flag_values=values)
-    elif isinstance(default, int):
-        flags.DEFINE_integer(name, default, help, flag_values=values)
-    elif default is None or isinstance(default, float):
-        flags.DEFINE_float(name, default, help, flag_values=values)
-    else:
+    elif _kind(field) is str:
         flags.DEFINE_string(name, default, help, flag_values=values)
+    else:
+        flags.DEFINE(_Number(field), name, default, help, flag_values=values)
+
+
+def _kind(field: dataclasses.Field[Any]) -> type:
+    return float if field.default is None else type(field.default)
+
+
+def _typed(field: dataclasses.Field[Any], value: Any) -> Any:
+    kind, optional = _kind(field), field.default is None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+        return float(value)
+    if type(value) is kind or (optional and value is None):
+        return value
+    called = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]
+    raise TypeError(f"{field.name} is {shortened(repr(value))} and should be {called}")
+
+
+class _Number(flags.ArgumentParser[Any]):
+    """Reads a number of a flag, in ASCII: Python's own int takes digits of every script."""
+
+    def __init__(self, field: dataclasses.Field[Any]):
+        self._field = field
+
+    def parse(self, argument: Any) -> Any:
+        if not isinstance(argument, str):
+            return argument  # the default
+        whole = _kind(self._field) is int
+        try:
+            if not whole:
+                return bounds.number(argument)
+            if len(argument) > bounds.MOST_CHARACTERS or not (match := _INTEGER.fullmatch(argument)):
+                raise ValueError
+            return int(argument, 0 if match[1][1:2].lower() in ("x", "o") else 10)
+        except ValueError:
+            within = self._field.metadata["within"]
+            raise exits.UsageError(
+                f"--{self._field.name}={shortened(argument)} is no {'whole ' * whole}number; give {within}."
+            ) from None
 
 
 def _shown(value: Any) -> str:

@@ -5,15 +5,24 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from convoy import exits
+from convoy import exits, options
+from convoy.bounds import real, whole
 from convoy.options import option
 from data.augment.recipe import Recipe
 from data.bad import POLICIES
 
 _GROUP = "Data"
-_SYNTHETIC = re.compile(r"synthetic:(\d+)x(\d+)x(\d+):(\d+):(\d+)")
-_HASH = re.compile(r"hash:(0?\.\d+)")
-_BALANCE = re.compile(r"none|oversample|sqrt|undersample|effective:0?\.(?=0*[1-9])\d{1,12}")
+MOST_PIXELS = 4096  # of a side
+_SYNTHETIC = re.compile(r"synthetic:([0-9]{1,12})x([0-9]{1,12})x([0-9]{1,12}):([0-9]{1,12}):([0-9]{1,12})", re.ASCII)
+_SYNTHETIC_BOUNDS = {
+    "height": whole(1, MOST_PIXELS),
+    "width": whole(1, MOST_PIXELS),
+    "channels": whole(1, 1024),
+    "number of classes": whole(1, 1_000_000),
+    "number of examples": whole(1, 1_000_000_000),
+}
+_HASH = re.compile(r"hash:(0?\.[0-9]{1,20})")
+_BALANCE = re.compile(r"none|oversample|sqrt|undersample|effective:0?\.(?=0*[1-9])[0-9]{1,12}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +54,7 @@ class DataConfig:
         "side in pixels to which images are resized and centre-cropped; needed where images differ in size (0: as they"
         " are).",
         group=_GROUP,
+        within=whole(0, MOST_PIXELS),
     )
     augment: str = option(
         "none",
@@ -70,19 +80,18 @@ class DataConfig:
         choices=POLICIES,
     )
     max_bad_fraction: float = option(
-        0.01, "the share of a split's image files that may be bad; more end the run.", group=_GROUP
+        0.01, "the share of a split's image files that may be bad; more end the run.", group=_GROUP, within=real(0, 1)
     )
     cache_bytes: int = option(
         4 << 30,
         "a split whose decoded images need no more bytes than this is decoded once, into memory (which takes twice as much"
         " for a while); a larger one as it is drawn.",
         group=_GROUP,
+        within=whole(0, 1 << 60),
     )
 
     def __post_init__(self) -> None:
-        for flag in ("dataset", "data_dir"):
-            if "\n" in getattr(self, flag):
-                raise exits.CannotRun(f"--{flag} holds a line break, which no flagfile can say; rename that folder.")
+        options.check(self)
         kind, _, rest = self.dataset.partition(":")
         if not self.dataset:
             raise exits.CannotRun("--dataset= is empty; give digits, a TFDS name such as cifar10, or folder:PATH.")
@@ -90,40 +99,49 @@ class DataConfig:
             raise exits.CannotRun(f"--dataset={self.dataset} names no folder; write folder:PATH.")
         if kind == "records" and not rest:
             raise exits.CannotRun(f"--dataset={self.dataset} names no directory; write records:DIR.")
-        if kind == "synthetic" and not self.synthetic_shape():
-            raise exits.CannotRun(
-                f"--dataset={self.dataset} is not synthetic:HxWxC:CLASSES:N with positive numbers, for example"
-                " synthetic:32x32x3:10:1000."
-            )
+        if kind == "synthetic":
+            self._check_synthetic()
         if self.eval_split not in ("auto", "none") and self.eval_split.startswith("hash:"):
             if not self.eval_fraction():
                 raise exits.CannotRun(
-                    f"--eval_split={self.eval_split} is not hash:FRACTION with a fraction between 0 and 1, for example"
-                    " hash:0.1."
+                    f"--eval_split={options.shortened(self.eval_split)} is not hash:FRACTION with a fraction between 0 and"
+                    " 1, for example hash:0.1."
                 )
         elif self.eval_split in ("", "train"):
             raise exits.CannotRun(
                 f"--eval_split={self.eval_split} would choose the best checkpoint on the examples it learned from; give"
                 " another split, hash:0.1 or none."
             )
-        if self.image_size < 0 or self.image_size > 4096:
-            raise exits.CannotRun(f"--image_size={self.image_size} is not between 1 and 4096 (0: as the images are).")
         Recipe.parse(self.augment)
         if not _BALANCE.fullmatch(self.balance):
             raise exits.CannotRun(
-                f"--balance={self.balance} is not possible; give none, oversample, sqrt, undersample, or effective:BETA with"
-                " BETA between 0 and 1, for example effective:0.999."
+                f"--balance={options.shortened(self.balance)} is not possible; give none, oversample, sqrt, undersample, or"
+                " effective:BETA with BETA between 0 and 1, for example effective:0.999."
             )
-        if not 0 <= self.max_bad_fraction <= 1:
-            raise exits.CannotRun(f"--max_bad_fraction={self.max_bad_fraction:g} is not between 0 and 1.")
-        if self.cache_bytes < 0:
-            raise exits.CannotRun(f"--cache_bytes={self.cache_bytes} is negative; give a number of bytes, 0 for none.")
+
+    def _check_synthetic(self) -> None:
+        shape = self.synthetic_shape()
+        if not shape:
+            remedy = "write synthetic:HxWxC:CLASSES:N with whole numbers, for example synthetic:32x32x3:10:1000"
+            raise options.impossible("dataset", self.dataset, remedy)
+        for number, (name, bounds) in zip(shape, _SYNTHETIC_BOUNDS.items(), strict=True):
+            if not bounds.holds(number):
+                raise options.impossible("dataset", self.dataset, f"its {name} is {bounds}")
+
+    @property
+    def kind(self) -> str:
+        """What stands before the first colon."""
+        return self.dataset.partition(":")[0]
+
+    @property
+    def has_place(self) -> bool:
+        """Whether the rest of --dataset is a place, which says nothing of what lies there."""
+        return self.kind in ("folder", "records")
 
     def synthetic_shape(self) -> tuple[int, ...] | None:
-        """(height, width, channels, classes, examples) of a synthetic data set; None for any other or a wrong one."""
+        """(height, width, channels, classes, examples) of a synthetic data set; None for any other."""
         match = _SYNTHETIC.fullmatch(self.dataset)
-        numbers = tuple(int(number) for number in match.groups()) if match else ()
-        return numbers if numbers and min(numbers) > 0 else None
+        return tuple(int(number) for number in match.groups()) if match else None
 
     def eval_fraction(self) -> float:
         """The FRACTION of --eval_split=hash:FRACTION; 0 for any other split."""

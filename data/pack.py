@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from convoy import exits, layout, options, supervise
+from convoy.bounds import whole
 from convoy.options import option
 from data.caches import copy_of, is_remote
-from data.config import DataConfig
+from data.config import MOST_PIXELS, DataConfig
 
 USAGE = """usage: convoy data pack --dataset=NAME --out=DIR [--flag=value ...]
 
@@ -39,16 +40,16 @@ class PackConfig:
         "pack the pixels of images resized and centre-cropped to this side in pixels (0: the pixels of small images of one"
         " size, and the files of others).",
         group="Data",
+        within=whole(0, MOST_PIXELS),
     )
     cache_bytes: int = _like("cache_bytes")
     out: str = option("", "the directory to fill, or gs://BUCKET/PATH.", group="Packing")
-    shard_bytes: int = option(128 << 20, "bytes of images in one file.", group="Packing")
+    shard_bytes: int = option(128 << 20, "bytes of images in one file.", group="Packing", within=whole(1, 1 << 40))
 
     def __post_init__(self) -> None:
+        options.check(self)
         if not self.out:
             raise exits.CannotRun("--out is missing; give the directory to pack into.")
-        if self.shard_bytes < 1:
-            raise exits.CannotRun(f"--shard_bytes={self.shard_bytes} is not positive; leave it out for 128 MiB.")
         kind, _, rest = self.data.dataset.partition(":")
         if kind == "records":
             raise exits.CannotRun(f"--dataset={self.dataset} is packed already; give the data set that it was made of.")
@@ -58,7 +59,10 @@ class PackConfig:
     @property
     def data(self) -> DataConfig:
         """The source; CannotRun for an impossible one."""
-        return DataConfig(self.dataset, self.data_dir, image_size=self.image_size, cache_bytes=self.cache_bytes)
+        # No split is made of hashes here: files need not be read for them beforehand.
+        return DataConfig(
+            self.dataset, self.data_dir, "none", image_size=self.image_size, cache_bytes=self.cache_bytes
+        )
 
     @property
     def root(self) -> Path:

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from convoy import exits, layout, options, supervise
+from convoy.bounds import whole
 from convoy.options import option
 from data.config import DataConfig
 
@@ -29,12 +30,11 @@ class PreviewConfig:
     """What to draw, and where."""
 
     output: str = option("preview.png", "the picture.", group="Preview")
-    count: int = option(24, "how many examples.", group="Preview")
-    seed: int = option(0, "of the run that would see them.", group="Preview")
+    count: int = option(24, "how many examples.", group="Preview", within=whole(1, 400))
+    seed: int = option(0, "of the run that would see them.", group="Preview", within=whole(-(2**31), 2**31 - 1))
 
     def __post_init__(self) -> None:
-        if not 1 <= self.count <= 400:
-            raise exits.CannotRun(f"--count={self.count} is not between 1 and 400.")
+        options.check(self)
 
 
 def main(argv: list[str]) -> int:

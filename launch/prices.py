@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from convoy import accelerators as table
 from convoy import chips, exits, options
 from convoy.accelerators import Accelerator
+from convoy.bounds import real, whole
 from convoy.options import option
 from convoy.store import open_store
 from launch.job import JobOptions, JobSpec, machines, parse, read_run, split
@@ -43,14 +43,16 @@ the first, or the one that is named, as in l4x1@g2-standard-16 and v5e-8@4t.
 class CostOptions:
     """How fast a job is."""
 
-    images_per_second: float = option(0.0, "what all workers train together, where it is known.", group="Speed")
-    images_per_epoch: int = option(0, "images of an epoch, where it is known.", group="Speed")
+    images_per_second: float = option(
+        0.0, "what all workers train together, where it is known.", group="Speed", within=real(0, 1e15)
+    )
+    images_per_epoch: int = option(
+        0, "images of an epoch, where it is known.", group="Speed", within=whole(0, 10**15)
+    )
     run_dir: str = option("", "take both from result.json of this finished run, on the same machines.", group="Speed")
 
     def __post_init__(self) -> None:
-        for flag in ("images_per_second", "images_per_epoch"):
-            if not 0 <= getattr(self, flag) < math.inf:
-                raise exits.CannotRun(f"--{flag}={getattr(self, flag)} is not possible: give a number above 0.")
+        options.check(self)
 
 
 def accelerators(argv: list[str]) -> int:

@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from convoy import exits, layout, options, supervise
+from convoy import exits, layout, options, supervise, terminal
+from convoy.bounds import real, whole
 from convoy.options import option
+from convoy.outside import printable
 from data.config import DataConfig
 from trainer import config as configuration
 from trainer import engines, verdict
@@ -35,15 +37,14 @@ PARTS = ("loader", "step", "together")
 class BenchConfig:
     """How long to measure."""
 
-    rounds: int = option(3, "how often each is measured, in turn; the median counts.", group="Measurement")
-    seconds: float = option(3.0, "of each measurement.", group="Measurement")
+    rounds: int = option(
+        3, "how often each is measured, in turn; the median counts.", group="Measurement", within=whole(1, 1000)
+    )
+    seconds: float = option(3.0, "of each measurement.", group="Measurement", within=real(0, 86_400, above=True))
     json: bool = option(False, "print one JSON object and nothing else.", group="Measurement")
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise exits.CannotRun(f"--rounds={self.rounds} is not possible: give 1 or more.")
-        if not 0 < self.seconds < float("inf"):
-            raise exits.CannotRun(f"--seconds={self.seconds} is not possible: give a number above 0.")
+        options.check(self)
 
 
 def measure(config: RunConfig, bench: BenchConfig) -> dict[str, Any]:
@@ -170,7 +171,7 @@ def show(measured: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(file=terminal.unguarded(sys.stdout), highlight=False, soft_wrap=True)
     table = Table("", box=None, pad_edge=False)
     for name in ("images/s", "least", "most"):
         table.add_column(name, justify="right")
@@ -185,7 +186,7 @@ def show(measured: dict[str, Any]) -> None:
         markup=False,
     )
     if measured["verdict"]:
-        console.print(measured["verdict"], markup=False)
+        console.print(printable(measured["verdict"]), markup=False)
 
 
 def main(argv: list[str]) -> int:

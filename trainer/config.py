@@ -10,15 +10,18 @@ import dataclasses
 import datetime
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from convoy import exits, options
+from convoy.bounds import real, whole
 from convoy.options import option
+from convoy.outside import parse_object
 from data.config import DataConfig
 from trainer import validation
 from trainer.choices import BACKENDS, MODELS, ON_NAN, OPTIMIZERS, PRECISIONS, STRATEGIES, XLA
-from trainer.durations import Duration
+from trainer.durations import MOST_EXAMPLES, MOST_STEPS, Duration
 
 # What may differ between a run and its continuation: none of it changes which examples a step sees or what it does to them.
 MAY_CHANGE = frozenset(
@@ -40,6 +43,8 @@ MAY_CHANGE = frozenset(
         "max_bad_fraction",
     )
 )
+
+RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 _RUN, _MODEL, _OPTIMIZATION, _RHYTHM, _MACHINE = "Run", "Model", "Optimization", "Rhythm", "Machine"
 
@@ -66,6 +71,7 @@ class RunConfig:
         "leave residual blocks of a resnet out at random in training, at a rate that grows to this one at the last block"
         " (Huang et al. 2016; 0: none).",
         group=_MODEL,
+        within=real(0, 1, below=True),
     )
     precision: str = option(
         "auto",
@@ -80,7 +86,12 @@ class RunConfig:
         " it); local, what a device has of that; ghost:N, groups of N examples.",
         group=_MODEL,
     )
-    batch_size: int = option(128, "examples per optimizer step, over all devices together.", group=_OPTIMIZATION)
+    batch_size: int = option(
+        128,
+        "examples per optimizer step, over all devices together.",
+        group=_OPTIMIZATION,
+        within=whole(1, MOST_EXAMPLES),
+    )
     duration: str = option("10ep", "how long to train: epochs (10ep) or steps (600st).", group=_OPTIMIZATION)
     optimizer: str = option(
         "adam",
@@ -90,7 +101,10 @@ class RunConfig:
         choices=OPTIMIZERS,
     )
     learning_rate: float | None = option(
-        None, "peak learning rate (default: 0.1 for sgd, 0.001 for the others).", group=_OPTIMIZATION
+        None,
+        "peak learning rate (default: 0.1 for sgd, 0.001 for the others).",
+        group=_OPTIMIZATION,
+        within=real(0, above=True),
     )
     scale_lr: str = option(
         "none",
@@ -111,8 +125,11 @@ class RunConfig:
         " normalization are left out. (PyTorch's SGD adds L2 to the gradient instead: there 1e-4 with momentum 0.9 is about"
         " 1e-3 here.)",
         group=_OPTIMIZATION,
+        within=real(0),
     )
-    clip_norm: float = option(0.0, "clip the gradient of the global batch to this norm (0: not).", group=_OPTIMIZATION)
+    clip_norm: float = option(
+        0.0, "clip the gradient of the global batch to this norm (0: not).", group=_OPTIMIZATION, within=real(0)
+    )
     loss: str = option(
         "cross_entropy",
         "of training; evaluation is cross-entropy. cross_entropy; focal:GAMMA, less of what is right already (Lin et al. 2017;"
@@ -122,27 +139,38 @@ class RunConfig:
         group=_OPTIMIZATION,
     )
     label_smoothing: float = option(
-        0.0, "fraction of the target spread evenly over the classes, in training.", group=_OPTIMIZATION
+        0.0,
+        "fraction of the target spread evenly over the classes, in training.",
+        group=_OPTIMIZATION,
+        within=real(0, 1, below=True),
     )
     ema: float = option(
         0.0,
         "decay of a moving average of the weights, used for every evaluation (0: none; try 0.999).",
         group=_OPTIMIZATION,
+        within=real(0, 1, below=True),
     )
     accumulate: int = option(
         1,
         "cut every batch into this many parts and add up their gradients: the same step in less memory, up to rounding and"
         " to the statistics of BatchNormalization.",
         group=_OPTIMIZATION,
+        within=whole(1, MOST_EXAMPLES),
     )
     eval_every: str = option("1ep", "how often to evaluate and to record.", group=_RHYTHM)
     checkpoint_every: str = option("1ep", "how often to save.", group=_RHYTHM)
-    keep: int = option(2, "checkpoints to keep, besides the best.", group=_RHYTHM)
+    keep: int = option(2, "checkpoints to keep, besides the best.", group=_RHYTHM, within=whole(1, 1_000_000))
     steps_per_loop: int = option(
-        0, "steps between two looks at signals (0: as many as take half a second).", group=_RHYTHM
+        0,
+        "steps between two looks at signals (0: as many as take half a second).",
+        group=_RHYTHM,
+        within=whole(0, MOST_STEPS),
     )
     restarts: int = option(
-        0, "restart the run up to this often when it may be tried again (exit code 42).", group=_RHYTHM
+        0,
+        "restart the run up to this often when it may be tried again (exit code 42).",
+        group=_RHYTHM,
+        within=whole(0, 1_000_000),
     )
     on_nan: str = option(
         "stop",
@@ -151,7 +179,12 @@ class RunConfig:
         group=_RHYTHM,
         choices=ON_NAN,
     )
-    seed: int = option(0, "decides the order, the augmentation and the initial weights.", group=_MACHINE)
+    seed: int = option(
+        0,
+        "decides the order, the augmentation and the initial weights.",
+        group=_MACHINE,
+        within=whole(-(2**31), 2**31 - 1),
+    )
     deterministic: bool = option(
         False,
         "the same bits every time on the same machine, at some cost in speed; input wait is not measured then.",
@@ -188,6 +221,7 @@ class RunConfig:
         "seconds without a finished loop or another sign of life after which a process writes down where all its threads are"
         " and ends with 42 (0: never; default: 120 where several processes share the run, else 0).",
         group=_MACHINE,
+        within=real(0, 1e9),
     )
 
     def __post_init__(self) -> None:
@@ -208,8 +242,11 @@ class RunConfig:
         return rate * (ratio if rule == "linear" else math.sqrt(ratio))
 
     def total_steps(self, examples: int) -> int:
-        """Steps of the whole run: ceil(epochs * examples / batch_size)."""
-        return Duration.parse(self.duration, "duration").steps(examples, self.batch_size)
+        """Steps of the whole run: ceil(epochs * examples / batch_size); CannotRun for more than can be counted."""
+        steps = Duration.parse(self.duration, "duration").steps(examples, self.batch_size)
+        if steps > MOST_STEPS:
+            raise options.impossible("duration", self.duration, f"it is {steps:,} steps; give at most {MOST_STEPS:,}")
+        return steps
 
     def with_defaults(self) -> RunConfig:
         """The same run with the defaults written out that need neither the machine nor the data to be known."""
@@ -230,13 +267,17 @@ class RunConfig:
             values |= dataclasses.asdict(value) if field.name == "data" else {field.name: value}
         return values
 
+    def to_json(self, run_id: str) -> bytes:
+        """A run directory's config.json."""
+        return json.dumps({**self.to_dict(), "run_id": run_id}, indent=1).encode()
+
     def to_flags(self) -> str:
         """A flagfile that reproduces this run; --run_dir is left out, a reproduction has its own."""
         return "\n".join(options.to_flags((n, v) for n, v in self.to_dict().items() if n != "run_dir")) + "\n"
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
-    """The inverse of RunConfig.to_dict."""
+    """The inverse of RunConfig.to_dict. Keys that are no flags are passed over."""
     return RunConfig(data=DataConfig(**options.take(DataConfig, values)), **options.take(RunConfig, values))
 
 
@@ -245,25 +286,53 @@ def from_argv(argv: list[str]) -> RunConfig:
     return from_dict(options.parse(argv, RunConfig, DataConfig))
 
 
-def from_json(text: bytes, place: str) -> RunConfig:
-    """A run directory's config.json -> configuration; CannotRun if it is none of this version."""
-    try:
-        return from_dict(json.loads(text))
-    except (ValueError, KeyError, TypeError) as error:
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The configuration that stands in a run directory. Anybody may have written it, and its --model may name code of theirs:
+    compare it, but build nothing of it. `trainer.trust` makes a RunConfig of it, which is one that this user stands for."""
+
+    unchecked: RunConfig
+    run_id: str  # what this user's cache knows the run by; "" in runs of versions that wrote none
+
+
+def from_json(text: bytes, place: str) -> Found:
+    """A run directory's config.json.
+
+    Raises:
+      exits.BadData: it is no configuration, or an impossible one.
+      exits.CannotRun: it has other flags than this version.
+    """
+    values = parse_object(text, place)
+    run_id = values.pop("run_id", "")
+    flags = {field.name for field in options.fields(RunConfig, DataConfig)}
+    if differs := sorted(flags ^ values.keys()):
         raise exits.CannotRun(
-            f"{place} is not the configuration of a run that this version of Convoy understands ({error}); continue it"
-            " with the version that wrote it, or choose another --run_dir."
-        ) from error
+            f"{place} is not the configuration of a run that this version of Convoy understands (it"
+            f" {'has no' if differs[0] in flags else 'has'} {options.shortened(differs[0])}); continue it with the version"
+            " that wrote it, or choose another --run_dir."
+        )
+    try:
+        config = from_dict(values)
+    except (TypeError, exits.CannotRun) as error:
+        raise exits.BadData(f"{place} is not the configuration of a run: {error}") from error
+    return Found(config, run_id if isinstance(run_id, str) and RUN_ID.fullmatch(run_id) else "")
 
 
-def differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """Why `new` cannot continue a run begun as `old`: one line per flag, empty if it can."""
+def differences(old: RunConfig, new: RunConfig, moves: bool = True) -> list[str]:
+    """Why `new` cannot continue a run begun as `old`: one line per flag, empty if it can.
+
+    Args:
+      old, new: what the run was begun as, and what is to go on.
+      moves: whether data may lie in another place now, because what it was is known and will be compared.
+    """
     before, after = old.to_dict(), new.to_dict()
     lines = []
     for name in before:
         if before[name] == after[name] or name in MAY_CHANGE:
             continue
         if name == "duration" and _not_shorter(old, new):
+            continue
+        if name == "dataset" and moves and old.data.has_place and old.data.kind == new.data.kind:
             continue
         lines.append(f"  --{name}={after[name]}, but the run was begun with --{name}={before[name]}")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable
 from types import TracebackType
@@ -11,6 +12,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from convoy import terminal
+from convoy.outside import printable
+
 PLAIN_SECONDS = 30.0
 
 
@@ -18,21 +22,22 @@ class Display:
     """Prints to stdout, unless it is quiet; the bar only shows on a terminal."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
+        out = terminal.unguarded(sys.stdout)
+        self.console = Console(file=out, highlight=False, emoji=False, soft_wrap=True, quiet=quiet)
         self._bar: Progress | None = None
         self._told = time.monotonic()
 
     def block(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
         """The start-up block: a name and a value a line."""
-        self.console.print(title, style="bold", markup=False)
+        self.console.print(printable(title), style="bold", markup=False)
         table = Table.grid(padding=(0, 2))
         for name, value in rows:
-            table.add_row(f"  {name}", Text(value))  # a directory may be called [bold]
+            table.add_row(f"  {name}", Text(printable(value)))  # a directory may be called [bold]
         self.console.print(table)
 
     def line(self, text: str) -> None:
         """A line that stays, above the bar if there is one."""
-        self.console.print(text, markup=False)
+        self.console.print(printable(text, keep="\n"), markup=False)
 
     def start(self, total: int, step: int) -> Display:
         """Opens the bar at `step` of `total` steps; use as a context."""
@@ -65,6 +70,7 @@ class Display:
     def __enter__(self) -> Display:
         if self._bar is not None:
             self._bar.start()
+            terminal.guard()  # before the streams that the bar put in the place of ours, to draw below what is printed
         return self
 
     def __exit__(

@@ -8,8 +8,12 @@ import re
 from fractions import Fraction
 
 from convoy import exits
+from convoy.options import impossible, shortened
 
-_FORM = re.compile(r"(\d+(?:\.\d+)?)(ep|st)")
+# Steps are counted in int32 on JAX. Positions of examples, and of the random numbers of each, are int64.
+MOST_STEPS = 2**31 - 1
+MOST_EXAMPLES = 2**24  # of a batch
+_FORM = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,20})?)(ep|st)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +29,13 @@ class Duration:
         match = _FORM.fullmatch(text)
         if not match or (match[2] == "st" and "." in match[1]):
             raise exits.CannotRun(
-                f"--{flag}={text} is not a duration; write epochs as 10ep (fractions are fine) or whole steps as 600st."
+                f"--{flag}={shortened(text)} is not a duration; write epochs as 10ep (fractions are fine) or whole steps as"
+                " 600st, below 1,000,000,000,000."
             )
-        return cls(Fraction(match[1]), match[2])
+        amount = Fraction(match[1])
+        if match[2] == "st" and amount > MOST_STEPS:
+            raise impossible(flag, text, f"give at most {MOST_STEPS:,} steps")
+        return cls(amount, match[2])
 
     def boundary(self, times: int, examples: int, batch_size: int) -> int:
         """The step at which the duration has passed `times` times: ceil(times * epochs * N / B)."""

@@ -6,7 +6,8 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from convoy import exits
+from convoy import bounds, options
+from convoy.bounds import real, whole
 from trainer.choices import (
     BACKENDS,
     LOSSES,
@@ -20,50 +21,41 @@ from trainer.choices import (
     XLA,
     near,
 )
-from trainer.durations import Duration
+from trainer.durations import MOST_EXAMPLES, Duration
 
 if TYPE_CHECKING:
     from trainer.config import RunConfig
 
-_SCALE = re.compile(r"none|(linear|sqrt):[1-9]\d*")
-_DEVICES = re.compile(r"auto|(cpu|gpu|tpu):[1-9]\d*")
-_BATCHNORM = re.compile(r"sync|local|ghost:[1-9]\d*")
+_SCALE = re.compile(r"none|(linear|sqrt):([1-9][0-9]{0,11})")
+_DEVICES = re.compile(r"auto|(cpu|gpu|tpu):([1-9][0-9]*)")
+_BATCHNORM = re.compile(r"sync|local|ghost:([1-9][0-9]*)")
 _MODEL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_MOST_DEVICES = 1024  # of a process
+_POSITIVE = real(0, above=True)
 
 
 def check(config: RunConfig) -> None:
     """Raises exits.CannotRun at the first impossible value."""
-    for flag, least in (("batch_size", 1), ("accumulate", 1), ("keep", 1), ("steps_per_loop", 0), ("restarts", 0)):
-        value = getattr(config, flag)
-        _require(value >= least, flag, value, f"give {least} or more")
+    options.check(config)
     _require(config.accumulate <= config.batch_size, "accumulate", config.accumulate,
              f"there are only {config.batch_size} examples in a batch to cut into parts")  # fmt: skip
-    _require(-(2**31) <= config.seed < 2**31, "seed", config.seed, "give a number of 32 bits")
     for flag in ("duration", "eval_every", "checkpoint_every"):
         value = getattr(config, flag)
         _require(Duration.parse(value, flag).amount > 0, flag, value, "give a duration above zero")
     Duration.parse(config.warmup, "warmup")
-    if config.learning_rate is not None:
-        _require_finite(config.learning_rate > 0, "learning_rate", config.learning_rate, "give a number above 0")
-    if config.hang_timeout is not None:
-        _require_finite(config.hang_timeout >= 0, "hang_timeout", config.hang_timeout, "give 0 or more seconds")
     _require(config.on_nan in ON_NAN, "on_nan", config.on_nan, near(config.on_nan, ON_NAN))
-    for flag in ("weight_decay", "clip_norm"):
-        value = getattr(config, flag)
-        _require_finite(value >= 0, flag, value, "give 0 or a number above it")
-    for flag in ("stochastic_depth", "label_smoothing", "ema"):
-        value = getattr(config, flag)
-        _require_finite(0 <= value < 1, flag, value, "give a number from 0 up to but not including 1")
     _require(_SCALE.fullmatch(config.scale_lr), "scale_lr", config.scale_lr,
-             "give none, linear:BASE or sqrt:BASE with a whole number, for example linear:256")  # fmt: skip
+             "give none, linear:BASE or sqrt:BASE with a whole number of up to 12 digits, for example linear:256")  # fmt: skip
     check_schedule(config.schedule)
     check_loss(config.loss)
-    _require(_DEVICES.fullmatch(config.devices), "devices", config.devices, "give auto, cpu:N, gpu:N or tpu:N")
-    _require(_BATCHNORM.fullmatch(config.batchnorm), "batchnorm", config.batchnorm,
-             "give sync, local or ghost:N, for example ghost:32")  # fmt: skip
+    _check_count(_DEVICES, 2, _MOST_DEVICES, "devices", config.devices, "give auto, cpu:N, gpu:N or tpu:N")
+    _check_count(_BATCHNORM, 1, MOST_EXAMPLES, "batchnorm", config.batchnorm,
+                 "give sync, local or ghost:N, for example ghost:32")  # fmt: skip
     _require(config.strategy in STRATEGIES, "strategy", config.strategy, near(config.strategy, STRATEGIES))
     _require(config.precision in PRECISIONS, "precision", config.precision, near(config.precision, PRECISIONS))
     _require(config.optimizer in OPTIMIZERS, "optimizer", config.optimizer, near(config.optimizer, OPTIMIZERS))
+    peak = config.peak_learning_rate
+    _require(_POSITIVE.holds(peak), "scale_lr", config.scale_lr, f"it makes a learning rate of {peak:g}; give another")
     _require(config.backend in BACKENDS, "backend", config.backend, near(config.backend, BACKENDS))
     _require(config.xla in XLA, "xla", config.xla, near(config.xla, XLA))
     _check_machine(config)
@@ -75,6 +67,14 @@ def check(config: RunConfig) -> None:
     if config.stochastic_depth:
         remedy = f"--model={config.model} has no blocks to leave out; remove this flag or give --model={' or '.join(RESNETS)}"
         _require(config.model in RESNETS, "stochastic_depth", config.stochastic_depth, remedy)
+
+
+def _check_count(form: re.Pattern[str], group: int, most: int, flag: str, value: str, remedy: str) -> None:
+    """For a flag that may hold a count, as a group of its form."""
+    match = form.fullmatch(value)
+    _require(match, flag, value, remedy)
+    if match and match[group]:
+        _require(len(match[group]) <= 12 and int(match[group]) <= most, flag, value, f"N is {whole(1, most)}")
 
 
 def _check_machine(config: RunConfig) -> None:
@@ -107,13 +107,13 @@ def check_schedule(text: str) -> tuple[str, tuple[float, ...]]:
     kind, _, rest = text.partition(":")
     _require(kind in SCHEDULES, "schedule", text, near(kind, SCHEDULES))
     try:
-        numbers = tuple(float(number) for number in rest.split(",")) if rest else ()
+        numbers = tuple(bounds.number(number) for number in rest.split(",")) if rest else ()
     except ValueError:
         numbers = (math.nan,)
     if kind == "polynomial":
         numbers = numbers or (2.0,)
-        right = len(numbers) == 1 and 0 < numbers[0] < math.inf
-        _require(right, "schedule", text, "give one power above 0, for example polynomial:2")
+        right = len(numbers) == 1 and _POSITIVE.holds(numbers[0])
+        _require(right, "schedule", text, f"give one power above 0, {_POSITIVE}, for example polynomial:2")
     elif kind == "step":
         numbers = numbers or (1 / 3, 2 / 3)
         right = all(0 < a < 1 for a in numbers) and list(numbers) == sorted(set(numbers))
@@ -133,7 +133,7 @@ def check_loss(text: str) -> tuple[str, float]:
     if text in (kind, "weighted:inverse"):
         return kind, 2.0 if kind == "focal" else 1.0
     try:
-        number = float(rest)
+        number = bounds.number(rest)
     except ValueError:
         number = math.nan
     if kind == "weighted":
@@ -141,16 +141,10 @@ def check_loss(text: str) -> tuple[str, float]:
         _require(0 < number < 1, "loss", text, remedy)
     else:
         _require(kind in ("focal", "logit_adjusted"), "loss", text, f"{kind} takes no number")
-        _require(0 < number < math.inf, "loss", text, f"give one number above 0, for example {kind}:1.5")
+        _require(_POSITIVE.holds(number), "loss", text, f"give one number above 0, {_POSITIVE}, for example {kind}:1.5")
     return kind, number
-
-
-def _require_finite(condition: bool, flag: str, value: float, remedy: str) -> None:
-    _require(condition and math.isfinite(value), flag, value, remedy)
 
 
 def _require(condition: object, flag: str, value: object, remedy: str) -> None:
     if not condition:
-        raise exits.CannotRun(
-            f"--{flag}={value} is not possible: {remedy.rstrip('.')}{'' if remedy.endswith('?') else '.'}"
-        )
+        raise options.impossible(flag, value, remedy)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 
-from convoy import exits
+from convoy import bounds, exits
+from convoy.options import shortened
 
 PRESETS = {"article": "rotate:15+shift:0.1+flip", "standard": "crop+flip", "photo": "resized+flip"}
 
@@ -60,7 +61,9 @@ class Recipe:
         names = {name for name, (fields, *_) in _ITEMS.items() if fields[0] in values}
         for pair in _APART:
             if set(pair) <= names:
-                raise exits.CannotRun(f"--augment={text} has {pair[0]} and {pair[1]}; leave one of them out.")
+                raise exits.CannotRun(
+                    f"--augment={shortened(text)} has {pair[0]} and {pair[1]}; leave one of them out."
+                )
         return cls(**values)
 
     @property
@@ -90,19 +93,19 @@ def _item(text: str, item: str, before: dict[str, float]) -> dict[str, float]:
         known = [*_ITEMS, *PRESETS, "none"]
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}, joined by +."
-        raise exits.CannotRun(f"--augment={text}: {name!r} is no augmentation; {hint}")
+        raise exits.CannotRun(f"--augment={shortened(text)}: {shortened(name)!r} is no augmentation; {hint}")
     fields, defaults, largest = _ITEMS[name]
     if fields[0] in before:
-        raise exits.CannotRun(f"--augment={text} has {name} twice; once is enough.")
+        raise exits.CannotRun(f"--augment={shortened(text)} has {name} twice; once is enough.")
     try:
-        numbers = [float(number) for number in given]
+        numbers = [bounds.number(number) for number in given]
     except ValueError:
         numbers = [-1.0]
     most = 0 if name in _SWITCHES else len(fields)
-    inside = all(0 < number <= limit for number, limit in zip(numbers, largest, strict=False))
+    inside = all(bounds.SMALLEST <= number <= limit for number, limit in zip(numbers, largest, strict=False))
     if len(numbers) > most or not inside or (name == "randaugment" and numbers and numbers[0] % 1):
         example = ":".join([name, *(f"{default:g}" for default in defaults[:most])])
-        bounds = " and ".join(f"above 0 and at most {limit:g}" for limit in largest[:most])
-        wants = f"it takes {bounds}, for example {example}" if most else "it takes no numbers"
-        raise exits.CannotRun(f"--augment={text}: {item} is not possible; {wants}.")
+        wanted = " and ".join(f"above 0 and at most {limit:g}" for limit in largest[:most])
+        wants = f"it takes {wanted}, for example {example}" if most else "it takes no numbers"
+        raise exits.CannotRun(f"--augment={shortened(text)}: {shortened(item)} is not possible; {wants}.")
     return dict(zip(fields, [*numbers, *defaults[len(numbers) :]], strict=True))

@@ -46,7 +46,7 @@ def test_help_lists_verbs_and_flags(convoy):
         (["train", "--augment=articel"], 78, ["--augment=articel", "did you mean article?"]),
         (["train", "digits"], 2, ["`digits`", "--name=value"]),
         (["train", "--flagfile=absent.flags"], 2, ["--flagfile", "absent.flags"]),
-        (["train", "--batch_size=0"], 78, ["--batch_size=0", "1 or more"]),
+        (["train", "--batch_size=0"], 78, ["--batch_size=0", "from 1 to 16,777,216"]),
         (["evaluate"], 78, ["--run_dir"]),
         (["evaluate", "--run_dir=absent"], 78, ["--run_dir=absent", "no run"]),
     ],

@@ -16,6 +16,7 @@ import tensorflow as tf
 from convoy import exits
 from data import records
 from data.config import DataConfig
+from data.manifest import shard_name
 from data.order import Stretches
 from data.pack import PackConfig
 from data.packing import pack
@@ -198,7 +199,7 @@ def test_a_bad_record_is_skipped_or_substituted(kinds, tmp_path, source, cache_b
         root, row, most = tmp_path / "packed", 30, 0.02
         pack(DataConfig("synthetic:40x40x3:2:90"), root, 1 << 14)
     before = open_dataset(DataConfig(f"records:{root}", image_size=40)).split("train")
-    shard = root / records.shard_name("train", before._shards.index["shard"][row], len(before._shards.paths))
+    shard = root / shard_name("train", before._shards.index["shard"][row], len(before._shards.paths))
     content = bytearray(shard.read_bytes())
     content[before._shards.index["offset"][row] + 200] ^= 4
     shown = pixels(before)
@@ -320,7 +321,7 @@ def test_a_full_disk_is_said_and_goes_on_later(tmp_path):
     ("flags", "words"),
     [
         ({}, "--out is missing"),
-        ({"out": "x", "shard_bytes": 0}, "--shard_bytes=0 is not positive"),
+        ({"out": "x", "shard_bytes": 0}, "--shard_bytes=0 is not possible"),
         ({"out": "x", "dataset": "records:y"}, "records:y is packed already"),
         ({"out": "x/y/z", "dataset": "folder:x"}, "--out=x/y/z lies within"),
     ],

@@ -99,7 +99,7 @@ def test_the_speed_comes_from_a_run_that_has_finished(capsys, tmp_path):
         (["--images_per_second=nan"], exits.CannotRun, "--images_per_second=nan is not possible"),
         (["--price_per_hour=nan"], exits.CannotRun, "--price_per_hour=nan is not possible"),
         (["--price_per_hour=inf"], exits.CannotRun, "--price_per_hour=inf is not possible"),
-        (["--hours=0"], exits.CannotRun, "--hours=0 is not possible"),
+        (["--hours=0"], exits.CannotRun, "--hours=0.0 is not possible"),
         (["--accelerator=v5e-16", "--workers=3"], exits.CannotRun, "v5e-16 has 4 machines"),
     ],
 )

@@ -1,0 +1,77 @@
+"""What a parsed document must look like before anybody reaches into it: types and keys, declared as data.
+
+A shape is int (64 bits, no truth value), float (an int will do), str, bool or None; (A, B): one of them; [A]: a list of these;
+{str: A}: an object of these; {"key": A, "key?": B}: an object with these keys, of which the second may be missing. Keys that
+a shape does not name are passed over.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from convoy import exits
+from convoy.outside import printable
+
+Shape = Any
+_LARGEST = 1e300  # a million of these add up to a number
+_CALLED = {int: "a whole number of 64 bits", float: "a number", str: "a text", bool: "true or false", None: "null"}
+
+
+def check(value: Any, shape: Shape, source: str) -> Any:
+    """The value, which has the shape; exits.BadData, a sentence that begins with `source`, if it has not."""
+    if wrong := _wrong(value, shape, ""):
+        raise exits.BadData(f"{printable(source)} {wrong}; it was damaged, or something else wrote it.")
+    return value
+
+
+def _wrong(value: Any, shape: Shape, where: str) -> str:
+    """The first thing that is wrong, as the rest of a sentence; empty for nothing."""
+    if isinstance(shape, tuple):
+        found = [_wrong(value, one, where) for one in shape]
+        return found[0] if all(found) else ""
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return _should(value, "a list", where)
+        return next(filter(None, (_wrong(one, shape[0], f"{where}[{i}]") for i, one in enumerate(value))), "")
+    if isinstance(shape, dict):
+        return _wrong_object(value, shape, where)
+    return "" if _is(value, shape) else _should(value, _CALLED[shape], where)
+
+
+def _wrong_object(value: Any, shape: dict[Any, Shape], where: str) -> str:
+    if not isinstance(value, dict):
+        return _should(value, "an object", where)
+    dot = f"{where}." if where else ""
+    if str in shape:
+        return next(filter(None, (_wrong(one, shape[str], f"{dot}{key}") for key, one in value.items())), "")
+    for key, one in shape.items():
+        name = key.removesuffix("?")
+        if name not in value:
+            if name == key:
+                return f"has no {dot}{name}"
+        elif wrong := _wrong(value[name], one, f"{dot}{name}"):
+            return wrong
+    return ""
+
+
+def _is(value: Any, kind: type | None) -> bool:
+    if kind is None:
+        return value is None
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        # NaN and infinities are there only where the parser lets them pass.
+        endless = isinstance(value, float) and not math.isfinite(value)
+        return isinstance(value, int | float) and (endless or abs(value) <= _LARGEST)
+    if kind is int:
+        return isinstance(value, int) and -(2**63) <= value < 2**63
+    return isinstance(value, kind)
+
+
+def _should(value: Any, wanted: str, where: str) -> str:
+    shown = "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)[:60]
+    return (
+        f"has {printable(shown)} {f'as {printable(where)[:100]}' if where else ''}".rstrip()
+        + f", which should be {wanted}"
+    )
