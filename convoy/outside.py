@@ -100,8 +100,10 @@ def open_file(path: Path | str, directory: int | None = None) -> Iterator[Binary
 def read_file(path: Path | str, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """The bytes of a regular file of a bounded size. See open_file."""
     with open_file(path) as file:
-        data = file.read(max_bytes + 1)
-    if len(data) > max_bytes:
+        # Python makes room for all that it is asked to read, before it knows what is there.
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(size + 1) if size <= max_bytes else b""
+    if max(size, len(data)) > max_bytes:
         raise exits.BadData(f"{printable(str(path))} has more than {max_bytes:,} bytes, which no file of its kind has.")
     return data
 

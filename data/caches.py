@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from convoy.outside import name_in
+
 
 def caches() -> Path:
     """$XDG_CACHE_HOME/convoy, ~/.cache/convoy; a place where nothing can be kept for a user whom the system does not know."""
@@ -19,7 +21,8 @@ def is_remote(place: str) -> bool:
 
 
 def copy_of(url: str, data_dir: str) -> Path:
-    """Where the copy of what a url holds lives: below --data_dir, or else in the user's cache."""
+    """Where the copy of what a url holds lives: below --data_dir, or else in the user's cache. BadData for one that climbs."""
     # expanduser leaves ~nobody as it is, where a Path raises.
     below = Path(os.path.expanduser(data_dir)) if data_dir else caches() / "records"  # noqa: PTH111
-    return below / url.removeprefix("gs://").strip("/")
+    place = "/".join(part for part in url.removeprefix("gs://").split("/") if part)
+    return below / name_in(place, url)

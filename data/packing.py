@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import math
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -18,13 +19,16 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from convoy import __version__, exits
+from convoy import __version__, exits, terminal
+from convoy.outside import Name
 from data import records
 from data.alone import alone
 from data.config import DataConfig
+from data.index import PIXELS, RECORD, check_index, read_index
+from data.manifest import MANIFEST, PLAN, SCHEMA, Damaged, Entry, index_name, read_manifest, shard_name
 from data.originals import original
 from data.parallel import cores
-from data.records import Damaged, Packed
+from data.records import Packed
 from data.sources import open_dataset
 from data.sources.catalogue import upright
 from data.sources.examples import DataSet, Examples
@@ -46,7 +50,7 @@ def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
     dataset, pixels = _opened(config)
     borders = {name: _borders(_sizes(dataset.split(name), pixels), shard_bytes) for name in dataset.split_names}
     plan = {
-        "schema": records.SCHEMA,
+        "schema": SCHEMA,
         "dataset": config.dataset,
         "image_size": config.image_size,
         "shard_bytes": shard_bytes,
@@ -59,11 +63,12 @@ def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
         if _stands(root, plan) and _whole(root):
             print(f"{root} holds all of {dataset.name} already.")
         else:
-            records.write_json(root / records.PLAN, plan)
+            records.write_json(root / PLAN, plan)
             files = _pack_splits(dataset, pixels, borders, root)
             versions = {"convoy": __version__, **{name: version(name) for name in ("tensorflow", "pillow")}}
-            records.write_json(root / records.MANIFEST, {"plan": plan, "files": files, "versions": versions})
-            total = sum(entry["bytes"] for entry in files.values())
+            entries = {name: dataclasses.asdict(entry) for name, entry in files.items()}
+            records.write_json(root / MANIFEST, {"plan": plan, "files": entries, "versions": versions})
+            total = sum(entry.bytes for entry in files.values())
             print(
                 f"{dataset.name} is packed into {len(files)} files, {total / 2**20:,.1f} MiB: --dataset=records:{root}"
             )
@@ -72,21 +77,22 @@ def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
 
 def _pack_splits(
     dataset: DataSet, pixels: bool, borders: dict[str, list[tuple[int, int]]], root: Path
-) -> dict[str, Any]:
+) -> dict[Name, Entry]:
     """Every shard and index that is not there yet -> the manifest's entries of all files."""
-    files: dict[str, Any] = {}
-    console = Console()
+    files: dict[Name, Entry] = {}
+    console = Console(file=terminal.unguarded(sys.stdout))
     columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, console=console, disable=not console.is_terminal, expand=True) as progress,
         ThreadPoolExecutor(cores()) as pool,
     ):
         for split, parts in borders.items():
-            before = _read_index(root / records.index_name(split))  # of all shards, if they were all packed once
+            before = _read_index(root / index_name(split))  # of all shards, if they were all packed once
             task = progress.add_task(split, total=parts[-1][1])
             index = []
             for shard, (first, last) in enumerate(parts):
-                path = root / records.shard_name(split, shard, len(parts))
+                shard_file = shard_name(split, shard, len(parts))
+                path = root / shard_file
                 indices = (_read_index(_index_of(path)), before[before["shard"] == shard])
                 if (found := _found(path, last - first, indices)) is None:
                     part = dataset.split(split).select(np.arange(first, last))
@@ -96,8 +102,8 @@ def _pack_splits(
                     found = written, records.verify_shard(path, written)
                 progress.update(task, completed=last)
                 index.append(found[0])
-                files[path.name] = found[1]
-            name = records.index_name(split)
+                files[shard_file] = found[1]
+            name = index_name(split)
             files[name] = records.write_index(root / name, np.concatenate(index))
     return files
 
@@ -124,7 +130,7 @@ def _pixels(part: Examples) -> Iterator[Packed]:
         except tf.errors.OpError as error:
             raise exits.BadData(part.explain() or str(error)) from error
         for row, image in zip(rows, images, strict=True):
-            yield Packed(image.tobytes(), records.PIXELS, image.shape, int(part.labels[row]), float(hashes[row]))
+            yield Packed(image.tobytes(), PIXELS, image.shape, int(part.labels[row]), float(hashes[row]))
 
 
 def _files(part: Files, pool: ThreadPoolExecutor) -> Iterator[Packed]:
@@ -158,7 +164,7 @@ def _split_plan(examples: Examples, parts: list[tuple[int, int]]) -> dict[str, A
     return {"examples": len(examples), "shards": len(parts), "source": digest.hexdigest()}
 
 
-def _found(path: Path, count: int, indices: Iterable[np.ndarray]) -> tuple[np.ndarray, dict[str, Any]] | None:
+def _found(path: Path, count: int, indices: Iterable[np.ndarray]) -> tuple[np.ndarray, Entry] | None:
     """The records and the manifest's entry of a shard that was packed before; None if it is not whole by any of `indices`."""
     for index in indices:
         with contextlib.suppress(Damaged, OSError):
@@ -170,21 +176,21 @@ def _found(path: Path, count: int, indices: Iterable[np.ndarray]) -> tuple[np.nd
 def _read_index(path: Path) -> np.ndarray:
     """The records of an index; none if it is not there or damaged."""
     try:
-        return records.read_index(path)
+        return read_index(path)
     except Damaged:
-        return np.zeros(0, records.RECORD)
+        return np.zeros(0, RECORD)
 
 
 def _whole(root: Path) -> bool:
     """Whether every file that the manifest names is as it was packed. Reads them all."""
-    manifest = records.read_json(root / records.MANIFEST)
-    plan, files = manifest["plan"], manifest["files"]
+    manifest = read_manifest(root / MANIFEST)
     try:
-        for split, planned in plan["splits"].items():
-            name = records.index_name(split)
-            index = records.read_index(root / name, files[name])
-            for shard in range(planned["shards"]):
-                path = root / records.shard_name(split, shard, planned["shards"])
+        for split, planned in manifest.splits.items():
+            name = index_name(split)
+            index = read_index(root / name, manifest.files[name])
+            check_index(index, split, manifest)
+            for shard in range(planned.shards):
+                path = root / shard_name(split, shard, planned.shards)
                 records.verify_shard(path, index[index["shard"] == shard])
     except (Damaged, OSError) as error:
         what = f"{error.filename}: {str(error.strerror).lower()}" if isinstance(error, OSError) else str(error)
@@ -200,7 +206,7 @@ def _index_of(path: Path) -> Path:
 
 def _stands(root: Path, plan: dict[str, Any]) -> bool:
     """Whether `root` holds all that is planned already; CannotRun if it holds something else."""
-    for name in (records.MANIFEST, records.PLAN):
+    for name in (MANIFEST, PLAN):
         try:
             content = records.read_json(root / name)
         except FileNotFoundError:
@@ -213,7 +219,7 @@ def _stands(root: Path, plan: dict[str, Any]) -> bool:
             raise exits.CannotRun(
                 f"--out={root} holds another packing: {different[0]} was {was} and is {now}; choose another directory."
             )
-        return name == records.MANIFEST
+        return name == MANIFEST
     if foreign := [entry.name for entry in os.scandir(root) if entry.name != _LOCK]:
         raise exits.CannotRun(
             f"--out={root} holds {min(foreign)} and no packed records; choose an empty or a new directory."
@@ -223,5 +229,5 @@ def _stands(root: Path, plan: dict[str, Any]) -> bool:
 
 def _sweep(root: Path) -> None:
     """Removes what is of no use once the manifest is there."""
-    for path in (root / records.PLAN, *root.glob("*-of-*.npy"), *root.glob("*.partial")):
+    for path in (root / PLAN, *root.glob("*-of-*.npy"), *root.glob("*.partial")):
         path.unlink(missing_ok=True)

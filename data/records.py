@@ -11,10 +11,9 @@ of that, the data, and a uint32 masked crc32c of the data. Why this and no other
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import os
 import resource
+import stat
 import struct
 import weakref
 from collections.abc import Iterable, Iterator
@@ -26,33 +25,13 @@ import numpy as np
 import tensorflow as tf
 
 from convoy import exits
+from convoy.outside import open_file, read_file
+from data.index import AFTER, BEFORE, PIXELS, RECORD, index_bytes
+from data.manifest import Damaged, Entry, parse_document, write_document
 from data.probe import Kind
 
-MANIFEST, PLAN = "MANIFEST.json", "PACKING.json"  # a folder with the second only is not packed to its end
-SCHEMA = 1
-PIXELS = 0  # uint8 as they are, instead of a file of some data.probe.Kind
 _FORMATS = {PIXELS: b"raw", Kind.JPEG: b"JPEG", Kind.PNG: b"PNG"}
-RECORD = np.dtype(
-    [
-        ("shard", "<i4"),
-        ("offset", "<i8"),  # of the data within the shard
-        ("length", "<i8"),
-        ("crc32c", "<u4"),  # of the data
-        ("image", "<i8"),  # where the image begins within the data
-        ("image_length", "<i8"),
-        ("label", "<i4"),
-        ("content_hash", "<f8"),  # of the original: data.sources.examples.content_hash
-        ("kind", "u1"),  # data.probe.Kind, or PIXELS
-        ("height", "<i4"),
-        ("width", "<i4"),
-    ]
-)
-_BEFORE, _AFTER = 12, 4  # bytes of a record around its data
 _FILES = 1 << 16  # that a process will open at most
-
-
-class Damaged(Exception):
-    """A file that is not as it was packed; the text says which, where and how."""
 
 
 class Packed(NamedTuple):
@@ -65,14 +44,6 @@ class Packed(NamedTuple):
     content_hash: float
 
 
-def shard_name(split: str, shard: int, shards: int) -> str:
-    return f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
-
-
-def index_name(split: str) -> str:
-    return f"{split}.index.npy"
-
-
 def write_shard(path: Path, shard: int, images: Iterable[Packed]) -> np.ndarray:
     """Writes images as a shard and returns their RECORDs."""
     records, offset = [], 0
@@ -81,67 +52,44 @@ def write_shard(path: Path, shard: int, images: Iterable[Packed]) -> np.ndarray:
             data = _example(image)
             crc = google_crc32c.value(data)
             file.write(_framed(data, crc))
-            where = (shard, offset + _BEFORE, len(data), crc, _place(image.content, data), len(image.content))
+            where = (shard, offset + BEFORE, len(data), crc, _place(image.content, data), len(image.content))
             records.append((*where, image.label, image.content_hash, image.kind, *image.shape[:2]))
-            offset += _BEFORE + len(data) + _AFTER
+            offset += BEFORE + len(data) + AFTER
     return np.array(records, RECORD)
 
 
-def verify_shard(path: Path, records: np.ndarray) -> dict[str, Any]:
-    """Reads a shard from end to end and returns its size and crc32c; Damaged if it holds anything but the records."""
+def verify_shard(path: Path, records: np.ndarray) -> Entry:
+    """Reads a shard from end to end; Damaged if it holds anything but the records."""
     crc = size = 0
-    with path.open("rb") as file:
+    with open_file(path) as file:
         for number, (length, expected) in enumerate(records[["length", "crc32c"]].tolist()):
-            frame = file.read(_BEFORE + length + _AFTER)
-            data = frame[_BEFORE:-_AFTER]
+            frame = file.read(BEFORE + length + AFTER)
+            data = frame[BEFORE:-AFTER]
             if google_crc32c.value(data) != expected or frame != _framed(data, expected):
                 raise Damaged(f"record {number} of {path} is not as it was packed")
             crc, size = google_crc32c.extend(crc, frame), size + len(frame)
         if file.read(1):
             raise Damaged(f"{path} goes on after its last record")
-    return {"bytes": size, "crc32c": f"{crc:08x}"}
+    return Entry(size, f"{crc:08x}")
 
 
-def write_index(path: Path, records: np.ndarray) -> dict[str, Any]:
-    """Writes RECORDs and returns the file's size and crc32c."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, records, allow_pickle=False)
+def write_index(path: Path, records: np.ndarray) -> Entry:
+    """Writes RECORDs."""
+    content = index_bytes(records)
     with written(path) as file:
-        file.write(buffer.getvalue())
-    return {"bytes": buffer.tell(), "crc32c": f"{google_crc32c.value(buffer.getvalue()):08x}"}
-
-
-def read_index(path: Path, entry: dict[str, Any] | None = None) -> np.ndarray:
-    """The RECORDs of an index; Damaged if it does not read as one, or is not of the size and crc32c of its entry."""
-    try:
-        content = path.read_bytes()
-        if entry and (len(content), f"{google_crc32c.value(content):08x}") != (entry["bytes"], entry["crc32c"]):
-            raise Damaged(f"{path} is not as it was packed")
-        records = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    except OSError as error:
-        raise Damaged(f"{path} cannot be read ({(error.strerror or str(error)).lower()})") from error
-    except ValueError as error:
-        raise Damaged(f"{path} does not read as an index") from error
-    if records.dtype != RECORD:
-        raise Damaged(f"{path} is no index of records")
-    return records
+        file.write(content)
+    return Entry(len(content), f"{google_crc32c.value(content):08x}")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """A JSON object that carries the crc32c of its own text."""
     with written(path) as file:
-        file.write(json.dumps({**content, "crc32c": _crc_of(content)}, indent=1).encode())
+        file.write(write_document(content))
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """An object of write_json; FileNotFoundError if there is none, Damaged if it is not as it was written."""
-    try:
-        content = json.loads(path.read_bytes())
-        if content.pop("crc32c") == _crc_of(content):
-            return content
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass
-    raise Damaged(f"{path} is not as it was written")
+    return parse_document(read_file(path), str(path))
 
 
 class Shards:
@@ -162,11 +110,14 @@ class Shards:
         weakref.finalize(self, _close, self._files)
         for shard, path in enumerate(paths):
             try:
-                self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                self._files.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
             except OSError as error:
                 raise Damaged(f"{path} cannot be opened ({(error.strerror or str(error)).lower()})") from error
-            whole = int((index["length"][index["shard"] == shard] + _BEFORE + _AFTER).sum())
-            if (size := os.fstat(self._files[-1]).st_size) != whole:
+            whole = int((index["length"][index["shard"] == shard] + BEFORE + AFTER).sum())
+            status = os.fstat(self._files[-1])
+            if not stat.S_ISREG(status.st_mode):
+                raise Damaged(f"{path} is no regular file")
+            if (size := status.st_size) != whole:
                 raise Damaged(f"{path} has {size} bytes of {whole}")
 
     def images(self, rows: np.ndarray) -> list[bytes]:
@@ -201,7 +152,8 @@ def written(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which has its name once it is whole and on the disk; CannotRun where the place refuses."""
     partial = path.with_name(f"{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        partial.unlink(missing_ok=True)
+        with partial.open("xb") as file:  # a new file: never through a link, never into a pipe
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -242,10 +194,6 @@ def _framed(data: bytes, crc: int) -> bytes:
 
 def _masked(crc: int) -> bytes:
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def _crc_of(content: dict[str, Any]) -> str:
-    return f"{google_crc32c.value(json.dumps(content).encode()):08x}"
 
 
 def _allow_files() -> None:

@@ -10,9 +10,10 @@ import tensorflow as tf
 from convoy import exits
 from data import decode
 from data.bad import TRIES, BadImages
+from data.manifest import Damaged
 from data.order import Stretches
 from data.parallel import in_parallel
-from data.records import Damaged, Shards
+from data.records import Shards
 from data.resize import resize_and_crop
 from data.sources.catalogue import ENTRY
 from data.sources.examples import Fetcher, InMemory, random_parts
@@ -41,8 +42,9 @@ class PackedFiles(Files):
         headers["orientation"] = 1
         for name in ("kind", "height", "width"):
             headers[name] = index[name]
-        super().__init__(split, shards.names(rows), index["label"], headers, shape, size, cache_bytes, bad)
-        self._shards, self._rows, self._hashes = shards, rows, index["content_hash"]
+        paths, hashes = shards.names(rows), index["content_hash"]
+        super().__init__(split, paths, index["label"], headers, hashes, shape, size, cache_bytes, bad)
+        self._shards, self._rows = shards, rows
 
     def select(self, indices: np.ndarray) -> PackedFiles:
         rows = self._rows[indices]

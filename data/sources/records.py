@@ -6,16 +6,17 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from convoy import exits
-from data import records
 from data.bad import BadImages
 from data.caches import is_remote
 from data.config import DataConfig
-from data.records import Damaged, Shards
+from data.identity import RECORDS, Origin, split_of_records
+from data.index import check_index, read_index
+from data.manifest import MANIFEST, PLAN, Damaged, Manifest, index_name, read_manifest, shard_name
+from data.records import Shards
 from data.remote import mirrored
 from data.sources.examples import DataSet
 from data.sources.files import CHANNELS
@@ -27,24 +28,23 @@ def open_records(path: str, config: DataConfig) -> DataSet:
     # expanduser leaves ~nobody as it is, where a Path raises.
     root = mirrored(path, config.data_dir) if is_remote(path) else Path(os.path.expanduser(path))  # noqa: PTH111
     manifest = _manifest(root, path)
-    plan, size = manifest["plan"], config.image_size
+    size = config.image_size
     bad = BadImages(config.bad_images, config.max_bad_fraction, named="", remedy=REMEDY)
 
     @functools.cache
     def shards(split: str) -> Shards:
-        planned = plan["splits"][split]
-        bad.expect(split, planned["examples"])
-        return _open_shards(root, split, planned["shards"], manifest["files"])
+        bad.expect(split, manifest.splits[split].examples)
+        return _open_shards(root, split, manifest)
 
-    height, width, channels = plan["shape"] or (
-        *_one_size([shards(name) for name in plan["splits"]], size, path),
+    height, width, channels = manifest.shape or (
+        *_one_size([shards(name) for name in manifest.splits], size, path),
         CHANNELS,
     )
     shape = (size or height, size or width, channels)
 
     def reader(split: str) -> Callable[[], PackedPixels | PackedFiles]:
         def read() -> PackedPixels | PackedFiles:
-            kind = PackedPixels if plan["shape"] else PackedFiles
+            kind = PackedPixels if manifest.shape else PackedFiles
             rows = np.arange(len(shards(split).index))
             examples = kind(split, shards(split), rows, shape, size, config.cache_bytes, bad)
             if examples.decoded_bytes > config.cache_bytes:
@@ -56,9 +56,17 @@ def open_records(path: str, config: DataConfig) -> DataSet:
 
         return read
 
-    return DataSet(
-        f"records:{path}", tuple(plan["classes"]), shape, {split: reader(split) for split in plan["splits"]}, bad
-    )
+    splits = {split: reader(split) for split in manifest.splits}
+    return DataSet(f"records:{path}", manifest.classes, shape, splits, bad, _origin(manifest))
+
+
+def _origin(manifest: Manifest) -> Origin:
+    splits = {}
+    for split, planned in manifest.splits.items():
+        names = [index_name(split), *(shard_name(split, shard, planned.shards) for shard in range(planned.shards))]
+        files = ((name, manifest.files[name].bytes, manifest.files[name].crc32c) for name in names)
+        splits[split] = split_of_records(planned.examples, files)
+    return Origin(RECORDS, splits)
 
 
 def _one_size(splits: list[Shards], size: int, path: str) -> tuple[int, int]:
@@ -71,34 +79,30 @@ def _one_size(splits: list[Shards], size: int, path: str) -> tuple[int, int]:
     return tuple(sizes[0].tolist())
 
 
-def _manifest(root: Path, path: str) -> dict[str, Any]:
+def _manifest(root: Path, path: str) -> Manifest:
     try:
-        manifest = records.read_json(root / records.MANIFEST)
+        return read_manifest(root / MANIFEST)
     except Damaged as error:
         raise exits.BadData(f"{error}; remove the directory and pack anew with `convoy data pack`.") from error
     except (FileNotFoundError, NotADirectoryError):
-        if (root / records.PLAN).exists():
+        if (root / PLAN).exists():
             raise exits.BadData(
                 f"{root} is not packed to its end; give the same `convoy data pack` again, which goes on there."
             ) from None
-        what = f"has no {records.MANIFEST}" if root.is_dir() else "is no folder"
+        what = f"has no {MANIFEST}" if root.is_dir() else "is no folder"
         raise exits.CannotRun(
             f"--dataset=records:{path}: {root} {what}; give a directory that `convoy data pack` filled."
         ) from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise exits.CannotRun(f"cannot read {root / records.MANIFEST}: {reason}; make it readable.") from error
-    if (schema := manifest["plan"]["schema"]) != records.SCHEMA:
-        raise exits.CannotRun(
-            f"{root} was packed in schema {schema}, and this version of Convoy reads {records.SCHEMA}; pack it anew."
-        )
-    return manifest
+        raise exits.CannotRun(f"cannot read {root / MANIFEST}: {reason}; make it readable.") from error
 
 
-def _open_shards(root: Path, split: str, count: int, files: dict[str, Any]) -> Shards:
+def _open_shards(root: Path, split: str, manifest: Manifest) -> Shards:
     try:
-        name = records.index_name(split)
-        index = records.read_index(root / name, files[name])
-        return Shards([root / records.shard_name(split, shard, count) for shard in range(count)], index)
+        name, count = index_name(split), manifest.splits[split].shards
+        index = read_index(root / name, manifest.files[name])
+        check_index(index, split, manifest)
+        return Shards([root / shard_name(split, shard, count) for shard in range(count)], index)
     except Damaged as error:
         raise exits.BadData(f"{error}; {REMEDY}, or bring back the file as it was packed.") from error

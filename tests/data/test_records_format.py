@@ -18,6 +18,7 @@ from hypothesis import strategies as some
 from convoy import exits
 from data import records
 from data.config import DataConfig
+from data.index import read_index
 from data.packing import pack
 from data.probe import Kind
 
@@ -74,9 +75,9 @@ def test_any_row_is_what_was_written(tmp_path_factory, contents, seed):
     for shard, part in enumerate(part for part in (images[:cut], images[cut:]) if part):
         paths.append(folder / f"{shard}.tfrecord")
         index.append(records.write_shard(paths[-1], shard, part))
-        assert records.verify_shard(paths[-1], index[-1])["bytes"] == paths[-1].stat().st_size
+        assert records.verify_shard(paths[-1], index[-1]).bytes == paths[-1].stat().st_size
     records.write_index(folder / "index.npy", np.concatenate(index))
-    shards = records.Shards(paths, records.read_index(folder / "index.npy"))
+    shards = records.Shards(paths, read_index(folder / "index.npy"))
     rows = generator.integers(len(contents), size=50)
     assert shards.images(rows) == [contents[row] for row in rows]
     assert shards.index["label"].tolist() == list(range(len(contents)))
@@ -91,7 +92,7 @@ def flip(path: Path, where: int) -> None:
 
 def spoil(root: Path, flaw: str) -> None:
     if flaw == "flipped byte":
-        index = records.read_index(root / "train.index.npy")
+        index = read_index(root / "train.index.npy")
         flip(root / SHARD, int(index["offset"][12 + 5]) + 60)
     elif flaw == "truncated shard":
         (root / SHARD).write_bytes((root / SHARD).read_bytes()[:-1])

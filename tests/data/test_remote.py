@@ -11,6 +11,7 @@ from convoy.store import open_store
 from data import records, remote
 from data.caches import copy_of
 from data.config import DataConfig
+from data.manifest import MANIFEST, PLAN
 from data.packing import pack
 from data.sources import open_dataset
 
@@ -51,9 +52,9 @@ def counted(monkeypatch):
 
     fetched, fetch = [], GcsStore.fetch
 
-    def count(self, name, path, generation=0):
+    def count(self, name, path, **options):
         fetched.append(name)
-        fetch(self, name, path, generation)
+        fetch(self, name, path, **options)
 
     monkeypatch.setattr(GcsStore, "fetch", count)
     return fetched
@@ -69,10 +70,10 @@ def test_what_was_sent_comes_back_and_comes_once(packed, monkeypatch, capsys):
     copy = copy_of(URL, "")
     assert files_of(copy) == files_of(packed)
     for name in files_of(packed):
-        assert (copy / name).read_bytes() == (packed / name).read_bytes() or name == records.MANIFEST
+        assert (copy / name).read_bytes() == (packed / name).read_bytes() or name == MANIFEST
     fetched = counted(monkeypatch)
     assert remote.mirrored(URL, "") == copy
-    assert fetched == [records.MANIFEST]
+    assert fetched == []
     assert capsys.readouterr().out.count("Copying") == 1
 
 
@@ -83,23 +84,23 @@ def test_a_copy_that_lacks_something_gets_that_alone(packed, monkeypatch):
     (copy / "test-00000-of-00001.tfrecord").unlink()
     fetched = counted(monkeypatch)
     remote.mirrored(URL, "")
-    assert sorted(fetched) == [records.MANIFEST, "test-00000-of-00001.tfrecord", "train.index.npy"]
+    assert sorted(fetched) == ["test-00000-of-00001.tfrecord", "train.index.npy"]
     # Packed anew in the same place: what has another checksum is another file.
     open_store(URL).remove("train.index.npy")
-    manifest = records.read_json(packed / records.MANIFEST)
+    manifest = records.read_json(packed / MANIFEST)
     manifest["files"]["train.index.npy"]["crc32c"] = "00000000"
-    records.write_json(packed / records.MANIFEST, manifest)
-    open_store(URL).put(records.MANIFEST, (packed / records.MANIFEST).read_bytes())
+    records.write_json(packed / MANIFEST, manifest)
+    open_store(URL).put(MANIFEST, (packed / MANIFEST).read_bytes())
     open_store(URL).put("train.index.npy", (packed / "train.index.npy").read_bytes())
     del fetched[:]
     remote.mirrored(URL, "")
-    assert fetched == [records.MANIFEST, "train.index.npy"]
+    assert fetched == ["train.index.npy"]
 
 
 def test_data_dir_says_where_the_copy_lives(packed, place):
     remote.send(packed, URL)
     open_dataset(DataConfig(f"records:{URL}", data_dir=str(place / "disk"))).split("test")
-    assert (place / "disk" / "bucket" / "packed" / "digits" / records.MANIFEST).exists()
+    assert (place / "disk" / "bucket" / "packed" / "digits" / MANIFEST).exists()
 
 
 def test_a_copy_that_was_cut_is_not_whole(packed, monkeypatch):
@@ -108,15 +109,15 @@ def test_a_copy_that_was_cut_is_not_whole(packed, monkeypatch):
     remote.send(packed, URL)
     fetch = GcsStore.fetch
 
-    def cut(self, name, path, generation=0):
+    def cut(self, name, path, **options):
         if name == "train.index.npy":
             raise exits.TryAgain("the storage is away")
-        fetch(self, name, path, generation)
+        fetch(self, name, path, **options)
 
     monkeypatch.setattr(GcsStore, "fetch", cut)
     with pytest.raises(exits.TryAgain):
         remote.mirrored(URL, "")
-    assert not (copy_of(URL, "") / records.MANIFEST).exists()
+    assert not (copy_of(URL, "") / MANIFEST).exists()
     monkeypatch.undo()
 
 
@@ -126,10 +127,10 @@ def test_a_disk_that_fills_up_is_a_sentence(packed, monkeypatch):
     remote.send(packed, URL)
     fetch = GcsStore.fetch
 
-    def full(self, name, path, generation=0):
-        if name != records.MANIFEST:
+    def full(self, name, path, **options):
+        if name != MANIFEST:
             raise OSError(28, "No space left on device")
-        fetch(self, name, path, generation)
+        fetch(self, name, path, **options)
 
     monkeypatch.setattr(GcsStore, "fetch", full)
     with pytest.raises(exits.CannotRun, match="no space left on device; name another place with --data_dir"):
@@ -151,7 +152,7 @@ def test_sending_goes_on_where_it_was_cut_and_the_manifest_is_last(packed, monke
     with pytest.raises(exits.TryAgain):
         remote.send(packed, URL)
     monkeypatch.setattr(GcsStore, "put", put)
-    assert sent[0] == records.PLAN
+    assert sent[0] == PLAN
     with pytest.raises(exits.BadData, match="not packed to its end; give the same `convoy data pack` again"):
         remote.mirrored(URL, "")
     capsys.readouterr()
@@ -172,8 +173,8 @@ def test_what_else_stands_there_is_left_alone(packed, place):
     pack(DataConfig(), place / "other", 50_000)
     with pytest.raises(exits.CannotRun, match="holds another packing"):
         remote.send(place / "other", URL)
-    store.remove(records.MANIFEST)
-    store.put(records.PLAN, b"{}")
+    store.remove(MANIFEST)
+    store.put(PLAN, b"{}")
     with pytest.raises(exits.CannotRun, match="the begin of another packing"):
         remote.send(packed, URL)
 
