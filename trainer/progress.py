@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, get_type_hints
 
 from trainer.metrics import TrainingSums
+
+_MOST = (
+    1 << 44
+)  # of anything counted: so many batches of a quarter of a million examples are still positions of 64 bits
 
 
 @dataclasses.dataclass
@@ -36,8 +41,10 @@ class Progress:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Progress:
-        return cls(**{**values, "window": TrainingSums(**values["window"])})
+    def from_dict(cls, values: object) -> Progress:
+        """What `to_dict` returned, read again from somewhere; ValueError says what of it is something else."""
+        checked = _fields(cls, values, "progress")
+        return cls(**{**checked, "window": TrainingSums(**checked["window"])})
 
     def take(self, other: Progress) -> None:
         """Becomes what another one is."""
@@ -51,3 +58,31 @@ class Progress:
             return False
         self.best = found
         return True
+
+
+def _fields(kind: type, values: object, name: str) -> Mapping[str, Any]:
+    """The fields of a dataclass of this module, from an object that must have them all, each of its type."""
+    types = get_type_hints(kind)
+    if not isinstance(values, dict) or values.keys() != types.keys():
+        raise ValueError(f"{name} does not have the fields that it should")
+    for field, expected in types.items():
+        if expected is TrainingSums:
+            _fields(TrainingSums, values[field], field)
+        elif not _fits(values[field], expected):
+            raise ValueError(f"{name} has a {field} that is not possible")
+    return values
+
+
+def _fits(value: Any, expected: Any) -> bool:
+    if expected == float | None:
+        return value is None or _fits(value, float)
+    if expected == dict[str, float] | None:
+        return value is None or (isinstance(value, dict) and _is_best(value))
+    if expected is int:
+        return type(value) is int and 0 <= value < _MOST
+    return type(value) in (int, float) and -1e300 < value < 1e300  # neither NaN nor an infinity
+
+
+def _is_best(value: dict[Any, Any]) -> bool:
+    kinds = {"step": int, "loss": float, "accuracy": float}
+    return value.keys() == kinds.keys() and all(_fits(value[name], kind) for name, kind in kinds.items())

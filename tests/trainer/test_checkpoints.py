@@ -10,8 +10,9 @@ import pytest
 from convoy import exits
 from convoy.store.local import LocalStore
 from trainer.checkpoints import Checkpoint, Keeper, format, select
-from trainer.checkpoints.format import Damaged
+from trainer.checkpoints.documents import Damaged
 from trainer.checkpoints.snapshot import Snapshot
+from trainer.progress import Progress
 
 TENSORS = {
     "model/conv/kernel": np.arange(6.0).reshape(2, 3),
@@ -29,12 +30,14 @@ def store(tmp_path):
 
 def save(keeper, step, best=None, value=1.0):
     tensors = {"model/value": np.array(value), **TENSORS}
-    state = {"progress": {"best": {"step": best} if best else None}, "step": step}
+    found = {"step": best, "loss": 1.0, "accuracy": 0.5} if best else None
+    state = {"progress": Progress(step=step, best=found).to_dict(), "step": step}
     written = Snapshot({name: (value.shape, value.dtype) for name, value in tensors.items()})
     keeper.save(Checkpoint(step, keeper.attempt), written.take(tensors.items()), written.tensors, state, best)
 
 
-def write(store, checkpoint, tensors, state, passing=lambda phase: None):
+def write(store, checkpoint, tensors, state=None, passing=lambda phase: None):
+    state = {"progress": Progress(step=checkpoint.step).to_dict(), **(state or {})}
     written = Snapshot({name: (value.shape, value.dtype) for name, value in tensors.items()})
     format.write(store, checkpoint, written.take(tensors.items()), written.tensors, state, passing)
 
@@ -46,7 +49,7 @@ def steps(store):
 def test_what_is_written_is_read_again_and_by_numpy_alone(store, tmp_path):
     write(store, Checkpoint(40, 2), TENSORS, {"a": [1]})
     tensors, state = format.read(store, Checkpoint(40, 2))
-    assert state == {"a": [1]}
+    assert state == {"progress": Progress(step=40).to_dict(), "a": [1]}
     assert tensors.keys() == TENSORS.keys()
     for name, value in TENSORS.items():
         np.testing.assert_array_equal(tensors[name], value)
@@ -124,7 +127,7 @@ def test_what_died_before_its_manifest_is_not_there_and_is_cleaned_up(store, tmp
             raise Death
 
     with pytest.raises(Death):
-        write(store, Checkpoint(40, 1), TENSORS, {}, die)
+        write(store, Checkpoint(40, 1), TENSORS, passing=die)
     assert steps(store) == [(20, 1)]
     Keeper(store, 2, keep=5).clean(20)
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["00000020.1"]
@@ -143,7 +146,7 @@ def test_select(store):
 
 
 def test_the_manifest_names_sizes_and_checksums(store, tmp_path):
-    write(store, Checkpoint(1, 1), TENSORS, {})
+    write(store, Checkpoint(1, 1), TENSORS)
     folder = tmp_path / "run" / "checkpoints" / "00000001.1"
     manifest = json.loads((folder / "MANIFEST.json").read_text())
     assert set(manifest["objects"]) == {"model.npz", "optimizer.npz", "ema.npz", "state.json"}

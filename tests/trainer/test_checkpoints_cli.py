@@ -10,6 +10,7 @@ from convoy.store.local import LocalStore
 from trainer.checkpoints import Checkpoint, format
 from trainer.checkpoints.cli import main
 from trainer.checkpoints.snapshot import Snapshot
+from trainer.progress import Progress
 
 TENSORS = {"model/kernel": np.arange(6.0), "optimizer/step": np.array(7)}
 
@@ -23,9 +24,9 @@ def store(tmp_path):
     store.rewrite("metrics.jsonl", "one\ntwo\nthree\n")
     for step, attempt in ((20, 1), (40, 1), (60, 2)):
         snapshot = Snapshot({name: (value.shape, value.dtype) for name, value in TENSORS.items()})
-        progress = {"best": {"step": min(step, 40), "accuracy": 0.5}, "lines": step // 20}
-        files = snapshot.take(TENSORS.items())
-        format.write(store, Checkpoint(step, attempt), files, snapshot.tensors, {"progress": progress})
+        best = {"step": min(step, 40), "loss": 1.0, "accuracy": 0.5}
+        state = {"progress": Progress(step=step, best=best, lines=step // 20).to_dict()}
+        format.write(store, Checkpoint(step, attempt), snapshot.take(TENSORS.items()), snapshot.tensors, state)
     return store
 
 

@@ -13,6 +13,7 @@ from convoy import exits
 from convoy.store.local import LocalStore
 from trainer.checkpoints import Checkpoint, Keeper, Saver, format
 from trainer.checkpoints.snapshot import NotFinite, Snapshot, check
+from trainer.progress import Progress
 from trainer.recorder import Recorder
 
 TENSORS = {
@@ -54,7 +55,7 @@ def saver(slow):
 
 
 def save(saver, step, tensors=TENSORS):
-    return saver.save(step, tensors.items(), {"progress": {"best": None}}, None)
+    return saver.save(step, tensors.items(), {"progress": Progress(step=step).to_dict()}, None)
 
 
 @pytest.mark.parametrize("file_bytes", [1, 8_000, 30_000, 1 << 20])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from trainer.checkpoints.format import Checkpoint, attempts
+from trainer.checkpoints.documents import Checkpoint
+from trainer.checkpoints.format import attempts
 from trainer.checkpoints.keeper import Keeper, select
 from trainer.checkpoints.saver import Saver
 

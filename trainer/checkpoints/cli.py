@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from typing import Any
 
 from convoy import exits, options, verbs
 from convoy.options import option
-from convoy.store import Store, open_store
+from convoy.outside import Name
+from convoy.store import Data, Store, open_store
 from trainer.checkpoints import format
-from trainer.checkpoints.format import Checkpoint, Damaged
+from trainer.checkpoints.documents import STATE, Checkpoint, Damaged, parse_state
 from trainer.checkpoints.keeper import find
 from trainer.files import CONFIG, FLAGS, METRICS
 
 COMMANDS = {
     "list": ("trainer.checkpoints.cli:show", "a line for each: step, attempt, size, whether it is the best"),
-    "verify": ("trainer.checkpoints.cli:verify", "read every byte, compare sizes and checksums"),
+    "verify": (
+        "trainer.checkpoints.cli:verify",
+        "read every byte, compare sizes and checksums, refuse what no run saves",
+    ),
     "copy": ("trainer.checkpoints.cli:copy", "copy one, with configuration and records, to another place"),
 }
 
@@ -72,7 +77,7 @@ def show(argv: list[str]) -> int:
         try:
             entries = format.read_manifest(store, checkpoint)
             best = format.read_state(store, checkpoint)["progress"]["best"]
-            size = sum(entry["bytes"] for entry in entries.values())
+            size = sum(entry.bytes for entry in entries.values())
             rows[checkpoint] = f"{size / 2**20:,.1f} MiB in {len(entries)} objects"
         except Damaged as error:
             rows[checkpoint] = f"damaged: {error}"
@@ -91,7 +96,7 @@ def verify(argv: list[str]) -> int:
     """`convoy checkpoints verify`: BAD_DATA if one is damaged."""
     usage = """usage: convoy checkpoints verify --run_dir=DIR [--checkpoint=all]
 
-Reads checkpoints from end to end. Exit code 65 if one is damaged."""
+Reads checkpoints from end to end, and refuses what no run saves. Exit code 65 if one is damaged."""
     if options.wants_help(argv):
         print(options.help_text(usage, RunOption, VerifyOption))
         return exits.OK
@@ -100,7 +105,7 @@ Reads checkpoints from end to end. Exit code 65 if one is damaged."""
     damaged = 0
     for checkpoint in format.complete(store) if which == "all" else [find(store, which)]:
         try:
-            size = sum(len(data) for _, data, _ in format.read_objects(store, checkpoint))
+            size = sum(len(one.data) for one in format.read_objects(store, checkpoint))
             print(_line(checkpoint, f"whole, {size / 2**20:,.1f} MiB"))
         except Damaged as error:
             damaged += 1
@@ -131,32 +136,49 @@ Copies a checkpoint with the configuration and the records up to it. The copy is
 
 
 def _copy(source: Store, target: Store, checkpoint: Checkpoint) -> None:
-    files, tensors = {}, {}
+    state: dict[str, Any] = {}
+    files: dict[str, Data] = {}
+    tensors: dict[str, list[str]] = {}
     try:
-        for name, data, names in format.read_objects(source, checkpoint):
-            files[name] = data
-            if names:
-                tensors[name] = names
+        for one in format.read_objects(source, checkpoint):
+            if one.name == STATE:
+                state = parse_state(one.data, checkpoint)
+            else:
+                files[one.name], tensors[one.name] = one.data, list(one.tensors)
     except Damaged as error:
-        raise exits.CannotRun(
+        raise error.ending(
             f"{source.url}/{checkpoint.folder} is damaged: {error}; give another --checkpoint."
         ) from error
-    state = format.parse_state(files.pop(format.STATE))
-    lines = source.get(METRICS).decode().splitlines(keepends=True)[: state["progress"]["lines"]]
-    for name in (CONFIG, FLAGS):
-        target.put(name, source.get(name))
-    target.rewrite(METRICS, "".join(lines))
+    configuration = {name: _needed(source, name) for name in (CONFIG, FLAGS)}
+    lines = _records(source, state["progress"]["lines"])
+    for name, data in configuration.items():
+        target.put(name, data)
+    target.rewrite(METRICS, lines)
     format.write(target, checkpoint, files, tensors, state)
+
+
+def _records(source: Store, count: int) -> str:
+    """The first lines of metrics.jsonl, as many as there are of `count`."""
+    try:
+        return "".join(source.get(METRICS).decode().splitlines(keepends=True)[:count])
+    except FileNotFoundError:
+        return ""  # saved before anything was recorded
+    except UnicodeDecodeError as error:
+        raise exits.BadData(f"{source.url}/{METRICS} is not UTF-8; mend it or remove it.") from error
 
 
 def _open(url: str) -> Store:
     """The store of a run; CannotRun if there is none."""
     store = open_store(url)
-    try:
-        store.get(CONFIG)
-    except FileNotFoundError:
-        raise exits.CannotRun(f"--run_dir={url} is no run: it has no {CONFIG}.") from None
+    _needed(store, CONFIG)
     return store
+
+
+def _needed(store: Store, name: Name) -> bytes:
+    try:
+        return store.get(name)
+    except FileNotFoundError:
+        raise exits.CannotRun(f"--run_dir={store.url} is no run: it has no {name}.") from None
 
 
 def _line(checkpoint: Checkpoint, text: str) -> str:

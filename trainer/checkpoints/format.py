@@ -12,9 +12,7 @@ The folder's name is STEP.ATTEMPT: no attempt of a run ever writes into the fold
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,31 +21,33 @@ from typing import Any
 import numpy as np
 
 from convoy import exits
-from convoy.outside import MAX_DOCUMENT_BYTES
+from convoy.outside import below
 from convoy.store import Data, Store
 from convoy.store.checksum import crc32c
+from trainer.checkpoints.archive import members
+from trainer.checkpoints.documents import (
+    MANIFEST,
+    SCHEMA,
+    STATE,
+    Checkpoint,
+    Damaged,
+    Entry,
+    Foreign,
+    parse_manifest,
+    parse_state,
+)
 from trainer.files import CHECKPOINTS
 
-MANIFEST, STATE = "MANIFEST.json", "state.json"
-SCHEMA = 2
 _TOGETHER = 4  # objects that are on their way at the same time
-_FOLDER = re.compile(r"(\d+)\.(\d+)")
 
 
-class Damaged(Exception):
-    """A checkpoint that cannot be used; the text says which object of it and why."""
+@dataclasses.dataclass(frozen=True)
+class Object:
+    """One object of a checkpoint, found to be what a run saves. `tensors` are views of `data`, by KIND/PATH."""
 
-
-@dataclasses.dataclass(frozen=True, order=True)
-class Checkpoint:
-    """The name of a checkpoint. In order: the newest is the largest."""
-
-    step: int
-    attempt: int
-
-    @property
-    def folder(self) -> str:
-        return f"{CHECKPOINTS}/{self.step:08d}.{self.attempt}"
+    name: str
+    data: bytes
+    tensors: dict[str, np.ndarray]
 
 
 def write(
@@ -76,7 +76,7 @@ def write(
     def put(name: str) -> dict[str, Any]:
         data = objects[name]
         entry = {"bytes": len(data), "crc32c": f"{crc32c(data):08x}"}
-        entry["generation"] = store.put(f"{checkpoint.folder}/{name}", data)
+        entry["generation"] = store.put(below(checkpoint.folder, name), data)
         passing("upload")
         return entry | ({"tensors": tensors[name]} if name in tensors else {})
 
@@ -92,87 +92,84 @@ def write(
         "writer": uuid.uuid4().hex,
         "objects": entries,
     }
-    if not store.claim(f"{checkpoint.folder}/{MANIFEST}", json.dumps(manifest, indent=1).encode()):
+    if not store.claim(below(checkpoint.folder, MANIFEST), json.dumps(manifest, indent=1).encode()):
         raise exits.CannotRun(
             f"another process has written {store.url}/{checkpoint.folder}; only one may train in a run directory, stop one."
         )
 
 
-def read_manifest(store: Store, checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
-    """Object name -> its entry (bytes, crc32c, generation, tensors); Damaged if there is no manifest or it is none."""
-    try:
-        manifest = json.loads(store.get(f"{checkpoint.folder}/{MANIFEST}"))
-        schema = manifest["schema"]
-        entries = {
-            str(name): {
-                "bytes": int(entry["bytes"]),
-                "crc32c": str(entry["crc32c"]),
-                "generation": int(entry["generation"]),
-                "tensors": list(entry.get("tensors", [])),
-            }
-            for name, entry in manifest["objects"].items()
-        }
-    except FileNotFoundError:
-        raise Damaged(f"{MANIFEST} is missing") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged(f"{MANIFEST} does not read as one") from error
-    if schema != SCHEMA:
-        raise Damaged(f"{MANIFEST} has schema {schema}, this version of Convoy reads {SCHEMA}")
-    if STATE not in entries:
-        raise Damaged(f"{STATE} is missing")
-    return entries
+def read_manifest(store: Store, checkpoint: Checkpoint) -> dict[str, Entry]:
+    """Object name -> its entry; Damaged if there is no manifest or it is none."""
+    return parse_manifest(_get(store, checkpoint, MANIFEST))
 
 
 def read_state(store: Store, checkpoint: Checkpoint) -> dict[str, Any]:
-    """What is not tensors, its checksum unchecked."""
-    try:
-        return parse_state(store.get(f"{checkpoint.folder}/{STATE}"))
-    except FileNotFoundError:
-        raise Damaged(f"{STATE} is missing") from None
+    """What is not tensors."""
+    return parse_state(_whole(store, checkpoint, STATE, read_manifest(store, checkpoint)[STATE]), checkpoint)
 
 
-def parse_state(data: bytes) -> dict[str, Any]:
-    """The content of STATE; Damaged if it is none."""
-    try:
-        return json.loads(data)
-    except ValueError:
-        raise Damaged(f"{STATE} does not read as one") from None
-
-
-def read_objects(store: Store, checkpoint: Checkpoint) -> Iterator[tuple[str, bytes, list[str]]]:
-    """(name, content, tensors) of every object of a complete checkpoint; Damaged names one that is not as it was written."""
+def read_objects(store: Store, checkpoint: Checkpoint) -> Iterator[Object]:
+    """Every object of a complete checkpoint; Damaged names one that is not as it was written, or not what a run saves."""
     entries = read_manifest(store, checkpoint)
 
-    def get(name: str) -> bytes:
-        entry = entries[name]
+    def get(name: str) -> Object:
+        data = _whole(store, checkpoint, name, entries[name])
+        if name == STATE:
+            parse_state(data, checkpoint)
         try:
-            # The store's own limit is for documents.
-            most = max(entry["bytes"], MAX_DOCUMENT_BYTES)
-            data = store.get(f"{checkpoint.folder}/{name}", entry["generation"], most)
-        except FileNotFoundError:
-            raise Damaged(f"{name} is missing") from None
-        if len(data) != entry["bytes"]:
-            raise Damaged(f"{name} has {len(data)} bytes of {entry['bytes']}")
-        if f"{crc32c(data):08x}" != entry["crc32c"]:
-            raise Damaged(f"{name} has another crc32c than its manifest says")
-        return data
+            return Object(name, data, {} if name == STATE else _tensors(data, entries[name].tensors))
+        except ValueError as error:
+            raise Foreign(f"{name} {error}") from error
 
     with ThreadPoolExecutor(_TOGETHER, "objects") as pool:
-        for name, data in zip(entries, pool.map(get, entries), strict=True):
-            yield name, data, entries[name]["tensors"]
+        yield from pool.map(get, entries)
 
 
-def read(store: Store, checkpoint: Checkpoint) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(tensors by KIND/PATH, state) of a complete checkpoint; Damaged names the object that is not as it was written."""
-    tensors: dict[str, np.ndarray] = {}
+def read(
+    store: Store,
+    checkpoint: Checkpoint,
+    check: Callable[[Mapping[str, np.ndarray]], None] = lambda tensors: None,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(tensors by KIND/PATH, state) of a complete checkpoint; Damaged names the object that is not as it should be.
+
+    Args:
+      check: is given views of the tensors before room is made for them, and may raise what it likes.
+    """
+    views: dict[str, np.ndarray] = {}
     state: dict[str, Any] = {}
-    for name, data, names in read_objects(store, checkpoint):
-        if name == STATE:
-            state = parse_state(data)
-            continue
-        with np.load(io.BytesIO(data), allow_pickle=False) as members:
-            tensors |= {tensor: members[tensor.partition("/")[2]] for tensor in names}
-    return tensors, state
+    for one in read_objects(store, checkpoint):
+        views |= one.tensors
+        if one.name == STATE:
+            state = parse_state(one.data, checkpoint)
+    check(views)
+    # Arrays of their own, which lie where processors like numbers to lie; a file goes with the last view of it.
+    return {name: np.array(views.pop(name)) for name in list(views)}, state
+
+
+def _get(store: Store, checkpoint: Checkpoint, name: str, entry: Entry | None = None) -> bytes:
+    place = below(checkpoint.folder, name)
+    try:
+        return store.get(place, entry.generation, entry.bytes) if entry else store.get(place)
+    except FileNotFoundError:
+        raise Damaged(f"{name} is missing") from None
+    except exits.BadData as error:
+        raise Foreign(f"{name} cannot be used: {error}".removesuffix(".")) from error
+
+
+def _whole(store: Store, checkpoint: Checkpoint, name: str, entry: Entry) -> bytes:
+    data = _get(store, checkpoint, name, entry)
+    if len(data) != entry.bytes:
+        raise Damaged(f"{name} has {len(data)} bytes of {entry.bytes}")
+    if f"{crc32c(data):08x}" != entry.crc32c:
+        raise Damaged(f"{name} has another crc32c than its manifest says")
+    return data
+
+
+def _tensors(data: bytes, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    found = members(data, [name.partition("/")[2] for name in names])
+    for name, member in zip(names, found, strict=True):
+        member.check(name)
+    return {name: member.value for name, member in zip(names, found, strict=True)}
 
 
 def complete(store: Store) -> list[Checkpoint]:
@@ -192,7 +189,7 @@ def attempts(store: Store) -> int:
 
 def remove(store: Store, checkpoint: Checkpoint, passing: Callable[[str], None] = lambda phase: None) -> None:
     """Its manifest first: a removal that dies half-way (`passing` is told of it) leaves no checkpoint that looks complete."""
-    store.remove(f"{checkpoint.folder}/{MANIFEST}")
+    store.remove(below(checkpoint.folder, MANIFEST))
     passing("removal")
     store.remove(checkpoint.folder)
 
@@ -201,7 +198,7 @@ def _folders(store: Store, with_manifest: bool) -> set[Checkpoint]:
     found = set()
     for name in store.names(CHECKPOINTS):
         _, folder, *rest = name.split("/")
-        match = _FOLDER.fullmatch(folder)
-        if match and (not with_manifest or rest == [MANIFEST]):
-            found.add(Checkpoint(int(match[1]), int(match[2])))
+        checkpoint = Checkpoint.of_folder(folder)
+        if checkpoint and (not with_manifest or rest == [MANIFEST]):
+            found.add(checkpoint)
     return found

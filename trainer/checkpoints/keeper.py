@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from convoy import exits
 from convoy.chaos import Chaos
 from convoy.store import Data, Store
 from trainer.checkpoints import format
-from trainer.checkpoints.format import Checkpoint, Damaged
+from trainer.checkpoints.documents import Checkpoint, Damaged
+
+_STEP = re.compile(r"[0-9]{1,18}")
 
 
 class Keeper:
@@ -25,24 +28,28 @@ class Keeper:
         self.last: Checkpoint | None = None
         self._refused: set[Checkpoint] = set()
 
-    def newest(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    def newest(
+        self, check: Callable[[Mapping[str, np.ndarray]], None] = lambda tensors: None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Tensors and state of the newest complete checkpoint that is undamaged; None if none was ever completed.
 
-        Says on stderr which ones it refused and why. If all are damaged it raises CannotRun: starting over silently would
-        throw the run away.
+        Says on stderr which ones it refused and why. If all are damaged it raises an error: starting over silently would
+        throw the run away. `check` is that of format.read.
         """
         found = format.complete(self.store)
+        ending: type[exits.ConvoyError] = exits.CannotRun
         for checkpoint in reversed(found):
             try:
-                tensors, state = format.read(self.store, checkpoint)
+                tensors, state = format.read(self.store, checkpoint, check)
             except Damaged as error:
                 print(f"convoy: the checkpoint {checkpoint.folder} is refused: {error}.", file=sys.stderr)
                 self._refused.add(checkpoint)
+                ending = error.ending
                 continue
             self.last = checkpoint
             return tensors, state
         if found:
-            raise exits.CannotRun(
+            raise ending(
                 f"every checkpoint in {self.store.url} is damaged; restore {found[-1].folder} from a copy, or choose another"
                 " --run_dir to start over."
             )
@@ -84,7 +91,7 @@ class Keeper:
 
 def find(store: Store, which: str) -> Checkpoint:
     """last, best or a step -> that checkpoint, by its manifest; CannotRun if the run has no such one."""
-    if which not in ("last", "best") and not which.isdecimal():
+    if which not in ("last", "best") and not _STEP.fullmatch(which):
         raise exits.CannotRun(f"--checkpoint={which} is not possible: give last, best or a step.")
     found = format.complete(store)
     if not found:
@@ -92,9 +99,9 @@ def find(store: Store, which: str) -> Checkpoint:
     if which == "last":
         return found[-1]
     try:
-        step = int(which) if which.isdecimal() else _best_step(store, format.read_state(store, found[-1]))
+        step = _best_step(store, format.read_state(store, found[-1])) if which == "best" else int(which)
     except Damaged as error:
-        raise exits.CannotRun(f"{store.url}/{found[-1].folder} is damaged: {error}; give a step.") from error
+        raise error.ending(f"{store.url}/{found[-1].folder} is damaged: {error}; give a step.") from error
     there = [one for one in found if one.step == step]
     if not there:
         steps = ", ".join(str(one.step) for one in found)
@@ -103,7 +110,7 @@ def find(store: Store, which: str) -> Checkpoint:
 
 
 def select(store: Store, which: str) -> tuple[Checkpoint, dict[str, np.ndarray], dict[str, Any]]:
-    """last, best or a step -> that checkpoint, its tensors and state; CannotRun if the run has no such one, undamaged.
+    """last, best or a step -> that checkpoint, its tensors and state; an error if the run has no such one, undamaged.
 
     The last one is the one that the run would continue from.
     """
@@ -113,11 +120,11 @@ def select(store: Store, which: str) -> tuple[Checkpoint, dict[str, np.ndarray],
         raise exits.CannotRun(f"{store.url} has no checkpoint yet; train first.")
     if which == "last":
         return keeper.last, *newest
-    wanted = find(store, which if which.isdecimal() else str(_best_step(store, newest[1])))
+    wanted = find(store, str(_best_step(store, newest[1])) if which == "best" else which)
     try:
         return wanted, *format.read(store, wanted)
     except Damaged as error:
-        raise exits.CannotRun(f"{store.url}/{wanted.folder} is damaged: {error}; give another --checkpoint.") from error
+        raise error.ending(f"{store.url}/{wanted.folder} is damaged: {error}; give another --checkpoint.") from error
 
 
 def _best_step(store: Store, state: dict[str, Any]) -> int:

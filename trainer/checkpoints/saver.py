@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from convoy import exits
-from trainer.checkpoints.format import Checkpoint
+from trainer.checkpoints.documents import Checkpoint
 from trainer.checkpoints.keeper import Keeper
 from trainer.checkpoints.snapshot import Shapes, Snapshot
 from trainer.recorder import Recorder

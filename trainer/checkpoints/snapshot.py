@@ -16,9 +16,29 @@ from typing import Any
 import numpy as np
 
 from convoy.store import Data
+from trainer.checkpoints.documents import file_names
 
 FILE_BYTES = 32 << 20  # about; files travel side by side
 _MEMBER_BYTES = 512  # around a tensor, at most, besides its name, which stands there twice
+
+# What a variable may be of: NumPy reads these again as they were, without pickle.
+DTYPES = tuple(
+    np.dtype(name)
+    for name in (
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+    )
+)
 
 Shapes = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
@@ -118,9 +138,9 @@ def _layout(shapes: Shapes, file_bytes: int) -> dict[str, list[str]]:
         size += _bytes_of(spec)
         last = kind
     return {
-        f"{kind}.npz" if len(files) == 1 else f"{kind}-{number:05d}-of-{len(files):05d}.npz": names
+        file: names
         for kind, files in parts.items()
-        for number, names in enumerate(files, 1)
+        for file, names in zip(file_names(kind, len(files)), files, strict=True)
     }
 
 

@@ -9,7 +9,11 @@ import keras
 import numpy as np
 
 from convoy import exits
+from convoy.outside import printable
 from trainer import layers
+from trainer.checkpoints.snapshot import DTYPES
+
+_SAVED = {dtype.name for dtype in DTYPES}
 
 
 def check(model: keras.Model, optimizer: keras.optimizers.Optimizer, name: str) -> None:
@@ -25,24 +29,27 @@ def check(model: keras.Model, optimizer: keras.optimizers.Optimizer, name: str) 
             f"--model={name}: two layers are called {twice} and would draw the same masks; give them different names."
         )
     for path, variable in zip(paths, [*model.variables, *optimizer.variables], strict=True):
-        if keras.backend.standardize_dtype(variable.dtype) in ("bfloat16", "string"):
+        if keras.backend.standardize_dtype(variable.dtype) not in _SAVED:
             raise exits.CannotRun(
-                f"--model={name}: the variable {path} is of type {variable.dtype}, which NumPy cannot write; keep variables in"
-                " float32, as --precision=mixed_bfloat16 does."
+                f"--model={name}: the variable {path} is of type {variable.dtype}, which checkpoints do not hold; keep"
+                " variables in float32, as --precision=mixed_bfloat16 does."
             )
 
 
 def compare(shapes: Mapping[str, tuple[tuple[int, ...], np.dtype]], state: Mapping[str, np.ndarray]) -> None:
-    """ValueError names a tensor of `state` that is missing, left over or of another shape than the run's.
+    """ValueError names a tensor of `state` that is missing, left over or of another shape or type than the run's.
 
-    Types may differ: the engines count in other integers.
+    The types of whole numbers may differ: the engines count in other ones. No number is looked at.
     """
     if odd := sorted(set(shapes) ^ set(state)):
         where = "the checkpoint lacks" if odd[0] in shapes else "the model lacks"
-        raise ValueError(f"{where} the tensor {odd[0]}")
-    for name, (shape, _) in shapes.items():
-        if shape != state[name].shape:
-            raise ValueError(f"the tensor {name} has shape {state[name].shape}, the model needs {shape}")
+        raise ValueError(f"{where} the tensor {printable(odd[0])}")
+    for name, (shape, dtype) in shapes.items():
+        found = state[name]
+        if shape != found.shape:
+            raise ValueError(f"the tensor {name} has shape {found.shape}, the model needs {shape}")
+        if dtype != found.dtype and not (dtype.kind in "iu" and found.dtype.kind in "iu"):
+            raise ValueError(f"the tensor {name} is of type {found.dtype}, the model needs {dtype}")
 
 
 def averaged(model: keras.Model) -> list[keras.Variable]:

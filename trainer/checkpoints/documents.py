@@ -1,0 +1,132 @@
+"""MANIFEST.json and state.json of a checkpoint, as values that are what they should be, and the names of its objects."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from convoy import exits, outside
+from convoy.outside import Name, printable
+from trainer.files import CHECKPOINTS
+from trainer.progress import Progress
+
+MANIFEST, STATE = "MANIFEST.json", "state.json"
+SCHEMA = 2
+_FOLDER = re.compile(r"([0-9]{8,18})\.([0-9]{1,18})")
+_KIND = re.compile(r"([a-z_]+)(-[0-9]+-of-[0-9]+)?\.npz")
+_CRC32C = re.compile(r"[0-9a-f]{8}")
+
+
+class Damaged(Exception):
+    """A checkpoint that cannot be used; the text says which object of it and why. `ending` is how a command ends that was
+    asked for this one."""
+
+    ending: type[exits.ConvoyError] = exits.CannotRun
+
+    def __init__(self, text: str):
+        super().__init__(printable(text))
+
+
+class Foreign(Damaged):
+    """One that no disk has damaged so: its checksums are right, or it is no file, and a run saves no such thing."""
+
+    ending = exits.BadData
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Checkpoint:
+    """The name of a checkpoint. In order: the newest is the largest."""
+
+    step: int
+    attempt: int
+
+    @property
+    def folder(self) -> Name:
+        return Name(f"{CHECKPOINTS}/{self.step:08d}.{self.attempt}")
+
+    @classmethod
+    def of_folder(cls, name: str) -> Checkpoint | None:
+        """The checkpoint whose folder is called so; None if that is not how one is called."""
+        match = _FOLDER.fullmatch(name)
+        found = cls(int(match[1]), int(match[2])) if match else None
+        return found if found and found.folder == f"{CHECKPOINTS}/{name}" else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An object as the manifest has it. `tensors` are those in it, KIND/PATH, in order."""
+
+    bytes: int
+    crc32c: str
+    generation: int
+    tensors: tuple[str, ...]
+
+
+def file_names(kind: str, count: int) -> list[str]:
+    """What the files are called that hold the tensors of a kind."""
+    return [f"{kind}.npz"] if count == 1 else [f"{kind}-{n:05d}-of-{count:05d}.npz" for n in range(1, count + 1)]
+
+
+def parse_manifest(data: bytes) -> dict[str, Entry]:
+    """Object name -> its entry. Names are those that `file_names` makes, and STATE; no tensor is named twice."""
+    try:
+        manifest = outside.parse_object(data, MANIFEST)
+    except exits.BadData as error:
+        raise Damaged(f"{MANIFEST} does not read as one") from error
+    schema, objects = manifest.get("schema"), manifest.get("objects")
+    if not isinstance(objects, dict) or type(schema) is not int:
+        raise Damaged(f"{MANIFEST} does not read as one")
+    if schema != SCHEMA:
+        raise Damaged(f"{MANIFEST} has schema {schema}, this version of Convoy reads {SCHEMA}")
+    if STATE not in objects:
+        raise Damaged(f"{STATE} is missing")
+    _check_names(objects)
+    entries = {name: _entry(name, entry) for name, entry in objects.items()}
+    counts = Counter(tensor for entry in entries.values() for tensor in entry.tensors)
+    for tensor, count in counts.items():
+        if count > 1:
+            raise Foreign(f"{MANIFEST} names the tensor {tensor} {count} times")
+    return entries
+
+
+def _check_names(objects: Iterable[str]) -> None:
+    files = set(objects) - {STATE}
+    kinds = Counter(match[1] for name in files if (match := _KIND.fullmatch(name)))
+    made = {name for kind, count in kinds.items() for name in file_names(kind, count)}
+    if odd := sorted(files - made):
+        raise Foreign(f"{MANIFEST} names {odd[0][:200]!a}, which no object of a checkpoint is called")
+
+
+def _entry(name: str, value: Any) -> Entry:
+    try:
+        size, crc32c, generation = value["bytes"], value["crc32c"], value["generation"]
+        tensors = value.get("tensors", []) if name == STATE else value["tensors"]
+        kind = name.removesuffix(".npz").partition("-")[0]
+        right = (
+            all(type(number) is int and 0 <= number < 1 << 63 for number in (size, generation))
+            and _CRC32C.fullmatch(crc32c)
+            and all(tensor.startswith(f"{kind}/") for tensor in tensors)
+            and isinstance(tensors, list)
+        )
+    except (KeyError, TypeError, AttributeError):
+        right = False
+    if not right:
+        raise Foreign(f"{MANIFEST} does not say of {name} what it has to")
+    return Entry(size, crc32c, generation, tuple(tensors))
+
+
+def parse_state(data: bytes, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What is not tensors. `progress` is one that Progress.from_dict takes, and at the checkpoint's step."""
+    try:
+        state = outside.parse_object(data, STATE)
+        progress = Progress.from_dict(state.get("progress"))
+    except exits.BadData as error:
+        raise Foreign(f"{STATE} does not read as one") from error
+    except ValueError as error:
+        raise Foreign(f"{STATE}: {error}") from error
+    if progress.step != checkpoint.step:
+        raise Foreign(f"{STATE} is one of step {progress.step}")
+    return state
