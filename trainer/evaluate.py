@@ -14,7 +14,7 @@ from convoy import exits, layout, options, supervise
 from convoy.options import option
 from convoy.store import open_store
 from trainer import config as configuration
-from trainer import engines
+from trainer import engines, trust
 from trainer.files import CONFIG
 from trainer.guards import Signals
 
@@ -35,6 +35,17 @@ class EvaluateConfig:
         group="Evaluation",
     )
     data_dir: str = option("", "where the data set is now, if it has moved.", group="Evaluation")
+    model: str = option(
+        "",
+        "the run's own package.module:function, given again: this imports your module of that name, which without it is"
+        " imported only for runs that you began on this machine, while the module's file is as it was.",
+        group="Evaluation",
+    )
+    trust_model_code: bool = option(
+        False,
+        "import whatever Python code the run directory names, wherever that comes from; it runs with your rights.",
+        group="Evaluation",
+    )
     output: str = option("", "also write the measurement to this file, as JSON.", group="Evaluation")
 
     def __post_init__(self) -> None:
@@ -53,7 +64,8 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
         text = store.get(CONFIG)
     except FileNotFoundError:
         raise exits.CannotRun(f"--run_dir={config.run_dir} is no run: it has no {CONFIG}.") from None
-    trained = configuration.from_json(text, f"{config.run_dir}/{CONFIG}")
+    found = configuration.from_json(text, f"{config.run_dir}/{CONFIG}")
+    trained = trust.consented(found, config.run_dir, config.model, config.trust_model_code)
     if config.data_dir:
         trained = dataclasses.replace(trained, data=dataclasses.replace(trained.data, data_dir=config.data_dir))
     backend = engines.choose(trained.backend)

@@ -15,9 +15,9 @@ from typing import Any
 from convoy import chaos, exits, layout, pulse, supervise
 from convoy.store import Store, open_store
 from convoy.store.nowhere import NowhereStore
-from trainer import cluster, engines, notices
+from trainer import cluster, engines, notices, trust
 from trainer import config as configuration
-from trainer.config import RunConfig
+from trainer.config import Found, RunConfig
 from trainer.files import BAD_IMAGES, CONFIG, CURVES, FLAGS, RESULT
 from trainer.guards import Signals
 from trainer.status import Status
@@ -113,7 +113,8 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
         tensors = None
     store.sweep()
     keeper.clean(progress.step)
-    store.put(CONFIG, json.dumps(config.to_dict(), indent=1).encode())
+    run_id = (stored and stored.run_id) or trust.new_id()
+    store.put(CONFIG, config.to_json(run_id))
     store.put(FLAGS, config.to_flags().encode("utf-8", "surrogateescape"))
     status.begin(attempt, progress.step, plan.epoch(progress.step), plan.total)
     records = recorder.Recorder(store, attempt)
@@ -126,14 +127,14 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
     display.block(
         f"Convoy: {config.model} on {config.data.dataset}", _block(config, engine, plan, counts, draws, held_out)
     )
-    for note in engine.notes:
+    for note in [*engine.notes, *(trust.remember(run_id, config) if setting.cluster.leads else ())]:
         display.line(f"  Note: {note}")
     if beginning["restored"]:
         records.event("restored", step=progress.step)
         display.line(f"  continues at step {progress.step} of {plan.total}")
-        if stored and stored.duration != config.duration and config.schedule != "constant":
+        if stored and stored.unchecked.duration != config.duration and config.schedule != "constant":
             display.line(
-                f"  Note: --duration was {stored.duration}; --schedule={config.schedule} now spans the new one."
+                f"  Note: --duration was {stored.unchecked.duration}; --schedule={config.schedule} now spans the new one."
             )
     with pulse.working():
         for part in (held_out, final[1]):
@@ -177,7 +178,7 @@ def _lines(store: Store, name: str) -> list[str]:
         return []
 
 
-def _stored_config(store: Store) -> RunConfig | None:
+def _stored_config(store: Store) -> Found | None:
     """The configuration of the run that stands there; CannotRun for a place that is something else."""
     try:
         text = store.get(CONFIG)
@@ -190,8 +191,8 @@ def _stored_config(store: Store) -> RunConfig | None:
     return configuration.from_json(text, f"{store.url}/{CONFIG}")
 
 
-def _refuse_differences(config: RunConfig, stored: RunConfig) -> None:
-    if lines := configuration.differences(stored, config):
+def _refuse_differences(config: RunConfig, stored: Found) -> None:
+    if lines := configuration.differences(stored.unchecked, config):
         raise exits.CannotRun(
             f"--run_dir={config.run_dir} holds another run:\n"
             + "\n".join(lines)

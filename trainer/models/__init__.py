@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 import traceback
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 
 from convoy import exits
+from trainer import trust
 
 # --model -> the module that has a function of that name.
 _MODULES = {
@@ -25,6 +25,7 @@ def build_model(
 ) -> keras.Model:
     """--model -> a built model; CannotRun, a sentence, if a user's own function is missing or returns something else.
 
+    A name of a user's own, which is imported, comes from a RunConfig: of the user's flags, or `trust.consented`.
     `stochastic_depth` is 0 for any model but the resnets, which validation sees to.
     """
     if ":" in name:
@@ -36,16 +37,13 @@ def build_model(
 
 def _users_own(name: str, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     module_name, function_name = name.split(":")
-    # Last, so that no file of the current directory can stand in for one of ours or of a library.
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+    trust.look_here()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and module_name.split(".")[0] == error.name.split(".")[0]:
             raise exits.CannotRun(
-                f"--model={name}: there is no module {module_name} in {here} or among the installed packages."
+                f"--model={name}: there is no module {module_name} in {Path.cwd()} or among the installed packages."
             ) from error
         raise
     function = getattr(module, function_name, None)

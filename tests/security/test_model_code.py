@@ -1,0 +1,208 @@
+"""A run directory may come from a stranger: no command imports the code that it names, unless this user stands for it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from convoy import exits
+from trainer import evaluate
+from trainer import run as training
+from trainer.checkpoints.cli import copy
+from trainer.config import RunConfig
+
+# Says that it was imported, in a file beside it.
+MODEL = """
+from pathlib import Path
+Path(__file__).with_suffix(".imported").touch()
+import keras
+def build(input_shape, num_classes):
+    return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(num_classes)])
+def other(input_shape, num_classes):
+    return build(input_shape, num_classes)
+"""
+NAMES = ("users_net", "users_pack")
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory):
+    """A folder with users_net.py and `run`, which was begun with it by somebody else."""
+    place = tmp_path_factory.mktemp("stranger")
+    (place / "users_net.py").write_text(MODEL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        patch.setattr(sys, "path", list(sys.path))
+        patch.chdir(place)
+        train()
+    return place
+
+
+@pytest.fixture
+def home(strangers, tmp_path, monkeypatch):
+    """A current directory with what a stranger gave, and a cache that knows nothing of it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    shutil.copytree(strangers, tmp_path / "home", ignore=shutil.ignore_patterns("cache"))
+    monkeypatch.chdir(tmp_path / "home")
+    yield tmp_path / "home"
+    forget()
+
+
+def forget() -> None:
+    """As in a process of its own: nothing of a user's is imported, and the current directory is not searched."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in NAMES]:
+        del sys.modules[name]
+    sys.path[:] = [place for place in sys.path if not (Path(place) / "users_net.py").exists()]
+    for marker in [*Path().glob("*.imported"), *Path().glob("*/**/*.imported")]:
+        marker.unlink()
+
+
+def train(run_dir: str = "run", model: str = "users_net:build", duration: str = "2st") -> None:
+    config = RunConfig(run_dir=run_dir, model=model, duration=duration, eval_every="100st", checkpoint_every="100st")
+    training.run(config)
+    forget()
+
+
+def measure(run_dir: str = "run", **flags: object) -> dict:
+    signals = SimpleNamespace(install=lambda: None, asked=False)
+    return evaluate.evaluate(evaluate.EvaluateConfig(run_dir=run_dir, **flags), signals)
+
+
+def edit(run_dir: str = "run", **values: object) -> None:
+    config = Path(run_dir, "config.json")
+    config.write_text(json.dumps({**json.loads(config.read_text()), **values}))
+
+
+def assert_refused(*words: str, run_dir: str = "run", **flags: object) -> None:
+    with pytest.raises(exits.CannotRun) as caught:
+        measure(run_dir, **flags)
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert not list(Path().rglob("*.imported"))
+    assert not any(name.partition(".")[0] in NAMES for name in sys.modules)
+    forget()
+
+
+def begun_here() -> None:
+    """Has the cache say what a start of the run here would."""
+    from trainer import config, trust
+
+    found = config.from_json(Path("run/config.json").read_bytes(), "run")
+    assert trust.remember(found.run_id, found.unchecked) == []
+
+
+def test_a_strangers_run_directory_imports_nothing(home):
+    assert_refused("users_net", "run names", "no run that you began", "--model=users_net:build", "--trust_model_code")
+
+
+def test_no_package_on_the_way_to_a_strangers_module_is_imported(home):
+    inner = Path("users_pack/inner")
+    inner.mkdir(parents=True)
+    for place in (inner.parent, inner):
+        (place / "__init__.py").write_text(MODEL.partition("import keras")[0])
+    (inner / "net.py").write_text(MODEL)
+    edit(model="users_pack.inner.net:build")
+    assert_refused("users_pack.inner.net", "no run that you began")
+    # Known, but for a file of a package, which an import runs before the module.
+    begun_here()
+    (inner / "__init__.py").open("a").write("\n")
+    assert_refused("users_pack.inner.net", "has changed")
+
+
+def test_the_real_command_imports_nothing_of_a_stranger(home, convoy):
+    refused = convoy("evaluate", "--run_dir=run", cwd=home)
+    assert not Path("users_net.imported").exists()
+    assert refused.code == 78, refused
+    assert "--trust_model_code" in refused.err
+
+
+def test_a_person_can_stand_for_a_strangers_code(home):
+    assert_refused("users_net:other", "users_net:build", model="users_net:other")
+    assert measure(model="users_net:build")["examples"] == 376
+    forget()
+    assert measure(trust_model_code=True)["examples"] == 376
+
+
+def test_who_began_a_run_measures_it_and_its_copies_without_a_flag(home):
+    train("mine")
+    assert copy(["--run_dir=mine", "--to=elsewhere/copy"]) == 0
+    assert measure("elsewhere/copy")["examples"] == 376
+    forget()
+    assert_refused("no run that you began")
+
+
+def test_who_goes_on_with_a_run_stands_for_its_code(home):
+    """Also with one of a version that gave it no id."""
+    config = json.loads(Path("run/config.json").read_text())
+    config.pop("run_id", "")
+    Path("run/config.json").write_text(json.dumps(config))
+    assert_refused("users_net", "no run that you began")
+    train(duration="3st")
+    assert measure()["step"] == 3
+
+
+def test_a_run_of_this_users_does_not_vouch_for_other_code(home, monkeypatch):
+    """The directory is this user's, in a cache that knows it; what it names was changed since, by whomever."""
+    train(duration="3st")
+    for model in ("users_net:other", "users_pack:build", "os:system"):
+        edit(model=model)
+        assert_refused(model, "no run that you began")
+    edit(model="users_net:build")
+    shutil.copytree(home, "clone")
+    monkeypatch.chdir("clone")
+    assert_refused("users_net", str(home / "users_net.py"), str(home / "clone" / "users_net.py"))
+    monkeypatch.chdir(home)
+    Path("users_net.py").open("a").write("\n")
+    assert_refused("users_net", "has changed since")
+    Path("users_net.py").unlink()
+    assert_refused("users_net", "not in", str(home))
+
+
+@pytest.mark.parametrize("run_id", ["../../../home/mine", "A" * 32, "0" * 31, ["0" * 32], None, 7])
+def test_an_id_that_is_none_of_ours_is_no_path(home, run_id):
+    Path("mine.json").write_text('{"model": "users_net:build"}')
+    edit(run_id=run_id)
+    assert_refused("users_net", "no run that you began")
+
+
+def test_a_cache_that_cannot_be_written_is_a_note(home, tmp_path, capsys):
+    (tmp_path / "cache").write_text("a file")
+    train("mine")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "cannot be written" in said
+    assert "will ask for --model=users_net:build" in said
+    assert_refused("users_net", "no run that you began", run_dir="mine")
+
+
+def test_a_note_that_is_damaged_is_none(home, tmp_path):
+    begun_here()
+    (note,) = (tmp_path / "cache/convoy/runs").iterdir()
+    assert note.stem == json.loads(Path("run/config.json").read_text())["run_id"]
+    assert json.loads(note.read_text())["file"] == str(home / "users_net.py")
+    for damaged in (b"", b"[]", b'{"model": 3}', b"\xff", b"[" * 10_000):
+        note.write_bytes(damaged)
+        assert_refused("users_net", "no run that you began")
+
+
+@pytest.mark.parametrize("dataset", ["kaggle:pictures", "huggingface:pictures"])
+def test_a_data_set_that_comes_with_code_is_not_asked_for(home, monkeypatch, dataset):
+    """TFDS downloads a Python module for a name of its community, or of Hugging Face, and imports it."""
+    asked = []
+    monkeypatch.setattr("tensorflow_datasets.builder", lambda name, **_: asked.append(name))
+    edit(model="article_cnn", dataset=dataset)
+    with pytest.raises(exits.CannotRun, match=rf"run names --dataset={dataset}.*--trust_model_code"):
+        measure()
+    assert asked == []
+
+
+def test_a_configuration_that_was_found_is_none_that_can_be_built(home):
+    """Who reads a run directory has to ask trainer.trust: nothing that builds takes what was read."""
+    from trainer import config, engines
+
+    found = config.from_json(RunConfig().to_json("0" * 32), "run/config.json")
+    with pytest.raises(AttributeError):
+        engines.choose("tensorflow").prepare(found, alone=True)
