@@ -25,6 +25,7 @@ from launch.job import JobSpec
 _OTHERS = (
     "TF_CONFIG",
     "JAX_COORDINATOR_ADDRESS",
+    "JAX_COORDINATOR_BIND_ADDRESS",
     "JAX_NUM_PROCESSES",
     "JAX_PROCESS_ID",
     "TPU_WORKER_ID",

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 from convoy import exits
+from convoy.outside import printable
 
 AWAY_SECONDS = 1800.0  # control planes are away while they are upgraded
 
@@ -28,4 +29,4 @@ class Outage:
             self.since = self.since or time.monotonic()
             if not patient or time.monotonic() - self.since > AWAY_SECONDS:
                 raise
-            print(f"convoy: {error}", file=sys.stderr, flush=True)
+            print(f"convoy: {printable(str(error))}", file=sys.stderr, flush=True)

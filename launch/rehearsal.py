@@ -2,7 +2,7 @@
 
 It runs what the job's pods would run (launch/local_pod.py), a process for each worker, and follows the failure policy of
 k8s/base: when a worker fails, the others are asked to leave and all begin again, unless its exit code says that this would be
-in vain.
+in vain. Where it may, it takes its workers into a network of their own (launch/private.py).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import BinaryIO
 
 from convoy import exits, layout, supervise
-from launch import faults, job, local_pod, manifest
+from launch import faults, job, local_pod, manifest, private
 from launch.job import JobSpec
 from launch.state import OCCUPIED, JobFolder
 from launch.targets import CANCELLED, FAILED, RESTARTING, RUNNING, SUCCEEDED
@@ -88,7 +88,7 @@ class Rehearsal:
         ports = local_pod.free_ports(self.spec.workers)
         self.workers = []
         for worker, own in enumerate(local_pod.environments(self.spec, attempt, ports, self.faults)):
-            with self.folder.log(worker, attempt).open("wb") as log:
+            with self.folder.new_log(worker, attempt) as log:
                 process = subprocess.Popen(
                     command,
                     env={**local_pod.inherited(), **own, supervise.WRITER: self.writer},
@@ -141,7 +141,8 @@ class Rehearsal:
 
     def _last_words(self, worker: int, attempt: int) -> str:
         """The last sentence that a worker's log has of Convoy; empty if it has none."""
-        lines = _tail(self.folder.log(worker, attempt)).splitlines()
+        with self.folder.open_log(worker, attempt) as log:
+            lines = _tail(log).splitlines()
         said = (line.removeprefix("convoy: ") for line in reversed(lines) if line.startswith("convoy: "))
         return next(said, "").rstrip(".")
 
@@ -152,10 +153,9 @@ def _code(process: subprocess.Popen[bytes]) -> int:
     return 128 - code if code < 0 else code
 
 
-def _tail(path: Path, most: int = 1 << 16) -> str:
-    with path.open("rb") as file:
-        file.seek(max(path.stat().st_size - most, 0))
-        return file.read().decode(errors="replace")
+def _tail(file: BinaryIO, most: int = 1 << 16) -> str:
+    file.seek(max(os.fstat(file.fileno()).st_size - most, 0))
+    return file.read().decode(errors="replace")
 
 
 def _end_with_parent(parent: int) -> None:
@@ -171,11 +171,20 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def main(argv: list[str]) -> int:
-    """Leaves the supervising process behind. It inherits the lock that says that it lives (launch/state.py)."""
+    """Leaves the supervising process behind, and prints what the person who submitted the job should hear.
+
+    The supervising process inherits the lock that says that it lives (launch/state.py).
+    """
     folder = JobFolder(argv[0])
+    own_network, warning = private.decide(job.from_dict(folder.job()["spec"]))
+    if warning:
+        print(warning, flush=True)
     if os.fork():
         return exits.OK  # who submitted the job is no parent, who would have to wait for its end
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # who reads what was printed waits for its end
     try:
+        if own_network:
+            private.enter()
         Rehearsal(folder).run()
     except BaseException as error:
         record = folder.read()

@@ -7,26 +7,38 @@ $XDG_STATE_HOME/convoy/jobs/NAME/   (default: ~/.local/state)
   supervised     locked by the supervising process, occupied by that and its workers: the kernel gives a lock back however
   occupied       its holders die, so that nobody is taken for alive who is not
   supervisor.log, logs/worker-N.attempt-M.log
+
+A job's folder may come from a stranger: links in it are not followed, nothing in it is waited for that is no regular file, what
+it says is checked (exits.BadData, a sentence), and no signal goes to a process that it names.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from convoy import exits
+from convoy import exits, outside
+from launch.targets import PHASES
 from launch.where import Name
 
-SUPERVISED, OCCUPIED = "supervised", "occupied"
-_LOG = re.compile(r"worker-(\d+)\.attempt-(\d+)\.log")
+SUPERVISED, OCCUPIED, SUPERVISOR_LOG = "supervised", "occupied", "supervisor.log"
+_JOB, _STATE, _CANCEL, _LOGS = "job.json", "state.json", "cancel", "logs"
+_LOG = re.compile(r"worker-(\d+)\.attempt-(\d+)\.log", re.ASCII)
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # never waits for the other end of a FIFO
+_MOST_BYTES = 1 << 20  # of a document
+_MOST_PROCESSES = 1 << 22  # Linux's own bound, of process ids too
+_LAST_MOMENT = 2e11  # seconds since 1970 that a calendar can show
 
 
 @dataclasses.dataclass
@@ -50,67 +62,114 @@ class JobFolder:
         self.path = _home() / self.name
 
     def exists(self) -> bool:
-        with _sentences(self.path):
-            return (self.path / "job.json").exists()
+        """Whether a job is known, readable or not."""
+        try:
+            os.lstat(self.path / _JOB)
+        except (FileNotFoundError, NotADirectoryError):
+            return self.path.is_symlink()
+        except OSError:  # whoever reads it says why not
+            return True
+        return True
 
     def create(self, job: dict[str, Any], record: Record) -> int:
         """Makes the job known, and returns the lock that is to be its supervising process's."""
         with _sentences(self.path):
-            (self.path / "logs").mkdir(parents=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir()
+            (self.path / _LOGS).mkdir()
             lock = self.lock(SUPERVISED)
             self.write(record)
             # Last: with it, the job exists.
-            self._put("job.json", job)
+            self._put(_JOB, job)
         return lock
 
     def job(self) -> dict[str, Any]:
-        """What was submitted. FileNotFoundError if it was removed, ValueError if it cannot be read."""
-        return self._get("job.json")
+        """What was submitted, as `about` in launch/targets/local.py has it.
+
+        FileNotFoundError if it was removed, BadData if it cannot be read; so has all that reads here.
+        """
+        job = self._get(_JOB)
+        try:
+            _check(job, {"spec": dict, "digest": str, "run_dir": str, "chaos": str, "id": str})
+            options = job["spec"].get("options")
+            if not isinstance(options, dict) or not _is_count(options.get("workers"), _MOST_PROCESSES, least=1):
+                raise ValueError("it does not say how many workers")
+        except ValueError as error:
+            raise self._broken(_JOB, str(error)) from error
+        return job
 
     def chaos(self) -> str:
         """The faults that it was submitted with; empty where none can be read."""
         try:
             return self.job()["chaos"]
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, exits.BadData):
             return ""
 
     def write(self, record: Record) -> None:
-        self._put("state.json", dataclasses.asdict(record))
+        self._put(_STATE, dataclasses.asdict(record))
 
     def read(self) -> Record:
-        """What it is doing. FileNotFoundError if it was removed, ValueError if it cannot be read."""
+        """What it is doing."""
         try:
-            return Record(**self._get("state.json"))
-        except TypeError as error:  # another version of Convoy wrote it
-            raise ValueError(str(error)) from error
+            values = self._get(_STATE)
+        except FileNotFoundError:
+            if not self.exists():
+                raise
+            raise self._broken(_STATE, "it is not there") from None
+        try:
+            return _record(values)
+        except ValueError as error:
+            raise self._broken(_STATE, str(error)) from error
 
     def ask_to_cancel(self) -> None:
-        with _sentences(self.path):
-            (self.path / "cancel").touch()
+        with _sentences(self.path), contextlib.suppress(FileExistsError), self._opened() as folder:
+            os.close(os.open(_CANCEL, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o666, dir_fd=folder))
 
     def asked_to_cancel(self) -> bool:
-        return (self.path / "cancel").exists()
+        return os.path.lexists(self.path / _CANCEL)
 
     def log(self, worker: int, attempt: int) -> Path:
-        return self.path / "logs" / f"worker-{worker}.attempt-{attempt}.log"
+        return self.path / _LOGS / _log(worker, attempt)
 
     def last_attempt(self, worker: int) -> int | None:
         """The last one that a worker has a log of, from 0; None before the first."""
-        found = (_LOG.fullmatch(entry.name) for entry in (self.path / "logs").iterdir())
+        with self._reading(_LOGS), self._opened(_LOGS) as folder, os.scandir(folder) as entries:
+            found = [_LOG.fullmatch(entry.name) for entry in entries]
         return max((int(match[2]) for match in found if match and int(match[1]) == worker), default=None)
+
+    @contextlib.contextmanager
+    def open_log(self, worker: int, attempt: int) -> Iterator[BinaryIO]:
+        """A worker's log, to read."""
+        name = _log(worker, attempt)
+        with contextlib.ExitStack() as stack:
+            with self._reading(f"{_LOGS}/{name}"):
+                folder = stack.enter_context(self._opened(_LOGS))
+                file = stack.enter_context(outside.open_file(name, folder))
+            yield file
+
+    def new_log(self, worker: int, attempt: int) -> BinaryIO:
+        """A worker's log, to write; in the place of whatever stands there."""
+        with _sentences(self.path), self._opened(_LOGS) as folder:
+            return _new(_log(worker, attempt), folder)
+
+    def new_supervisor_log(self) -> BinaryIO:
+        """What the supervising process prints, to write."""
+        with _sentences(self.path), self._opened() as folder:
+            return _new(SUPERVISOR_LOG, folder)
 
     def lock(self, which: str) -> int:
         """Waits for the lock; a descriptor that holds it as long as any process that inherits it lives."""
-        with _sentences(self.path):
-            descriptor = os.open(self.path / which, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with _sentences(self.path), self._opened() as folder:
+            descriptor = _open_lock(which, os.O_RDWR | os.O_CREAT, folder, self.path / which)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         return descriptor
 
     def supervised(self) -> bool:
         """Whether the supervising process lives."""
         try:
-            descriptor = os.open(self.path / SUPERVISED, os.O_RDONLY)
-        except FileNotFoundError:
+            with self._opened() as folder:
+                descriptor = _open_lock(SUPERVISED, os.O_RDONLY, folder, self.path / SUPERVISED)
+        except (OSError, exits.BadData):  # no lock that a supervising process made
             return False
         try:
             # Shared, so that two who look at the same time do not take each other for it.
@@ -122,26 +181,61 @@ class JobFolder:
         return False
 
     def remove(self) -> None:
-        """Waits until the last process of the job has gone, and removes all that is known of it."""
+        """Waits until the last process of the job has gone, and removes all that is known of it; of a link, the link."""
         with _sentences(self.path):
-            os.close(self.lock(OCCUPIED))
-            # First: without it, the job is none.
-            (self.path / "job.json").unlink(missing_ok=True)
+            if self.path.is_symlink():
+                self.path.unlink()
+                return
+            with contextlib.suppress(exits.BadData):  # of what is no lock nobody is a holder
+                os.close(self.lock(OCCUPIED))
+            with self._opened() as folder, contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                # First: without it, the job is none.
+                os.unlink(_JOB, dir_fd=folder)
             shutil.rmtree(self.path)
 
-    def _get(self, name: str) -> Any:
+    @contextlib.contextmanager
+    def _opened(self, *below: str) -> Iterator[int]:
+        """A descriptor of the folder, or of one in it; through no link."""
+        descriptor = os.open(self.path, _FOLDER)
         try:
-            return json.loads((self.path / name).read_text())
+            for name in below:
+                descriptor, above = os.open(name, _FOLDER, dir_fd=descriptor), descriptor
+                os.close(above)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _get(self, name: str) -> dict[str, Any]:
+        try:
+            with self._opened() as folder, outside.open_file(name, folder) as file:
+                data = file.read(_MOST_BYTES + 1)
+            if len(data) > _MOST_BYTES:
+                raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
+            return outside.parse_object(data, "it")
         except FileNotFoundError:
             raise
-        except OSError as error:
-            raise ValueError(str(error)) from error
+        except (OSError, ValueError, exits.BadData) as error:
+            raise self._broken(name, _reason(error)) from error
+
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, exits.BadData) as error:
+            raise self._broken(name, _reason(error)) from error
+
+    def _broken(self, name: str, why: str) -> exits.BadData:
+        return exits.BadData(
+            f"{outside.printable(str(self.path / name))} cannot be used: {why}; `convoy launch gc` removes what is left of that"
+            " job once it has ended."
+        )
 
     def _put(self, name: str, content: Any) -> None:
-        with _sentences(self.path):
-            partial = self.path / f"{name}.{os.getpid()}.partial"
-            partial.write_text(json.dumps(content, indent=1) + "\n")
-            partial.replace(self.path / name)
+        with _sentences(self.path), self._opened() as folder:
+            partial = f"{name}.{os.getpid()}.partial"
+            with _new(partial, folder) as file:
+                file.write((json.dumps(content, indent=1) + "\n").encode())
+            os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def folders() -> list[JobFolder]:
@@ -149,7 +243,10 @@ def folders() -> list[JobFolder]:
     home = _home()
     with _sentences(home):
         try:
-            names = sorted(entry.name for entry in os.scandir(home) if entry.is_dir())
+            with os.scandir(home) as entries:
+                names = sorted(
+                    entry.name for entry in entries if entry.is_symlink() or entry.is_dir(follow_symlinks=False)
+                )
         except FileNotFoundError:
             return []
     found = []
@@ -165,12 +262,85 @@ def changing() -> Iterator[None]:
     home = _home()
     with _sentences(home):
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(home / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            descriptor = _open_lock(".lock", os.O_RDWR | os.O_CREAT, folder, home / ".lock")
+        finally:
+            os.close(folder)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         yield
     finally:
         os.close(descriptor)
+
+
+def _record(values: Mapping[str, Any]) -> Record:
+    """The content of state.json; ValueError says what is wrong with it."""
+    if more := values.keys() - {field.name for field in dataclasses.fields(Record)}:
+        raise ValueError(f"{outside.printable(min(more)[:40])!r} is of another version of Convoy")
+    _check(values, {"phase": str})
+    record = Record(**values)
+    if record.phase not in PHASES:
+        raise ValueError("its phase is none")
+    if not isinstance(record.reason, str):
+        raise ValueError("its reason is no text")
+    if not _is_count(record.restarts, 1 << 31):
+        raise ValueError("its restarts are no number")
+    if record.exit_code is not None and not _is_count(record.exit_code, 255):
+        raise ValueError("its exit_code is none")
+    if (
+        isinstance(record.begun, bool)
+        or not isinstance(record.begun, int | float)
+        or not 0 <= record.begun < _LAST_MOMENT
+    ):
+        raise ValueError("its begun is no moment")
+    processes = record.workers if isinstance(record.workers, list) else [None]
+    if not all(_is_count(process, _MOST_PROCESSES) for process in (record.supervisor, *processes)):
+        raise ValueError("its supervisor or workers are no processes")
+    return record
+
+
+def _check(values: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    for key, kind in kinds.items():
+        if not isinstance(values.get(key), kind):
+            raise ValueError(f"its {key} is missing, or of another type")
+
+
+def _is_count(value: object, most: int, least: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            return "it is, or stands behind, a link or what is no folder, which Convoy does not follow there"
+        return (error.strerror or str(error)).lower()
+    return str(error).rstrip(".")
+
+
+def _log(worker: int, attempt: int) -> str:
+    return f"worker-{worker}.attempt-{attempt}.log"
+
+
+def _new(name: str, folder: int) -> BinaryIO:
+    """A new file in a folder, to write, in the place of a file or link that stands there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
+    return os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o666, dir_fd=folder), "wb")
+
+
+def _open_lock(name: str, flags: int, folder: int, place: Path) -> int:
+    """A descriptor of a file that is locked; BadData for what is no regular file."""
+    try:
+        descriptor = os.open(name, flags | _FILE, 0o600, dir_fd=folder)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+    raise exits.BadData(f"{outside.printable(str(place))} is no regular file; remove it.")
 
 
 def _home() -> Path:
@@ -189,8 +359,11 @@ def _home() -> Path:
 def _sentences(place: Path) -> Iterator[None]:
     try:
         yield
+    except RecursionError as error:
+        raise exits.CannotRun(f"{place} is nested too deep to be removed; remove it by hand.") from error
     except OSError as error:
+        # What was opened below a descriptor is named by its last part alone.
         raise exits.CannotRun(
-            f"cannot use {error.filename or place}: {(error.strerror or str(error)).lower()}; set XDG_STATE_HOME to a folder"
-            " that is yours and has room."
+            f"cannot use {place / str(error.filename or '')}: {(error.strerror or str(error)).lower()}; set XDG_STATE_HOME to a"
+            " folder that is yours and has room."
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,3 +49,15 @@ def photographs(tmp_path: Path) -> Path:
     root = tmp_path / "photographs"
     write_images(root, classes=("cat", "dog"), each=12)
     return root
+
+
+@pytest.fixture
+def state_directory(tmp_path, monkeypatch) -> Iterator[None]:
+    """An empty directory in which jobs on this machine are kept; none outlives the test."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    yield
+    from launch.targets.local import LocalTarget
+
+    for state in LocalTarget().jobs():
+        LocalTarget().cancel(state.name)

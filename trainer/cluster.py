@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 import os
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ class Cluster:
     index: int = 0
     processes: int = 1
     coordinator: str = ""  # host:port of the first
+    bind: str = ""  # host:port on which JAX's coordinator listens; empty: that port on all addresses
 
     @property
     def leads(self) -> bool:
@@ -40,7 +42,7 @@ def _tf_config(text: str) -> Cluster:
         cluster, kind, index = config["cluster"], config["task"]["type"], int(config["task"]["index"])
         addresses = [(name, number) for name in ("chief", "worker") for number in range(len(cluster.get(name, [])))]
         hosts = [*cluster.get("chief", []), *cluster.get("worker", [])]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise exits.CannotRun(
             f"TF_CONFIG is not a cluster and a task ({type(error).__name__}: {error}); it looks like"
             ' {"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}.'
@@ -68,4 +70,15 @@ def _jax(environment: Mapping[str, str]) -> Cluster:
         raise exits.CannotRun(f"JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers ({error}).") from error
     if not 0 <= index < processes:
         raise exits.CannotRun(f"JAX_PROCESS_ID={index} is not among JAX_NUM_PROCESSES={processes}, counted from 0.")
-    return Cluster(index, processes, values["JAX_COORDINATOR_ADDRESS"])
+    coordinator = values["JAX_COORDINATOR_ADDRESS"]
+    bind = environment.get("JAX_COORDINATOR_BIND_ADDRESS", "") or (coordinator if _is_loopback(coordinator) else "")
+    return Cluster(index, processes, coordinator, bind)
+
+
+def _is_loopback(address: str) -> bool:
+    """Whether only this machine reaches host:port."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

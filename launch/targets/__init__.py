@@ -14,6 +14,7 @@ from launch.where import Where
 PENDING, RUNNING, RESTARTING = "pending", "running", "restarting"
 SUCCEEDED, FAILED, CANCELLED = "succeeded", "failed", "cancelled"
 ENDS = (SUCCEEDED, FAILED, CANCELLED)
+PHASES = (PENDING, RUNNING, RESTARTING, *ENDS)
 
 
 @dataclasses.dataclass(frozen=True)

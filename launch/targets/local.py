@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ class LocalTarget:
         faults.parse(self.chaos, spec.workers)
         with state.changing():
             if folder.exists():
-                now = self.state(spec.name)
+                now = self._seen(spec.name)
                 same = (now.digest, now.run_dir) == (spec.digest, _absolute(spec))
                 again = same and now.phase in (FAILED, CANCELLED)
                 # Whoever asks for faults wants to see them, not what became of the job without.
@@ -46,9 +47,11 @@ class LocalTarget:
                         " --replace to end and forget that one, or another --name."
                     )
                 self.cancel(spec.name)
-            if folder.path.exists():
+            if os.path.lexists(folder.path):
                 folder.remove()
-            _start(folder, folder.create(about(spec, self.chaos), Record(PENDING, begun=time.time())))
+            told = _start(folder, folder.create(about(spec, self.chaos), Record(PENDING, begun=time.time())))
+        if told:
+            print(f"convoy: {told}", file=sys.stderr, flush=True)
         return self.state(spec.name)
 
     def state(self, name: str) -> JobState:
@@ -57,10 +60,12 @@ class LocalTarget:
             record, submitted = folder.read(), folder.job()
         except FileNotFoundError:  # removed meanwhile
             raise _unknown(name) from None
-        except ValueError as error:  # a disk that was cut off while it wrote, another version of Convoy
-            lives = folder.supervised()
-            reason = f"what {folder.path} says of it cannot be read ({error})"
-            return JobState(name, RUNNING if lives else FAILED, reason, exit_code=None if lives else exits.TRY_AGAIN)
+        except (
+            exits.BadData
+        ) as error:  # a disk that was cut off while it wrote, another version of Convoy, a stranger's
+            if not folder.supervised():
+                raise
+            return JobState(name, RUNNING, str(error))
         if record.phase not in ENDS and not folder.supervised():
             record = folder.read()  # it may have come to its end just now
             if record.phase not in ENDS:
@@ -81,21 +86,26 @@ class LocalTarget:
             record.begun,
         )
 
+    def _seen(self, name: str) -> JobState:
+        """As `state`; a job whose folder cannot be read has failed, so that it is listed and can be removed."""
+        try:
+            return self.state(name)
+        except exits.BadData as error:
+            return JobState(name, FAILED, str(error), exit_code=error.code)
+
     def jobs(self) -> list[JobState]:
         found = []
         for folder in state.folders():
             with contextlib.suppress(NoSuchJob):  # removed meanwhile
-                found.append(self.state(folder.name))
+                found.append(self._seen(folder.name))
         return found
 
     def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
         folder = _existing(name)
         try:
             workers = folder.job()["spec"]["options"]["workers"]
-        except (FileNotFoundError, ValueError) as error:
-            raise exits.CannotRun(
-                f"{folder.path} cannot be read ({error}); the logs are in its folder logs."
-            ) from error
+        except FileNotFoundError:  # removed meanwhile
+            raise _unknown(name) from None
         if not 0 <= worker < workers:
             raise exits.CannotRun(f"--worker={worker} is none of the {workers} of {name}, which count from 0.")
         while (attempt := folder.last_attempt(worker)) is None:
@@ -107,12 +117,12 @@ class LocalTarget:
     def _lines(self, folder: JobFolder, worker: int, first: int, follow: bool) -> Iterator[str]:
         """Lines of an attempt, and with `follow` of those after it."""
         for attempt in itertools.count(first):
-            with folder.log(worker, attempt).open("rb") as file:
+            with folder.open_log(worker, attempt) as file:
                 rest, newer = b"", False
                 while not newer:
                     # Asked before it is read: what was written before an end, or before another attempt, belongs to it.
                     over = not follow or self.state(folder.name).phase in ENDS
-                    newer = follow and folder.log(worker, attempt + 1).exists()
+                    newer = follow and os.path.lexists(folder.log(worker, attempt + 1))
                     *lines, rest = (rest + file.read()).split(b"\n")
                     if rest and (over or newer):
                         lines.append(rest)
@@ -125,7 +135,7 @@ class LocalTarget:
     def cancel(self, name: str) -> JobState:
         folder = _existing(name)
         deadline = time.monotonic() + rehearsal.GRACE_SECONDS + _MARGIN_SECONDS
-        while (now := self.state(name)).phase not in ENDS:
+        while (now := self._seen(name)).phase not in ENDS:
             folder.ask_to_cancel()
             if time.monotonic() > deadline:
                 raise exits.TryAgain(f"{name} has not ended; {folder.path}/supervisor.log may say why. Try it again.")
@@ -134,7 +144,7 @@ class LocalTarget:
 
     def remove(self, name: str) -> None:
         with state.changing():
-            if (now := self.state(name)).phase not in ENDS:
+            if (now := self._seen(name)).phase not in ENDS:
                 raise exits.CannotRun(f"{name} is {now.phase}; `convoy launch cancel --name={name}` ends it.")
             JobFolder(name).remove()
 
@@ -171,15 +181,18 @@ def about(spec: JobSpec, chaos: str) -> dict[str, Any]:
     }
 
 
-def _start(folder: JobFolder, lock: int) -> None:
-    """Starts the supervising process, which outlives this one and its terminal, and leaves the lock to it."""
+def _start(folder: JobFolder, lock: int) -> str:
+    """Starts the supervising process, which outlives this one and its terminal, and leaves the lock to it.
+
+    Returns a warning of its, or nothing.
+    """
     try:
-        with (folder.path / "supervisor.log").open("wb") as log:
+        with folder.new_supervisor_log() as log:
             done = subprocess.run(
                 supervise.module("launch.rehearsal", [folder.name]),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=subprocess.PIPE,
+                stderr=log,
                 start_new_session=True,
                 pass_fds=(lock,),
                 check=False,
@@ -190,6 +203,7 @@ def _start(folder: JobFolder, lock: int) -> None:
         raise exits.CannotRun(
             f"the supervising process of {folder.name} did not start; see {folder.path}/supervisor.log."
         )
+    return done.stdout.decode().strip()
 
 
 def _absolute(spec: JobSpec) -> str:

@@ -1,4 +1,4 @@
-"""Jobs on this machine; a cluster on the loopback interface, and jobs in it."""
+"""A cluster on the loopback interface, and jobs in it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,6 @@ from kube_server import KubeServer
 from launch import watch
 from launch.targets import kube_errors, kube_logs, kubernetes
 from launch.targets.kubernetes import KubernetesTarget
-from launch.targets.local import LocalTarget
-
-
-@pytest.fixture
-def state_directory(tmp_path, monkeypatch) -> Iterator[None]:
-    """An empty directory in which jobs on this machine are kept; none outlives the test."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.chdir(tmp_path)
-    yield
-    for state in LocalTarget().jobs():
-        LocalTarget().cancel(state.name)
 
 
 @pytest.fixture

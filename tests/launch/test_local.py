@@ -167,9 +167,13 @@ def test_a_machine_that_was_switched_off_left_jobs_that_can_be_submitted_again()
         if text is not None:
             (folder.path / "state.json").write_text(text)
     states = {state.name: state for state in LocalTarget().jobs()}
-    assert {(state.phase, state.exit_code) for state in states.values()} == {(FAILED, 42)}
+    assert {name: (state.phase, state.exit_code) for name, state in states.items()} == {
+        "off": (FAILED, 42),
+        "cut": (FAILED, 65),
+        "newer": (FAILED, 65),
+    }
     assert "is gone (killed, or a full disk)" in states["off"].reason
-    assert f"what {JobFolder('cut').path} says of it cannot be read" in states["cut"].reason
+    assert f"{JobFolder('cut').path}/state.json cannot be used: it does not read as JSON" in states["cut"].reason
     with pytest.raises(exits.CannotRun, match="--name=cut is another job, which has failed; give --replace"):
         LocalTarget().submit(job(name="cut"))
     for state in (LocalTarget(WAITING).submit(job(name="off")), LocalTarget(WAITING).submit(job(name="cut"), True)):

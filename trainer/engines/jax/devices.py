@@ -51,6 +51,7 @@ def prepare(config: RunConfig, alone: bool = False) -> Setting:
                 cluster.coordinator,
                 cluster.processes,
                 cluster.index,
+                coordinator_bind_address=cluster.bind or None,
                 initialization_timeout=24 * 3600,
                 heartbeat_timeout_seconds=max(int(patience), 10) if patience else 24 * 3600,
             )

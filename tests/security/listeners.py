@@ -1,0 +1,62 @@
+"""What processes of this machine listen on, as the kernel says it."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+from pathlib import Path
+
+_LISTENS = "0A"  # include/net/tcp_states.h
+
+
+def family(pid: int) -> set[int]:
+    """A process and all that it started."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found, more = set(), {pid} & parents.keys()
+    while more:
+        found |= more
+        more = {child for child, parent in parents.items() if parent in more} - found
+    return found
+
+
+def addresses(pid: int) -> set[str]:
+    """On which a process listens, as its own network has them."""
+    own = set()
+    with contextlib.suppress(OSError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                own.add(os.readlink(entry))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+                _, local, _, state, _, _, _, _, _, inode, *_ = line.split()
+                if state == _LISTENS and f"socket:[{inode}]" in own:
+                    found.add(_address(local.partition(":")[0]))
+    return found
+
+
+def _address(text: str) -> str:
+    words = bytes.fromhex(text)
+    data = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))  # each word in this machine's order
+    address = ipaddress.ip_address(data)
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
+
+
+def network(pid: int | str = "self") -> str:
+    """By which a process's network is told from others."""
+    return os.readlink(f"/proc/{pid}/ns/net")
+
+
+def interfaces(pid: int) -> set[str]:
+    """Of the network of a process."""
+    return {line.partition(":")[0].strip() for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]}
