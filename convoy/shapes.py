@@ -1,6 +1,7 @@
 """What a parsed document must look like before anybody reaches into it: types and keys, declared as data.
 
-A shape is int (64 bits, no truth value), float (an int will do), str, bool or None; (A, B): one of them; [A]: a list of these;
+A shape is int (64 bits, no truth value), float (finite; an int will do), AnyFloat, str, bool or None; (A, B): one of them; [A]:
+a list of these;
 {str: A}: an object of these; {"key": A, "key?": B}: an object with these keys, of which the second may be missing. Keys that
 a shape does not name are passed over.
 """
@@ -15,7 +16,20 @@ from convoy.outside import printable
 
 Shape = Any
 _LARGEST = 1e300  # a million of these add up to a number
-_CALLED = {int: "a whole number of 64 bits", float: "a number", str: "a text", bool: "true or false", None: "null"}
+
+
+class AnyFloat:
+    """Of a shape: a float that may be NaN or infinite."""
+
+
+_CALLED = {
+    AnyFloat: "a number",
+    int: "a whole number of 64 bits",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    None: "null",
+}
 
 
 def check(value: Any, shape: Shape, source: str) -> Any:
@@ -55,18 +69,18 @@ def _wrong_object(value: Any, shape: dict[Any, Shape], where: str) -> str:
     return ""
 
 
-def _is(value: Any, kind: type | None) -> bool:
+def _is(value: Any, kind: Any) -> bool:
     if kind is None:
         return value is None
     if isinstance(value, bool):
         return kind is bool
-    if kind is float:
-        # NaN and infinities are there only where the parser lets them pass.
-        endless = isinstance(value, float) and not math.isfinite(value)
-        return isinstance(value, int | float) and (endless or abs(value) <= _LARGEST)
+    if kind is AnyFloat and isinstance(value, float) and not math.isfinite(value):
+        return True
+    if kind in (float, AnyFloat):
+        return isinstance(value, int | float) and abs(value) <= _LARGEST
     if kind is int:
         return isinstance(value, int) and -(2**63) <= value < 2**63
-    return isinstance(value, kind)
+    return type(value) is kind
 
 
 def _should(value: Any, wanted: str, where: str) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from convoy import exits
 
@@ -75,13 +74,10 @@ class BadImages:
         if sentence := self.verdict():
             raise exits.BadData(sentence)
 
-    def list_in(self, write: Callable[[str], None], lines: Iterable[str]) -> None:
-        """From now on each bad file is given to `write` as a line of JSON, but for those that `lines` name already."""
+    def list_in(self, write: Callable[[str], None], before: Iterable[Mapping[str, str]]) -> None:
+        """From now on each bad file is given to `write` as a line of JSON, but for those that were given `before`, parsed."""
         with self._lock:
-            for line in lines:
-                with contextlib.suppress(ValueError):  # a death cut it short
-                    listed = json.loads(line)
-                    self._listed.add((listed["split"], listed["path"]))
+            self._listed |= {(listed["split"], listed["path"]) for listed in before}
             self._write = write
             self._list()
 

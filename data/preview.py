@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from convoy import exits, layout, options, supervise
 from convoy.bounds import whole
 from convoy.options import option
+from convoy.outside import printable
 from data.config import DataConfig
 
 if TYPE_CHECKING:
@@ -117,8 +118,8 @@ def _draw(originals: np.ndarray, batch: Batch, class_names: tuple[str, ...], tit
             visible = image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
             axis.imshow(visible, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         label = _label(batch.labels[index], batch.shares[index], class_names)
-        axes[row, 3 * pair].set_title(label, fontsize=7, loc="left", pad=2, parse_math=False)
-    figure.suptitle(title, fontsize=9, parse_math=False)
+        axes[row, 3 * pair].set_title(printable(label), fontsize=7, loc="left", pad=2, parse_math=False)
+    figure.suptitle(printable(title), fontsize=9, parse_math=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     pyplot.close(figure)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
-from typing import Any
 
 from convoy import accelerators as table
 from convoy import chips, exits, options
@@ -14,7 +12,7 @@ from convoy.bounds import real, whole
 from convoy.options import option
 from convoy.store import open_store
 from launch.job import JobOptions, JobSpec, machines, parse, read_run, split
-from trainer import durations, files
+from trainer import durations, files, results
 
 UNKNOWN = "unknown"
 
@@ -46,9 +44,7 @@ class CostOptions:
     images_per_second: float = option(
         0.0, "what all workers train together, where it is known.", group="Speed", within=real(0, 1e15)
     )
-    images_per_epoch: int = option(
-        0, "images of an epoch, where it is known.", group="Speed", within=whole(0, 10**15)
-    )
+    images_per_epoch: int = option(0, "images of an epoch, where it is known.", group="Speed", within=whole(0, 10**15))
     run_dir: str = option("", "take both from result.json of this finished run, on the same machines.", group="Speed")
 
     def __post_init__(self) -> None:
@@ -146,12 +142,10 @@ def of_training(total: float | None, speed: CostOptions, duration: str) -> str:
 def measured(run_dir: str) -> tuple[float, int]:
     """(images per second, images of an epoch) of a finished run; CannotRun if it tells no speed."""
     try:
-        result: dict[str, Any] = json.loads(open_store(run_dir).get(files.RESULT))
-        per_second, epochs, examples = result["train"]["images_per_second"], result["epoch"], result["examples"]
+        found = results.read(open_store(run_dir))
     except FileNotFoundError:
         raise exits.CannotRun(f"--run_dir={run_dir} has no {files.RESULT}; give a run that has finished.") from None
-    except (ValueError, KeyError, TypeError):
-        raise exits.CannotRun(f"{run_dir}/{files.RESULT} is none of Convoy's; give a run that has finished.") from None
+    per_second, epochs, examples = found["train"]["images_per_second"], found["epoch"], found["examples"]
     if not per_second or not epochs:
         raise exits.CannotRun(f"{run_dir}/{files.RESULT} tells no speed: the run was too short; give a longer one.")
     return per_second, round(examples / epochs)

@@ -13,9 +13,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from convoy.shapes import Shape
+
 COUNTED = "steps"
 # What a run times itself. The first loop of an attempt traces and compiles its step, and is all `compile`; `steps` are the
 # others, less the time they waited for input.
+# What an event must have to be counted, besides its name, its attempt and its time.
+SHAPES: dict[str, Shape] = {
+    "start": {"began?": float},
+    "training": {"step": int},
+    "rollback": {"step": int},
+    "saved": {"seconds": float},
+    "spent": {"step": int, "seconds": {str: float}},
+}
 KINDS = ("compile", COUNTED, "input_wait", "evaluation", "save_blocked", "rollback")
 
 

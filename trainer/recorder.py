@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from convoy import exits
-from convoy.outside import Name, below
+from convoy import exits, shapes
+from convoy.outside import Name, below, parse_json
+from convoy.shapes import AnyFloat, Shape
 from convoy.store import Store
-from trainer.files import EVENTS, METRICS, TENSORBOARD
+from trainer import goodput
+from trainer.files import BAD_IMAGES, EVENTS, METRICS, TENSORBOARD
+
+MOST_ATTEMPTS = 1_000_000_000
+_RECORD = {"step": int, "epoch": float, "split": str, "loss?": (AnyFloat, None), "accuracy?": (AnyFloat, None)}
+_EVENT = {"event": str, "attempt": int, "time": float}
+_BAD_IMAGE = {"split": str, "path": str}
 
 
 class Recorder:
@@ -30,8 +39,8 @@ class Recorder:
 
     def resume(self, lines: int, step: int) -> None:
         """Goes on after the first `lines` lines of metrics.jsonl, which is as far as the checkpoint of `step` knows."""
-        text = _read(self.store, METRICS)
-        kept, dropped = text.splitlines()[:lines], text.splitlines()[lines:]
+        found = _lines(self.store, METRICS)
+        kept, dropped = found[:lines], found[lines:]
         if len(kept) < lines:
             self.event("lost", lines=lines - len(kept), file=METRICS)
         if dropped:
@@ -119,32 +128,87 @@ class _Board:
         self._writer.close()
 
 
-def read_metrics(store: Store) -> list[dict[str, Any]]:
-    """Every record of a run, in order."""
-    return [json.loads(line) for line in _read(store, METRICS).splitlines()]
+def read_metrics(store: Store, most: int | None = None) -> list[dict[str, Any]]:
+    """Every record of a run, in order, or the first ones; exits.BadData for a line that is none."""
+    found = []
+    for number, line in enumerate(_lines(store, METRICS)[:most], 1):
+        place = f"{store.url}/{METRICS}, line {number},"
+        with _mendable(METRICS):
+            found.append(shapes.check(parse_json(line, place, finite=False), _RECORD, place))
+    return found
 
 
 def read_events(store: Store) -> list[dict[str, Any]]:
     """Every event of a run, in order; a line that a death cut short is left out."""
-    lines = [_loads(line) for line in _read(store, EVENTS).splitlines()]
-    return [line for line in lines if isinstance(line, dict) and "event" in line]
+    events = _journal(store, EVENTS, _EVENT)
+    for event in events:
+        with _mendable(EVENTS):
+            shapes.check(event, goodput.SHAPES.get(event["event"], {}), f"{store.url}/{EVENTS}: {event['event']}")
+    return events
+
+
+def read_bad_images(store: Store) -> list[dict[str, Any]]:
+    """What data.bad wrote before; a line that a death cut short is left out."""
+    return _journal(store, BAD_IMAGES, _BAD_IMAGE)
+
+
+def check(store: Store, lines: int) -> None:
+    """exits.BadData if what a run of `lines` records left cannot be gone on with: before its first step, not after its last."""
+    read_metrics(store, lines)
+    read_events(store)
+    read_bad_images(store)
 
 
 def attempts(store: Store) -> int:
     """How many attempts have written into the run directory: the largest number that any event has."""
-    return max((int(line["attempt"]) for line in read_events(store)), default=0)
+    most = max((line["attempt"] for line in read_events(store)), default=0)
+    if most > MOST_ATTEMPTS:
+        raise exits.BadData(f"{store.url}/{EVENTS} tells of attempt {most}, which no run comes to; remove that file.")
+    return most
 
 
-def _read(store: Store, name: Name) -> str:
+def _journal(store: Store, name: Name, shape: Shape) -> list[dict[str, Any]]:
+    """Lines of a file that are added at any time, so that a death may cut one short."""
+    found = []
+    for number, line in enumerate(_lines(store, name), 1):
+        place = f"{store.url}/{name}, line {number},"
+        try:
+            value = parse_json(line, place, finite=False)
+        except exits.BadData:
+            continue
+        with _mendable(name):
+            found.append(shapes.check(value, shape, place))
+    return found
+
+
+@contextlib.contextmanager
+def _mendable(name: Name) -> Iterator[None]:
     try:
-        return store.get(name).decode()
+        yield
+    except exits.BadData as error:
+        raise exits.BadData(
+            f"{str(error).rstrip('.')}. Remove the line, or {name}: the run goes on without it."
+        ) from error
+
+
+def _lines(store: Store, name: Name) -> list[str]:
+    try:
+        text = store.get(name).decode()
     except FileNotFoundError:
-        return ""
+        return []
+    except UnicodeDecodeError as error:
+        raise exits.BadData(
+            f"{store.url}/{name} is no text in UTF-8 ({error.reason} at byte {error.start}); remove it: the run goes on"
+            " without it."
+        ) from error
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _loads(line: str) -> Any:
-    """A line as JSON; one that a death cut short stays text."""
+    """A record as JSON; a line that a death cut short, or that is something else, stays text."""
     try:
-        return json.loads(line)
-    except ValueError:
+        value = parse_json(line, METRICS, finite=False)
+    except exits.BadData:
         return line
+    flat = isinstance(value, dict) and not any(isinstance(one, dict | list) for one in value.values())
+    return value if flat else line

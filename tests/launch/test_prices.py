@@ -73,7 +73,10 @@ def test_an_epoch_costs_its_time(capsys):
 
 
 def test_the_speed_comes_from_a_run_that_has_finished(capsys, tmp_path):
-    result = {"examples": 3000, "epoch": 2.0, "train": {"images_per_second": 100.0}}
+    result = {
+        **{"step": 24, "examples": 3000, "epoch": 2.0, "wall_seconds": 30.5, "train": {"images_per_second": 100.0}},
+        "eval": {"split": "test", "examples": 300, "accuracy": 0.5, "loss": 1.0},
+    }
     (tmp_path / "result.json").write_text(json.dumps(result))
     assert "an epoch of 1,500 images at 100 a second: 15 s, less than $0.01" in asked(
         capsys, "--accelerator=l4x1", f"--run_dir={tmp_path}"
@@ -84,7 +87,7 @@ def test_the_speed_comes_from_a_run_that_has_finished(capsys, tmp_path):
         cost(["--accelerator=l4x1", f"--run_dir={tmp_path}"])
     for text in ("", "[]", "{}"):
         (tmp_path / "result.json").write_text(text)
-        with pytest.raises(exits.CannotRun, match=r"result\.json is none of Convoy's"):
+        with pytest.raises(exits.BadData, match=r"result\.json (does not read as JSON|has)"):
             cost(["--accelerator=l4x1", f"--run_dir={tmp_path}"])
     with pytest.raises(exits.CannotRun, match=r"has no result\.json"):
         cost(["--accelerator=l4x1", f"--run_dir={tmp_path}/none"])

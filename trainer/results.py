@@ -1,0 +1,28 @@
+"""result.json of a run that has finished, read again. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convoy import shapes
+from convoy.outside import parse_json
+from convoy.shapes import AnyFloat
+from convoy.store import Store
+from trainer.files import RESULT
+
+# What is asked of it again; a measurement may be no finite number.
+_SHAPE = {
+    "step": int,
+    "epoch": float,
+    "examples": int,
+    "wall_seconds": float,
+    "train": {"images_per_second": (float, None)},
+    "eval": {"split": str, "examples": int, "accuracy": AnyFloat, "loss": AnyFloat},
+    "bad_images?": int,
+}
+
+
+def read(store: Store) -> dict[str, Any]:
+    """FileNotFoundError where no run has finished; exits.BadData for a file that is no result."""
+    place = f"{store.url}/{RESULT}"
+    return shapes.check(parse_json(store.get(RESULT), place, finite=False), _SHAPE, place)
