@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from convoy import exits
+from data import memory
 from data.config import DataConfig
 from data.keys import key
 from data.sources.examples import DataSet, InMemory
@@ -19,6 +20,7 @@ def open_synthetic(config: DataConfig) -> DataSet:
         raise exits.CannotRun(
             f"--image_size={config.image_size} does not go with {config.dataset}, which names its size; leave it out."
         )
+    memory.check("dataset", config.dataset, "its images", height * width * channels * (count + -(-count // 5)))
     shape = (height, width, channels)
     return DataSet(
         config.dataset,
