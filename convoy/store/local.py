@@ -130,6 +130,8 @@ class LocalStore:
             # The kernel gives the lock back however this process dies; the file itself stays.
             descriptor = os.open(last, os.O_RDWR | os.O_CREAT | _FILE, 0o666, dir_fd=folder)
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise self._odd(_LOCK)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -198,12 +200,12 @@ class LocalStore:
 
     @contextlib.contextmanager
     def _reading(self, name: Name) -> Iterator[BinaryIO]:
-        with self._opened("read", name, make=False) as (folder, last):
+        with self._opened("read", name, make=False) as (folder, last), contextlib.ExitStack() as stack:
             try:
-                with open_file(last, directory=folder) as file:
-                    yield file
+                file = stack.enter_context(open_file(last, directory=folder))
             except exits.BadData:
                 raise self._odd(name) from None
+            yield file
 
     def _odd(self, name: str) -> exits.BadData:
         return exits.BadData(
