@@ -11,10 +11,10 @@ from PIL import Image
 
 from convoy import exits
 from data import decode
+from data.hashing import content_hash
 from data.probe import FORMATS, Kind
 from data.records import Packed
 from data.sources.catalogue import upright
-from data.sources.examples import content_hash
 
 _KEPT = (Kind.JPEG, Kind.PNG)
 

@@ -7,16 +7,21 @@ animation; of 16 bits a channel the high eight, where Pillow cuts grey ones off 
 from __future__ import annotations
 
 import enum
+import errno
 import io
+import math
 import os
 import re
 import stat
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
+
+from data.hashing import content_hash, content_hash_of
+from data.headers import ordinary
 
 # What Pillow calls a decompression bomb: twice a quarter of a GiB of RGB. A larger image is refused by its header.
 PIXELS = 178_956_970
@@ -24,6 +29,8 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 _ANIMATED, _DESCRIBED = 2, 8 | 4  # flags of a WebP file; the latter by EXIF or XMP
 _XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')  # where EXIF says nothing; as Pillow looks for it in all formats
 _UNKNOWN = "it is no JPEG, PNG, GIF, BMP or WebP image"
+_BEGIN = 16 << 10  # bytes that hold the header of most files
+_PIECE = 1 << 20  # of a file that is read to its end
 warnings.filterwarnings("ignore", module="PIL")  # large images, strange metadata: judged here
 
 
@@ -47,18 +54,58 @@ class Header(NamedTuple):
     reason: str = ""  # of a bad one, to follow its name: cannot be decoded: ...
 
 
+class Look(NamedTuple):
+    """What one look at a file finds."""
+
+    size: int  # bytes; -1 for what could not be read, or is no regular file
+    changed: int  # when, in ns
+    header: Header
+    content: float  # its hash, of nothing for what could not be read; NaN if it was not asked for
+
+
 def probe(source: str | bytes) -> Header:
     """The header of a file, by its path, or of the bytes of one. A file that cannot be used is no error but Kind.BAD."""
+    if isinstance(source, str):
+        return look(source).header
+    return _judged(lambda: _header(source, len(source), io.BytesIO(source)))
+
+
+def look(path: str, hashed: bool = False) -> Look:
+    """Reads a file once: its header, and with `hashed` all of it. No error either."""
     try:
-        with _opened(source) if isinstance(source, str) else io.BytesIO(source) as file:
-            header = _webp(file) or _by_pillow(file)
-    except _NoFile:
-        return Header(Kind.BAD, reason="cannot be read: it is no regular file")
+        # Without O_NONBLOCK a pipe that nobody writes to would be waited for without end.
+        with open(path, "rb", 0, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return _unread("it is no regular file")
+            begin, content = file.read(min(_PIECE if hashed else _BEGIN, status.st_size + 1)), math.nan
+            if hashed:
+                content = content_hash_of(_pieces(begin, file))
+            header = _judged(lambda: _header(begin, status.st_size, file))
+            return Look(status.st_size, status.st_mtime_ns, header, content)
+    except OSError as error:
+        return _unread((error.strerror or str(error)).lower())
+
+
+def _unread(why: str) -> Look:
+    return Look(-1, 0, Header(Kind.BAD, reason=f"cannot be read: {why}"), content_hash(b""))
+
+
+def _pieces(begin: bytes, file: io.RawIOBase) -> Iterator[bytes]:
+    piece: bytes | None = begin
+    while piece:
+        yield piece
+        piece = file.read(_PIECE)
+
+
+def _judged(read: Callable[[], Header]) -> Header:
+    try:
+        header = read()
     except UnidentifiedImageError:
         return Header(Kind.BAD, reason=f"cannot be decoded: {_UNKNOWN}")
     except Exception as error:  # a damaged file makes a parser raise anything
-        if isinstance(error, OSError) and error.errno:
-            return Header(Kind.BAD, reason=f"cannot be read: {os.strerror(error.errno).lower()}")
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the latter of a place that is none
+            raise
         return Header(Kind.BAD, reason=f"cannot be decoded: {str(error).rstrip('.') or type(error).__name__}")
     if not 0 < header.width * header.height <= PIXELS:
         size = f"{header.width}x{header.height} pixels"
@@ -66,17 +113,16 @@ def probe(source: str | bytes) -> Header:
     return header
 
 
-class _NoFile(Exception):
-    pass
-
-
-def _opened(path: str) -> BinaryIO:
-    # Without O_NONBLOCK a pipe that nobody writes to would be waited for without end.
-    file = open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))  # noqa: SIM115 - returned
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise _NoFile
-    return file
+def _header(begin: bytes, size: int, rest: io.RawIOBase | io.BytesIO) -> Header:
+    """That of a file of so many bytes, by its begin if that says enough."""
+    if found := ordinary(begin):
+        return Header(Kind.JPEG if found.jpeg else Kind.PNG, *found[1:])
+    if len(begin) >= size:
+        file: BinaryIO = io.BytesIO(begin)
+    else:
+        rest.seek(0)
+        file = io.BufferedReader(rest)  # which closes it, too
+    return _webp(file) or _by_pillow(file)
 
 
 def _by_pillow(file: BinaryIO) -> Header:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import TypeVar
 
 import numpy as np
 
 from convoy import exits
 from data.config import DataConfig
-from data.sources.examples import DataSet, Examples, content_hash
+from data.hashing import content_hash
+from data.sources.examples import DataSet, Examples
 
 _DEFAULT = "hash:0.1"
 _E = TypeVar("_E", bound=Examples)
@@ -17,9 +19,14 @@ _E = TypeVar("_E", bound=Examples)
 
 def resolve(config: DataConfig, dataset: DataSet) -> DataConfig:
     """--eval_split=auto -> the split that it means for this data set."""
+    return resolve_among(config, dataset.split_names)
+
+
+def resolve_among(config: DataConfig, split_names: Collection[str]) -> DataConfig:
+    """The same for one of these splits."""
     if config.eval_split != "auto":
         return config
-    return dataclasses.replace(config, eval_split="validation" if "validation" in dataset.split_names else _DEFAULT)
+    return dataclasses.replace(config, eval_split="validation" if "validation" in split_names else _DEFAULT)
 
 
 def train_and_eval(config: DataConfig, dataset: DataSet) -> tuple[Examples, Examples | None]:

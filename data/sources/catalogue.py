@@ -1,12 +1,17 @@
-"""What the headers of a folder's images say, read once and kept in the user's cache. Imports no TensorFlow."""
+"""What the headers of a folder's images say, and hashes of their contents: read once, in one go, and kept in the user's cache.
+
+Imports no TensorFlow.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import stat
+import sys
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +20,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from convoy import terminal
 from data.caches import caches
-from data.probe import Header, Kind, probe
+from data.probe import Kind, Look, look
 
 # One image, as the cache holds it beside its name: size and time of change say whether the rest still holds.
 ENTRY = np.dtype(
     [("size", "<i8"), ("changed", "<i8"), ("kind", "u1"), ("orientation", "u1"), ("height", "<i4"), ("width", "<i4")]
 )
-_SCHEMA = 2
+_SCHEMA = 3
 _AT_ONCE = 4  # files that are opened at once, for storage that is far away
+_TOGETHER = 64  # files that are handed to a thread: handing one over takes as long as reading its header
 _MANY = 2000  # files that take long enough for a bar
 
 
@@ -31,34 +38,48 @@ class Catalogue(NamedTuple):
     """The headers of N image files."""
 
     entries: np.ndarray  # ENTRY [N]
+    contents: np.ndarray  # float64 [N]: data.hashing.content_hash of each; NaN where nobody has asked for it
     reasons: dict[str, str]  # path -> why, of those of Kind.BAD
 
     @classmethod
-    def of(cls, root: Path, paths: Sequence[str]) -> Catalogue:
-        """The headers of files below a folder. One that has kept its size and time of change is not opened again."""
+    def of(cls, root: Path, paths: Sequence[str], hashed: Sequence[bool] | None = None) -> Catalogue:
+        """The headers of files below a folder, and the hashes of those that are to be `hashed`.
+
+        A file that has kept its size and time of change is not opened again.
+        """
         # Nothing stands before the names of files in `.`, and of `/` no separator follows.
         before = 0 if root == Path() else len(os.path.join(root, ""))  # noqa: PTH118
         names = [os.fsencode(path[before:]) for path in paths]
+        hashed = [False] * len(paths) if hashed is None else hashed
         place = _place(root)
-        known, known_reasons = _load(place)
-        entries, reasons, unknown = np.zeros(len(paths), ENTRY), dict[str, str](), []
+        known = _load(place)
+        entries, contents, reasons = np.zeros(len(paths), ENTRY), np.full(len(paths), np.nan), dict[str, str]()
+        unknown = []
         for row, (name, path) in enumerate(zip(names, paths, strict=True)):
-            size, changed = _stamp(path)
             then = known.get(name)
-            if then and then[:2] == (size, changed):
-                entries[row] = then
-                if then[2] == Kind.BAD:
-                    reasons[path] = known_reasons[os.fsdecode(name)]
-            else:
-                entries[row] = (size, changed, 0, 0, 0, 0)
+            if then is None or (hashed[row] and then.content != then.content) or then.entry[:2] != _stamp(path):
                 unknown.append(row)
-        for row, header in zip(unknown, _probed([paths[row] for row in unknown]), strict=True):
-            entries[row] = (*entries[row].item()[:2], header.kind, header.orientation, header.height, header.width)
+                continue
+            entries[row], contents[row] = then.entry, then.content
+            if then.reason:
+                reasons[path] = then.reason
+        for row, found in zip(unknown, _looked([(paths[row], hashed[row]) for row in unknown]), strict=True):
+            header = found.header
+            entries[row] = (found.size, found.changed, header.kind, header.orientation, header.height, header.width)
+            contents[row] = found.content
             if header.kind == Kind.BAD:
                 reasons[paths[row]] = header.reason
         if unknown or len(known) != len(names):
-            _save(place, names, entries, {path[before:]: reason for path, reason in reasons.items()})
-        return cls(entries, reasons)
+            _save(place, names, entries, contents, {path[before:]: reason for path, reason in reasons.items()})
+        return cls(entries, contents, reasons)
+
+
+class _Known(NamedTuple):
+    """One image, as the cache has it."""
+
+    entry: tuple[int, ...]
+    content: float
+    reason: str
 
 
 def upright(entry: np.void) -> tuple[int, int]:
@@ -76,15 +97,17 @@ def _stamp(path: str) -> tuple[int, int]:
     return -1, 0
 
 
-def _probed(paths: Sequence[str]) -> list[Header]:
+def _looked(files: Sequence[tuple[str, bool]]) -> list[Look]:
+    """(path, whether all of it is to be read) -> what is found there."""
     from rich.console import Console
     from rich.progress import track
 
-    console = Console(stderr=True)
-    quiet = not console.is_terminal or len(paths) < _MANY
+    console = Console(file=terminal.unguarded(sys.stderr))
+    quiet = not console.is_terminal or len(files) < _MANY
+    some = [files[first : first + _TOGETHER] for first in range(0, len(files), _TOGETHER)]
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        found = threads.map(probe, paths)
-        return list(track(found, "Reading headers", len(paths), console=console, transient=True, disable=quiet))
+        found = itertools.chain.from_iterable(threads.map(lambda part: [look(*each) for each in part], some))
+        return list(track(found, "Reading headers", len(files), console=console, transient=True, disable=quiet))
 
 
 def _place(root: Path) -> Path:
@@ -92,18 +115,24 @@ def _place(root: Path) -> Path:
     return caches() / "folders" / f"{folder}.{_SCHEMA}.npz"
 
 
-def _load(place: Path) -> tuple[dict[bytes, tuple[int, ...]], dict[str, str]]:
-    """Name -> entry, name -> reason; nothing of a file that is absent or damaged."""
+def _load(place: Path) -> dict[bytes, _Known]:
+    """Name -> what is known of it; nothing of a file that is absent or damaged."""
     try:
         with np.load(place) as stored:
             names, entries = stored["names"].tobytes().split(b"\0"), stored["entries"].tolist()
-            reasons = json.loads(stored["reasons"].tobytes())
-            return dict(zip(names, entries, strict=True)), reasons
+            contents, reasons = stored["contents"].tolist(), json.loads(stored["reasons"].tobytes())
+            whys = [
+                reasons[os.fsdecode(name)] if entry[2] == Kind.BAD else ""
+                for name, entry in zip(names, entries, strict=True)
+            ]
+            return dict(zip(names, map(_Known, entries, contents, whys), strict=True))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError):  # the last for damaged flags
-        return {}, {}
+        return {}
 
 
-def _save(place: Path, names: Sequence[bytes], entries: np.ndarray, reasons: dict[str, str]) -> None:
+def _save(
+    place: Path, names: Sequence[bytes], entries: np.ndarray, contents: np.ndarray, reasons: dict[str, str]
+) -> None:
     """A cache that cannot be written is none."""
     partial = place.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
@@ -112,7 +141,7 @@ def _save(place: Path, names: Sequence[bytes], entries: np.ndarray, reasons: dic
             with partial.open("wb") as file:
                 texts = (b"\0".join(names), json.dumps(reasons).encode())
                 listed, why = (np.frombuffer(text, np.uint8) for text in texts)
-                np.savez(file, names=listed, entries=entries, reasons=why)
+                np.savez(file, names=listed, entries=entries, contents=contents, reasons=why)
             partial.replace(place)
         finally:
             partial.unlink(missing_ok=True)

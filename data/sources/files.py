@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -15,8 +14,8 @@ from data import decode
 from data.bad import TRIES, BadImages
 from data.order import Stretches
 from data.parallel import in_parallel
-from data.probe import Kind
-from data.sources.examples import Fetcher, InMemory, content_hash
+from data.probe import Kind, look
+from data.sources.examples import Fetcher, InMemory
 from data.windows import NUMBERS, centre_windows, random_windows
 
 CHANNELS = decode.CHANNELS
@@ -30,6 +29,7 @@ class Files:
       paths: the files.
       labels: a class index each.
       headers: what data.probe found in each, data.sources.catalogue.ENTRY [N].
+      hashes: of their contents, float64 [N], if they are known.
       shape: (height, width, channels) that every decoded image has.
       size: resize and crop to this side; 0 takes the images as they are.
       cache_bytes: decode into memory if they need no more than this.
@@ -42,6 +42,7 @@ class Files:
         paths: Sequence[str],
         labels: Sequence[int],
         headers: np.ndarray,
+        hashes: np.ndarray | None,
         shape: tuple[int, int, int],
         size: int,
         cache_bytes: int,
@@ -49,7 +50,7 @@ class Files:
     ):
         self.split, self.paths, self.labels = split, list(paths), np.asarray(labels, dtype=np.int32)
         self.headers, self.shape, self.size, self.cache_bytes, self.bad = headers, shape, size, cache_bytes, bad
-        self._hashes: np.ndarray | None = None
+        self._hashes = hashes
         self._decoded: InMemory | None = None
         self._unreadable: np.ndarray | None = None
         with tf.device("CPU:0"):
@@ -98,16 +99,18 @@ class Files:
 
     def content_hashes(self) -> np.ndarray:
         if self._hashes is None:
-            self._hashes = np.array([content_hash(self._content(row)) for row in range(len(self))], dtype=np.float64)
+            found = [look(path, hashed=True) for path in self.paths]
+            for path, each, before in zip(self.paths, found, self.headers["size"], strict=True):
+                if each.size < 0 <= before:
+                    self.bad.add(self.split, path, each.header.reason)
+            self.bad.check()
+            self._hashes = np.array([each.content for each in found], np.float64)
         return self._hashes
 
     def select(self, indices: np.ndarray) -> Files:
-        paths, headers = [self.paths[i] for i in indices], self.headers[indices]
-        part = Files(
-            self.split, paths, self.labels[indices], headers, self.shape, self.size, self.cache_bytes, self.bad
-        )
-        part._hashes = None if self._hashes is None else self._hashes[indices]
-        return part
+        hashes = None if self._hashes is None else self._hashes[indices]
+        paths, headers, labels = [self.paths[i] for i in indices], self.headers[indices], self.labels[indices]
+        return Files(self.split, paths, labels, headers, hashes, self.shape, self.size, self.cache_bytes, self.bad)
 
     def explain(self) -> str:
         if not self.bad.verdict():
@@ -247,13 +250,3 @@ class Files:
             what = error.message.split("[Op:")[0].split("}} ")[-1].strip().rstrip(".")
             reason = f"cannot be decoded: {what}"
         self.bad.add(self.split, self.paths[row], reason)
-
-    def _content(self, row: int) -> bytes:
-        if self.headers["size"][row] < 0:  # no regular file: to read a pipe might take for ever
-            return b""
-        try:
-            return Path(self.paths[row]).read_bytes()
-        except OSError as error:
-            self.bad.add(self.split, self.paths[row], f"cannot be read: {(error.strerror or str(error)).lower()}")
-            self.bad.check()
-            return b""

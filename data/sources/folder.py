@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
 
 from convoy import exits
 from convoy.listing import entries_of, files_below, listing
+from data import splits
 from data.bad import BadImages
 from data.config import DataConfig
 from data.identity import FOLDER, Origin, split_of_files
@@ -41,7 +42,8 @@ def open_folder(path: str, config: DataConfig) -> DataSet:
             )
         listed = {name: _list(split_root, class_names) for name, split_root in roots.items()}
     bad, size = BadImages(config.bad_images, config.max_bad_fraction), config.image_size
-    headers = _headers(root, {split: paths for split, (paths, _) in listed.items()}, size, bad)
+    hashed = ("train",) if splits.resolve_among(config, roots).eval_fraction() else ()
+    headers, contents = _headers(root, {split: paths for split, (paths, _) in listed.items()}, hashed, size, bad)
     good = headers["train"][headers["train"]["kind"] != Kind.BAD]
     if not len(good):
         bad.check()
@@ -52,7 +54,8 @@ def open_folder(path: str, config: DataConfig) -> DataSet:
         def read() -> Files:
             if bad.policy == "fail":  # the others are listed in the run directory first
                 bad.check()
-            files = Files(split, *listed[split], headers[split], shape, size, config.cache_bytes, bad)
+            found = headers[split], contents[split] if split in hashed else None
+            files = Files(split, *listed[split], *found, shape, size, config.cache_bytes, bad)
             if files.decoded_bytes > config.cache_bytes:
                 print(
                     f"Note: the split {split} of folder:{path} takes {files.decoded_bytes / 2**30:.1f} GiB decoded, more"
@@ -67,13 +70,20 @@ def open_folder(path: str, config: DataConfig) -> DataSet:
     return DataSet(f"folder:{path}", class_names, shape, {split: reader(split) for split in roots}, bad, origin)
 
 
-def _headers(root: Path, paths: dict[str, list[str]], size: int, bad: BadImages) -> dict[str, np.ndarray]:
-    """Split -> the headers of its images, ENTRY [N]; those that cannot be used are of Kind.BAD, and `bad` knows why."""
-    found = Catalogue.of(root, list(itertools.chain.from_iterable(paths.values())))
+def _headers(
+    root: Path, paths: dict[str, list[str]], hashed: Collection[str], size: int, bad: BadImages
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Split -> what is known of its images: headers, ENTRY [N], and hashes of those that are to be `hashed`, float64 [N].
+
+    Images that cannot be used are of Kind.BAD, and `bad` knows why.
+    """
+    wanted = itertools.chain.from_iterable([split in hashed] * len(some) for split, some in paths.items())
+    found = Catalogue.of(root, list(itertools.chain.from_iterable(paths.values())), list(wanted))
     first = next((upright(entry) for entry in found.entries if entry["kind"] != Kind.BAD), (0, 0))
-    headers, start = {}, 0
+    headers, contents, start = dict[str, np.ndarray](), dict[str, np.ndarray](), 0
     for split, some in paths.items():
-        headers[split] = entries = found.entries[start : start + len(some)]
+        part = slice(start, start + len(some))
+        headers[split], contents[split] = entries, _ = found.entries[part], found.contents[part]
         start += len(some)
         bad.expect(split, len(some))
         for row, (path, entry) in enumerate(zip(some, entries, strict=True)):
@@ -87,7 +97,7 @@ def _headers(root: Path, paths: dict[str, list[str]], size: int, bad: BadImages)
                 entries[row]["kind"] = Kind.BAD
             if reason:
                 bad.add(split, path, reason)
-    return headers
+    return headers, contents
 
 
 def _split_folders(root: Path) -> dict[str, Path]:

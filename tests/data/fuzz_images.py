@@ -96,7 +96,7 @@ def _read(folder: Path, contents: list[bytes], sound: bytes) -> list[str]:
     entries = np.array([(0, 0, one.kind, one.orientation, one.height, one.width) for one in headers], ENTRY)
     bad = BadImages("substitute", 1)
     bad.expect("train", len(paths))
-    files = Files("train", paths, [0] * len(paths), entries, (_SIDE, _SIDE, 3), _SIDE, 0, bad)
+    files = Files("train", paths, [0] * len(paths), entries, None, (_SIDE, _SIDE, 3), _SIDE, 0, bad)
     fetch = files.fetcher(0.5)
     stretches = Stretches([(tf.constant(0, tf.int64), len(paths))], 0)
     images, counts, shown = tf.function(lambda at: fetch(at, stretches), autograph=False)(stretches.positions)
