@@ -37,7 +37,7 @@ from trainer.engines.pace import Pace, evaluation_batch_size
 from trainer.engines.protocol import LoopResult
 from trainer.engines.setting import Setting, check_parts
 from trainer.metrics import EvaluationSums
-from trainer.models import build_model
+from trainer.models import build_model, rescaling
 from trainer.optimizers import build_optimizer
 from trainer.optimizers.schedules import build_schedule
 
@@ -66,7 +66,7 @@ class JaxEngine:
         self.optimizer = build_optimizer(config, self.schedule, self.model)
         variables.check(self.model, self.optimizer, config.model)
         check_parts(config, self.model, self.replicas)
-        self.notes: list[str] = []
+        self.notes = rescaling.note(self.model, config.model)
         normalization.install(self.model, config.batchnorm, all_sum, self.replicas)
         if self.replicas > 1:
             self.notes += randomness.note(self.model, config.model)

@@ -28,7 +28,7 @@ from trainer.engines.tensorflow.host import Host
 from trainer.engines.tensorflow.scaling import LossScale
 from trainer.engines.tensorflow.step import all_sum, evaluation_loop, gradients_of, training_loop
 from trainer.metrics import EvaluationSums
-from trainer.models import build_model
+from trainer.models import build_model, rescaling
 from trainer.optimizers import build_optimizer
 from trainer.optimizers.schedules import build_schedule
 
@@ -58,7 +58,7 @@ class TensorFlowEngine:
             self.scale = LossScale() if config.precision == "mixed_float16" else None
         variables.check(self.model, self.optimizer, config.model)
         check_parts(config, self.model, self.replicas)
-        self.notes: list[str] = []
+        self.notes = rescaling.note(self.model, config.model)
         normalization.install(self.model, config.batchnorm, all_sum, self.replicas)
         if self.replicas > 1:
             self.notes += randomness.note(self.model, config.model)
