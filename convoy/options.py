@@ -46,7 +46,8 @@ def fields(*classes: type) -> list[dataclasses.Field[Any]]:
 def parse(argv: list[str], *classes: type) -> dict[str, Any]:
     """argv (without the program's name) -> a value for every flag of the classes; --flagfile is understood.
 
-    Raises exits.UsageError, a sentence, for an unknown flag, a value of the wrong type and a positional argument.
+    Raises exits.UsageError, a sentence, for an unknown flag, a value of the wrong type and a positional argument, and
+    exits.CannotRun as `check` does.
     """
     values = flags.FlagValues()
     flags.DEFINE_string("undefok", "", "", flag_values=values)
@@ -72,7 +73,10 @@ def parse(argv: list[str], *classes: type) -> dict[str, Any]:
         raise exits.UsageError(f"{flag}={shortened(value)}: {what}." if value else f"{flag}.") from None
     if rest:
         raise exits.UsageError(f"`{shortened(rest[0])}` is not a flag; every setting is written --name=value.")
-    return {field.name: values[field.name].value for field in fields(*classes)}
+    found = {field.name: values[field.name].value for field in fields(*classes)}
+    for field in fields(*classes):
+        _check(field, found[field.name])
+    return found
 
 
 def take(cls: type, parsed: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,11 +90,15 @@ def take(cls: type, parsed: Mapping[str, Any]) -> dict[str, Any]:
 def check(config: Any) -> None:
     """Raises exits.CannotRun for a number out of its bounds, and for a text that no file or terminal should get."""
     for field in fields(type(config)):
-        value, within = getattr(config, field.name), field.metadata["within"]
-        if within and value is not None and not within.holds(value):
-            raise impossible(field.name, value, f"give {within}")
-        if isinstance(value, str):
-            _check_text(field.name, value)
+        _check(field, getattr(config, field.name))
+
+
+def _check(field: dataclasses.Field[Any], value: Any) -> None:
+    within = field.metadata["within"]
+    if within and value is not None and not within.holds(value):
+        raise impossible(field.name, value, f"give {within}")
+    if isinstance(value, str):
+        _check_text(field.name, value)
 
 
 def _check_text(name: str, value: str) -> None:

@@ -1,4 +1,4 @@
-"""What cannot fit into this machine is refused before it is tried: the kernel kills who asks for too much, and tells nobody why."""
+"""What cannot fit into this machine is refused before it is tried: the kernel kills who asks for too much, without a word."""
 
 from __future__ import annotations
 

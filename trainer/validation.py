@@ -38,7 +38,7 @@ def check(config: RunConfig) -> None:
     """Raises exits.CannotRun at the first impossible value."""
     options.check(config)
     _require(config.accumulate <= config.batch_size, "accumulate", config.accumulate,
-             f"there are only {config.batch_size} examples in a batch to cut into parts")  # fmt: skip
+             f"give at most {config.batch_size}, for there are no more examples in a batch to cut into parts")  # fmt: skip
     for flag in ("duration", "eval_every", "checkpoint_every"):
         value = getattr(config, flag)
         _require(Duration.parse(value, flag).amount > 0, flag, value, "give a duration above zero")

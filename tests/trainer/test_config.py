@@ -91,7 +91,7 @@ def test_a_configuration_is_frozen():
     [
         ("batch_size", 0, "from 1 to 16,777,216"),
         ("accumulate", 0, "from 1 to"),
-        ("accumulate", 129, "128 examples"),
+        ("accumulate", 129, "at most 128"),
         ("keep", 0, "from 1 to"),
         ("steps_per_loop", -1, "from 0 to"),
         ("restarts", -1, "from 0 to"),

@@ -38,6 +38,7 @@ class RunOption:
     run_dir: str = option("", "the run.", group="Checkpoints")
 
     def __post_init__(self) -> None:
+        options.check(self)
         if not self.run_dir:
             raise exits.CannotRun("--run_dir is missing; give the directory of a run, for example runs/digits.")
 
@@ -57,6 +58,7 @@ class CopyOptions:
     to: str = option("", "an empty or a new directory, or gs://BUCKET/PATH.", group="Checkpoints")
 
     def __post_init__(self) -> None:
+        options.check(self)
         if not self.to:
             raise exits.CannotRun("--to is missing; give an empty or a new directory, or gs://BUCKET/PATH.")
 
