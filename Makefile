@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-UV := "uv>=0.9,<1"
+UV := --require-hashes --requirement launch/locks/uv.txt
+COMPILE := uv pip compile --universal --generate-hashes --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-all soak lint format lock bench gpu-check clean
@@ -15,7 +16,7 @@ help:
 	@echo "make soak       50 kills of a run in a bucket whose storage fails all the time; a row in benchmarks/results"
 	@echo "make lint       ruff, mypy and import-linter"
 	@echo "make format     ruff format and the fixes that are safe"
-	@echo "make lock       renew requirements.lock from setup.py"
+	@echo "make lock       renew requirements.lock and launch/locks from setup.py"
 	@echo "make bench      Convoy beside the article's Keras code, rows in benchmarks/results"
 	@echo "make gpu-check  one GPU and all of them, both engines: speed, NCCL, equality; a row in benchmarks/results"
 
@@ -55,8 +56,11 @@ format: setup
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check $(UV)
-	$(VENV)-lock/bin/uv pip compile setup.py --extra dev --extra jax --extra launch --universal --python-version 3.11 --generate-hashes \
-	  --no-header --no-annotate --quiet --output-file requirements.lock
+	$(VENV)-lock/bin/$(COMPILE) setup.py --extra dev --extra jax --extra launch --python-version 3.11 --output-file requirements.lock
+	$(VENV)-lock/bin/$(COMPILE) setup.py --extra tpu --constraints requirements.lock --python-version 3.11 --output-file launch/locks/jax.txt
+	sed -n '/install_requires/,/\]/s/^ *"\([^"]*\)".*/\1/p' setup.py | sed 's/^tensorflow>.*/tensorflow-tpu>=2.20,<2.21/' \
+	  | $(VENV)-lock/bin/$(COMPILE) - --python-version 3.11 --output-file launch/locks/tensorflow.txt
+	echo uv | $(VENV)-lock/bin/$(COMPILE) - --python-version 3.8 --output-file launch/locks/uv.txt
 	rm -r $(VENV)-lock
 
 bench: setup

@@ -30,7 +30,7 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=[package for packages in FLOORS.values() for package in packages],
     package_dir={"launch.k8s": "k8s"},
-    package_data={"launch.k8s": ["*.md", "*.yaml", "*/*.yaml", "*/*/*.yaml"]},
+    package_data={"launch": ["locks/*.txt"], "launch.k8s": ["*.md", "*.yaml", "*/*.yaml", "*/*/*.yaml"]},
     entry_points={"console_scripts": ["convoy = convoy.cli:main"]},
     install_requires=[
         "absl-py>=2.1,<3",  # flags

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from convoy import exits
+from convoy.outside import printable
 
 try:
     import requests
@@ -165,4 +166,4 @@ def quota(message: str, zone: str) -> str:
 def one_line(text: str) -> str:
     """A message of the API without the request, which the client puts before it; at most 600 characters."""
     text = re.sub(r"^[A-Z]+ https?://\S+: ", "", text)
-    return " ".join(text.split()).rstrip(".")[:600]
+    return printable(" ".join(text.split()).rstrip(".")[:600])

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from convoy import accelerators, exits
+from convoy.outside import Name, name_in, parse_object, printable
 from launch import shell
 from launch.bundle import Bundle
 from launch.job import JobSpec
 from launch.targets.tpu_api import QueuedResource
+from launch.where import MOST_WORKERS
 
 JOB = "convoy-job"  # the metadata that tpu_vm_boot.py reads
 BOOT = Path(__file__).with_name("tpu_vm_boot.py")
@@ -21,15 +23,24 @@ BOOT = Path(__file__).with_name("tpu_vm_boot.py")
 _RUNTIMES = {"v3": "tpu-ubuntu2204-base", "v4": "tpu-ubuntu2204-base", "v5e": "v2-alpha-tpuv5-lite", "v5p": "v2-alpha-tpuv5",
              "v6e": "v2-alpha-tpuv6e"}  # fmt: skip
 _TYPES = {"v3": "V3", "v4": "V4", "v5e": "V5LITE_POD", "v5p": "V5P", "v6e": "V6E"}
+_JOB_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("bucket", "folder", "digest", "run_dir"), (str,)),
+    **dict.fromkeys(("workers", "attempt"), (int,)),
+    "begun": (int, float),
+}
 _MOST_BYTES = 256 * 1024  # of one value of a machine's metadata
+# What the machines' token is good for: it writes to the bucket and deletes the machines, and what else the account may do.
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 # The images' own Python is older than Convoy needs, so uv brings the submitter's. Every line may run twice: a machine can be
-# switched off in the middle. --target leaves the system's packages alone, which newer systems insist on.
+# switched off in the middle. --target leaves the system's packages alone, which newer systems insist on. Nothing is installed
+# whose hash does not stand in the bundle, which the machine knows by its own.
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _INSTALL = [
-    ["python3", "-m", "pip", "install", "--quiet", "--target", "{folder}/uv", "uv"],
+    ["python3", "-m", "pip", "install", "--quiet", "--target", "{folder}/uv", "--require-hashes", "--no-deps", "--requirement",
+     "{folder}/uv.txt"],
     ["{folder}/uv/bin/uv", "venv", "--quiet", "--allow-existing", "--python", _PYTHON, "{folder}/venv"],
-    ["{folder}/uv/bin/uv", "pip", "install", "--quiet", "--python", "{folder}/venv/bin/python", "--requirement",
-     "{folder}/requirements.txt"],
+    ["{folder}/uv/bin/uv", "pip", "install", "--quiet", "--python", "{folder}/venv/bin/python", "--require-hashes",
+     "--requirement", "{folder}/requirements.txt"],
 ]  # fmt: skip
 
 
@@ -60,15 +71,33 @@ def bucket(spec: JobSpec) -> str:
     return (spec.options.bucket or f"{spec.run.run_dir.rstrip('/').rpartition('/')[0]}/launch").rstrip("/")
 
 
-def folder(spec: JobSpec) -> str:
+def folder(spec: JobSpec) -> Name:
     """Of a job, within the bucket: jobs of one name in two zones share nothing."""
-    return f"jobs/{spec.options.project}/{spec.options.zone}/{spec.name}"
+    return name_in(f"jobs/{spec.options.project}/{spec.options.zone}/{spec.name}", "the command line")
+
+
+def is_job(resource: Any) -> bool:
+    """Whether a queued resource says of itself that it is Convoy's."""
+    specs = resource.tpu.node_spec
+    return bool(specs and specs[0].node.metadata.get(JOB))
 
 
 def job_of(resource: Any) -> dict[str, Any]:
-    """What was submitted (`request`); empty if it was not Convoy that did."""
-    specs = resource.tpu.node_spec
-    return json.loads(specs[0].node.metadata.get(JOB, "{}")) if specs else {}
+    """What was submitted (`request`); empty if it was not Convoy that did, BadData if it is not what Convoy submits."""
+    if not is_job(resource):
+        return {}
+    source = f"the metadata {JOB} of queued resource {printable(resource.name.rpartition('/')[2])}"
+    job = parse_object(resource.tpu.node_spec[0].node.metadata[JOB], source)
+    for key, kind in _JOB_TYPES.items():
+        if type(job.get(key)) not in kind:
+            raise exits.BadData(f"{source} has {printable(repr(job.get(key))[:60])} as {key}; look who made it.")
+    if not 1 <= job["workers"] <= MOST_WORKERS or job["attempt"] < 0:
+        raise exits.BadData(f"{source} has {job['workers']} workers and attempt {job['attempt']}; look who made it.")
+    # What is removed with the job is a folder that only jobs have, whoever wrote its name.
+    parts = name_in(job["folder"], source).split("/")
+    if len(parts) != 4 or parts[0] != "jobs" or parts[3] != resource.name.rpartition("/")[2]:
+        raise exits.BadData(f"{source} names the folder {job['folder']}, which is none of this job; look who made it.")
+    return job
 
 
 def request(spec: JobSpec, attempt: int, code: Bundle) -> Any:
@@ -108,7 +137,7 @@ def request(spec: JobSpec, attempt: int, code: Bundle) -> Any:
         "network_config": {"network": "default", "enable_external_ips": True},
         "service_account": {
             "email": spec.options.service_account,
-            "scope": ["https://www.googleapis.com/auth/cloud-platform"],
+            "scope": [SCOPE],
         },
     }
     if accelerator == accelerators.resolve(accelerator.name):

@@ -12,12 +12,12 @@ Nothing here begins a job again; `convoy launch submit` does, when the same job 
 
 from __future__ import annotations
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from convoy import exits
+from convoy.outside import Name, below, parse_object, printable
 from convoy.store import open_store
 from launch.targets import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, JobState
 from launch.targets.tpu_api import TpuApi, one_line, quota
@@ -31,6 +31,14 @@ _WAITING = {
 }
 _LOST = ("PREEMPTED", "TERMINATED", "STOPPED", "STOPPING", "DELETING", "HIDING", "HIDDEN")
 _READERS = 16
+_MOST_BYTES = 1 << 20  # of what a worker tells
+_TOLD: dict[str, tuple[type, ...]] = {
+    "phase": (str,),
+    "exit_code": (int, type(None)),
+    "restarts": (int,),
+    "reason": (str,),
+    "updated": (int, float),
+}
 SILENT_SECONDS = 600  # of a running worker, which tells something every minute
 
 
@@ -86,17 +94,21 @@ def state(api: TpuApi, found: Any) -> JobState:
 
 def state_or_why(api: TpuApi, found: Any) -> JobState:
     """As `state`; a job whose bucket refuses is pending, with the reason, so that it is listed and can be cancelled."""
+    name = found.name.rpartition("/")[2]
+    try:
+        job = job_of(found)
+    except exits.BadData as error:
+        return JobState(name, PENDING, str(error))
     try:
         return state(api, found)
-    except exits.CannotRun as error:
-        job, name = job_of(found), found.name.rpartition("/")[2]
+    except (exits.CannotRun, exits.BadData) as error:
         reason = f"what its machines told cannot be read: {error}"
         return JobState(name, PENDING, reason, job["attempt"], job["digest"], job["run_dir"], begun=job["begun"])
 
 
-def attempt_folder(job: dict[str, Any]) -> str:
+def attempt_folder(job: dict[str, Any]) -> Name:
     """Where the machines of an attempt tell how it goes, within the bucket."""
-    return f"{job['folder']}/{job['attempt']}"
+    return below(Name(job["folder"]), str(job["attempt"]))
 
 
 def _told(job: dict[str, Any]) -> list[dict[str, Any]]:
@@ -104,10 +116,20 @@ def _told(job: dict[str, Any]) -> list[dict[str, Any]]:
     store, folder = open_store(job["bucket"]), attempt_folder(job)
 
     def read(index: int) -> dict[str, Any] | None:
+        name = below(folder, f"worker-{index}.json")
         try:
-            return json.loads(store.get(f"{folder}/worker-{index}.json"))
+            return _status(store.get(name, max_bytes=_MOST_BYTES), f"{job['bucket']}/{name}")
         except FileNotFoundError:
             return None
 
     with ThreadPoolExecutor(_READERS) as readers:
         return [one for one in readers.map(read, range(job["workers"])) if one]
+
+
+def _status(data: bytes, source: str) -> dict[str, Any]:
+    """worker-N.json, whoever wrote it."""
+    found = parse_object(data, source)
+    for key, kinds in _TOLD.items():
+        if type(found.get(key)) not in kinds:
+            raise exits.BadData(f"{source} has {printable(repr(found.get(key))[:60])} as {key}; remove it.")
+    return {**found, "reason": printable(found["reason"])}

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from convoy import exits
+from convoy.outside import Name, below
 from convoy.store import open_store
 from launch import bundle
 from launch.job import JobSpec
 from launch.outage import Outage
 from launch.targets import CANCELLED, ENDS, FAILED, RUNNING, JobState, NoSuchJob, tpu_request
 from launch.targets.tpu_api import TpuApi
-from launch.targets.tpu_request import job_of
+from launch.targets.tpu_request import is_job, job_of
 from launch.targets.tpu_state import attempt_folder, state, state_or_why
 
 LOOK_SECONDS = 5.0
@@ -70,14 +71,14 @@ class TpuVmTarget:
         return state(self._api, self._need(name))
 
     def jobs(self) -> list[JobState]:
-        return [state_or_why(self._api, found) for found in self._api.resources() if job_of(found)]
+        return [state_or_why(self._api, found) for found in self._api.resources() if is_job(found)]
 
     def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
         """What the machine put into the bucket last, up to ten seconds old: no more than the last 4 MB of each attempt."""
         job = job_of(self._need(name))
         if not 0 <= worker < job["workers"]:
             raise exits.CannotRun(f"--worker={worker} is none of the {job['workers']} of {name}, which count from 0.")
-        store, log, before = open_store(job["bucket"]), f"{attempt_folder(job)}/worker-{worker}.log", b""
+        store, log, before = open_store(job["bucket"]), below(attempt_folder(job), f"worker-{worker}.log"), b""
         outage = Outage()
         while True:
             with outage.borne(patient=follow):
@@ -105,7 +106,7 @@ class TpuVmTarget:
             return now
         store = open_store(job["bucket"])
         if now.phase == RUNNING:
-            store.put(f"{attempt_folder(job)}/cancel", b"")
+            store.put(below(attempt_folder(job), "cancel"), b"")
             deadline = time.monotonic() + GRACE_SECONDS
             while (now := self.state(name)).phase == RUNNING and time.monotonic() < deadline:
                 time.sleep(LOOK_SECONDS)
@@ -114,7 +115,7 @@ class TpuVmTarget:
         self._api.delete(name)
         reason = "its machines are gone"
         try:
-            store.remove(job["folder"])
+            store.remove(Name(job["folder"]))
         except exits.ConvoyError as error:
             reason += f"; its code and status are not: {error}"
         return JobState(name, CANCELLED, reason, now.restarts, now.digest, now.run_dir)
@@ -124,7 +125,7 @@ class TpuVmTarget:
         if state(self._api, found).phase not in ENDS:
             raise exits.CannotRun(f"{name} has not ended; `convoy launch cancel --name={name}` ends it.")
         self._api.delete(name)
-        open_store(job_of(found)["bucket"]).remove(job_of(found)["folder"])
+        open_store(job_of(found)["bucket"]).remove(Name(job_of(found)["folder"]))
 
     def describe(self, spec: JobSpec) -> str:
         tpu_request.check(spec)

@@ -42,6 +42,7 @@ TRY_AGAIN, CANNOT_RUN, STOPPED = 42, 78, 130
 LOOK_SECONDS = float(os.environ.get("CONVOY_LOOK_SECONDS", "10"))
 OTHERS_SECONDS = 12 * LOOK_SECONDS
 TELL_SECONDS = 60.0
+PHASES = ("installing", "running", "ended")
 INSTALL_SECONDS = 900  # for one try of one line
 INSTALL_TRIES = 3
 PATIENCE_SECONDS = float(os.environ.get("CONVOY_PATIENCE_SECONDS", "1800"))
@@ -117,6 +118,20 @@ def put(url, data):
     return True
 
 
+def status_of(data):
+    """What a worker told; None for what is no status: whoever may write to the bucket may have written it."""
+    try:
+        found = json.loads(data)
+        fits = (
+            found["phase"] in PHASES
+            and type(found["restarts"]) is int
+            and type(found["exit_code"]) in (int, type(None))
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return found if fits else None
+
+
 def delete_machines(job):
     """All machines of the slice, this one among them. Returns what refused for a minute, as a sentence, or nothing."""
     refused = ""
@@ -145,8 +160,8 @@ class Worker:
 
     def before(self):
         """What this machine told before it was switched off; None at its first boot."""
-        told = get(f"{self.folder}/worker-{self.index}.json")
-        return json.loads(told) if told else None
+        data = get(f"{self.folder}/worker-{self.index}.json")
+        return status_of(data) if data else None
 
     def tell(self, phase, exit_code=None, reason=""):
         """Writes the log where it has grown, and the status where it has changed or is a minute old; whether both are there."""
@@ -172,8 +187,8 @@ class Worker:
 
     def others(self):
         """What each worker told last, or None."""
-        told = [glance(f"{self.folder}/worker-{index}.json") for index in range(len(self.hosts))]
-        return [json.loads(data) if data else None for data in told]
+        found = [glance(f"{self.folder}/worker-{index}.json") for index in range(len(self.hosts))]
+        return [status_of(data) if data else None for data in found]
 
     def install(self):
         """The bundle, unpacked, and an environment with what it needs. Returns (folder, Python).

@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import os
+import re
 import tarfile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from convoy import exits
 from convoy.store import open_store
 from launch import bundle
+from support import REPOSITORY
 
 
 def members(made):
@@ -39,7 +43,7 @@ def test_a_bundle_has_the_house_and_the_model_s_package_and_only_code(mine):
     found = members(bundle.build("mine.net:build", "jax"))
     assert {"convoy/cli.py", "data/order.py", "trainer/run.py", "launch/worker.py"} <= found.keys()
     assert {name for name in found if name.startswith("user/")} == {"user/mine/net.py", "user/mine/parts/block.py"}
-    assert all(name.endswith(".py") for name in found if name != "requirements.txt")
+    assert {name for name in found if not name.endswith(".py")} == {"requirements.txt", "uv.txt"}
     assert not any(name.startswith("user/") for name in members(bundle.build("resnet18", "jax")))
 
 
@@ -67,22 +71,41 @@ def test_a_long_name_is_no_hindrance(mine):
     assert f"user/mine/{'d' * 120}/{'e' * 120}/{'f' * 120}/block.py" in members(bundle.build("mine.net:build", "jax"))
 
 
-def test_what_is_not_here_or_on_no_index_keeps_its_range(monkeypatch):
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.9.0+cpu")
-    assert any(line.startswith("keras<") for line in bundle.requirements("jax"))
+def pins(text):
+    """A file of pip's -> {name: its versions}; AssertionError for what has no hashes or no one version."""
+    found = {}
+    for entry in text.replace("\\\n", " ").splitlines():
+        requirement, *hashes = entry.split("--hash=")
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64} *", one) for one in hashes), entry
+        parsed = Requirement(requirement.strip())
+        (version,) = parsed.specifier
+        assert version.operator == "==", entry
+        assert hashes, entry
+        found.setdefault(canonicalize_name(parsed.name), []).append(version.version)
+    return found
 
 
-def test_what_is_installed_there_is_for_tpus():
-    jax, tensorflow = bundle.requirements("jax"), bundle.requirements("tensorflow")
-    # As they are here, so that machines of another night have the same.
-    assert f"keras=={importlib.metadata.version('keras')}" in jax
-    assert f"jax[tpu]=={importlib.metadata.version('jax')}" in jax
-    assert any(line.startswith("tensorflow==") for line in jax)
-    assert not any(line.startswith(("jax", "tensorflow<", "tensorflow==")) for line in tensorflow)
-    assert any(line.startswith("tensorflow-tpu") for line in tensorflow)
-    for lines in (jax, tensorflow):
-        assert any(line.startswith("tensorflow-datasets") for line in lines)
-        assert not any("extra" in line or line.startswith("pytest") for line in lines)
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_what_machines_install_is_pinned_by_version_and_hash(backend):
+    """All of it, and within what this package declares."""
+    found = members(bundle.build("resnet18", backend))
+    assert pins(found["uv.txt"].decode()).keys() == {"uv"}
+    locked = pins(found["requirements.txt"].decode())
+    assert ("jax" in locked, "tensorflow-tpu" in locked) == (backend == "jax", backend == "tensorflow")
+    assert "libtpu" in locked
+    assert "pytest" not in locked
+    for line in importlib.metadata.requires("keras-convoy"):
+        wanted = Requirement(line)
+        needed = wanted.marker is None or (backend == "jax" and 'extra == "tpu"' in str(wanted.marker))
+        if not needed or (backend == "tensorflow" and wanted.name == "tensorflow"):
+            continue
+        assert all(wanted.specifier.contains(version) for version in locked[canonicalize_name(wanted.name)]), line
+
+
+def test_jax_s_machines_have_the_versions_that_the_tests_ran_with():
+    here = pins((REPOSITORY / "requirements.lock").read_text())
+    there = pins((bundle.LOCKS / "jax.txt").read_text())
+    assert {name: versions for name, versions in there.items() if name in here and here[name] != versions} == {}
 
 
 def test_a_bundle_is_written_once(tmp_path):

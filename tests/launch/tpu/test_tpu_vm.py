@@ -236,7 +236,7 @@ def test_a_job_whose_bucket_refuses_is_listed_and_can_be_cancelled(server, targe
     active(server)
 
     class Refusing:
-        def get(self, _):
+        def get(self, *_, **__):
             raise exits.CannotRun("no such bucket")
 
         remove = get

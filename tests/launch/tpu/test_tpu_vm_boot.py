@@ -130,7 +130,8 @@ class Machine:
         self.attributes |= {"worker-network-endpoints": "127.0.0.1,127.0.0.1", "agent-worker-number": str(index)}
 
     def put(self, worker, **told):
-        self.store.put(f"jobs/p/z/rn50/3/worker-{worker}.json", json.dumps(told).encode())
+        status = {"restarts": 0, "exit_code": None, **told}
+        self.store.put(f"jobs/p/z/rn50/3/worker-{worker}.json", json.dumps(status).encode())
 
     def run(self, seconds=60):
         process = self.start()
