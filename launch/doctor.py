@@ -13,7 +13,7 @@ from convoy import exits, options
 from convoy.options import option
 from convoy.store import open_store
 from launch import shell
-from launch.job import GANGS
+from launch.job import GANGS, POLICIES
 from launch.targets import open_target
 from launch.where import Where
 
@@ -40,6 +40,7 @@ class DoctorOptions:
     gang: str = option("jobset", "k8s: as for submit.", group=_GROUP, choices=GANGS)
     queue: str = option("", "k8s: its Kueue queue.", group=_GROUP)
     service_account: str = option("", "k8s: whom its pods act as.", group=_GROUP)
+    network_policy: str = option("on", "k8s: as for submit.", group=_GROUP, choices=POLICIES)
 
 
 def doctor(argv: list[str]) -> int:
@@ -67,7 +68,7 @@ def _place(where: Where, given: DoctorOptions) -> Iterator[Look]:
         yield "client", lambda: _client("kubernetes", "kubernetes")
         from launch.targets import kube_doctor
 
-        yield from kube_doctor.looks(where.namespace, where.context, given.gang, given.queue, given.service_account)
+        yield from kube_doctor.looks(where, given.gang, given.queue, given.service_account, given.network_policy)
     elif where.target == "tpu-vm":
         yield "client", lambda: _client("tpu_vm", "google-cloud-tpu")
         yield "credentials", _credentials

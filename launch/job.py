@@ -8,20 +8,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Set
 from typing import Any
 
 from convoy import accelerators, exits, options
 from convoy.accelerators import Accelerator
+from convoy.bounds import real, whole
 from convoy.options import option
-from launch.where import LONGEST, Name, Where
+from launch import images
+from launch.where import LONGEST, MOST_WORKERS, Name, Where, check_visible
 from trainer import config as configuration
 from trainer.config import RunConfig
 
 GANGS = ("jobset", "indexed")
-_MEMORY = re.compile(r"[1-9]\d*(Gi|Mi)")
+POLICIES = ("on", "off")
+_SIZE = re.compile(r"[1-9]\d*(Gi|Mi)")
 _YEAR = 24 * 365
 # TPUs that TensorFlow crashed on, or that came after its last version for TPUs.
 _JAX_ONLY = ("v6e", "v7x")
@@ -40,19 +42,28 @@ class JobOptions(Where, Name):
     )
     topology: str = option("", "of a TPU slice, 2x4 for example, where its name leaves a choice.", group=_JOB)
     workers: int = option(
-        0, "processes of the job, one a pod or machine (0: 1, or as many as the TPU slice has machines).", group=_JOB
+        0,
+        "processes of the job, one a pod or machine (0: 1, or as many as the TPU slice has machines).",
+        group=_JOB,
+        within=whole(0, MOST_WORKERS),
     )
     image: str = option("", "the container's image, best by digest: REF@sha256:...", group=_JOB)
     spot: bool = option(False, "take machines that may be taken back at any time, at their price.", group=_BUDGET)
     reservation: str = option("", "use this reservation of machines.", group=_BUDGET)
-    max_restarts: int = option(10, "how often the job may begin again before it has failed.", group=_BUDGET)
+    max_restarts: int = option(
+        10, "how often the job may begin again before it has failed.", group=_BUDGET, within=whole(0, 1_000_000)
+    )
     hours: float = option(
         72.0,
         "the longest that an attempt may run (with --queue all of them together, on tpu-vm with the wait for machines).",
         group=_BUDGET,
+        within=real(0, _YEAR, above=True),
     )
     price_per_hour: float = option(
-        0.0, "of one worker's machine, in dollars, where the table has none or another one.", group=_BUDGET
+        0.0,
+        "of one worker's machine, in dollars, where the table has none or another one.",
+        group=_BUDGET,
+        within=real(0, 1e9),
     )
     gang: str = option(
         "jobset",
@@ -64,27 +75,37 @@ class JobOptions(Where, Name):
     queue: str = option("", "the Kueue queue that admits it; without one it starts at once.", group=_KUBERNETES)
     priority: str = option("", "the priority class; with --queue Kueue's.", group=_KUBERNETES)
     service_account: str = option("", "that the pods, or machines, act as.", group=_KUBERNETES)
-    cpus: float = option(0.0, "CPU cores that a worker asks for (0: what suits the machine).", group=_KUBERNETES)
+    cpus: float = option(
+        0.0, "CPU cores that a worker asks for (0: what suits the machine).", group=_KUBERNETES, within=real(0, 10_000)
+    )
     memory: str = option(
         "", "memory that a worker gets, 64Gi for example (default: what suits the machine).", group=_KUBERNETES
+    )
+    scratch: str = option(
+        "",
+        "disk that a worker gets for /tmp: caches, and copies of records (default: 10Gi, which with --queue counts against no"
+        " quota).",
+        group=_KUBERNETES,
+    )
+    network_policy: str = option(
+        "on",
+        "on: only the job's own pods may connect to its workers, where the cluster's network enforces that; off for those"
+        " who may not create network policies.",
+        group=_KUBERNETES,
+        choices=POLICIES,
     )
     runtime_version: str = option("", "the machines' image (default: by accelerator and --backend).", group=_TPU)
     bucket: str = option("", "gs://BUCKET/PATH for code and status (default: beside the run directory).", group=_TPU)
 
     def __post_init__(self) -> None:
-        Name.__post_init__(self)
         Where.__post_init__(self)
-        for flag in ("workers", "max_restarts", "cpus", "price_per_hour"):
-            if not getattr(self, flag) >= 0:
-                raise exits.CannotRun(f"--{flag}={getattr(self, flag)} is not possible: give 0 or more.")
-        if math.isinf(self.price_per_hour):
-            raise exits.CannotRun("--price_per_hour=inf is not possible: give dollars.")
-        if not 0 < self.hours <= _YEAR:
-            raise exits.CannotRun(f"--hours={self.hours:g} is not possible: give more than 0, at most {_YEAR}.")
-        if self.memory and not _MEMORY.fullmatch(self.memory):
-            raise exits.CannotRun(
-                f"--memory={self.memory} is not possible: give a number of Gi or Mi, for example 64Gi."
-            )
+        Name.__post_init__(self)
+        options.check(self)
+        for flag in ("memory", "scratch"):
+            if (size := getattr(self, flag)) and not _SIZE.fullmatch(size):
+                raise exits.CannotRun(f"--{flag}={size} is not possible: give a number of Gi or Mi, for example 64Gi.")
+        if self.image and (wrong := images.why_not(self.image)):
+            raise exits.CannotRun(f"--image={self.image} {wrong}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +165,7 @@ def from_argv(argv: list[str]) -> JobSpec:
 
 def build(given: JobOptions, run: RunConfig) -> JobSpec:
     """Options and run -> a job whose parts agree; CannotRun where they do not."""
+    check_visible(run.to_dict())
     accelerator, workers = machines(given)
     if not run.run_dir:
         raise exits.CannotRun("--run_dir is missing after --: a job that is started again has to find its run.")

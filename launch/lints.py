@@ -37,6 +37,7 @@ def lint(objects: Iterable[Object]) -> list[str]:
             for prefix, job in job_specs(one):
                 checks += [_job(job), _policy(job), _names(prefix, job), _slice(job)]
                 checks += [_peers(prefix, job, one, objects), pod_lints.check(job["template"]["spec"])]
+                checks += [_reach(policy, job, one) for policy in objects if policy["kind"] == "NetworkPolicy"]
         found += [f"{one['kind']} {one['metadata']['name']}: {sentence}" for check in checks for sentence in check]
     return found
 
@@ -174,6 +175,28 @@ def _peers(prefix: str, job: Object, owner: Object, objects: list[Object]) -> It
     grace = pod.get("terminationGracePeriodSeconds", 30)
     if told.get("CONVOY_GRACE_SECONDS") != str(grace):
         yield f"CONVOY_GRACE_SECONDS is {told.get('CONVOY_GRACE_SECONDS')}, but pods are killed after {grace} s; give that."
+
+
+def _reach(policy: Object, job: Object, owner: Object) -> Iterator[str]:
+    """Whether a network policy is of the job's pods, and keeps nothing from them that they need."""
+    label = "jobset.sigs.k8s.io/jobset-name" if owner["kind"] == "JobSet" else "batch.kubernetes.io/job-name"
+    name, own = policy["metadata"]["name"], {"matchLabels": {label: owner["metadata"]["name"]}}
+    spec = policy["spec"]
+    if spec.get("podSelector") != own:
+        yield f"network policy {name} is of other pods; give podSelector: {own}."
+    if "Egress" in spec.get("policyTypes", []) or "egress" in spec:
+        yield f"network policy {name} keeps its workers from their bucket; leave egress out."
+    rules = spec.get("ingress", [])
+    if [rule.get("from") for rule in rules] != [[{"podSelector": own}]]:
+        yield f"network policy {name} lets others than its peers in, or not all of these; give one rule, from {own}."
+    container = job["template"]["spec"]["containers"][0]
+    chips = any("/" in resource for resource in container.get("resources", {}).get("limits", {}))
+    ports = {port["containerPort"] for port in container.get("ports", [])}
+    for opened in (rule["ports"] for rule in rules if "ports" in rule):
+        if chips or "--backend=jax" in container.get("command", []):
+            yield f"network policy {name} opens some ports, and collectives take any; leave ports out."
+        elif not ports <= {port.get("port") for port in opened}:
+            yield f"network policy {name} keeps peers from port {min(ports)}; add it."
 
 
 def _gives_names(one: Object, subdomain: str, job: str) -> bool:

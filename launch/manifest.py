@@ -23,8 +23,13 @@ QUEUE, QUEUE_PRIORITY, QUEUE_SECONDS = (
 )
 
 _BASE = {
-    "jobset": ("service-account/service_account.yaml", "jobset/jobset.yaml"),
-    "indexed": ("service-account/service_account.yaml", "indexed/service.yaml", "indexed/job.yaml"),
+    "jobset": ("service-account/service_account.yaml", "jobset/network_policy.yaml", "jobset/jobset.yaml"),
+    "indexed": (
+        "service-account/service_account.yaml",
+        "indexed/network_policy.yaml",
+        "indexed/service.yaml",
+        "indexed/job.yaml",
+    ),
 }
 # Of a machine, what a worker asks for; the rest is the node's own daemons'.
 _OF_CPUS, _OF_MEMORY = 0.85, 0.8
@@ -51,6 +56,8 @@ def render(spec: JobSpec) -> list[Object]:
             found["metadata"]["name"] = found["metadata"]["labels"][INSTANCE] = spec.name
         if found["kind"] == "Service":
             found["spec"]["selector"]["batch.kubernetes.io/job-name"] = spec.name
+        if found["kind"] == "NetworkPolicy":
+            _policy(found, spec)
     owner["metadata"]["annotations"] = {RUN_DIR: spec.run.run_dir, DIGEST: spec.digest}
     if owner["kind"] == "JobSet":
         owner["spec"]["network"]["subdomain"] = spec.name
@@ -72,6 +79,8 @@ def render(spec: JobSpec) -> list[Object]:
     _resources(pod, spec)
     _place(pod, spec)
     _admission(owner, pod, spec)
+    if spec.options.network_policy == "off":
+        objects = [found for found in objects if found["kind"] != "NetworkPolicy"]
     if spec.options.service_account:
         pod["serviceAccountName"] = spec.options.service_account
         objects = [found for found in objects if found["kind"] != "ServiceAccount"]
@@ -103,6 +112,16 @@ def environment(spec: JobSpec, hosts: Iterable[str]) -> dict[str, str]:
         "CONVOY_PORT": str(PORT),
         "CONVOY_GRACE_SECONDS": str(GRACE_SECONDS),
     }
+
+
+def _policy(policy: Object, spec: JobSpec) -> None:
+    """Peers reach the one port of TensorFlow on CPUs, and all ports where there is no telling which ones collectives take."""
+    (rule,) = policy["spec"]["ingress"]
+    (peers,) = rule["from"]
+    for selector in (policy["spec"]["podSelector"], peers["podSelector"]):
+        selector["matchLabels"] = dict.fromkeys(selector["matchLabels"], spec.name)
+    if spec.accelerator.kind != "cpu" or spec.run.backend != "tensorflow":
+        del rule["ports"]
 
 
 def _container(container: Object, spec: JobSpec) -> None:
@@ -140,8 +159,13 @@ def _resources(pod: Object, spec: JobSpec) -> None:
         memory = limits["memory"]
     requests["memory"] = limits["memory"] = memory
     shared = min(math.floor(_OF_SHARED * int(memory[:-2]) * _MIB[memory[-2:]]), _MOST_SHARED_MIB)
-    volume = next(one for one in pod["volumes"] if one["name"] == "dshm")
-    volume["emptyDir"]["sizeLimit"] = f"{shared // 1024}Gi" if shared >= 1024 else f"{max(1, shared)}Mi"
+    volumes = {volume["name"]: volume["emptyDir"] for volume in pod["volumes"]}
+    volumes["dshm"]["sizeLimit"] = f"{shared // 1024}Gi" if shared >= 1024 else f"{max(1, shared)}Mi"
+    scratch = given.scratch or limits["ephemeral-storage"]
+    requests["ephemeral-storage"] = limits["ephemeral-storage"] = volumes["tmp"]["sizeLimit"] = scratch
+    if given.queue and not given.scratch:
+        # Kueue admits no job that asks for what its queue has no quota of, and few queues have one of disk.
+        del requests["ephemeral-storage"], limits["ephemeral-storage"]
     if machine.kind == "gpu":
         requests["nvidia.com/gpu"] = limits["nvidia.com/gpu"] = machine.chips
     elif machine.kind == "tpu":

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from launch import images
 from launch.documents import Object
 
 LONGEST = 63  # characters of a label, of a host's name, of a pod's
@@ -28,7 +29,7 @@ def check(pod: Object) -> Iterator[str]:
     for container in pod["containers"]:
         yield from _process(container)
         yield from _resources(container)
-        yield from _memory_volumes(container, pod)
+        yield from _sizes(container, pod)
         yield from _container_rights(container, pod)
 
 
@@ -66,8 +67,8 @@ def _volumes(pod: Object) -> Iterator[str]:
 
 def _process(container: Object) -> Iterator[str]:
     image = container.get("image", "")
-    if not image or not image.isascii() or not image.isprintable() or " " in image:
-        yield f"`{image}` is no image; give REGISTRY/NAME@sha256:DIGEST."
+    if wrong := images.why_not(image):
+        yield f"`{image}` {wrong}."
     variables = {one["name"]: one.get("value", "") for one in container.get("env", [])}
     if len(variables) < len(container.get("env", [])):
         yield "a variable is set twice; set it once."
@@ -101,15 +102,22 @@ def _resources(container: Object) -> Iterator[str]:
             yield f"{key} is given out whole; let request and limit be one whole number."
 
 
-def _memory_volumes(container: Object, pod: Object) -> Iterator[str]:
-    memory = container.get("resources", {}).get("limits", {}).get("memory")
+def _sizes(container: Object, pod: Object) -> Iterator[str]:
+    limits = container.get("resources", {}).get("limits", {})
+    memory, disk = limits.get("memory"), limits.get("ephemeral-storage")
     for volume in pod.get("volumes", []):
-        kind = volume.get("emptyDir") or {}
-        if kind.get("medium") == "Memory" and not _amount(kind.get("sizeLimit")) < _amount(memory):
+        if "emptyDir" not in volume:
+            continue
+        size, in_memory = volume["emptyDir"].get("sizeLimit"), volume["emptyDir"].get("medium") == "Memory"
+        if in_memory and not _amount(size) < _amount(memory):
             yield (
                 f"volume {volume['name']} counts as the container's memory and may take all of it; give the volume a"
                 f" sizeLimit below the limit of {memory or 'memory, and that too'}."
             )
+        elif not in_memory and size is None:
+            yield f"volume {volume['name']} may fill the node's disk; give it a sizeLimit."
+        elif not in_memory and disk is not None and not _amount(size) <= _amount(disk):
+            yield f"volume {volume['name']} may have {size}, the pod {disk} of the node's disk; give one size."
 
 
 def _place(pod: Object) -> Iterator[str]:

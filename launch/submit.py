@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 import textwrap
+from collections.abc import Iterator
 
 from convoy import exits, options
+from convoy.bounds import whole
 from convoy.options import option
 from launch import prices, sweep, watch
 from launch.job import JobOptions, build, job_and_run, parse, read_run, split
@@ -41,7 +43,12 @@ class SubmitOptions:
         " values added.",
         group="Submission",
     )
-    max_parallel: int = option(4, "how many jobs of a sweep run at the same time.", group="Submission")
+    max_parallel: int = option(
+        4, "how many jobs of a sweep run at the same time.", group="Submission", within=whole(1, 10_000)
+    )
+
+    def __post_init__(self) -> None:
+        options.check(self)
 
 
 def submit(argv: list[str]) -> int:
@@ -55,11 +62,8 @@ def submit(argv: list[str]) -> int:
     given, run = job_and_run(parsed, train)
     specs = sweep.jobs(given, [*train, f"--run_dir={run.run_dir}"], how.sweep)
     target = open_target(given, how.chaos)
-    if given.image and "@sha256:" not in given.image:
-        print(
-            f"convoy: --image={given.image} is no digest: a pod that starts later may get another image.",
-            file=sys.stderr,
-        )
+    for warning in _warnings(given):
+        print(f"convoy: {warning}", file=sys.stderr)
     if how.dry_run:
         for spec in specs:
             if spec.options.target != "local":
@@ -98,6 +102,17 @@ def render(argv: list[str]) -> int:
         )
     print(documents.to_yaml(manifest.render(build(given, read_run(train)))), end="")
     return exits.OK
+
+
+def _warnings(given: JobOptions) -> Iterator[str]:
+    if given.image and "@sha256:" not in given.image:
+        yield f"--image={given.image} is no digest: a pod that starts later may get another image."
+    if given.target == "tpu-vm" and not given.service_account:
+        yield (
+            "without --service_account the machines act as Compute Engine's default account, and whatever runs on them gets its"
+            " token with the scope https://www.googleapis.com/auth/cloud-platform: all that this account may do in the project;"
+            " give an account that may use the bucket and delete TPU nodes, and no more."
+        )
 
 
 def _tell(state: JobState) -> None:

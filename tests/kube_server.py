@@ -34,6 +34,7 @@ CORE = {
         "namespaces": "Namespace",
     },
     "batch/v1": {"jobs": "Job"},
+    "networking.k8s.io/v1": {"networkpolicies": "NetworkPolicy"},
     "authorization.k8s.io/v1": {"selfsubjectaccessreviews": "SelfSubjectAccessReview"},
 }
 _QUEUES = {"workloads": "Workload", "localqueues": "LocalQueue"}

@@ -49,11 +49,12 @@ PODS = Resource("Pod", "pods")
 EVENTS = Resource("Event", "events")
 SERVICES = Resource("Service", "services")
 SERVICE_ACCOUNTS = Resource("ServiceAccount", "serviceaccounts")
+NETWORK_POLICIES = Resource("NetworkPolicy", "networkpolicies", "networking.k8s.io")
 REVIEWS = Resource("SelfSubjectAccessReview", "selfsubjectaccessreviews", "authorization.k8s.io")
 # The newest first; an older Kueue has the second alone.
 WORKLOADS = tuple(Resource("Workload", "workloads", "kueue.x-k8s.io", version) for version in ("v1beta2", "v1beta1"))
 QUEUES = tuple(Resource("LocalQueue", "localqueues", "kueue.x-k8s.io", version) for version in ("v1beta2", "v1beta1"))
-_CREATED = {resource.kind: resource for resource in (JOBSETS, JOBS, SERVICES, SERVICE_ACCOUNTS)}
+_CREATED = {resource.kind: resource for resource in (JOBSETS, JOBS, SERVICES, SERVICE_ACCOUNTS, NETWORK_POLICIES)}
 
 
 class Cluster:

@@ -10,8 +10,20 @@ from convoy import exits
 from launch import documents, manifest
 from launch.doctor import Look
 from launch.job import JobOptions, build
-from launch.targets.kube_api import EVENTS, JOBS, JOBSETS, PODS, QUEUES, SERVICE_ACCOUNTS, SERVICES, Cluster, Resource
+from launch.targets.kube_api import (
+    EVENTS,
+    JOBS,
+    JOBSETS,
+    NETWORK_POLICIES,
+    PODS,
+    QUEUES,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    Cluster,
+    Resource,
+)
 from launch.targets.kube_errors import INSTALL_JOBSET
+from launch.where import Where
 from trainer.config import RunConfig
 
 # podReplacementPolicy is on from there; before, a worker's pod could have met the one that it replaces.
@@ -24,8 +36,9 @@ _SINCE = {"0.8": ("replicatedJobs", "dependsOn"), "0.10": _RULE, "0.11": ("volum
 _IMAGE = "registry.example.com/convoy:doctor"  # of the job that is shown to the cluster, and not stored
 
 
-def looks(namespace: str, context: str, gang: str, queue: str, service_account: str) -> Iterator[Look]:
+def looks(where: Where, gang: str, queue: str, service_account: str, network_policy: str) -> Iterator[Look]:
     """What to look at, in order; whoever calls them stops after the second if one of the first two raises."""
+    namespace, context = where.namespace, where.context
     opened: list[Cluster] = []
 
     def kubeconfig() -> str:
@@ -34,7 +47,7 @@ def looks(namespace: str, context: str, gang: str, queue: str, service_account: 
 
     yield "kubeconfig", kubeconfig
     yield "cluster", lambda: _version(opened[0])
-    yield "permissions", lambda: _permissions(opened[0], gang, service_account)
+    yield "permissions", lambda: _permissions(opened[0], gang, service_account, network_policy)
     if gang == "jobset":
         yield "JobSet", lambda: _jobset(opened[0])
     yield "a job", lambda: _dry_run(opened[0], gang, queue)
@@ -54,7 +67,7 @@ def _version(cluster: Cluster) -> str:
     return f"Kubernetes {told['gitVersion']}"
 
 
-def _permissions(cluster: Cluster, gang: str, service_account: str) -> str:
+def _permissions(cluster: Cluster, gang: str, service_account: str, network_policy: str) -> str:
     main = JOBSETS if gang == "jobset" else JOBS
     needed: list[tuple[str, Resource, str]] = [(verb, main, "") for verb in ("create", "get", "list", "delete")]
     needed += [*(("list", kind, "") for kind in (PODS, JOBS, EVENTS)), ("get", PODS, "log")]
@@ -65,6 +78,8 @@ def _permissions(cluster: Cluster, gang: str, service_account: str) -> str:
             needed.append(("create", SERVICE_ACCOUNTS, ""))
     if gang == "indexed":
         needed += [("get", SERVICES, ""), ("create", SERVICES, "")]
+    if network_policy == "on":
+        needed += [("get", NETWORK_POLICIES, ""), ("create", NETWORK_POLICIES, "")]
     lacking = [
         (verb, f"{kind}{f'/{part}' * bool(part)}") for verb, kind, part in needed if not cluster.may(verb, kind, part)
     ]
@@ -72,7 +87,8 @@ def _permissions(cluster: Cluster, gang: str, service_account: str) -> str:
         told = ", ".join(f"{verb} {what}" for verb, what in lacking)
         raise exits.CannotRun(
             f"not permitted in namespace {cluster.namespace}: {told}; `{cluster.kubectl('auth', 'can-i', *lacking[0])}` must"
-            " say yes, so ask for a role that allows it."
+            " say yes, so ask for a role that allows it"
+            + (", or give --network_policy=off." if all("networkpolicies" in what for _, what in lacking) else ".")
         )
     return f"all that jobs need in namespace {cluster.namespace}"
 

@@ -10,6 +10,7 @@ import urllib3
 from urllib3 import exceptions as http
 
 from convoy import exits
+from convoy.outside import printable
 from launch import shell
 
 RETRIES = 5  # of one request
@@ -18,6 +19,12 @@ LONGEST_RETRY_AFTER_SECONDS = 20  # whatever the server asks for
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
 _LOGIN = "gcloud container clusters get-credentials CLUSTER --location=LOCATION"
 _CONTEXTS = "`kubectl config get-contexts` lists those there are"
+# What to know of a permission that lacks, by kind.
+_MORE = {
+    "jobsets": " Without JobSet in the cluster it says no, too.",
+    "networkpolicies": " With --network_policy=off the job goes without one: then whatever runs in the cluster may connect to"
+    " its workers.",
+}
 INSTALL_JOBSET = "https://jobset.sigs.k8s.io/docs/installation"
 
 
@@ -148,7 +155,7 @@ def _forbidden(message: str, attempt: Attempt) -> exits.CannotRun:
     ask = attempt.kubectl("auth", "can-i", attempt.verb, attempt.resource, f"--namespace={attempt.namespace}")
     return exits.CannotRun(
         f"{attempt}: that is not permitted ({message}); `{ask}` must say yes, so ask for a role that allows it."
-        + (" Without JobSet in the cluster it says no, too." if "jobset" in attempt.resource else "")
+        + _MORE.get(attempt.resource.partition(".")[0], "")
     )
 
 
@@ -220,4 +227,4 @@ def status(text: bytes) -> dict[str, Any]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(str(text).split()).rstrip(".")[:600]
+    return printable(" ".join(str(text).split()).rstrip(".")[:600])

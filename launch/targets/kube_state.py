@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from convoy import exits, supervise
+from convoy.outside import printable
 from launch import manifest
 from launch.documents import Object, job_spec
 from launch.targets import CANCELLED, FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, JobState
@@ -23,8 +24,31 @@ _KILLED, _TERMINATED = 128 + 9, 128 + 15
 LEAVING = f"its pods have {manifest.GRACE_SECONDS} s to save and leave"
 
 
+# What an object raises that somebody else wrote in the place of one of Convoy's.
+_ODD = (KeyError, IndexError, TypeError, ValueError, AttributeError)
+
+
 def state(cluster: Cluster, job: Object) -> JobState:
-    """All that is known of a job now; `job` is the JobSet or Job."""
+    """All that is known of a job now; `job` is the JobSet or Job. BadData if it, or one of its pods, is not Convoy's."""
+    try:
+        return _state(cluster, job)
+    except _ODD as error:
+        kind, name = job["kind"].lower(), job["metadata"]["name"]
+        look = cluster.kubectl("get", f"{kind},pods", f"--selector={manifest.INSTANCE}={name}", "--output=yaml")
+        raise exits.BadData(
+            f"{kind} {name} does not read as a job of Convoy's ({printable(str(error))}); look with `{look}`."
+        ) from error
+
+
+def state_or_why(cluster: Cluster, job: Object) -> JobState:
+    """As `state`; what does not read as a job is listed beside the others, with the reason."""
+    try:
+        return state(cluster, job)
+    except exits.BadData as error:
+        return JobState(job["metadata"]["name"], PENDING, str(error))
+
+
+def _state(cluster: Cluster, job: Object) -> JobState:
     meta, what = job["metadata"], phase(job)
     reason, code = "", exits.OK if what == SUCCEEDED else None
     try:
@@ -173,7 +197,9 @@ def _deaths(found: Iterable[Object]) -> Iterator[_Death]:
             code = end.get("exitCode", 0)
             if not code:
                 continue
-            if end.get("reason") == "OOMKilled":
+            if pod["status"].get("reason") == "Evicted":
+                how = f"was evicted: {_text(pod['status'])}; give more --scratch if it is its disk that was full"
+            elif end.get("reason") == "OOMKilled":
                 how = "was killed, since it needed more memory than it may have; give more --memory"
             elif code == _KILLED:
                 how = "was killed (137), which is what want of memory looks like; give more --memory if nobody did it"
@@ -254,4 +280,4 @@ def _holds(thing: Object, kind: str) -> bool:
 
 def _text(told: Object) -> str:
     """What a condition, an event or a state says, on one line."""
-    return " ".join((told.get("message") or told.get("reason") or "no reason given").split()).rstrip(".")
+    return printable(" ".join((told.get("message") or told.get("reason") or "no reason given").split()).rstrip("."))

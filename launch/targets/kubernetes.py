@@ -20,7 +20,7 @@ try:
     from launch import documents, manifest
     from launch.documents import Object
     from launch.targets import kube_logs, kube_state
-    from launch.targets.kube_api import JOBS, JOBSETS, SERVICE_ACCOUNTS, SERVICES, Cluster, Resource
+    from launch.targets.kube_api import JOBS, JOBSETS, NETWORK_POLICIES, SERVICE_ACCOUNTS, SERVICES, Cluster, Resource
     from launch.targets.kube_errors import kubectl
 except ModuleNotFoundError as error:
     raise exits.CannotRun(
@@ -88,7 +88,7 @@ class KubernetesTarget:
             raise refused[0]
         for sentence in refused:  # who may see one kind only sees that one
             print(f"convoy: {sentence}", file=sys.stderr)
-        return [kube_state.state(self._cluster, job) for job in found]
+        return [kube_state.state_or_why(self._cluster, job) for job in found]
 
     def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
         read = kube_logs.follow if follow else kube_logs.lines
@@ -120,11 +120,11 @@ class KubernetesTarget:
             if getattr(spec.options, field.name) != field.default
         )
         rendered = shell.line(["convoy", "launch", "render", *flags, "--", *spec.train_flags])
-        kind = str(_resource(objects[-1]))
+        own = [f"{_resource(thing)}/{spec.name}" for thing in reversed(objects) if thing["kind"] != "ServiceAccount"]
         lines = {
             "submit": f"{rendered} | {self._kubectl('apply', '--filename=-')}",
-            "look": self._kubectl("get", kind, spec.name),
-            "end": self._kubectl("delete", kind, spec.name, "--cascade=foreground"),
+            "look": self._kubectl("get", own[0]),
+            "end": self._kubectl("delete", *own, "--cascade=foreground"),
         }
         told = "".join(f"# {what}: {line}\n" for what, line in lines.items())
         return f"# By hand, with kubectl:\n{told}{documents.to_yaml(objects)}".rstrip("\n")
@@ -193,21 +193,24 @@ class KubernetesTarget:
         return job
 
     def _serve(self, objects: list[Object], job: Object) -> None:
-        """Makes the Service of an Indexed Job unless it is there, as after a submission that was cut off it may not be."""
+        """Makes a job's Service and network policy unless they are there: a submission before may have been cut off."""
         if kube_state.phase(job) in ENDS:
             return
         name, uid = job["metadata"]["name"], job["metadata"]["uid"]
-        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "blockOwnerDeletion": True}
-        for service in (thing for thing in objects if thing["kind"] == "Service"):
-            service["metadata"]["ownerReferences"] = [owner]
-            have = self._cluster.get(SERVICES, name) or self._cluster.create(service)
-            have = have or self._cluster.get(SERVICES, name) or {"metadata": {}, "spec": {}}
+        owner = {key: objects[-1][key] for key in ("apiVersion", "kind")}
+        owner |= {"name": name, "uid": uid, "blockOwnerDeletion": True}
+        for thing in (one for one in objects if one["kind"] in ("NetworkPolicy", "Service")):
+            kind = _resource(thing)
+            thing["metadata"]["ownerReferences"] = [owner]
+            have = self._cluster.get(kind, name) or self._cluster.create(thing)
+            have = have or self._cluster.get(kind, name) or {"metadata": {}, "spec": {}}
             owners = [one["uid"] for one in have["metadata"].get("ownerReferences", [])]
-            # One that `kubectl apply` made has no owner, and leads to the same pods.
-            if uid not in owners and (owners or have["spec"].get("selector") != service["spec"]["selector"]):
+            # One that `kubectl apply` made has no owner, and is for the same pods.
+            if uid not in owners and (owners or _chosen(have) != _chosen(thing)):
+                called = {"Service": "service", "NetworkPolicy": "network policy"}[thing["kind"]]
                 raise exits.CannotRun(
-                    f"there is a service {name} in namespace {self.namespace} that is not this job's; give another --name, or"
-                    f" `{self._kubectl('delete', 'service', name)}`."
+                    f"there is a {called} {name} in namespace {self.namespace} that is not this job's; give another --name, or"
+                    f" `{self._kubectl('delete', thing['kind'].lower(), name)}`."
                 )
 
     def _wait_until_gone(self, job: Object) -> None:
@@ -222,5 +225,10 @@ class KubernetesTarget:
             time.sleep(LOOK_SECONDS)
 
 
-def _resource(job: Object) -> Resource:
-    return JOBSETS if job["kind"] == "JobSet" else JOBS
+def _resource(thing: Object) -> Resource:
+    return next(kind for kind in (JOBSETS, JOBS, SERVICES, NETWORK_POLICIES) if kind.kind == thing["kind"])
+
+
+def _chosen(thing: Object) -> Object | None:
+    """Which pods a Service or a network policy is for."""
+    return thing["spec"].get("selector") or thing["spec"].get("podSelector")

@@ -1,4 +1,4 @@
-"""The small part of kustomize that k8s/ uses, written again: bases, namespace, JSON patches, strategic merges."""
+"""The small part of kustomize that k8s/ uses, written again: bases, components, namespace, JSON patches, strategic merges."""
 
 from __future__ import annotations
 
@@ -13,15 +13,25 @@ Object = dict[str, Any]
 def build(folder: Path) -> list[Object]:
     """The documents of a folder with a kustomization.yaml; AssertionError for what this does not know."""
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
-    assert kustomization.keys() <= {"apiVersion", "kind", "resources", "namespace", "patches"}
+    assert kustomization.keys() <= {"apiVersion", "kind", "resources", "components", "namespace", "patches"}
     found = []
     for resource in kustomization["resources"]:
         place = folder / resource
         found += build(place) if place.is_dir() else list(yaml.safe_load_all(place.read_text()))
+    for component in kustomization.get("components", []):
+        added = yaml.safe_load((folder / component / "kustomization.yaml").read_text())
+        assert added.keys() == {"apiVersion", "kind", "patches"}
+        assert added["kind"] == "Component"
+        _patch(found, added["patches"])
     for one in found:
         if "namespace" in kustomization:
             one["metadata"]["namespace"] = kustomization["namespace"]
-    for patch in kustomization.get("patches", []):
+    _patch(found, kustomization.get("patches", []))
+    return found
+
+
+def _patch(found: list[Object], patches: list[Object]) -> None:
+    for patch in patches:
         targets = [one for one in found if one["kind"] == patch["target"]["kind"]]
         assert targets
         content = yaml.safe_load(patch["patch"])
@@ -29,9 +39,10 @@ def build(folder: Path) -> list[Object]:
             if isinstance(content, list):
                 for operation in content:
                     _operate(target, **operation)
+            elif content.get("$patch") == "delete":
+                found.remove(target)
             else:
                 _merge(target, content)
-    return found
 
 
 def _operate(target: Any, op: str, path: str, value: Any = None) -> None:

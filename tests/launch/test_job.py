@@ -8,7 +8,7 @@ from convoy import exits
 from launch import job
 from launch.job import from_argv, from_dict
 
-CLUSTER = ["--target=k8s", "--image=ref@sha256:0", "--name=rn50"]
+CLUSTER = ["--target=k8s", "--image=ref", "--name=rn50"]
 RUN = ["--", "--dataset=cifar10", "--run_dir=gs://b/r"]
 
 
@@ -68,6 +68,12 @@ def test_equal_specs_have_equal_digests_and_come_back_from_json():
         ([*CLUSTER, "--hours=0", *RUN], exits.CannotRun, "--hours=0"),
         ([*CLUSTER, "--namespace=a/b", *RUN], exits.CannotRun, "--namespace=a/b"),
         ([*CLUSTER, "--memory=lots", *RUN], exits.CannotRun, "--memory=lots"),
+        (
+            [*CLUSTER, "--scratch=1TB", *RUN],
+            exits.CannotRun,
+            "--scratch=1TB is not possible: give a number of Gi or Mi",
+        ),
+        ([*CLUSTER, "--network_policy=no", *RUN], exits.UsageError, "value should be one of <on|off>"),
         ([*CLUSTER, "--max_restarts=-1", *RUN], exits.CannotRun, "--max_restarts=-1"),
         ([*CLUSTER, "--max_restarts=3", "--gang=indexed", *RUN], exits.CannotRun, "an Indexed Job does not restart"),
         ([*CLUSTER, "--accelerator=v5e-16", *RUN], exits.CannotRun, "v5e-16 has 4; give --backend=jax after --"),

@@ -13,7 +13,7 @@ import yaml
 
 import overlays
 from kube_documents import assert_valid, container
-from launch import documents, manifest
+from launch import documents, images, manifest
 from launch.job import from_argv
 from support import REPOSITORY
 
@@ -56,6 +56,21 @@ def test_kubectl_builds_the_overlays(overlay):
     assert settled(built) == settled(manifest.render(from_argv(command_of(overlay))))
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda overlay: overlay.name)
+def test_a_component_leaves_the_network_policy_out(overlay, tmp_path):
+    folder = tmp_path / "k8s" / "overlays" / "mine"
+    shutil.copytree(REPOSITORY / "k8s", tmp_path / "k8s")
+    folder.mkdir()
+    content = {"resources": [f"../{overlay.name}"], "components": ["../../components/no-network-policy"]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    rendered = manifest.render(from_argv(["--network_policy=off", *command_of(overlay)]))
+    assert [one["kind"] for one in rendered if one["kind"] == "NetworkPolicy"] == []
+    assert settled(overlays.build(folder)) == settled(rendered)
+    if shutil.which("kubectl"):
+        built = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=True).stdout
+        assert settled(list(yaml.safe_load_all(built))) == settled(rendered)
+
+
 @pytest.mark.parametrize("name", ["jobset", "indexed"])
 def test_a_base_is_complete(name):
     assert_valid(overlays.build(REPOSITORY / "k8s" / "base" / name))
@@ -68,7 +83,9 @@ def test_the_dockerfile_says_what_it_should():
     known = {"ARG", "FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER"}
     assert {line[0] for line in lines} == known, "the manifests say what runs: no ENTRYPOINT, no CMD"
     default = next(line[1] for line in lines if line[:1] == ["ARG"] and line[1].startswith("PYTHON="))
-    assert re.fullmatch(r"PYTHON=python:3\.1[123]-slim-\w+", default), "a version, never the latest"
+    assert re.fullmatch(r"PYTHON=python:3\.1[123]\.\d+-slim-\w+@sha256:[0-9a-f]{64}", default), "by digest"
+    assert not images.why_not(default.removeprefix("PYTHON="))
+    assert "--require-hashes --requirement=uv.txt" in text
     stages = [index for index, line in enumerate(lines) if line[0] == "FROM"]
     assert len(stages) == 2
     last = lines[stages[-1] :]

@@ -21,7 +21,11 @@ def test_a_job_is_created_and_known_again(server, target):
     state = target.submit(spec())
     assert (state.name, state.phase, state.run_dir) == ("rn50", "pending", "gs://b/r")
     assert state.reason == "its controller has not seen it yet"
-    assert set(server.objects) == {("serviceaccounts", "default", "convoy"), ("jobsets", "default", "rn50")}
+    assert set(server.objects) == {
+        ("serviceaccounts", "default", "convoy"),
+        ("networkpolicies", "default", "rn50"),
+        ("jobsets", "default", "rn50"),
+    }
     assert target.state("rn50") == state
     assert state.digest == spec().digest
     assert state.begun > 1.7e9

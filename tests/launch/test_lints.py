@@ -38,6 +38,7 @@ class Parts:
         self.pod = self.job["template"]["spec"]
         self.container = self.pod["containers"][0]
         self.resources = self.container["resources"]
+        self.policy = found[1]["spec"]
 
     def variable(self, name: str) -> Object:
         return next(one for one in self.container["env"] if one["name"] == name)
@@ -55,6 +56,8 @@ def rename(parts: Parts, name: str) -> None:
     """A job of another name, all of it."""
     parts.owner["metadata"]["name"] = parts.spec["network"]["subdomain"] = name
     parts.variable("CONVOY_JOB")["value"] = name
+    for selector in (parts.policy["podSelector"], parts.policy["ingress"][0]["from"][0]["podSelector"]):
+        selector["matchLabels"] = dict.fromkeys(selector["matchLabels"], name)
     hosts = [f"{name}-worker-0-{index}.{name}" for index in range(parts.job["completions"])]
     parts.variable("CONVOY_HOSTS")["value"] = ",".join(hosts)
 
@@ -180,7 +183,10 @@ JOBSET: dict[str, tuple[Callable[[Parts], object], str]] = {
         lambda p: p.container["volumeMounts"].append({"name": "x", "mountPath": "/x"}),
         "there is no volume x",
     ),
-    "volume_twice": (lambda p: p.pod["volumes"].append({"name": "tmp", "emptyDir": {}}), "have one name"),
+    "volume_twice": (
+        lambda p: p.pod["volumes"].append({"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}),
+        "have one name",
+    ),
     "mounted_twice": (
         lambda p: p.container["volumeMounts"].append({"name": "tmp", "mountPath": "/dev/shm"}),
         "two volumes are mounted on one of",
@@ -199,6 +205,30 @@ JOBSET: dict[str, tuple[Callable[[Parts], object], str]] = {
         "give the volume a sizeLimit below",
     ),
     "shared_memory_unbounded": (lambda p: p.volume("dshm")["emptyDir"].pop("sizeLimit"), "give the volume a sizeLimit"),
+    "disk_unbounded": (lambda p: p.volume("tmp")["emptyDir"].pop("sizeLimit"), "volume tmp may fill the node's disk"),
+    "more_disk_than_the_pod_has": (
+        lambda p: p.resources["limits"].update({"ephemeral-storage": "1Gi"}),
+        "volume tmp may have 10Gi, the pod 1Gi of the node's disk",
+    ),
+    # Who may connect.
+    "policy_of_other_pods": (
+        lambda p: p.policy["podSelector"].update(matchLabels={"app": "rn50"}),
+        "network policy rn50 is of other pods",
+    ),
+    "policy_that_cuts_off_the_bucket": (
+        lambda p: p.policy["policyTypes"].append("Egress"),
+        "keeps its workers from their bucket",
+    ),
+    "policy_that_lets_all_in": (lambda p: p.policy["ingress"][0].pop("from"), "lets others than its peers in"),
+    "policy_that_lets_others_in": (
+        lambda p: p.policy["ingress"].append({"from": [{"namespaceSelector": {}}]}),
+        "lets others than its peers in",
+    ),
+    "policy_that_lets_nobody_in": (lambda p: p.policy.pop("ingress"), "or not all of these"),
+    "policy_of_one_port": (
+        lambda p: p.policy["ingress"][0].update(ports=[{"protocol": "TCP", "port": 2222}]),
+        "opens some ports, and collectives take any",
+    ),
     # Restricted Pod Security, and what training can do without besides.
     "token": (lambda p: p.pod.pop("automountServiceAccountToken"), "it would carry a token"),
     "host_network": (lambda p: p.pod.update(hostNetwork=True), "it would share the node's (hostNetwork)"),
@@ -244,15 +274,15 @@ def test_a_jobset(case):
 
 
 def without_service(parts: Parts) -> None:
-    parts.documents.pop(1)
+    parts.documents.pop(2)
 
 
 INDEXED: dict[str, Callable[[Parts], object]] = {
     "no_service": without_service,
     "no_subdomain": lambda p: p.pod.pop("subdomain"),
-    "service_with_an_address": lambda p: p.documents[1]["spec"].pop("clusterIP"),
-    "service_of_ready_pods": lambda p: p.documents[1]["spec"].pop("publishNotReadyAddresses"),
-    "service_of_other_pods": lambda p: p.documents[1]["spec"].update(selector={"app": "rn50"}),
+    "service_with_an_address": lambda p: p.documents[2]["spec"].pop("clusterIP"),
+    "service_of_ready_pods": lambda p: p.documents[2]["spec"].pop("publishNotReadyAddresses"),
+    "service_of_other_pods": lambda p: p.documents[2]["spec"].update(selector={"app": "rn50"}),
 }
 
 
@@ -265,5 +295,20 @@ def test_a_job_without_names(case):
 
 def test_the_name_of_a_service():
     parts = Parts(rendered("indexed"))
-    parts.documents[1]["metadata"]["name"] = "1st"
+    parts.documents[2]["metadata"]["name"] = "1st"
     assert any(one.startswith("Service 1st: the name is not possible") for one in lint(parts.documents))
+
+
+def test_the_port_where_tensorflow_s_workers_meet_is_open():
+    words = [
+        "--target=k8s",
+        "--name=rn50",
+        "--image=registry.example.com/convoy:1",
+        "--",
+        "--run_dir=gs://bucket/runs/one",
+    ]
+    parts = Parts(manifest.render(from_argv(words)))
+    assert lint(parts.documents) == []
+    parts.policy["ingress"][0]["ports"][0]["port"] = 2223
+    (told,) = lint(parts.documents)
+    assert told == "JobSet rn50: network policy rn50 keeps peers from port 2222; add it."

@@ -23,7 +23,7 @@ def test_a_worker_runs_what_the_documents_say(gang, monkeypatch):
         job_spec(owner)["template"]["spec"]["containers"][0]["env"].append({"name": "MORE", "value": "of $$5"})
         return [*rest, owner]
 
-    spec = job("--image=ref@sha256:0", f"--gang={gang}", run=("--seed=7", "--model=a.b:c", "--data_dir=$HOME/$(X)"))
+    spec = job("--image=ref", f"--gang={gang}", run=("--seed=7", "--model=a.b:c", "--data_dir=$HOME/$(X)"))
     render = manifest.render
     monkeypatch.setattr(manifest, "render", with_more)
     *_, rendered = manifest.render(spec)

@@ -175,9 +175,9 @@ def test_a_queue_admits_and_without_one_it_starts():
         ("--spot --reservation=mine -- ", "no machine is both spot and reserved"),
         ("--queue='my queue' -- ", "queue-name=my queue is no label"),
         ("--service_account=A/B -- ", "serviceAccountName A/B is not possible"),
-        ("--max_restarts=3000000000 -- ", "maxRestarts 3000000000 is more than"),
-        ("--cpus=inf -- ", "cpu: inf is no quantity"),
-        ("-- --data_dir=\udcff ", "is no text that a process can be given"),
+        ("--max_restarts=3000000000 -- ", "--max_restarts=3000000000 is not possible"),
+        ("--cpus=inf -- ", "--cpus=inf is not possible"),
+        ("-- --data_dir=\udcff ", "has the invisible character U+DCFF"),
         ("--workers=4000 -- --batch_size=4000 ", "give the job a shorter name"),
     ],
 )
