@@ -10,7 +10,7 @@ import numpy as np
 
 from convoy import exits
 from convoy.outside import printable, read_file
-from data.manifest import Damaged, Entry, Manifest
+from data.manifest import Damaged, Entry, Manifest, shard_names
 from data.probe import PIXELS as MAX_PIXELS
 from data.probe import Kind
 
@@ -70,6 +70,8 @@ def check_index(records: np.ndarray, split: str, manifest: Manifest) -> None:
         wrong = f"it has labels beyond its {len(manifest.classes)} classes"
     elif not np.isin(records["kind"], kinds).all():
         wrong = "it has images of another kind than its manifest"
+    elif _shard_bytes(records) != [manifest.files[name].bytes for name in shard_names(split, planned)]:
+        wrong = "its shards take other sizes"
     elif manifest.shape:
         height, width, channels = manifest.shape
         sizes = records[["height", "width", "image_length"]]
@@ -77,6 +79,11 @@ def check_index(records: np.ndarray, split: str, manifest: Manifest) -> None:
             wrong = "it has images of another shape than its manifest"
     if wrong:
         raise Damaged(f"the index of the split {printable(split)} is not that of its manifest: {wrong}")
+
+
+def _shard_bytes(records: np.ndarray) -> list[int]:
+    """The size of every shard."""
+    return np.bincount(records["shard"], records["length"] + BEFORE + AFTER).astype(np.int64).tolist()
 
 
 def _parsed(content: bytes, path: Path) -> np.ndarray:

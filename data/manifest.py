@@ -67,6 +67,10 @@ def shard_name(split: str, shard: int, shards: int) -> Name:
     return name_in(f"{split}-{shard:05d}-of-{shards:05d}.tfrecord", "a split's name")
 
 
+def shard_names(split: str, planned: Split) -> list[Name]:
+    return [shard_name(split, shard, planned.shards) for shard in range(planned.shards)]
+
+
 def index_name(split: str) -> Name:
     return name_in(f"{split}.index.npy", "a split's name")
 
@@ -99,7 +103,8 @@ def parse_manifest(data: bytes, source: str) -> Manifest:
     if sum(split.shards + 1 for split in splits.values()) != len(entries):
         _refuse(source, f"its splits do not have the {len(entries):,} files that it names")
     expected = {index_name(name) for name in splits}
-    expected |= {shard_name(name, k, split.shards) for name, split in splits.items() for k in range(split.shards)}
+    for name, split in splits.items():
+        expected.update(shard_names(name, split))
     if odd := sorted(entries.keys() - expected):
         _refuse(source, f"{odd[0]!r} is a file of no split")
     return Manifest(_classes(plan.get("classes"), source), _shape(plan.get("shape"), source), splits, entries, document)
