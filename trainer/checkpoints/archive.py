@@ -51,8 +51,10 @@ def members(data: bytes, paths: Sequence[str]) -> list[Member]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos, directory = archive.infolist(), archive.start_dir
+            for info in infos:
+                archive.open(info).close()  # its own header agrees with the directory
     except Exception as error:  # of a dozen kinds
-        raise ValueError("is no zip file") from error
+        raise ValueError("is no sound zip file") from error
     if [info.filename for info in infos] != [f"{path}.npy" for path in paths]:
         raise ValueError("does not hold the tensors that its manifest names")
     found, at = [], 0

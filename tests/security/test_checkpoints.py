@@ -1,0 +1,151 @@
+"""A checkpoint folder with odd things in it, and thousands of checkpoints that a seed draws."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from checkpoint_cases import forged
+from checkpoint_files import STEP, Forgery, npy, npz, refused
+from convoy import exits
+from convoy.store.checksum import crc32c
+from mutations import SEED, case, untouched
+from support import QUICK
+from trainer.checkpoints import Checkpoint, Keeper, format
+from trainer.checkpoints.cli import main
+
+
+@pytest.fixture
+def forgery(tmp_path):
+    return Forgery(tmp_path / "runs" / "one")
+
+
+INSTEAD = {
+    "a pipe": lambda path, outside: os.mkfifo(path),
+    "a link to itself": lambda path, outside: path.symlink_to(path),
+    "a link outside": lambda path, outside: path.symlink_to(outside),
+    "a folder": lambda path, outside: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("file", [STEP, "state.json", "MANIFEST.json"])
+@pytest.mark.parametrize("what", INSTEAD)
+def test_what_stands_in_the_place_of_a_file(forgery, capsys, file, what):
+    path, outside = forgery.folder / file, forgery.root.parent / "outside"
+    path.rename(outside)
+    INSTEAD[what](path, outside)
+    if (file, what) == ("MANIFEST.json", "a folder"):
+        assert format.complete(forgery.store) == [Checkpoint(20, 1)]
+    else:
+        assert refused(forgery, capsys, file) == exits.BAD_DATA
+
+
+def test_only_folders_that_a_run_makes_are_checkpoints(forgery):
+    wide = "\N{FULLWIDTH DIGIT ZERO}" * 8 + ".1"
+    for name in ("40.1", "000000060.1", "00000060.01", "00000060.1.1", "9" * 200 + ".1", "00000060." + "9" * 200, wide):
+        forgery.folder.with_name(name).mkdir()
+        (forgery.folder.with_name(name) / "MANIFEST.json").write_text("{}")
+    assert format.complete(forgery.store) == [Checkpoint(20, 1), Checkpoint(40, 1)]
+    assert format.attempts(forgery.store) == 1
+
+
+def test_steps_that_nobody_asks_for(forgery):
+    for step in ("9" * 5000, "\N{FULLWIDTH DIGIT FOUR}0", "-1"):
+        with pytest.raises(exits.CannotRun):
+            main(["verify", f"--run_dir={forgery.root}", f"--checkpoint={step}"])
+
+
+def test_if_no_checkpoint_is_left_the_run_does_not_start_over(forgery):
+    for folder in forgery.folder.parent.iterdir():
+        (folder / "MANIFEST.json").write_text('{"schema": 2, "objects": {"state.json": 1}}')
+    with pytest.raises(exits.BadData, match="every checkpoint in .* is damaged"):
+        Keeper(forgery.store, 1, 1).newest()
+
+
+def test_records_of_a_copy_may_be_missing_and_must_be_text(forgery, tmp_path):
+    records = forgery.root / "metrics.jsonl"
+    records.write_bytes(b"\xff\n")
+    with pytest.raises(exits.BadData, match="is not UTF-8"):
+        main(["copy", f"--run_dir={forgery.root}", f"--to={tmp_path}/one"])
+    records.unlink()
+    assert main(["copy", f"--run_dir={forgery.root}", f"--to={tmp_path}/two"]) == exits.OK
+    (forgery.root / "config.flags").unlink()
+    with pytest.raises(exits.CannotRun, match=r"has no config\.flags"):
+        main(["copy", f"--run_dir={forgery.root}", f"--to={tmp_path}/three"])
+
+
+def test_a_run_goes_on_before_weights_that_are_not_finite(convoy, tmp_path):
+    flags = [*QUICK, "--run_dir=run"]
+    assert convoy("train", *flags, "--duration=40st").code == 0
+    folder = tmp_path / "run" / "checkpoints" / "00000040.1"
+    with np.load(folder / "model.npz") as members:
+        weights = {
+            path: np.full_like(value, np.nan) if value.dtype.kind == "f" else value for path, value in members.items()
+        }
+    data = npz(
+        [
+            (f"{path}.npy", npy(repr(value.dtype.str), str(value.shape), value.tobytes()))
+            for path, value in weights.items()
+        ]
+    )
+    (folder / "model.npz").write_bytes(data)
+    manifest = json.loads((folder / "MANIFEST.json").read_text())
+    manifest["objects"]["model.npz"] |= {"bytes": len(data), "crc32c": f"{crc32c(data):08x}"}
+    (folder / "MANIFEST.json").write_text(json.dumps(manifest))
+    outcome = convoy("train", *flags)
+    assert outcome.code == 0, outcome
+    assert "checkpoints/00000040.1 is refused: model.npz has numbers in model/" in outcome.err
+    assert "continues at step 20" in outcome.out
+
+
+def outcome(forgery):
+    """What becomes of the newer checkpoint. One that is read is what NumPy and JSON find there, bit for bit."""
+    try:
+        tensors, state = format.read(forgery.store, Checkpoint(40, 1))
+    except (format.Damaged, exits.ConvoyError) as error:
+        return "refused" if str(error).isprintable() else "not for a terminal"
+    assert state == json.loads((forgery.folder / "state.json").read_bytes())
+    for file, entry in json.loads((forgery.folder / "MANIFEST.json").read_bytes())["objects"].items():
+        if file == "state.json":
+            continue
+        with np.load(forgery.folder / file, allow_pickle=False) as members:
+            assert len(members) == len(entry["tensors"])
+            for name in entry["tensors"]:
+                value, there = tensors.pop(name), members[name.partition("/")[2]]
+                assert (value.dtype, value.shape, value.tobytes()) == (there.dtype, there.shape, there.tobytes())
+    assert not tensors
+    return "read"
+
+
+@pytest.mark.parametrize("count", [1000, pytest.param(5000, marks=pytest.mark.thorough)])
+def test_whatever_is_there_is_refused_or_read_as_it_is(forgery, tmp_path, count):
+    found = []
+    with untouched(tmp_path, forgery.folder):
+        for number in range(count):
+            with case(SEED, number) as chance:
+                forged(forgery, chance)
+                found.append(outcome(forgery))
+    assert set(found) == {"refused", "read"}
+    assert 0.05 < found.count("read") / len(found) < 0.5
+
+
+def test_commands_end_in_a_sentence(forgery, tmp_path, capsys):
+    copies = tmp_path / "far" / "copies"
+    copies.mkdir(parents=True)
+    codes = set()
+    with untouched(tmp_path, forgery.folder, copies):
+        for number in range(50):
+            with case(SEED, number) as chance:
+                forged(forgery, chance)
+                for argv in (["list"], ["verify"], ["copy", "--checkpoint=40", f"--to={copies}/{number}"]):
+                    try:
+                        code, told = main([*argv, f"--run_dir={forgery.root}"]), ""
+                    except exits.ConvoyError as error:
+                        code, told = error.code, str(error)
+                    assert told.isprintable()
+                    codes.add((argv[0], code))
+    assert codes >= {("list", 0), ("verify", 0), ("verify", 65), ("copy", 0), ("copy", 65)}
+    assert capsys.readouterr().out.replace("\n", "").isprintable()
