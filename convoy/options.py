@@ -19,6 +19,7 @@ from absl import flags
 
 from convoy import bounds, exits, flagfiles
 from convoy.bounds import Bounds
+from convoy.outside import printable
 
 _SHOWN = 60  # characters of a value in a sentence
 _INTEGER = re.compile(r"\s*[+-]?(0x[0-9a-f]+|0o[0-7]+|[0-9]+(_[0-9]+)*)\s*", re.IGNORECASE | re.ASCII)
@@ -120,7 +121,7 @@ def impossible(flag: str, value: object, remedy: str) -> exits.CannotRun:
 
 def shortened(value: object) -> str:
     """A value as a sentence shows it."""
-    text = str(value)
+    text = printable(str(value))
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}... ({len(text):,} characters)"
 
 

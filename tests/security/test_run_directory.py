@@ -1,0 +1,235 @@
+"""What stands in a run directory may be anybody's: a sentence names the file, and nothing waits."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from convoy import exits
+from convoy.store.local import LocalStore
+from mutations import SEED, case, document, torn, untouched
+from trainer import config as configuration
+from trainer import curves, goodput, recorder, results
+from trainer.config import RunConfig
+from trainer.files import CONFIG
+
+RESULT = {
+    "schema": 1, "status": "finished", "step": 60, "epoch": 2.5, "examples": 3840, "wall_seconds": 3.5,
+    "train": {"images_per_second": 1000.0, "input_wait_fraction": None, "step_milliseconds": 3.5},
+    "eval": {"split": "test", "examples": 376, "accuracy": 0.99, "loss": 0.03, "per_class": {"0": {"recall": None}}},
+    "best": None, "bad_images": 0, "seed": 3,
+}  # fmt: skip
+RECORDS = [
+    {"step": 20, "epoch": 0.9, "examples": 1280, "time": 1.5e9, "split": "train", "loss": 2.0, "accuracy": 0.5},
+    {"step": 20, "epoch": 0.9, "examples": 1280, "time": 1.5e9, "split": "eval", "loss": None, "accuracy": 0.75},
+]
+EVENTS = [
+    {"event": "start", "attempt": 1, "time": 103.0, "began": 100.0, "devices": "cpu:1"},
+    {"event": "training", "attempt": 1, "time": 104.0, "step": 0},
+    {"event": "spent", "attempt": 1, "time": 110.0, "step": 20, "seconds": {"compile": 2.0, "steps": 3.0}},
+    {"event": "saved", "attempt": 1, "time": 110.5, "step": 20, "seconds": 0.5},
+    {"event": "rollback", "attempt": 1, "time": 111.0, "step": 0},
+    {"event": "left", "attempt": 1, "time": 112.0, "step": 20},
+]
+BAD_IMAGES = [{"split": "train", "path": "cat/1.png", "reason": "cannot be decoded"}]
+
+
+def read_config(store):
+    found = configuration.from_json(store.get(CONFIG), f"{store.url}/{CONFIG}")
+    assert isinstance(found.unchecked, RunConfig)
+
+
+def read_events(store):
+    found = goodput.of(recorder.read_events(store), now=200.0)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert 0 <= recorder.attempts(store) <= recorder.MOST_ATTEMPTS
+
+
+def resume(store):
+    recorder.check(store, 2)
+    one = recorder.Recorder(store, 2)
+    one.resume(2, 0)
+    assert one.lines <= 2
+    assert len(recorder.read_metrics(store)) == one.lines
+
+
+# file -> (what is right there, whoever reads it)
+READERS = {
+    "config.json": (RunConfig().to_dict(), read_config),
+    "result.json": (RESULT, results.read),
+    "metrics.jsonl": (RECORDS, resume),
+    "events.jsonl": (EVENTS, read_events),
+    "bad_images.jsonl": (BAD_IMAGES, recorder.read_bad_images),
+}
+
+
+def written(name: str, right) -> bytes:
+    """The right content of a file."""
+    return (
+        b"".join(json.dumps(line).encode() + b"\n" for line in right)
+        if isinstance(right, list)
+        else json.dumps(right).encode()
+    )
+
+
+def mutated(name: str, right, chance) -> bytes:
+    """A file with one thing wrong: in a journal, a line of it, or a piece anywhere."""
+    if not isinstance(right, list):
+        return document(right, chance)
+    if chance.random() < 0.3:
+        return torn(written(name, right), chance)
+    lines = [json.dumps(line).encode() for line in right]
+    at = chance.randrange(len(lines))
+    lines[at : at + chance.randrange(2)] = [document(right[at], chance)]
+    return b"\n".join(lines) + chance.choice([b"\n", b""])
+
+
+def refused(store: LocalStore, name: str, read) -> bool:
+    """Whether a reader ends in a sentence that names the file; else it has read it."""
+    try:
+        read(store)
+    except (exits.BadData, exits.CannotRun) as error:
+        sentence = str(error)
+        assert name in sentence, sentence
+        assert sentence.isprintable(), sentence
+        assert len(sentence) < 800, sentence
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_is_right_is_read(tmp_path, name):
+    right, read = READERS[name]
+    (tmp_path / name).write_bytes(written(name, right))
+    assert not refused(LocalStore(str(tmp_path)), name, read)
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe", b"[" * 10_000 + b"]" * 10_000, b"[]", b"null", b"1", b'"x"', b"9" * 5000, b'{"step": ' + b"9" * 4000 + b"}",
+     b"\x00" * 100, b'{"event": 1, "split": [], "step": "x"}'],
+    ids=["not UTF-8", "deep", "list", "null", "number", "text", "digits", "large", "zeros", "types"],
+)  # fmt: skip
+def test_odd_content_is_a_sentence(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    # Of a journal, a line that is no JSON is one that a death cut short, and left out.
+    tolerated = name in ("events.jsonl", "bad_images.jsonl") and content[:1] in (b"[", b"9", b"\0") and content != b"[]"
+    assert refused(LocalStore(str(tmp_path)), name, READERS[name][1]) is not tolerated
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("kind", ["fifo", "loop", "folder", "device", "link outside"])
+def test_no_file_in_a_files_place(tmp_path, name, kind):
+    path, outside = tmp_path / "run" / name, tmp_path / "outside"
+    path.parent.mkdir()
+    outside.write_bytes(written(name, READERS[name][0]))
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "loop":
+            path.symlink_to(name)
+        case "folder":
+            path.mkdir()
+        case "device":
+            path.symlink_to("/dev/zero")
+        case _:
+            path.symlink_to(outside)
+    with untouched(tmp_path):
+        assert refused(LocalStore(str(path.parent)), name, READERS[name][1])
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("batch_size", "x"), ("batch_size", True), ("batch_size", 64.0), ("batch_size", 2**63), ("batch_size", None),
+        ("learning_rate", "0.1"), ("learning_rate", 1e39), ("learning_rate", True), ("dataset", 7), ("dataset", None),
+        ("deterministic", 1), ("deterministic", "true"), ("seed", [1]), ("model", {"a": 1}), ("run_dir", "a\x00b"),
+        ("duration", 10), ("augment", "rotate:1e400"), ("data_dir", "\ud800"), ("keep", 10**4000), ("run_dir", "a\x1b[2Jb"),
+    ],
+)  # fmt: skip
+def test_values_that_no_flag_gives(flag, value):
+    with pytest.raises(exits.BadData, match="runs/x/config.json") as error:
+        configuration.from_json(json.dumps({**RunConfig().to_dict(), flag: value}).encode(), "runs/x/config.json")
+    assert flag in str(error.value)
+    assert str(error.value).isprintable()
+
+
+def test_a_whole_number_will_do_for_a_float():
+    values = {**RunConfig().to_dict(), "learning_rate": 1, "hang_timeout": 30}
+    found = configuration.from_json(json.dumps(values).encode(), "config.json").unchecked
+    assert (found.learning_rate, found.hang_timeout) == (1.0, 30.0)
+    assert type(found.learning_rate) is float
+
+
+@pytest.mark.parametrize(("change", "words"), [({"later": 1}, "it has later"), (None, "it has no keep")])
+def test_flags_of_another_version(change, words):
+    values = {**RunConfig().to_dict(), **(change or {})}
+    if change is None:
+        del values["keep"]
+    with pytest.raises(exits.CannotRun, match=words):
+        configuration.from_json(json.dumps(values).encode(), "config.json")
+
+
+def test_a_damaged_record_is_found_before_the_first_step(tmp_path):
+    """Not by curves.png, after the last."""
+    store = LocalStore(str(tmp_path))
+    (tmp_path / "metrics.jsonl").write_bytes(written("metrics.jsonl", RECORDS)[:-20])
+    recorder.check(store, 1)  # the second is repeated anyway
+    with pytest.raises(exits.BadData, match=r"metrics\.jsonl, line 2, .* Remove the line, or metrics\.jsonl"):
+        recorder.check(store, 2)
+
+
+def test_a_line_that_a_death_cut_short_is_left_out(tmp_path):
+    store = LocalStore(str(tmp_path))
+    whole = written("events.jsonl", EVENTS)
+    for cut in range(len(whole)):
+        (tmp_path / "events.jsonl").write_bytes(whole[:cut])
+        # All but the last are whole, and the last is whole or left out.
+        assert whole[:cut].count(b"\n") <= len(recorder.read_events(store)) <= whole[:cut].count(b"\n") + 1
+
+
+def test_an_attempt_that_no_run_comes_to(tmp_path):
+    (tmp_path / "events.jsonl").write_text(json.dumps({**EVENTS[0], "attempt": 2**62}) + "\n")
+    with pytest.raises(exits.BadData, match=r"events\.jsonl tells of attempt"):
+        recorder.attempts(LocalStore(str(tmp_path)))
+
+
+def test_curves_are_drawn_of_any_records(tmp_path):
+    store = LocalStore(str(tmp_path))
+    odd = [{"loss": 1e300}, {"loss": -1e300}, {"loss": float("inf")}, {"epoch": 1e300}, {"accuracy": float("nan")}]
+    odd += [{"split": "$x^$"}, {"split": "\x1b[2J"}, {"split": "_x"}, {"split": ""}]
+    lines = [{**line, **values} for values in odd for line in RECORDS]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    curves.draw(store, "$x^ of \x1b[2J")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def walk(folder: Path, numbers: range) -> None:
+    """Cases of the generator, over all readers."""
+    store = LocalStore(str(folder))
+    count = dict.fromkeys(READERS, 0)
+    for number in numbers:
+        name = list(READERS)[number % len(READERS)]
+        right, read = READERS[name]
+        with case(SEED, number) as chance:
+            for path in folder.iterdir():
+                path.unlink()
+            (folder / name).write_bytes(mutated(name, right, chance))
+            with untouched(folder.parent, folder):
+                count[name] += refused(store, name, read)
+    assert min(count.values()) > len(numbers) / len(READERS) / 5, count  # most are refused, and few by luck
+
+
+def test_300_files_by_the_generator(tmp_path):
+    (tmp_path / "run").mkdir()
+    walk(tmp_path / "run", range(300))
+
+
+@pytest.mark.thorough
+def test_5000_files_by_the_generator(tmp_path):
+    (tmp_path / "run").mkdir()
+    walk(tmp_path / "run", range(5000))

@@ -1,0 +1,42 @@
+"""What is left of a run for people: curves.png. Starts no TensorFlow."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+from convoy.outside import printable
+from convoy.store import Store
+from trainer.files import CURVES
+from trainer.recorder import read_metrics
+
+
+def draw(store: Store, title: str) -> None:
+    """curves.png: loss and accuracy over the epochs, of training and of the examples that chose the best checkpoint."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    records = read_metrics(store)
+
+    def value(record: dict[str, Any], name: str) -> float:
+        found = record.get(name)
+        return math.nan if found is None else found
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
+        for split in dict.fromkeys(record["split"] for record in records):
+            points = [(record["epoch"], value(record, name)) for record in records if record["split"] == split]
+            axis.plot(*zip(*points, strict=True), label=printable(split), marker="." if len(points) < 40 else None)
+        axis.set(xlabel="epoch", ylabel=name)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    for text in axes[0].legend(frameon=False).get_texts():
+        text.set_parse_math(False)
+    figure.suptitle(printable(title), parse_math=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    pyplot.close(figure)
+    store.put(CURVES, buffer.getvalue())
