@@ -80,7 +80,7 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     # The machine may be another one than it was trained on; one device is enough and fits every batch size.
     setting = backend.prepare(dataclasses.replace(trained, devices="auto", strategy="one", xla="auto"), alone=True)
     here = setting.config
-    dataset = open_dataset(here.data)
+    dataset = open_dataset(here.data, download=bool(config.data_dir) or trust.own_place(found))
     train, held_out = splits.train_and_eval(here.data, dataset)
     run.refuse_other_data({"examples": len(train), "classes": list(dataset.class_names)}, state, here)
     counts = np.bincount(train.labels, minlength=len(dataset.class_names))

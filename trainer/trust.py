@@ -42,30 +42,34 @@ def new_id() -> str:
 
 
 def remember(run_id: str, config: RunConfig) -> list[str]:
-    """Notes in the user's cache that this user began, or went on with, a run whose --model is code of their own.
+    """Notes in the user's cache that this user began, or went on with, a run with code or a --data_dir of their own.
 
     Returns what there is to say about it: a cache that cannot be written is no reason to end a run.
     """
-    if ":" not in config.model:
+    own = ":" in config.model
+    if not own and not config.data.data_dir:
         return []
-    code = code_of(config.model)
+    code = code_of(config.model) if own else None
+    noted = {"model": config.model, "data_dir": config.data.data_dir, **(dataclasses.asdict(code) if code else {})}
     place = _place(run_id)
     partial = place.with_suffix(f".{os.getpid()}")
     try:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            partial.write_text(json.dumps({"model": config.model, **(dataclasses.asdict(code) if code else {})}))
+            partial.write_text(json.dumps(noted))
             partial.replace(place)
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
     except OSError as error:
-        return [f"{place} cannot be written ({error.strerror}): `convoy evaluate` will ask for --model={config.model}."]
+        flags = " and ".join([f"--model={config.model}"] * own + ["--data_dir"] * bool(config.data.data_dir))
+        return [f"{place} cannot be written ({error.strerror}), so `convoy evaluate` will need {flags}."]
     return []
 
 
 def consented(found: Found, run_dir: str, model: str = "", trusted: bool = False) -> RunConfig:
-    """The configuration of a run directory, once it names no code, or code that this user stands for.
+    """The configuration of a run directory, once it names no code, or code that this user stands for, and no place of
+    somebody else's choice to write to.
 
     Args:
       found: what stands there.
@@ -81,19 +85,26 @@ def consented(found: Found, run_dir: str, model: str = "", trusted: bool = False
         raise exits.CannotRun(
             f"--model={model}, but the run in {run_dir} was begun with --model={config.model}; give that, or leave it out."
         )
-    if trusted:
-        return config
-    if _COMMUNITY.match(config.data.dataset):
+    if not trusted and _COMMUNITY.match(config.data.dataset):
         raise exits.CannotRun(
             f"{run_dir} names --dataset={outside.printable(config.data.dataset)}, for which TFDS downloads Python code that"
             " would run with your rights; nothing was imported. If you trust it, give --trust_model_code."
         )
-    if ":" in config.model and not model and (reason := _why_not(found)):
+    if ":" in config.model and not (trusted or model) and (reason := _why_not(found)):
         raise exits.CannotRun(
             f"{run_dir} names --model={config.model}, code that would run with your rights, and {reason}; nothing was imported."
             f" If you trust it, give --model={config.model} too, or --trust_model_code."
         )
+    if config.data.dataset.startswith("records:gs://") and not own_place(found):
+        # Copies of records go to the user's cache then.
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=""))
     return config
+
+
+def own_place(found: Found) -> bool:
+    """Whether a run's --data_dir is a place to write to: there is none, or this user began the run here with it."""
+    place = found.unchecked.data.data_dir
+    return not place or _noted(found.run_id).get("data_dir") == place
 
 
 def _why_not(found: Found) -> str:

@@ -6,8 +6,13 @@ from data.config import DataConfig
 from data.sources.examples import DataSet
 
 
-def open_dataset(config: DataConfig) -> DataSet:
-    """Opens --dataset. Raises CannotRun for a name that is none, BadData for examples that cannot be used."""
+def open_dataset(config: DataConfig, download: bool = True) -> DataSet:
+    """Opens --dataset. Raises CannotRun for a name that is none, BadData for examples that cannot be used.
+
+    Args:
+      config: what to open, and where.
+      download: whether --data_dir is a place that this user named, where TFDS may prepare what is not there.
+    """
     kind, _, rest = config.dataset.partition(":")
     if config.dataset == "digits":
         from data.sources.digits import open_digits
@@ -27,4 +32,4 @@ def open_dataset(config: DataConfig) -> DataSet:
         return open_records(rest, config)
     from data.sources.tfds import open_tfds
 
-    return open_tfds(config)
+    return open_tfds(config, download)

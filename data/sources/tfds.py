@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from convoy import exits
+from convoy.outside import printable
 from data.config import DataConfig
 from data.identity import Origin, Split
 from data.parallel import in_parallel
@@ -16,9 +19,14 @@ from data.resize import resize_and_crop
 from data.sources.examples import DataSet, InMemory
 
 
-def open_tfds(config: DataConfig) -> DataSet:
-    """Opens an image classification set of TFDS; a split is decoded into memory when it is asked for."""
-    builder = _prepared(config)
+def open_tfds(config: DataConfig, download: bool) -> DataSet:
+    """Opens an image classification set of TFDS; a split is decoded into memory when it is asked for.
+
+    Args:
+      config: the data set's name and --data_dir.
+      download: whether one that is not prepared in --data_dir may be downloaded and prepared there.
+    """
+    builder = _prepared(config, download)
     image, label = _features(builder)
     shape = tuple(image.shape)
     if config.image_size:
@@ -32,12 +40,13 @@ def open_tfds(config: DataConfig) -> DataSet:
     return DataSet(config.dataset, tuple(label.names), shape, splits, origin=Origin(builder.info.full_name, counts))
 
 
-def _prepared(config: DataConfig) -> Any:
+def _prepared(config: DataConfig, download: bool) -> Any:
     import tensorflow_datasets as tfds
 
     name, data_dir = config.dataset, config.data_dir or None
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
+        with _nothing_imported_for_features():
+            builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         names = ["digits", *tfds.list_builders(with_community_datasets=False)]
         near = difflib.get_close_matches(name.partition(":")[0], names, n=1)
@@ -47,6 +56,11 @@ def _prepared(config: DataConfig) -> Any:
         ) from error
     if not builder.info.splits:
         where = builder.data_path
+        if not download:
+            raise exits.CannotRun(
+                f"--dataset={name} is not prepared in {printable(str(where))}, where the run's configuration says it is; give"
+                " --data_dir, a place where it is or may be."
+            )
         print(f"{name} is not prepared in {where}; downloading it.", flush=True)
         try:
             builder.download_and_prepare()
@@ -57,6 +71,28 @@ def _prepared(config: DataConfig) -> Any:
                 " elsewhere, point --data_dir there."
             ) from error
     return builder
+
+
+@contextlib.contextmanager
+def _nothing_imported_for_features() -> Iterator[None]:
+    """Keeps TFDS from importing a module because a prepared folder's features.json names it: a folder holds data, not code."""
+    from tensorflow_datasets.core.features.feature import FeatureConnector
+
+    original = FeatureConnector.__dict__["cls_from_name"]
+
+    def known(cls: type, name: str) -> type:
+        if name not in cls._registered_features and not name.startswith("tensorflow_datasets."):  # type: ignore[attr-defined]
+            raise exits.BadData(
+                f"the data set's features.json names {printable(repr(name[:200]))}, a class of a module that is not TFDS's own;"
+                " it was not imported. Prepare the data set with features of TFDS."
+            )
+        return original.__func__(cls, name)
+
+    FeatureConnector.cls_from_name = classmethod(known)
+    try:
+        yield
+    finally:
+        FeatureConnector.cls_from_name = original
 
 
 def _features(builder: Any) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -174,7 +175,7 @@ def test_a_cache_that_cannot_be_written_is_a_note(home, tmp_path, capsys):
     train("mine")
     said = " ".join(capsys.readouterr().out.split())
     assert "cannot be written" in said
-    assert "will ask for --model=users_net:build" in said
+    assert "will need --model=users_net:build" in said
     assert_refused("users_net", "no run that you began", run_dir="mine")
 
 
@@ -197,6 +198,59 @@ def test_a_data_set_that_comes_with_code_is_not_asked_for(home, monkeypatch, dat
     with pytest.raises(exits.CannotRun, match=rf"run names --dataset={dataset}.*--trust_model_code"):
         measure()
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    "features", [{"type": "users_pack.Picture", "content": {}}, {"pythonClassName": "users_pack.Picture"}]
+)
+def test_a_prepared_folder_names_no_code_to_import(home, tmp_path, monkeypatch, features):
+    """TFDS imports the module of a class in features.json, wherever Python finds it."""
+    Path("users_pack").mkdir()
+    Path("users_pack/__init__.py").write_text(MODEL)
+    monkeypatch.syspath_prepend(home)
+    prepared = Path("tfds/pictures/1.0.0")
+    prepared.mkdir(parents=True)
+    (prepared / "dataset_info.json").write_text('{"name": "pictures", "version": "1.0.0"}')
+    (prepared / "features.json").write_text(json.dumps(features))
+    edit(model="article_cnn", dataset="pictures", data_dir="tfds")
+    with pytest.raises((exits.BadData, exits.CannotRun)) as caught:
+        measure()
+    assert not list(Path().rglob("*.imported"))
+    assert "users_pack.Picture" in str(caught.value)
+
+
+def test_nothing_is_downloaded_to_a_place_that_a_stranger_names(home, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    asked = []
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda self: asked.append(self.data_dir))
+    edit(model="article_cnn", dataset="mnist", data_dir="there")
+    with pytest.raises(exits.CannotRun, match=r"mnist is not prepared in there.*--data_dir"):
+        measure()
+    assert asked == []
+    begun_here()
+    with contextlib.suppress(Exception):  # nothing is there after a download that was none
+        measure()
+    assert len(asked) == 1
+
+
+def test_records_of_a_bucket_are_not_copied_to_a_place_that_a_stranger_names(home, monkeypatch):
+    asked = []
+
+    def mirrored(_url: str, data_dir: str) -> None:
+        asked.append(data_dir)
+        raise exits.CannotRun("far enough")
+
+    monkeypatch.setattr("data.sources.records.mirrored", mirrored)
+    edit(model="article_cnn", dataset="records:gs://bucket/packed", data_dir="there")
+    for flags in ({}, {"data_dir": "here"}):
+        with pytest.raises(exits.CannotRun, match="far enough"):
+            measure(**flags)
+    assert asked == ["", "here"]
+    begun_here()
+    with pytest.raises(exits.CannotRun, match="far enough"):
+        measure()
+    assert asked[2:] == ["there"]
 
 
 def test_a_configuration_that_was_found_is_none_that_can_be_built(home):
