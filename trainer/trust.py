@@ -95,8 +95,8 @@ def consented(found: Found, run_dir: str, model: str = "", trusted: bool = False
             f"{run_dir} names --model={config.model}, code that would run with your rights, and {reason}; nothing was imported."
             f" If you trust it, give --model={config.model} too, or --trust_model_code."
         )
-    if config.data.dataset.startswith("records:gs://") and not own_place(found):
-        # Copies of records go to the user's cache then.
+    if config.data.dataset.startswith("records:") and not own_place(found):
+        # Copies of records go to the user's cache then, also of those that --dataset says are in a bucket now.
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=""))
     return config
 
