@@ -1,0 +1,191 @@
+"""What strangers named or wrote is shown on a terminal, never obeyed by it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convoy import noise, terminal
+from support import REPOSITORY
+
+CLEAR = "\x1b[2J"
+TITLE = "\x1b]0;yours\x07"
+HOSTILE = f"a{CLEAR}b{TITLE}c\x9b31md\u202ee\x08f"
+
+
+def assert_shown(text: str) -> None:
+    """Nothing that a terminal obeys, and the name can still be told."""
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text), repr(text)
+    assert "a\\x1b[2Jb" in text
+
+
+def process(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False, cwd=REPOSITORY
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("raise exits.BadData(f'the image {name} is bad')", 65),
+        ("raise exits.CannotRun(name)", 78),
+        ("raise ValueError(name)", 1),
+        ("print(name)", 0),
+        ("print(name, file=sys.stderr)", 0),
+        ("sys.stdout.writelines([name])", 0),
+        ("import warnings; warnings.warn(name)", 0),
+        ("import threading; one = threading.Thread(target=lambda: 1 / {}[name]); one.start(); one.join()", 0),
+    ],
+)
+def test_no_process_of_ours_prints_what_a_terminal_obeys(statement, code):
+    done = process(
+        f"import sys\nfrom convoy import exits\nname = {HOSTILE!r}\ndef main():\n    {statement}\nexits.call(main)\n"
+    )
+    assert done.returncode == code
+    assert_shown(done.stdout + done.stderr)
+
+
+def test_names_that_are_no_unicode_are_printed():
+    done = process("from convoy import exits\nexits.call(lambda: print('a\\udcffb', end='.'))\n")
+    assert (done.returncode, done.stdout) == (0, "a\\udcffb.")
+
+
+def test_line_breaks_stay_and_a_return_to_the_beginning_does_not():
+    """Which would overwrite the sentence; bars on stderr do that."""
+    done = process(
+        "from convoy import exits\ndef main():\n    raise exits.BadData('one\\ntwo\\rthree')\nexits.call(main)\n"
+    )
+    assert done.stderr == "convoy: one\ntwo\\rthree\n"
+
+
+def test_what_a_child_writes_to_stderr_is_shown():
+    reader, writer = os.pipe()
+    target = io.BytesIO()
+    os.write(writer, HOSTILE.encode() + b" \xff\xfe\n" + b"\r 50%\n\r 60%\x1b[A" + CLEAR.encode()[:2])
+    os.close(writer)
+    with os.fdopen(reader, "rb") as source:
+        noise.pass_on(source, target)
+    text = target.getvalue().decode()
+    assert text.endswith(" \\xff\\xfe\n\r 50%\n\r 60%\x1b[A\\x1b["), "bars move as they did"
+    assert_shown(text.partition(" ")[0])
+
+
+@contextlib.contextmanager
+def as_a_terminal(monkeypatch, show):
+    """Within, `show` writes to a stream that says it is one."""
+
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Screen()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    terminal.guard()
+    try:
+        show()
+    finally:
+        monkeypatch.undo()
+    yield screen.getvalue()
+
+
+def drawn(text: str) -> str:
+    """Without what rich itself draws with: colours, and how a bar moves."""
+    return re.sub("\x1b\\[(\\?25[lh]|[0-9;]*m|[12]?K|[0-9]*A)|\r", "", text)
+
+
+def test_the_display_shows_names(monkeypatch):
+    from trainer.display import Display
+
+    def show():
+        display = Display()
+        display.block(f"Convoy: {HOSTILE}", [("data", HOSTILE), ("[bold]", ":bug: [red]x")])
+        display.line(HOSTILE)
+        with display.start(10, 0):
+            display.update(1, 0.1, 10.0, None, 1.0)
+            display.line(HOSTILE)
+            print(HOSTILE)
+            print(HOSTILE, file=sys.stderr)
+
+    with as_a_terminal(monkeypatch, show) as text:
+        assert "\x1b[1m" in text, "what rich draws with is drawn with"
+        assert drawn(text).count("a\\x1b[2Jb") == 6
+        assert ":bug: [red]x" in text
+        assert_shown(drawn(text))
+
+
+def test_a_guard_is_one_and_goes_away_with_the_bar(monkeypatch):
+    def show():
+        terminal.guard()
+        print(HOSTILE)
+
+    with as_a_terminal(monkeypatch, show) as text:
+        assert text.count("\\x1b") == 2
+        assert "\\\\" not in text
+
+
+def test_the_table_of_an_evaluation_shows_classes(monkeypatch):
+    from trainer.evaluate import show
+
+    values = {"count": 3, "recall": 0.5, "precision": None}
+    measured = {"per_class": {HOSTILE: values, "[red]": values}, "step": 3, "accuracy": 0.5, "examples": 6, "loss": 1.0}
+    with as_a_terminal(monkeypatch, lambda: show({**measured, "split": "test"})) as text:
+        assert_shown(drawn(text))
+        assert "[red]" in text
+
+
+def test_names_of_classes_are_no_formulas(tmp_path):
+    """Matplotlib takes what stands between two $ for one, and raises for `$x^$`."""
+    import numpy as np
+
+    from data.preview import _draw
+
+    class Batch:
+        images = np.zeros((2, 4, 4, 3), np.uint8)
+        labels = np.array([[0, 0], [1, 0]])
+        shares = np.array([[1.0, 0.0], [0.5, 0.5]])
+
+    picture = _draw(np.zeros((2, 4, 4, 3), np.uint8), Batch(), ("$x^$", HOSTILE), f"$y_$ {HOSTILE}")  # type: ignore[arg-type]
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_rich_draws_on_the_stream_behind_the_guard():
+    """Elsewhere its escape sequences would be shown, and what it shows obeyed."""
+    for place in REPOSITORY.glob("*/**/*.py"):
+        if place.relative_to(REPOSITORY).parts[0] in ("convoy", "data", "trainer", "launch"):
+            for call in re.findall(r"\bConsole\([^)]*\)*", place.read_text()):
+                assert "file=terminal.unguarded(" in call or "file=out" in call, place
+
+
+def test_every_main_has_a_guard():
+    """exits.call puts it there; tpu_vm_boot.py stands alone on a machine without the rest, and writes to a log."""
+    for name in subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=REPOSITORY, capture_output=True, text=True
+    ).stdout.split():
+        if Path(name).parts[0] in ("convoy", "data", "trainer", "launch") and Path(name).name != "tpu_vm_boot.py":
+            text = (REPOSITORY / name).read_text()
+            if '__name__ == "__main__"' in text:
+                assert "exits.call(" in text or name == "convoy/__main__.py", name
+
+
+def test_commands_show_what_they_were_given(convoy, tmp_path):
+    """`convoy evaluate` of a run whose configuration names something odd."""
+    for argv in (
+        ["evaluate", f"--run_dir={HOSTILE}"],
+        ["train", f"--model={HOSTILE}"],
+        [HOSTILE],
+        ["train", f"--{HOSTILE}"],
+    ):
+        outcome = convoy(*argv)
+        assert outcome.code in (2, 78), outcome
+        assert_shown(outcome.out + outcome.err)
