@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from typing import Any
 
-from convoy import exits, layout, options, supervise
+from convoy import exits, layout, options, supervise, terminal
 from convoy.options import option
+from convoy.outside import printable
 from convoy.store import open_store
 from trainer import config as configuration
 from trainer import engines, trust
+from trainer.config import RunConfig
 from trainer.files import CONFIG
 from trainer.guards import Signals
 
@@ -34,6 +37,11 @@ class EvaluateConfig:
         "a split of the run's data set, or eval: the examples that chose the best checkpoint.",
         group="Evaluation",
     )
+    dataset: str = option(
+        "",
+        "where the folder or the records are now, if they have moved: folder:PATH, records:PLACE.",
+        group="Evaluation",
+    )
     data_dir: str = option("", "where the data set is now, if it has moved.", group="Evaluation")
     model: str = option(
         "",
@@ -51,8 +59,9 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if not self.run_dir:
             raise exits.CannotRun("--run_dir is missing; give the directory of a run, for example runs/digits.")
-        if self.checkpoint not in ("last", "best") and not self.checkpoint.isdecimal():
-            raise exits.CannotRun(f"--checkpoint={self.checkpoint} is not possible: give last, best or a step.")
+        options.check(self)
+        if not re.fullmatch("last|best|[0-9]{1,12}", self.checkpoint):
+            raise options.impossible("checkpoint", self.checkpoint, "give last, best or a step")
 
 
 def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
@@ -66,23 +75,24 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
         raise exits.CannotRun(f"--run_dir={config.run_dir} is no run: it has no {CONFIG}.") from None
     found = configuration.from_json(text, f"{config.run_dir}/{CONFIG}")
     trained = trust.consented(found, config.run_dir, config.model, config.trust_model_code)
-    if config.data_dir:
-        trained = dataclasses.replace(trained, data=dataclasses.replace(trained.data, data_dir=config.data_dir))
+    trained = _where_data_is(trained, config)
     backend = engines.choose(trained.backend)
     import numpy as np
 
     from data import splits
     from data.balance import draws_per_class
+    from data.identity import Identity
     from data.sources import open_dataset
+    from trainer import begun
     from trainer.checkpoints import select
 
-    checkpoint, tensors, state = select(store, config.checkpoint)
+    checkpoint, tensors, _ = select(store, config.checkpoint)
     # The machine may be another one than it was trained on; one device is enough and fits every batch size.
     setting = backend.prepare(dataclasses.replace(trained, devices="auto", strategy="one", xla="auto"), alone=True)
     here = setting.config
     dataset = open_dataset(here.data, download=bool(config.data_dir) or trust.own_place(found))
     train, held_out = splits.train_and_eval(here.data, dataset)
-    run.refuse_other_data({"examples": len(train), "classes": list(dataset.class_names)}, state, here)
+    begun.refuse_other_data(here, Identity(len(train), dataset.class_names, dataset.origin), begun.known(store))
     counts = np.bincount(train.labels, minlength=len(dataset.class_names))
     examples = held_out if config.split == "eval" else dataset.split(config.split)
     if examples is None:
@@ -100,19 +110,31 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     }
 
 
+def _where_data_is(trained: RunConfig, config: EvaluateConfig) -> RunConfig:
+    """The run's configuration with the place where its data is now."""
+    given = {name: value for name in ("dataset", "data_dir") if (value := getattr(config, name))}
+    moved = dataclasses.replace(trained, data=dataclasses.replace(trained.data, **given))
+    if configuration.differences(trained, moved):
+        raise exits.CannotRun(
+            f"--dataset={config.dataset}, but the run in {config.run_dir} was begun on"
+            f" {printable(trained.data.dataset)}; say where that is now, or leave it out."
+        )
+    return moved
+
+
 def show(measured: dict[str, Any]) -> None:
     """The measurement as a table."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console(file=terminal.unguarded(sys.stdout), highlight=False, emoji=False)
     table = Table("class", box=None, pad_edge=False)
     for name in ("examples", "recall", "precision"):
         table.add_column(name, justify="right")
     for name, values in measured["per_class"].items():
         ratios = ("-" if values[key] is None else f"{values[key]:.1%}" for key in ("recall", "precision"))
-        table.add_row(Text(name), f"{values['count']:,}", *ratios)
+        table.add_row(Text(printable(name)), f"{values['count']:,}", *ratios)
     console.print(table)
     console.print(
         f"step {measured['step']}: {measured['accuracy']:.2%} of {measured['examples']:,} {measured['split']} examples right"

@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from convoy import exits, pulse
 from convoy.chaos import Chaos
+from data.identity import Identity
 from data.sources.examples import Examples
 from trainer import together, verdict
 from trainer.checkpoints import Saver, snapshot
@@ -100,7 +101,7 @@ class Loop:
         signals: Signals,
         chaos: Chaos,
         config: RunConfig,
-        identity: dict[str, Any],
+        identity: Identity,
     ):
         self.engine, self.plan, self.train, self.held_out, self.progress = engine, plan, train, held_out, progress
         self.saver, self.keeper, self.recorder, self.display = saver, saver.keeper, saver.recorder, display
@@ -266,7 +267,7 @@ class Loop:
             if not self.engine.cluster.leads:
                 snapshot.check(self.engine.stream_state())
                 return
-            state = {"progress": progress.to_dict(), **self.identity}
+            state = {"progress": progress.to_dict(), **self.identity.to_dict()}
             best = int(progress.best["step"]) if progress.best else None
             with self.ledger.counting("save_blocked"):
                 waited = self.saver.save(step, self.engine.stream_state(), state, best)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from convoy import chaos, exits, layout, pulse, supervise
 from convoy.store import Store, open_store
 from convoy.store.nowhere import NowhereStore
-from trainer import cluster, engines, notices, trust
+from trainer import cluster, engines, notices, results, trust
 from trainer import config as configuration
 from trainer.config import Found, RunConfig
 from trainer.files import BAD_IMAGES, CONFIG, CURVES, FLAGS, RESULT
@@ -49,10 +51,11 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
         backend = engines.choose(config.backend)
         import numpy as np
 
-        from data import splits
+        from data import memory, splits
         from data.balance import draws_per_class
+        from data.identity import Identity
         from data.sources import open_dataset
-        from trainer import checkpoints, goodput, recorder, report, together
+        from trainer import begun, checkpoints, curves, goodput, recorder, report, together
         from trainer.display import Display
         from trainer.loop import Loop, Plan
         from trainer.progress import Progress
@@ -64,6 +67,8 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
         dataset = open_dataset(config.data)
         config = dataclasses.replace(setting.config, data=splits.resolve(config.data, dataset))
         setting = dataclasses.replace(setting, config=config)
+        share = config.batch_size // setting.cluster.processes
+        memory.check("batch_size", config.batch_size, "the images of a batch", share * math.prod(dataset.image_shape))
         train, held_out = splits.train_and_eval(config.data, dataset)
         final = splits.final(config.data, dataset, held_out)
         counts = np.bincount(train.labels, minlength=len(dataset.class_names))
@@ -74,7 +79,7 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
     if signals:
         signals.install()
 
-    identity = {"examples": len(train), "classes": list(dataset.class_names)}
+    identity = Identity(len(train), dataset.class_names, dataset.origin)
     tensors: dict[str, Any] | None = None
     keeper: checkpoints.Keeper | None = None
 
@@ -82,18 +87,19 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
         """How this attempt begins: whether the run is finished, the attempt's number and the progress so far."""
         nonlocal tensors, keeper
         if stored:
-            _refuse_differences(config, stored)
+            then = begun.known(store)
+            _refuse_differences(config, stored, moves=then is not None)
+            begun.refuse_other_data(config, identity, then)
             if finished := _finished(store, plan.total):
                 return {"finished": finished}
         attempt = 1 + max(recorder.attempts(store), checkpoints.attempts(store))
         keeper = checkpoints.Keeper(store, attempt, config.keep, faults)
         faults.at("restore", 0)
-        restored = keeper.newest()
+        restored = keeper.newest(lambda found: refuse_other_model(engine, found, config))
         if restored:
             tensors = restored[0]
-            refuse_other_data(identity, restored[1], config)
-            refuse_other_model(engine, tensors, config)
         progress = restored[1]["progress"] if restored else Progress().to_dict()
+        recorder.check(store, progress["lines"])
         return {"finished": None, "attempt": attempt, "progress": progress, "restored": restored is not None}
 
     display = Display(quiet=not setting.cluster.leads)
@@ -115,13 +121,14 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
     keeper.clean(progress.step)
     run_id = (stored and stored.run_id) or trust.new_id()
     store.put(CONFIG, config.to_json(run_id))
+    begun.keep(store, identity)
     store.put(FLAGS, config.to_flags().encode("utf-8", "surrogateescape"))
     status.begin(attempt, progress.step, plan.epoch(progress.step), plan.total)
     records = recorder.Recorder(store, attempt)
     where = {"devices": config.devices, "backend": config.backend, "processes": setting.cluster.processes}
     records.event("start", began=BEGAN, **where)
     records.resume(progress.lines, progress.step)
-    dataset.bad.list_in(lambda line: store.append(BAD_IMAGES, line), _lines(store, BAD_IMAGES))
+    dataset.bad.list_in(lambda line: store.append(BAD_IMAGES, line), recorder.read_bad_images(store))
     dataset.bad.check()
 
     display.block(
@@ -157,7 +164,7 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
     if result is None:
         raise signals.leave(f"step {progress.step}, the last, before it was measured on the test split")
     if setting.cluster.leads:
-        report.draw_curves(store, dataset.name)
+        curves.draw(store, dataset.name)
         records.event("finished", step=progress.step)
         records.close()
         result["goodput"] = goodput.of(recorder.read_events(store), time.time())
@@ -169,13 +176,6 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
     together.part(engine)
     pulse.tell(pulse.DONE)
     return result
-
-
-def _lines(store: Store, name: str) -> list[str]:
-    try:
-        return store.get(name).decode().splitlines()
-    except FileNotFoundError:
-        return []
 
 
 def _stored_config(store: Store) -> Found | None:
@@ -191,8 +191,8 @@ def _stored_config(store: Store) -> Found | None:
     return configuration.from_json(text, f"{store.url}/{CONFIG}")
 
 
-def _refuse_differences(config: RunConfig, stored: Found) -> None:
-    if lines := configuration.differences(stored.unchecked, config):
+def _refuse_differences(config: RunConfig, stored: Found, moves: bool) -> None:
+    if lines := configuration.differences(stored.unchecked, config, moves):
         raise exits.CannotRun(
             f"--run_dir={config.run_dir} holds another run:\n"
             + "\n".join(lines)
@@ -200,17 +200,7 @@ def _refuse_differences(config: RunConfig, stored: Found) -> None:
         )
 
 
-def refuse_other_data(identity: dict[str, Any], state: dict[str, Any], config: RunConfig) -> None:
-    """CannotRun if the data set is no longer what a checkpoint's state says it was."""
-    for name, now in identity.items():
-        if state.get(name) != now:
-            raise exits.CannotRun(
-                f"--dataset={config.data.dataset} is not what the run in {config.run_dir} was begun on: {name} was"
-                f" {state.get(name)} and is {now}; bring the old data back, or choose another --run_dir."
-            )
-
-
-def refuse_other_model(engine: Any, tensors: dict[str, Any], config: RunConfig) -> None:
+def refuse_other_model(engine: Any, tensors: Mapping[str, Any], config: RunConfig) -> None:
     """CannotRun if a checkpoint's tensors are not those that the model has now."""
     try:
         engine.check(tensors)
@@ -223,10 +213,10 @@ def refuse_other_model(engine: Any, tensors: dict[str, Any], config: RunConfig) 
 
 def _finished(store: Store, total: int) -> dict[str, Any] | None:
     try:
-        result = json.loads(store.get(RESULT))
+        found = results.read(store)
     except FileNotFoundError:
         return None
-    return result if result["step"] >= total else None
+    return found if found["step"] >= total else None
 
 
 def _block(config: RunConfig, engine: Any, plan: Any, counts: Any, draws: Any, held_out: Any) -> list[tuple[str, str]]:
