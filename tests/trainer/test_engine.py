@@ -196,13 +196,21 @@ def test_variables_that_a_checkpoint_could_not_tell_apart_are_refused(monkeypatc
         engine(model=users_model(monkeypatch, twins))
 
 
-def test_variables_that_numpy_cannot_write_are_refused(monkeypatch):
-    def half(input_shape, num_classes):
-        layers = [keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(num_classes, dtype="bfloat16")]
+@pytest.mark.parametrize("dtype", ["bfloat16", "complex64"])
+def test_variables_that_checkpoints_do_not_hold_are_refused(monkeypatch, dtype):
+    class Odd(keras.layers.Layer):
+        def build(self, input_shape):
+            self.odd = self.add_weight(shape=(2,), dtype=dtype, initializer="zeros", trainable=False)
+
+        def call(self, inputs):
+            return inputs
+
+    def build(input_shape, num_classes):
+        layers = [keras.Input(input_shape), keras.layers.Flatten(), Odd(), keras.layers.Dense(num_classes)]
         return keras.Sequential(layers)
 
-    with pytest.raises(exits.CannotRun, match="is of type bfloat16"):
-        engine(model=users_model(monkeypatch, half), precision="float32")
+    with pytest.raises(exits.CannotRun, match=f"is of type {dtype}"):
+        engine(model=users_model(monkeypatch, build), precision="float32")
 
 
 def test_evaluation_stops_when_asked():
@@ -240,6 +248,10 @@ def test_a_state_of_another_model_is_refused_by_name():
         built.restore({**state, "ema/x": np.zeros(1)})
     with pytest.raises(ValueError, match=r"model/article_cnn/conv/bias has shape \(3,\)"):
         built.restore({**state, "model/article_cnn/conv/bias": np.zeros(3)})
+    with pytest.raises(ValueError, match="model/article_cnn/dense/bias is of type float16"):
+        built.restore(
+            {**state, "model/article_cnn/dense/bias": state["model/article_cnn/dense/bias"].astype(np.float16)}
+        )
 
 
 def test_the_loop_ends_at_the_step_whose_loss_is_not_finite():
