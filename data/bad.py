@@ -44,6 +44,10 @@ class BadImages:
     def __contains__(self, split_and_path: tuple[str, str]) -> bool:
         return split_and_path in self._reasons
 
+    def reason(self, split: str, path: str) -> str:
+        """Why a file is bad; empty for one that is not known to be."""
+        return self._reasons.get((split, path), "")
+
     def expect(self, split: str, files: int) -> None:
         """How many files a split has."""
         self._files[split] = files

@@ -12,9 +12,9 @@ from PIL import Image
 from convoy import exits
 from data import decode
 from data.hashing import content_hash
-from data.probe import FORMATS, Kind
+from data.probe import FORMATS, Kind, probe
 from data.records import Packed
-from data.sources.catalogue import upright
+from data.sources.catalogue import header_of, upright
 
 _KEPT = (Kind.JPEG, Kind.PNG)
 
@@ -32,6 +32,8 @@ def original(path: str, header: np.void, label: int) -> Packed:
     """
     try:
         content = Path(path).read_bytes()
+        if (len(content), probe(content)) != (header["size"], header_of(header)):
+            raise ValueError("it has changed since its header was read")
         if header["kind"] in _KEPT and header["orientation"] == 1:
             packed, kind = content, int(header["kind"])
             _check(content, kind)

@@ -60,9 +60,7 @@ class PackConfig:
     def data(self) -> DataConfig:
         """The source; CannotRun for an impossible one."""
         # No split is made of hashes here: files need not be read for them beforehand.
-        return DataConfig(
-            self.dataset, self.data_dir, "none", image_size=self.image_size, cache_bytes=self.cache_bytes
-        )
+        return DataConfig(self.dataset, self.data_dir, "none", image_size=self.image_size, cache_bytes=self.cache_bytes)
 
     @property
     def root(self) -> Path:

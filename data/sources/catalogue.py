@@ -22,7 +22,7 @@ import numpy as np
 
 from convoy import terminal
 from data.caches import caches
-from data.probe import Kind, Look, look
+from data.probe import Header, Kind, Look, look
 
 # One image, as the cache holds it beside its name: size and time of change say whether the rest still holds.
 ENTRY = np.dtype(
@@ -57,7 +57,7 @@ class Catalogue(NamedTuple):
         unknown = []
         for row, (name, path) in enumerate(zip(names, paths, strict=True)):
             then = known.get(name)
-            if then is None or (hashed[row] and then.content != then.content) or then.entry[:2] != _stamp(path):
+            if then is None or (hashed[row] and then.content != then.content) or then.entry[:2] != stamp(path):
                 unknown.append(row)
                 continue
             entries[row], contents[row] = then.entry, then.content
@@ -88,7 +88,13 @@ def upright(entry: np.void) -> tuple[int, int]:
     return (width, height) if entry["orientation"] >= 5 else (height, width)
 
 
-def _stamp(path: str) -> tuple[int, int]:
+def header_of(entry: np.void) -> Header:
+    """What is known of an image, as its file said it."""
+    kind, height, width, orientation = (int(entry[name]) for name in ("kind", "height", "width", "orientation"))
+    return Header(Kind(kind), height, width, orientation)
+
+
+def stamp(path: str) -> tuple[int, int]:
     """(size, time of change in ns) of a file; (-1, 0) for what is none."""
     with contextlib.suppress(OSError):
         status = os.stat(path)  # noqa: PTH116 - a Path takes longer to make than the file to look at

@@ -16,6 +16,7 @@ from data.order import Stretches
 from data.parallel import in_parallel
 from data.probe import Kind, look
 from data.sources.examples import Fetcher, InMemory
+from data.sources.watch import Watch
 from data.windows import NUMBERS, centre_windows, random_windows
 
 CHANNELS = decode.CHANNELS
@@ -51,8 +52,10 @@ class Files:
         self.split, self.paths, self.labels = split, list(paths), np.asarray(labels, dtype=np.int32)
         self.headers, self.shape, self.size, self.cache_bytes, self.bad = headers, shape, size, cache_bytes, bad
         self._hashes = hashes
+        self._watch: Watch | None = Watch(self.paths, self.headers)
         self._decoded: InMemory | None = None
         self._unreadable: np.ndarray | None = None
+        self._interrupted = ""  # why reading had to stop although such images are allowed
         with tf.device("CPU:0"):
             self._paths = tf.constant([os.fsencode(path) for path in paths])  # a name need not be valid UTF-8
             self._kinds, self._orientations, heights, widths = (
@@ -89,12 +92,16 @@ class Files:
         return fetch
 
     def unreadable(self) -> np.ndarray:
+        if self.decoded_bytes <= self.cache_bytes:
+            return self._in_memory().unreadable()
+        if self.bad.policy == "fail":  # the first one ends the run when it is drawn
+            return np.zeros(0, np.int64)
         if self._unreadable is None:
-            if self.decoded_bytes <= self.cache_bytes:
-                return self._in_memory().unreadable()
-            if self.bad.policy == "fail":
-                return self._settle(range(len(self)))
-            return self._settle([row for row, _ in self._readable()])
+            self._unreadable = self._settle([row for row, _ in self._readable()])
+        else:  # others may have been replaced since
+            readable = np.setdiff1d(np.arange(len(self)), self._unreadable)
+            self._unreadable = np.union1d(self._unreadable, self._changed(readable))
+            self.bad.check()
         return self._unreadable
 
     def content_hashes(self) -> np.ndarray:
@@ -118,12 +125,13 @@ class Files:
                 # Whole: the part that could not be read need not be the one that an evaluation shows.
                 for _ in self._readable(whole=True):
                     pass
-        return self.bad.verdict()
+        return self.bad.verdict() or self._interrupted
 
     def _strict(
         self, indices: tf.Tensor, numbers: tf.Tensor, least_area: float, counts: tf.Tensor, unreadable: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Every image that counts; the first that cannot be read ends the stream."""
+        indices = self._watched(indices, counts)
 
         def image(each: tuple[tf.Tensor, ...]) -> tf.Tensor:
             index, window, count = each
@@ -141,6 +149,7 @@ class Files:
         tries = TRIES if self.bad.policy == "substitute" else 0
 
         def image(index: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            index = self._watched(index[None], None)[0]
             window = self._windows(index[None], numbers[None], least_area)[0]
             return self._image(index, window, least_area), index
 
@@ -171,6 +180,32 @@ class Files:
         shown = tf.reshape(shown, tf.shape(indices))
         images = tf.ensure_shape(images, [*indices.shape, *self.shape])
         return images, tf.cast(shown >= 0, tf.float32), tf.where(shown >= 0, shown, indices)
+
+    def _watched(self, indices: tf.Tensor, counts: tf.Tensor | None) -> tf.Tensor:
+        """The same indices; an error if a file, of those that count, has been replaced. With `counts` it ends the stream."""
+        if self._watch is None:
+            return indices
+
+        def watched(indices: np.ndarray, counts: np.ndarray) -> np.ndarray:
+            changed = self._changed(indices[counts > 0])
+            if len(changed):
+                self.bad.check()
+                path = self.paths[changed[0]]
+                sentence = f"the image {path} {self.bad.reason(self.split, path)}; bring it back as it was, and go on."
+                self._interrupted = sentence if ends else ""
+                raise ValueError(sentence)
+            return indices
+
+        ends, counts = counts is not None, tf.ones_like(indices) if counts is None else counts
+        same = tf.numpy_function(watched, [indices, counts], tf.int64, stateful=False)
+        return tf.ensure_shape(same, indices.shape)
+
+    def _changed(self, rows: np.ndarray) -> np.ndarray:
+        """Which of these files have been replaced, int64; `bad` knows how."""
+        found = self._watch.changes(rows) if self._watch else {}
+        for row, how in found.items():
+            self.bad.add(self.split, self.paths[row], how)
+        return np.array(list(found), np.int64)
 
     def _windows(self, indices: tf.Tensor, numbers: tf.Tensor, least_area: float) -> tf.Tensor:
         """float32 [n, 4] of the images at `indices`; with `least_area`, by random numbers [n, NUMBERS]."""
@@ -232,21 +267,27 @@ class Files:
             raise
 
     def _settle(self, readable: Sequence[int]) -> np.ndarray:
-        """All files have been read, and these could be: the others, int64."""
-        self._unreadable = np.setdiff1d(np.arange(len(self)), readable)
-        for row in self._unreadable:
+        """All files have been read, and these could be: the others, and those that changed meanwhile, int64."""
+        unreadable = np.setdiff1d(np.arange(len(self)), readable)
+        for row in unreadable:
             self._examine(row)
+        unreadable = np.union1d(unreadable, self._changed(np.array(readable, np.int64)))
         self.bad.check()
-        return self._unreadable
+        return unreadable
 
     def _examine(self, row: int) -> None:
         """Finds out why a file cannot be read."""
         if (self.split, self.paths[row]) in self.bad:
             return
-        reason = "cannot be decoded: it has changed since its header was read"
+        reason = (self._watch and self._watch.change(row)) or self._fault(row)
+        self.bad.add(self.split, self.paths[row], reason)
+
+    def _fault(self, row: int) -> str:
         try:
             decode.whole(self._file(tf.constant(row)))
         except tf.errors.OpError as error:
+            if decode.OTHER_SIZE in error.message:
+                return f"cannot be decoded: {decode.OTHER_SIZE}"
             what = error.message.split("[Op:")[0].split("}} ")[-1].strip().rstrip(".")
-            reason = f"cannot be decoded: {what}"
-        self.bad.add(self.split, self.paths[row], reason)
+            return f"cannot be decoded: {what}"
+        return "cannot be decoded: it has changed since its header was read"

@@ -44,7 +44,7 @@ class PackedFiles(Files):
             headers[name] = index[name]
         paths, hashes = shards.names(rows), index["content_hash"]
         super().__init__(split, paths, index["label"], headers, hashes, shape, size, cache_bytes, bad)
-        self._shards, self._rows = shards, rows
+        self._shards, self._rows, self._watch = shards, rows, None  # records have checksums
 
     def select(self, indices: np.ndarray) -> PackedFiles:
         rows = self._rows[indices]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from data.bad import BadImages
 from data.order import Stretches
-from data.probe import Kind, probe
+from data.probe import Kind, look
 from data.sources.catalogue import ENTRY
 from data.sources.files import Files
 
@@ -92,8 +92,10 @@ def _read(folder: Path, contents: list[bytes], sound: bytes) -> list[str]:
         path = folder / str(index)
         path.write_bytes(content)
         paths.append(os.fspath(path))
-    headers = [probe(path) for path in paths]
-    entries = np.array([(0, 0, one.kind, one.orientation, one.height, one.width) for one in headers], ENTRY)
+    looks = [look(path) for path in paths]
+    entries = np.array(
+        [(one.size, one.changed, *(getattr(one.header, name) for name in ENTRY.names[2:])) for one in looks], ENTRY
+    )
     bad = BadImages("substitute", 1)
     bad.expect("train", len(paths))
     files = Files("train", paths, [0] * len(paths), entries, None, (_SIDE, _SIDE, 3), _SIDE, 0, bad)
