@@ -23,12 +23,12 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from convoy import exits, outside
-from launch.targets import PHASES
+from launch.job_record import Record, check_job, read_record
 from launch.where import Name
 
 SUPERVISED, OCCUPIED, SUPERVISOR_LOG = "supervised", "occupied", "supervisor.log"
@@ -37,21 +37,6 @@ _LOG = re.compile(r"worker-(\d+)\.attempt-(\d+)\.log", re.ASCII)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # never waits for the other end of a FIFO
 _MOST_BYTES = 1 << 20  # of a document
-_MOST_PROCESSES = 1 << 22  # Linux's own bound, of process ids too
-_LAST_MOMENT = 2e11  # seconds since 1970 that a calendar can show
-
-
-@dataclasses.dataclass
-class Record:
-    """state.json: launch.targets.JobState, and which processes there are."""
-
-    phase: str
-    reason: str = ""
-    restarts: int = 0
-    exit_code: int | None = None
-    begun: float = 0.0
-    supervisor: int = 0  # process ids, for a person to look at
-    workers: list[int] = dataclasses.field(default_factory=list)
 
 
 class JobFolder:
@@ -89,13 +74,8 @@ class JobFolder:
         FileNotFoundError if it was removed, BadData if it cannot be read; so has all that reads here.
         """
         job = self._get(_JOB)
-        try:
-            _check(job, {"spec": dict, "digest": str, "run_dir": str, "chaos": str, "id": str})
-            options = job["spec"].get("options")
-            if not isinstance(options, dict) or not _is_count(options.get("workers"), _MOST_PROCESSES, least=1):
-                raise ValueError("it does not say how many workers")
-        except ValueError as error:
-            raise self._broken(_JOB, str(error)) from error
+        with self._reading(_JOB):
+            check_job(job)
         return job
 
     def chaos(self) -> str:
@@ -116,10 +96,8 @@ class JobFolder:
             if not self.exists():
                 raise
             raise self._broken(_STATE, "it is not there") from None
-        try:
-            return _record(values)
-        except ValueError as error:
-            raise self._broken(_STATE, str(error)) from error
+        with self._reading(_STATE):
+            return read_record(values)
 
     def ask_to_cancel(self) -> None:
         with _sentences(self.path), contextlib.suppress(FileExistsError), self._opened() as folder:
@@ -206,22 +184,21 @@ class JobFolder:
             os.close(descriptor)
 
     def _get(self, name: str) -> dict[str, Any]:
-        try:
-            with self._opened() as folder, outside.open_file(name, folder) as file:
-                data = file.read(_MOST_BYTES + 1)
+        """A document. FileNotFoundError if there is none."""
+        with self._reading(name, missing=True), self._opened() as folder, outside.open_file(name, folder) as file:
+            data = file.read(_MOST_BYTES + 1)
             if len(data) > _MOST_BYTES:
                 raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
             return outside.parse_object(data, "it")
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError, exits.BadData) as error:
-            raise self._broken(name, _reason(error)) from error
 
     @contextlib.contextmanager
-    def _reading(self, name: str) -> Iterator[None]:
+    def _reading(self, name: str, missing: bool = False) -> Iterator[None]:
+        """Within, what is wrong with a file is BadData; with `missing`, that there is none stays FileNotFoundError."""
         try:
             yield
-        except (OSError, exits.BadData) as error:
+        except (OSError, ValueError, exits.BadData) as error:
+            if missing and isinstance(error, FileNotFoundError):
+                raise
             raise self._broken(name, _reason(error)) from error
 
     def _broken(self, name: str, why: str) -> exits.BadData:
@@ -272,42 +249,6 @@ def changing() -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _record(values: Mapping[str, Any]) -> Record:
-    """The content of state.json; ValueError says what is wrong with it."""
-    if more := values.keys() - {field.name for field in dataclasses.fields(Record)}:
-        raise ValueError(f"{outside.printable(min(more)[:40])!r} is of another version of Convoy")
-    _check(values, {"phase": str})
-    record = Record(**values)
-    if record.phase not in PHASES:
-        raise ValueError("its phase is none")
-    if not isinstance(record.reason, str):
-        raise ValueError("its reason is no text")
-    if not _is_count(record.restarts, 1 << 31):
-        raise ValueError("its restarts are no number")
-    if record.exit_code is not None and not _is_count(record.exit_code, 255):
-        raise ValueError("its exit_code is none")
-    if (
-        isinstance(record.begun, bool)
-        or not isinstance(record.begun, int | float)
-        or not 0 <= record.begun < _LAST_MOMENT
-    ):
-        raise ValueError("its begun is no moment")
-    processes = record.workers if isinstance(record.workers, list) else [None]
-    if not all(_is_count(process, _MOST_PROCESSES) for process in (record.supervisor, *processes)):
-        raise ValueError("its supervisor or workers are no processes")
-    return record
-
-
-def _check(values: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
-    for key, kind in kinds.items():
-        if not isinstance(values.get(key), kind):
-            raise ValueError(f"its {key} is missing, or of another type")
-
-
-def _is_count(value: object, most: int, least: int = 0) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _reason(error: Exception) -> str:

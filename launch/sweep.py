@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +18,8 @@ from launch.outage import Outage
 from launch.targets import ENDS, JobState, NoSuchJob, Target
 from launch.where import LONGEST
 
-_RANGE = re.compile(r"(-?\d+):(-?\d+)")
+_RANGE = re.compile(r"(-?\d{1,18}):(-?\d{1,18})", re.ASCII)
+MOST_JOBS = 10_000
 LOOK_SECONDS = 2.0
 
 
@@ -31,7 +33,7 @@ def jobs(given: JobOptions, train: list[str], text: str) -> list[JobSpec]:
 
     Raises:
       exits.UsageError: `text` does not read so.
-      exits.CannotRun: a point that cannot be run.
+      exits.CannotRun: a point that cannot be run, or more than MOST_JOBS of them.
     """
     found = []
     for point in points(text):
@@ -72,13 +74,21 @@ def points(text: str) -> list[tuple[tuple[str, str], ...]]:
         if flag in axes:
             raise exits.UsageError(f"--sweep={text} has {flag} twice; give all of its values at once.")
         if span := _RANGE.fullmatch(values):
-            chosen = [str(number) for number in range(int(span[1]), int(span[2]))]
+            numbers = range(int(span[1]), int(span[2]))
+            _check_count(text, len(numbers))
+            chosen = [str(number) for number in numbers]
         else:
             chosen = values.split(",")
         if not chosen or len(set(chosen)) < len(chosen):
             raise exits.UsageError(f"--sweep={text}: `{axis}` has no value, or one of them twice.")
         axes[flag] = [(flag, value) for value in chosen]
+    _check_count(text, math.prod(map(len, axes.values())))
     return list(itertools.product(*axes.values()))
+
+
+def _check_count(text: str, count: int) -> None:
+    if count > MOST_JOBS:
+        raise exits.CannotRun(f"--sweep={text} is {count:,} jobs, and {MOST_JOBS:,} are possible; give fewer values.")
 
 
 def submit_all(

@@ -5,41 +5,46 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import json
 import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from convoy import exits, options
+from convoy import exits, options, outside
+from convoy.bounds import real, whole
 from convoy.options import option
+from convoy.outside import printable
 from convoy.store import open_store
 from launch import shell
 from launch.outage import Outage
 from launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob, Target, open_target
-from launch.where import Name, Where
+from launch.where import MOST_WORKERS, Name, Where
+from trainer.files import STATUS
 
 LOOK_SECONDS = 2.0
-_STATUS = "status.json"  # that a run writes (trainer/status.py)
 
 
 @dataclasses.dataclass(frozen=True)
 class LogOptions:
     """Which lines."""
 
-    worker: int = option(0, "of which worker.", group="Log")
+    worker: int = option(0, "of which worker.", group="Log", within=whole(0, MOST_WORKERS - 1))
     follow: bool = option(False, "go on until the job ends.", group="Log")
+
+    def __post_init__(self) -> None:
+        options.check(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class WaitOptions:
     """How long."""
 
-    timeout: float = option(0.0, "seconds after which to give up, with 42 (0: never).", group="Wait")
+    timeout: float = option(
+        0.0, "seconds after which to give up, with 42 (0: never).", group="Wait", within=real(0, 1e9)
+    )
 
     def __post_init__(self) -> None:
-        if not self.timeout >= 0:
-            raise exits.CannotRun(f"--timeout={self.timeout:g} is not possible: give 0 or more seconds.")
+        options.check(self)
 
 
 def status(argv: list[str]) -> int:
@@ -50,7 +55,7 @@ def status(argv: list[str]) -> int:
     state = _target(parsed).state(Name(**options.take(Name, parsed)).name)
     print(line(state))
     for name, value in _details(state):
-        print(f"  {name:<10} {value}")
+        print(f"  {name:<10} {printable(value)}")
     return exits.OK
 
 
@@ -61,7 +66,9 @@ def logs(argv: list[str]) -> int:
         return exits.OK
     name = Name(**options.take(Name, parsed)).name
     for text in _target(parsed).logs(name, parsed["worker"], parsed["follow"]):
-        print(text, flush=parsed["follow"])
+        # Every state of a progress bar is a line of its own; colours and all else that a terminal obeys are shown as escapes.
+        for part in text.removesuffix("\r").split("\r"):
+            print(printable(part, keep="\t"), flush=parsed["follow"])
     return exits.OK
 
 
@@ -103,12 +110,18 @@ def collect(argv: list[str]) -> int:
     parsed = _parsed(argv, "gc", "Removes what is left of jobs that have ended; their runs stay.")
     if parsed is None:
         return exits.OK
-    target = _target(parsed)
+    target, code = _target(parsed), exits.OK
     for state in target.jobs():
-        if state.phase in ENDS:
+        if state.phase not in ENDS:
+            continue
+        try:
             target.remove(state.name)
-            print(f"{state.name}: removed, it {'was' if state.phase == CANCELLED else 'had'} {state.phase}")
-    return exits.OK
+        except (exits.BadData, exits.CannotRun) as error:  # of this job; the others are removed
+            print(f"convoy: {printable(str(error))}", file=sys.stderr)
+            code = code or error.code
+        else:
+            print(f"{printable(state.name)}: removed, it {'was' if state.phase == CANCELLED else 'had'} {state.phase}")
+    return code
 
 
 def until_the_end(target: Target, name: str, timeout: float = 0.0) -> int:
@@ -162,7 +175,7 @@ def exit_code(state: JobState) -> int:
 
 
 def line(state: JobState) -> str:
-    """A job in one line."""
+    """A job in one line, which a terminal shows and does not obey."""
     parts = [f"{state.name}: {state.phase}"]
     if state.restarts:
         parts.append(f"{state.restarts} restart{'s' * (state.restarts > 1)}")
@@ -170,7 +183,7 @@ def line(state: JobState) -> str:
         parts.append(f"exit code {state.exit_code}")
     if state.reason:
         parts.append(state.reason)
-    return ", ".join(parts)
+    return printable(", ".join(parts))
 
 
 def command(verb: str, name: str, where: Where) -> str:
@@ -201,12 +214,15 @@ def _details(state: JobState) -> list[tuple[str, str]]:
         return rows
     rows.append(("run", state.run_dir))
     try:
-        return rows + _progress(json.loads(open_store(state.run_dir).get(_STATUS)), state.phase in ENDS)
-    except (FileNotFoundError, ValueError, TypeError, KeyError):  # not there yet, or not ours
-        return [*rows, ("step", "not yet known")]
+        found = outside.parse_object(open_store(state.run_dir).get(STATUS), f"{state.run_dir}/{STATUS}")
+        return rows + _progress(found, state.phase in ENDS)
+    except FileNotFoundError:
+        pass
     except exits.ConvoyError as error:
-        print(f"convoy: {error}", file=sys.stderr)
-        return rows
+        print(f"convoy: {printable(str(error))}", file=sys.stderr)
+    except (ArithmeticError, OSError, RuntimeError, ValueError, TypeError, KeyError):
+        print(f"convoy: {printable(state.run_dir)}/{STATUS} is not what a run writes.", file=sys.stderr)
+    return [*rows, ("step", "not yet known")]
 
 
 def _progress(found: dict[str, Any], over: bool) -> list[tuple[str, str]]:

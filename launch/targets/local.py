@@ -16,7 +16,8 @@ from typing import Any
 from convoy import exits, supervise
 from launch import faults, local_pod, rehearsal, shell, state
 from launch.job import JobSpec
-from launch.state import JobFolder, Record
+from launch.job_record import Record
+from launch.state import JobFolder
 from launch.targets import CANCELLED, ENDS, FAILED, PENDING, RUNNING, JobState, NoSuchJob
 
 LOOK_SECONDS = 0.1

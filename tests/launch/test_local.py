@@ -13,7 +13,8 @@ import time
 import pytest
 
 from convoy import exits
-from launch.state import JobFolder, Record
+from launch.job_record import Record
+from launch.state import JobFolder
 from launch.targets import CANCELLED, ENDS, FAILED, PENDING, RUNNING, SUCCEEDED, JobState, NoSuchJob
 from launch.targets.local import LocalTarget, about
 from local_jobs import alive, job, until, words

@@ -9,8 +9,9 @@ import pytest
 
 from launch import local_pod, rehearsal
 from launch.documents import base, job_spec
+from launch.job_record import Record
 from launch.rehearsal import Rehearsal
-from launch.state import JobFolder, Record
+from launch.state import JobFolder
 from launch.targets import CANCELLED, FAILED, PENDING, SUCCEEDED
 from launch.targets.local import about
 from local_jobs import job

@@ -26,6 +26,19 @@ def test_a_grid_has_every_combination_in_order():
     assert sweep.points("") == [()]
 
 
+@pytest.mark.parametrize(
+    "text", ["seed=0:100000000000000000", ";".join(f"a{i}=0:9000" for i in range(9)), "seed=0:10001"]
+)
+def test_more_jobs_than_anybody_wants_are_refused_before_they_are_counted_out(text):
+    with pytest.raises(exits.CannotRun, match=r"jobs, and 10,000 are possible; give fewer values\."):
+        sweep.points(text)
+
+
+def test_numbers_of_thousands_of_digits_are_no_range():
+    number = "9" * 5000
+    assert sweep.points(f"seed=0:{number}") == [(("seed", f"0:{number}"),)]  # which --seed refuses
+
+
 def test_a_flag_of_the_sweep_may_stand_for_itself():
     argv = ["--name=a", "--sweep", "lr=1,2", "--sweep=seed=0:3", "--wait"]
     assert sweep.joined(argv) == ["--name=a", "--wait", "--sweep=lr=1,2;seed=0:3"]
