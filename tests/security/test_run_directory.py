@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from convoy import exits
 from convoy.store.local import LocalStore
-from mutations import SEED, case, document, torn, untouched
+from mutations import SEED, case, untouched
+from run_files import BAD_IMAGES, EVENTS, KINDS, RECORDS, RESULT, instead, mutated, written
 from trainer import config as configuration
 from trainer import curves, goodput, recorder, results
 from trainer.config import RunConfig
 from trainer.files import CONFIG
-
-RESULT = {
-    "schema": 1, "status": "finished", "step": 60, "epoch": 2.5, "examples": 3840, "wall_seconds": 3.5,
-    "train": {"images_per_second": 1000.0, "input_wait_fraction": None, "step_milliseconds": 3.5},
-    "eval": {"split": "test", "examples": 376, "accuracy": 0.99, "loss": 0.03, "per_class": {"0": {"recall": None}}},
-    "best": None, "bad_images": 0, "seed": 3,
-}  # fmt: skip
-RECORDS = [
-    {"step": 20, "epoch": 0.9, "examples": 1280, "time": 1.5e9, "split": "train", "loss": 2.0, "accuracy": 0.5},
-    {"step": 20, "epoch": 0.9, "examples": 1280, "time": 1.5e9, "split": "eval", "loss": None, "accuracy": 0.75},
-]
-EVENTS = [
-    {"event": "start", "attempt": 1, "time": 103.0, "began": 100.0, "devices": "cpu:1"},
-    {"event": "training", "attempt": 1, "time": 104.0, "step": 0},
-    {"event": "spent", "attempt": 1, "time": 110.0, "step": 20, "seconds": {"compile": 2.0, "steps": 3.0}},
-    {"event": "saved", "attempt": 1, "time": 110.5, "step": 20, "seconds": 0.5},
-    {"event": "rollback", "attempt": 1, "time": 111.0, "step": 0},
-    {"event": "left", "attempt": 1, "time": 112.0, "step": 20},
-]
-BAD_IMAGES = [{"split": "train", "path": "cat/1.png", "reason": "cannot be decoded"}]
 
 
 def read_config(store):
@@ -66,27 +46,6 @@ READERS = {
 }
 
 
-def written(name: str, right) -> bytes:
-    """The right content of a file."""
-    return (
-        b"".join(json.dumps(line).encode() + b"\n" for line in right)
-        if isinstance(right, list)
-        else json.dumps(right).encode()
-    )
-
-
-def mutated(name: str, right, chance) -> bytes:
-    """A file with one thing wrong: in a journal, a line of it, or a piece anywhere."""
-    if not isinstance(right, list):
-        return document(right, chance)
-    if chance.random() < 0.3:
-        return torn(written(name, right), chance)
-    lines = [json.dumps(line).encode() for line in right]
-    at = chance.randrange(len(lines))
-    lines[at : at + chance.randrange(2)] = [document(right[at], chance)]
-    return b"\n".join(lines) + chance.choice([b"\n", b""])
-
-
 def refused(store: LocalStore, name: str, read) -> bool:
     """Whether a reader ends in a sentence that names the file; else it has read it."""
     try:
@@ -103,7 +62,7 @@ def refused(store: LocalStore, name: str, read) -> bool:
 @pytest.mark.parametrize("name", READERS)
 def test_what_is_right_is_read(tmp_path, name):
     right, read = READERS[name]
-    (tmp_path / name).write_bytes(written(name, right))
+    (tmp_path / name).write_bytes(written(right))
     assert not refused(LocalStore(str(tmp_path)), name, read)
 
 
@@ -122,22 +81,12 @@ def test_odd_content_is_a_sentence(tmp_path, name, content):
 
 
 @pytest.mark.parametrize("name", READERS)
-@pytest.mark.parametrize("kind", ["fifo", "loop", "folder", "device", "link outside"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_file_in_a_files_place(tmp_path, name, kind):
     path, outside = tmp_path / "run" / name, tmp_path / "outside"
     path.parent.mkdir()
-    outside.write_bytes(written(name, READERS[name][0]))
-    match kind:
-        case "fifo":
-            os.mkfifo(path)
-        case "loop":
-            path.symlink_to(name)
-        case "folder":
-            path.mkdir()
-        case "device":
-            path.symlink_to("/dev/zero")
-        case _:
-            path.symlink_to(outside)
+    outside.write_bytes(written(READERS[name][0]))
+    instead(path, kind, outside)
     with untouched(tmp_path):
         assert refused(LocalStore(str(path.parent)), name, READERS[name][1])
 
@@ -177,7 +126,7 @@ def test_flags_of_another_version(change, words):
 def test_a_damaged_record_is_found_before_the_first_step(tmp_path):
     """Not by curves.png, after the last."""
     store = LocalStore(str(tmp_path))
-    (tmp_path / "metrics.jsonl").write_bytes(written("metrics.jsonl", RECORDS)[:-20])
+    (tmp_path / "metrics.jsonl").write_bytes(written(RECORDS)[:-20])
     recorder.check(store, 1)  # the second is repeated anyway
     with pytest.raises(exits.BadData, match=r"metrics\.jsonl, line 2, .* Remove the line, or metrics\.jsonl"):
         recorder.check(store, 2)
@@ -185,7 +134,7 @@ def test_a_damaged_record_is_found_before_the_first_step(tmp_path):
 
 def test_a_line_that_a_death_cut_short_is_left_out(tmp_path):
     store = LocalStore(str(tmp_path))
-    whole = written("events.jsonl", EVENTS)
+    whole = written(EVENTS)
     for cut in range(len(whole)):
         (tmp_path / "events.jsonl").write_bytes(whole[:cut])
         # All but the last are whole, and the last is whole or left out.
@@ -218,7 +167,7 @@ def walk(folder: Path, numbers: range) -> None:
         with case(SEED, number) as chance:
             for path in folder.iterdir():
                 path.unlink()
-            (folder / name).write_bytes(mutated(name, right, chance))
+            (folder / name).write_bytes(mutated(right, chance))
             with untouched(folder.parent, folder):
                 count[name] += refused(store, name, read)
     assert min(count.values()) > len(numbers) / len(READERS) / 5, count  # most are refused, and few by luck
