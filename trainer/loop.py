@@ -165,6 +165,7 @@ class Loop:
         self.pace.took(result.steps, seconds)
         waited = result.input_wait_seconds
         if self._loops == 1:  # it traced the step
+            self._check_layers()
             self.ledger.add("compile", seconds)
         else:
             self.ledger.add("steps", seconds - (waited or 0.0))
@@ -263,6 +264,7 @@ class Loop:
         progress.wall_seconds += now - self._since
         self._since = now
         self._tell_what_was_spent()
+        self._check_layers()
         try:
             if not self.engine.cluster.leads:
                 snapshot.check(self.engine.stream_state())
@@ -280,6 +282,14 @@ class Loop:
                 f"  Note: step {step} waited {waited:.1f} s for the checkpoint before to be written; --checkpoint_every is"
                 " shorter than a save takes."
             )
+
+    def _check_layers(self) -> None:
+        """After the first steps, and before each save: what a layer does may depend on what it has seen."""
+        try:
+            self.engine.check_layers()
+        except exits.CannotRun:
+            together.part(self.engine)  # all find the same
+            raise
 
     def _asked(self) -> bool:
         pulse.tell()

@@ -53,6 +53,10 @@ class Engine(Protocol):
     def train(self, steps: int) -> LoopResult:
         """Runs `steps` optimizer steps, fewer if one is not finite."""
 
+    def check_layers(self) -> None:
+        """CannotRun, in every process, for a layer whose variables are not the same on every replica, or that keeps state where
+        no checkpoint finds it. Once steps were made."""
+
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
         """Every example once, with the averaged weights if there are any; None if `stop` came true between batches."""
 

@@ -19,7 +19,7 @@ from convoy import exits
 from data.pipeline import evaluation_batches, training_stream
 from data.sources.examples import Examples
 from trainer import losses
-from trainer.engines import loss_scale, normalization, randomness, variables
+from trainer.engines import copies, hidden, loss_scale, normalization, randomness, variables
 from trainer.engines.jax import devices, kernels
 from trainer.engines.jax.feed import Feed, chunk_length
 from trainer.engines.jax.step import (
@@ -78,12 +78,16 @@ class JaxEngine:
         self._state = self._place(self._initial())
         deal = setting.deal
         self._chunk = chunk_length(deal.per_replica * deal.local * int(np.prod(image_shape)))
-        step = training_step(self.model, self.loss, self.optimizer, self._averaged, config, deal.sizes)
+        merging = copies.merging(self.model, self.replicas)
+        step = training_step(self.model, self.loss, self.optimizer, self._averaged, config, deal.sizes, merging)
         alone = config.devices.startswith("cpu") and self.parameters >= LARGE
         self._train = training_steps(step, self._mesh) if alone else training_loop(step, self._mesh, self._chunk)
+        self._train_again = lambda: training_loop(step, self._mesh, self._chunk)
         self._evaluate = evaluation_step(self.model, self._mesh, self.classes)
         self._feed: Feed | None = None
         self._examples: Examples | None = None
+        self._attributes = hidden.Attributes(self.model, config.model)
+        self._traced = False
 
     def feed(self, examples: Examples, first_step: int, cached: int = 0) -> None:
         if self._feed:
@@ -100,9 +104,10 @@ class JaxEngine:
             going = self._place(jnp.ones((), bool))
             while left:
                 batches, first, count, seconds = self._feed.next(left, self._state)
-                self._state, going, *outcome = self._train(
-                    self._state, going, batches, np.int32(first), np.int32(count)
-                )
+                with contextlib.nullcontext() if self._traced else self._tracing(batches):
+                    self._state, going, *outcome = self._train(
+                        self._state, going, batches, np.int32(first), np.int32(count)
+                    )
                 outcomes.append(outcome)
                 waited, left = waited + seconds, left - count
             fetched = [[np.asarray(one) for one in outcome] for outcome in outcomes]
@@ -113,6 +118,20 @@ class JaxEngine:
             for k in (1, 2)
         )
         return LoopResult(sum(made), losses, norms, sum(int(outcome[3]) for outcome in fetched), waited, finite)
+
+    def check_layers(self) -> None:
+        if self.replicas == 1:
+            return
+        names = self._named()
+        values = [*self._state.trainable, *self._state.other]
+        with self._sentences(None):
+            found = (
+                (name, [np.asarray(shard.data) for shard in value.addressable_shards])
+                for name, value in zip(names, values, strict=False)
+            )
+            name = copies.compare(found, self)
+        if name:
+            raise exits.CannotRun(copies.sentence(self, name))
 
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
         deal, pace, total = self.setting.deal, Pace(), EvaluationSums.zero(self.classes)
@@ -186,6 +205,16 @@ class JaxEngine:
 
     def learning_rate(self, step: int) -> float:
         return float(self.schedule(step))
+
+    @contextlib.contextmanager
+    def _tracing(self, batches: Any) -> Iterator[None]:
+        """Around the first step, which is compiled."""
+        with self._attributes.explaining():
+            yield
+        self._traced = True
+        some = jax.tree.map(lambda one: jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=one.sharding), batches)
+        number = np.int32(0)
+        self._attributes.check(lambda: jax.eval_shape(self._train_again(), self._state, np.True_, some, number, number))
 
     def _initial(self) -> State:
         averages = [v.value for v in variables.averaged(self.model)] if self.config.ema else []

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 
 from data.pipeline import Batch
 from trainer.config import RunConfig
-from trainer.engines import loss_scale
+from trainer.engines import copies, hidden, loss_scale
 from trainer.engines.jax.devices import AXIS
 from trainer.layers import drawing
 from trainer.losses import Loss, cross_entropy, right
@@ -59,16 +59,19 @@ def training_step(
     averaged: Callable[[State], list[Any]],
     config: RunConfig,
     sizes: list[int],
+    merging: list[int],
 ) -> Callable[[State, Batch], tuple[State, Outcome]]:
     """What one replica does: its part of the gradient, one sum over all replicas, the update.
 
     The arithmetic is that of trainer.engines.tensorflow.step. `averaged(state)` gives the weights that --ema averages.
+    `merging` are the places of those other variables that are made one over the replicas.
     """
     iterations = next(i for i, v in enumerate(optimizer.variables) if v is optimizer.iterations)
+    kinds = [model.non_trainable_variables[index].aggregation for index in merging]
     decay, skips = float(np.float32(config.ema)), config.on_nan == "skip"
 
     def differentiated(trainable: Any, other: Any, batch: Batch, scale: Any) -> tuple[Any, tuple[Any, Any, Any]]:
-        with drawing(config.seed, batch.positions):
+        with drawing(config.seed, batch.positions), hidden.watching(model, config.model):
             logits, other, penalties = model.stateless_call(
                 trainable, other, to_floats(batch.images), training=True, return_losses=True
             )
@@ -109,6 +112,13 @@ def training_step(
     def step(state: State, batch: Batch) -> tuple[State, Outcome]:
         other, (gradients, loss, correct) = batch_of(state, batch)
         gradients, loss, correct = _sum_over_replicas(gradients, loss, correct)
+        old, new = ([some[index] for index in merging] for some in (state.other, other))
+        if merging:
+            replicas, first = lax.axis_size(AXIS), lax.axis_index(AXIS) == 0
+            merged = copies.merge(kinds, old, new, all_sum, replicas, first)
+            other = [*other]
+            for index, value in zip(merging, merged, strict=True):
+                other[index] = value
         if state.scale:
             gradients = [gradient / state.scale[0].astype(gradient.dtype) for gradient in gradients]
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(gradient)) for gradient in gradients))

@@ -17,12 +17,12 @@ from data.parallel import untuned
 from data.pipeline import Batch, evaluation_batches, training_stream
 from data.sources.examples import Examples
 from trainer import losses
-from trainer.engines import normalization, randomness, variables
+from trainer.engines import copies, hidden, normalization, randomness, variables
 from trainer.engines.lost import lost_peer
 from trainer.engines.pace import Pace, evaluation_batch_size
 from trainer.engines.protocol import LoopResult
 from trainer.engines.setting import Setting, check_parts
-from trainer.engines.tensorflow import devices, undo
+from trainer.engines.tensorflow import devices, graph, undo
 from trainer.engines.tensorflow.average import Average
 from trainer.engines.tensorflow.host import Host
 from trainer.engines.tensorflow.scaling import LossScale
@@ -68,15 +68,23 @@ class TensorFlowEngine:
             self.optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
         self.parameters = variables.trainable_numbers(self.model)
         speaks = self.replicas > 1 and normalization.is_in(self.model)
+        self._merging = [self.model.non_trainable_variables[i] for i in copies.merging(self.model, self.replicas)]
+        for variable in self._merging:
+            # Else an assignment would ask the other replicas on the spot, which no loop over parts of a batch can.
+            variable.value._aggregation = tf.VariableAggregation.NONE
         self._revocable = self._undone()
         self._gradients = gradients_of(self.model, self.loss, config, setting.deal.sizes, speaks)
         compiled = config.xla == "on" and config.strategy != "tpu"  # TPUStrategy compiles what it runs by itself
         step = tf.function(self._step, autograph=False, jit_compile=True) if compiled else self._step
         self._train = training_loop(self._spread_step(step), timed=not devices.deterministic)
+        self._train_again = lambda: training_loop(self._spread_step(self._step), timed=False)
         self._evaluate = evaluation_loop(self._strategy, self.model, self.classes)
         self._host = Host(self._strategy, setting)
         self._stream: Any = None
         self._examples: Examples | None = None
+        self._outside = graph.Outside(config.model, [variable.value for variable in self._variables().values()])
+        self._attributes = hidden.Attributes(self.model, config.model)
+        self._traced = self._writes_in_evaluation = False
 
     def feed(self, examples: Examples, first_step: int, cached: int = 0) -> None:
         self._examples, config = examples, self.config
@@ -85,6 +93,8 @@ class TensorFlowEngine:
 
     def train(self, steps: int) -> LoopResult:
         with self._sentences(self._examples):
+            if not self._traced:
+                self._trace()
             outcome = self._train(self._stream, tf.constant(steps))
             made, losses, norms, correct, wait, finite = (tensor.numpy() for tensor in outcome)
         return LoopResult(
@@ -95,6 +105,17 @@ class TensorFlowEngine:
             None if devices.deterministic else float(wait),
             bool(finite),
         )
+
+    def check_layers(self) -> None:
+        local = self._strategy.experimental_local_results
+        if self.replicas > 1:
+            found = (
+                (name, [_view(one) for one in local(variable.value)])
+                for name, variable in self._variables("model").items()
+            )
+            if name := copies.compare(found, self):
+                raise exits.CannotRun(copies.sentence(self, name))
+        self._outside.check()
 
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
         batch_size = evaluation_batch_size(max(self.setting.deal.sizes), self.pixels, len(examples))
@@ -107,6 +128,7 @@ class TensorFlowEngine:
         left = -(-len(examples) // (batch_size * self.replicas))
         with self.average.in_place() if self.average else contextlib.nullcontext(), self._sentences(examples):
             batches = self._spread(stream)
+            self._trace_evaluation(batches)
             while left:
                 if stop():
                     return None
@@ -128,8 +150,7 @@ class TensorFlowEngine:
 
     def stream_state(self) -> Iterator[tuple[str, np.ndarray]]:
         for name, variable in self._variables().items():
-            # Read where it lies: `numpy()` would copy. TensorFlow writes elsewhere as long as somebody reads.
-            yield name, np.asarray(variable.value.read_value()._numpy())
+            yield name, _view(variable.value)
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: np.array(value) for name, value in self.stream_state()}
@@ -176,8 +197,9 @@ class TensorFlowEngine:
         return run
 
     def _step(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        before = undo.remember(self._revocable)
+        before, old = undo.remember(self._revocable), undo.remember([variable.value for variable in self._merging])
         loss, correct, gradients, norm = self._gradients(batch, self.scale.value if self.scale else None)
+        self._merge(old)
         step = tf.identity(self.optimizer.iterations.value)
         self.optimizer.apply(gradients, self.model.trainable_variables)
         if self.average:
@@ -191,6 +213,34 @@ class TensorFlowEngine:
             going = ~self.scale.advance(loss, norm) & (skips | sound)
         return loss, correct, norm, going
 
+    def _merge(self, old: list[tf.Tensor]) -> None:
+        """Makes one what layers wrote on each replica."""
+        if not self._merging:
+            return
+        first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
+        new = undo.remember([variable.value for variable in self._merging])
+        kinds = [variable.aggregation for variable in self._merging]
+        for variable, value in zip(
+            self._merging, copies.merge(kinds, old, new, all_sum, self.replicas, first), strict=True
+        ):
+            variable.assign(value)
+
+    def _trace(self) -> None:
+        """Compiles the loop, before the first step and before any evaluation."""
+        with self._attributes.explaining(), _created(self.config.model):
+            concrete = self._train.get_concrete_function(self._stream, tf.constant(1))
+        self._traced = True
+        self._outside.watch(concrete)
+        self._attributes.check(lambda: self._train_again().get_concrete_function(self._stream, tf.constant(1)))
+
+    def _trace_evaluation(self, batches: Any) -> None:
+        """Compiles an evaluation's loop, in which a model that writes variables of its own begins every batch with the same."""
+        concrete = self._evaluate.get_concrete_function(batches, tf.constant(1))
+        if self._outside.watch(concrete) and not self._writes_in_evaluation:
+            self._writes_in_evaluation = True
+            kept = [variable.value for variable in self.model.variables]
+            self._evaluate = evaluation_loop(self._strategy, self.model, self.classes, kept)
+
     def _undone(self) -> list[tf.Variable]:
         """What a step that is skipped leaves as it was: all of the state but the count of steps, which is over, and the loss
         scale, which has its own way. Empty where no step is ever skipped."""
@@ -199,9 +249,11 @@ class TensorFlowEngine:
         kept = [*self.model.variables, *self.optimizer.variables, *(self.average.variables if self.average else [])]
         return [variable.value for variable in kept if variable is not self.optimizer.iterations]
 
-    def _variables(self) -> dict[str, keras.Variable]:
-        """Checkpoint name -> variable."""
+    def _variables(self, kind: str = "") -> dict[str, keras.Variable]:
+        """Checkpoint name -> variable, of all or of the model's."""
         named = {f"model/{variable.path}": variable for variable in self.model.variables}
+        if kind == "model":
+            return named
         named |= {f"optimizer/{variable.path}": variable for variable in self.optimizer.variables}
         if self.average:
             pairs = zip(self.average.weights, self.average.variables, strict=True)
@@ -238,3 +290,21 @@ def _untuned_devices() -> Iterator[None]:
         yield
     finally:
         multi_device_iterator_ops._create_device_dataset = original
+
+
+def _view(variable: tf.Variable) -> np.ndarray:
+    """Its value, read where it lies: `numpy()` would copy. TensorFlow writes elsewhere as long as somebody reads."""
+    return np.asarray(variable.read_value()._numpy())
+
+
+@contextlib.contextmanager
+def _created(model: str) -> Iterator[None]:
+    """Turns TensorFlow's errors about variables that are made while a function is traced into a sentence."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ == "UnliftableError" or "tf.function only supports singleton tf.Variables" in str(
+            error
+        ):
+            hidden.refuse_creation(model, error)
+        raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from data.pipeline import Batch
 from trainer.config import RunConfig
+from trainer.engines.tensorflow import undo
 from trainer.layers import drawing
 from trainer.losses import Loss, cross_entropy, right
 
@@ -165,11 +166,18 @@ def training_loop(step: Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.
     return loop
 
 
-def evaluation_loop(strategy: tf.distribute.Strategy, model: keras.Model, classes: int) -> Any:
-    """A graph function (iterator, number of batches) -> (loss, count, right, top five, per class: count, predicted, hit)."""
+def evaluation_loop(
+    strategy: tf.distribute.Strategy, model: keras.Model, classes: int, kept: Sequence[tf.Variable] = ()
+) -> Any:
+    """A graph function (iterator, number of batches) -> (loss, count, right, top five, per class: count, predicted, hit).
+
+    `kept` are variables that have their values again after each batch.
+    """
 
     def count(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        before = undo.remember(kept)
         logits = tf.cast(model(to_floats(images), training=False), keras.config.floatx())
+        undo.take_back(kept, before)
         losses = cross_entropy(logits, labels) * tf.cast(weights, logits.dtype)
         inside = tf.cast(weights, tf.int64)
         guesses = tf.argmax(logits, axis=-1, output_type=tf.int32)

@@ -1,0 +1,145 @@
+"""Variables that layers write while the model is called: made one over the replicas as the layer asks, or refused.
+
+A replica sees its share of a batch alone, so what a layer measures there differs from what it measures elsewhere, and a
+checkpoint holds one copy. Keras has a word for what is to be done, `aggregation`, which is carried out here, once a step, the
+same on every engine. Without it the copies must be equal by themselves, as a count of steps is.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from convoy import exits
+from trainer.engines.normalization import AllSum
+
+
+def merging(model: keras.Model, replicas: int) -> list[int]:
+    """Which of a model's variables that are not trained are made one after every step, by their places among these.
+
+    CannotRun for one that asks for what its type has not.
+    """
+    if replicas == 1:
+        return []
+    found = []
+    for index, variable in enumerate(model.non_trainable_variables):
+        kind, dtype = variable.aggregation, keras.backend.standardize_dtype(variable.dtype)
+        if (kind == "mean" and not keras.backend.is_float_dtype(dtype)) or (kind == "sum" and dtype == "bool"):
+            raise exits.CannotRun(
+                f'the variable {variable.path} asks for aggregation="{kind}", which {dtype} does not have; make it a float,'
+                ' or give "only_first_replica".'
+            )
+        if variable.synchronization == "on_read":
+            raise exits.CannotRun(
+                f'the variable {variable.path} has synchronization="on_read", which leaves every replica its own; leave that'
+                " out."
+            )
+        if kind != "none":
+            found.append(index)
+    return found
+
+
+def merge(
+    kinds: Sequence[str], old: Sequence[Any], new: Sequence[Any], all_sum: AllSum, replicas: int, first: Any
+) -> list[Any]:
+    """Tensors that are the same on every replica, of those that a step made of `old`, which were.
+
+    Args:
+      kinds: for each "mean", the mean of all; "sum", what each one added is added; "only_first_replica", the first one's.
+      old: before the step.
+      new: after it.
+      all_sum: sums over the replicas, called once for all tensors of a type.
+      replicas: how many there are.
+      first: whether this one is the first.
+    """
+    carried: dict[str, list[int]] = {}
+    sent = []
+    for index, (kind, before, after) in enumerate(zip(kinds, old, new, strict=True)):
+        carrier = _carrier(keras.backend.standardize_dtype(after.dtype))
+        carried.setdefault(carrier, []).append(index)
+        value = ops.reshape(ops.cast(after, carrier), [-1])
+        if kind == "sum":
+            value = value - ops.reshape(ops.cast(before, carrier), [-1])
+        elif kind == "only_first_replica":
+            value = ops.where(first, value, ops.zeros_like(value))
+        sent.append(value)
+    merged: list[Any] = [None] * len(kinds)
+    for carrier, indices in carried.items():
+        vector, start = all_sum(ops.concatenate([sent[index] for index in indices])), 0
+        for index in indices:
+            size = int(np.prod(new[index].shape, dtype=np.int64))
+            value = ops.reshape(vector[start : start + size], new[index].shape)
+            start += size
+            if kinds[index] == "mean":
+                value = value / replicas
+            elif kinds[index] == "sum":
+                value = value + ops.cast(old[index], carrier)
+            merged[index] = ops.cast(value, new[index].dtype)
+    return merged
+
+
+def _carrier(dtype: str) -> str:
+    """The type in which tensors of `dtype` travel: one that collectives know."""
+    if dtype in ("float16", "bfloat16"):
+        return "float32"
+    return dtype if dtype in ("float32", "float64", "int64") else "int64" if dtype == "uint64" else "int32"
+
+
+def compare(copies: Iterable[tuple[str, list[np.ndarray]]], engine: Any) -> str | None:
+    """The first variable that is not the same everywhere, the same answer in every process; None if all are.
+
+    Args:
+      copies: (name, a copy for each replica of this process), in one order in all of them.
+      engine: what the processes talk through.
+    """
+    names, digests, differs = [], [], []
+    apart = engine.cluster.processes > 1
+    for name, (one, *others) in copies:
+        names.append(name)
+        own = _bytes(one)
+        differs.append(any(_bytes(other) != own for other in others))
+        if apart:
+            digests.append(zlib.crc32(own))
+    if apart:
+        told = np.frombuffer(engine.share(np.array(digests, "<u4").tobytes()), "<u4")
+        differs = [here or digest != first for here, digest, first in zip(differs, digests, told, strict=True)]
+    if not engine.agree(any(differs)):
+        return None
+    # Seldom: each in turn, so that all learn which it is.
+    return next(name for name, here in zip(names, differs, strict=True) if engine.agree(here))
+
+
+def _bytes(value: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+
+
+def sentence(engine: Any, name: str) -> str:
+    """What is wrong with a model whose variable `name` differs between replicas, and what to write."""
+    path = name.partition("/")[2]
+    layer, variable = next((layer, v) for layer, v in _owned(engine.model) if v.path == path)
+    what = f"--model={engine.config.model}: the layer {layer.name} ({type(layer).__name__}) writes its variable {path}"
+    if variable.trainable:
+        return (
+            f"{what}, which is trained, otherwise on each of {engine.replicas} devices; train on one device, or leave that"
+            " out."
+        )
+    kinds = '"mean", "sum" or "only_first_replica"'
+    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(variable.dtype)):
+        kinds = '"sum" or "only_first_replica"'
+    return (
+        f"{what} otherwise on each of {engine.replicas} devices, and a checkpoint holds one of them; say in add_weight what is"
+        f" to become of them, aggregation={kinds}, or train on one device."
+    )
+
+
+def _owned(model: keras.Model) -> Iterator[tuple[keras.layers.Layer, keras.Variable]]:
+    """Every variable of a model beside the innermost layer that has it."""
+    for layer in reversed(model._flatten_layers()):
+        generators = [generator.state for generator in layer._seed_generators]
+        for variable in [*layer._trainable_variables, *layer._non_trainable_variables, *generators]:
+            yield layer, variable
