@@ -130,6 +130,6 @@ def _status(data: bytes, source: str) -> dict[str, Any]:
     """worker-N.json, whoever wrote it."""
     found = parse_object(data, source)
     for key, kinds in _TOLD.items():
-        if type(found.get(key)) not in kinds:
+        if key not in found or type(found[key]) not in kinds:
             raise exits.BadData(f"{source} has {printable(repr(found.get(key))[:60])} as {key}; remove it.")
     return {**found, "reason": printable(found["reason"])}
