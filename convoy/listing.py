@@ -25,15 +25,16 @@ def entries_of(folder: Path | str) -> list[os.DirEntry[str]]:
     return []
 
 
-def files_below(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+def files_below(folder: Path | str) -> list[os.DirEntry[str]]:
     """All that is no folder below one, at any depth, in no order; no link is followed. Raises like entries_of."""
-    pending = [os.fspath(folder)]
+    pending, files = [os.fspath(folder)], []
     while pending:
         for entry in entries_of(pending.pop()):
             if entry.is_dir(follow_symlinks=False):
                 pending.append(entry.path)
             else:
-                yield entry
+                files.append(entry)
+    return files
 
 
 @contextlib.contextmanager

@@ -134,7 +134,7 @@ def _list(root: Path, class_names: tuple[str, ...]) -> tuple[list[str], list[int
             continue
         found = []
         for entry in files_below(root / name):
-            if entry.name.lower().endswith(SUFFIXES) and not _leads_to_folder(entry):
+            if entry.name.lower().endswith(SUFFIXES) and not (entry.is_symlink() and _leads_to_folder(entry)):
                 found.append(entry.path)
             elif not entry.name.startswith("."):
                 left_out.append(entry.path)
@@ -152,9 +152,9 @@ def _list(root: Path, class_names: tuple[str, ...]) -> tuple[list[str], list[int
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a link to a folder, which is not followed; one to nowhere or to itself is an image that cannot be read."""
+    """Whether a link's end is a folder, which is not followed; one to nowhere or to itself is an image that cannot be read."""
     try:
-        return entry.is_symlink() and entry.is_dir()
+        return entry.is_dir()
     except OSError:
         return False
 

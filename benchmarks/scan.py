@@ -1,0 +1,124 @@
+"""A folder that has never been seen, beside what an older commit made of it: `python benchmarks/scan.py [--before=COMMIT]`.
+
+- scan: 50,000 photographs (200 times 250 of ImageNet, each with a comment of its own, 110 KB on average) are opened for the
+  first time: listed, their headers read, and all of their contents for the hashes that make a split.
+- again: the same with what is known of the folder in the user's cache.
+- list: 200,000 files in 200 folders are listed, and nothing is read.
+
+Each turn is a process of its own with an empty cache directory, the sides in turn. The first round, which brings the files into
+memory, does not count. Seconds are of the clock, and of the processor on all cores together. Writes results/scan.csv; 6 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rows import DATA, HERE, describe, write
+
+PHOTOGRAPHS = DATA.parent / "imagenet-sample"
+SIDES = ("before", "now")
+FIGURES = ("scan", "again", "list")
+
+
+def make(folder: Path, photographs: int, files: int) -> None:
+    sources = [path.read_bytes() for path in sorted(PHOTOGRAPHS.iterdir())]
+    for number in range(photographs):
+        content = sources[number % len(sources)]
+        place = folder / "photographs" / f"{number % 100:03d}"
+        place.mkdir(parents=True, exist_ok=True)
+        comment = b"\xff\xfe" + (10).to_bytes(2, "big") + f"{number:08d}".encode()
+        at = 4 + int.from_bytes(content[4:6], "big")  # behind JFIF
+        (place / f"{number:06d}.jpg").write_bytes(content[:at] + comment + content[at:])
+    for number in range(files):
+        place = folder / "files" / f"{number % 200:03d}"
+        if number < 200:
+            place.mkdir(parents=True)
+        (place / f"{number:06d}.jpg").touch()
+
+
+def turn(folder: str) -> dict[str, list[float]]:
+    """One process of a side: figure -> seconds, seconds of the processor."""
+    from data.config import DataConfig
+    from data.sources import folder as source
+    from data.sources import open_dataset
+
+    def scan() -> None:
+        config = DataConfig(f"folder:{folder}/photographs", image_size=224, eval_split="hash:0.1")
+        open_dataset(config).split("train").content_hashes()
+
+    def listed() -> None:
+        root = Path(folder, "files")
+        arguments = {"every": True} if "every" in inspect.signature(source._list).parameters else {}
+        source._list(root, source._folders(root), **arguments)
+
+    found = {}
+    for figure, work in (("scan", scan), ("again", scan), ("list", listed)):
+        begun, cpu = time.perf_counter(), time.process_time()
+        work()
+        found[figure] = [time.perf_counter() - begun, time.process_time() - cpu]
+    return found
+
+
+def measured(code: Path, folder: Path) -> dict[str, list[float]]:
+    with tempfile.TemporaryDirectory() as cache:
+        env = {**os.environ, "PYTHONPATH": f"{code}", "XDG_CACHE_HOME": cache, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        command = [sys.executable, __file__, f"--turn={folder}"]
+        done = subprocess.run(command, cwd=code, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", default="3ff22d4", help="the commit of the other side")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--photographs", type=int, default=50_000)
+    parser.add_argument("--files", type=int, default=200_000)
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "scan.csv")
+    parser.add_argument("--turn", default="", help="be one process of a side, on this folder")
+    flags = parser.parse_args()
+    if flags.turn:
+        print(json.dumps(turn(flags.turn)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        before = Path(folder, "before")
+        before.mkdir()
+        archive = subprocess.run(["git", "archive", flags.before], cwd=HERE.parent, stdout=subprocess.PIPE, check=True)
+        subprocess.run(["tar", "-x"], cwd=before, input=archive.stdout, check=True)
+        make(Path(folder), flags.photographs, flags.files)
+        turns: dict[str, list[dict[str, list[float]]]] = {side: [] for side in SIDES}
+        for round_ in range(1 + flags.rounds):
+            for side, code in zip(SIDES, (before, HERE.parent), strict=True):
+                turns[side].append(measured(code, Path(folder)))
+                told = "  ".join(f"{figure} {turns[side][-1][figure][0]:.2f} s" for figure in FIGURES)
+                print(f"round {round_}, {side}: {told}", flush=True)
+    rows = []
+    for figure in FIGURES:
+        for side in SIDES:
+            clock, cpu = zip(*(one[figure] for one in turns[side][1:]), strict=True)
+            rows.append(
+                {
+                    **describe(),
+                    "figure": figure,
+                    "side": flags.before if side == "before" else side,
+                    "files": flags.files if figure == "list" else flags.photographs,
+                    "rounds": flags.rounds,
+                    "seconds": round(statistics.median(clock), 2),
+                    "least": round(min(clock), 2),
+                    "most": round(max(clock), 2),
+                    "cpu_seconds": round(statistics.median(cpu), 2),
+                }
+            )
+    write(flags.output, rows)
+
+
+if __name__ == "__main__":
+    main()
