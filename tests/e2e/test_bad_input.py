@@ -115,7 +115,7 @@ def test_data_that_changed_under_a_run(convoy, photographs):
     assert convoy(*argv).code == 0
     shutil.copy(photographs / "cat" / "000.jpg", photographs / "cat" / "new.jpg")
     outcome = convoy(*argv, "--duration=20st")
-    assert_sentence(outcome, 78, "examples was 24 and is 25")
+    assert_sentence(outcome, 78, "the split train had 24 examples and has 25")
     (photographs / "cat" / "new.jpg").unlink()
     (photographs / "cat").rename(photographs / "zebra")  # the labels would change places
     assert_sentence(convoy("evaluate", "--run_dir=run", "--split=train"), 78, "['cat', 'dog'] and is ['dog', 'zebra']")
