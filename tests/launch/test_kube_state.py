@@ -219,6 +219,17 @@ def test_the_worker_that_ended_a_job_is_named(target, life, code, reason, told, 
         "failed", f"worker 1 {told} (jobset failed due to a rule)", exit_code)  # fmt: skip
 
 
+def test_a_worker_whose_disk_was_full_is_told_from_one_without_memory(target, life):
+    said = 'Usage of EmptyDir volume "tmp" exceeds the limit "10Gi".'
+    end = {"exitCode": 137, "reason": "Error", "finishedAt": "2026-11-25T10:00:00Z"}
+    life.pod(1, "Failed", {"terminated": end}, reason="Evicted", message=said)
+    life.status(terminalState="Failed", conditions=[condition("Failed", "it has no restarts left")])
+    assert target.state("rn50").reason == (
+        'worker 1 was evicted: Usage of EmptyDir volume "tmp" exceeds the limit "10Gi"; give more --scratch if it is its disk'
+        " that was full (it has no restarts left)"
+    )
+
+
 def test_a_permanent_end_is_the_cause_even_if_it_is_not_the_first(target, life):
     life.dies(0, 42, "2026-11-25T10:00:00Z")
     life.dies(1, 65, "2026-11-25T10:00:09Z")

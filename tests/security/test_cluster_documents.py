@@ -430,3 +430,13 @@ def test_whatever_a_bucket_and_metadata_hold_a_list_is_a_list(zone, tmp_path, mo
                 state = tpu_state.state_or_why(api, found)
             assert state.name == "rn50"
             assert_harmless(watch.line(state))
+
+
+def test_a_machine_passes_over_what_is_no_word_of_a_peer():
+    from launch.targets import tpu_vm_boot
+
+    assert tpu_vm_boot.status_of(json.dumps(STATUS).encode()) == STATUS
+    for number in range(500):
+        with mutations.case(mutations.SEED, number) as chance:
+            found = tpu_vm_boot.status_of(mutations.document(STATUS, chance))
+            assert found is None or (found["phase"] in tpu_vm_boot.PHASES and type(found["restarts"]) is int)
