@@ -41,13 +41,17 @@ class Attributes:
         new = [key for key in now if key not in self._before]
         if not changed and not new:
             return
+        # Nothing can be computed with these, whereas JAX may compute with a tensor of another program and notice it later.
+        old = {(index, name): value for (index, name), (_, value) in now.items() if _symbolic(value)}
+        for index, name in old:
+            vars(self._layers[index])[name] = object()
         try:
             compile_again()
         except Exception as error:
-            self.refuse((changed or new)[0], error)
+            self.refuse(next(iter(old), (changed or new)[0]), error)
         again = self._look()
         for key in (*changed, *new):
-            if again[key][0] != now[key][0] and not _tensor(again[key][1]):
+            if key not in old and again.get(key, now[key])[0] != now[key][0]:
                 self.refuse(key)
 
     @contextlib.contextmanager

@@ -1,0 +1,114 @@
+"""Layers with state of their own end with the bits of a run left alone, or are refused; layer_state_cases.py draws cases."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convoy import exits
+from support import REPOSITORY, assert_same_bits, final_tensors, run_workers, start_workers
+
+PROGRAM = Path(__file__).with_name("layer_state_cases.py")
+ROWS = REPOSITORY / "benchmarks" / "results" / "layer_state.csv"
+MOVING = """
+import keras
+from keras import ops
+
+
+class Moving(keras.layers.Layer):
+    def build(self, shape):
+        self.moving = self.add_weight(
+            shape=(shape[-1],), initializer="zeros", trainable=False, aggregation="AGGREGATION", name="moving"
+        )
+
+    def call(self, x, training=False):
+        if training:
+            self.moving.assign(0.9 * self.moving + 0.1 * ops.mean(x, 0))
+        return x - self.moving
+
+
+def build(shape, classes):
+    image = keras.Input(shape)
+    return keras.Model(image, keras.layers.Dense(classes)(Moving()(keras.layers.Flatten()(image))))
+"""
+FLAGS = ["--dataset=digits", "--batch_size=64", "--duration=20st", "--checkpoint_every=5st", "--eval_every=20st",
+         "--augment=none", "--seed=3", "--deterministic", "--model=my_model:build"]  # fmt: skip
+
+
+def run_cases(tmp_path: Path, backend: str, devices: int, seed: int, count: int) -> list[dict]:
+    print(f"seed {seed}: {PROGRAM.name} {backend} {devices} {seed} {count}")
+    argv = [sys.executable, PROGRAM, backend, devices, seed, count, tmp_path / "found.json"]
+    done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=3000, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["apart"] < 1e-5, "a mean of what replicas have is what one device has"
+    return found["cases"]
+
+
+def wrong(cases: list[dict]) -> list[dict]:
+    return [case for case in cases if not case["found"].startswith(case["expected"])]
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_an_interrupted_run_has_the_bits_of_one_left_alone_or_is_refused(tmp_path, backend):
+    assert not wrong(run_cases(tmp_path, backend, 2, seed=14, count=12))
+
+
+@pytest.mark.thorough
+def test_so_it_is_in_200_cases(tmp_path):
+    """Another 200 each time, a row of benchmarks/results/layer_state.csv."""
+    seed = int(os.environ.get("CONVOY_TEST_SEED", time.time_ns() % 10**6))
+    rows = []
+    for backend in ("tensorflow", "jax"):
+        for devices in (2, 4):
+            begun = time.perf_counter()
+            cases = run_cases(tmp_path, backend, devices, seed, 50)
+            assert not wrong(cases)
+            same = sum(case["found"] == "same" for case in cases)
+            day, seconds = datetime.datetime.now(datetime.UTC).date(), round(time.perf_counter() - begun)
+            rows.append([day, seed, backend, devices, len(cases), same, len(cases) - same, len(wrong(cases)), seconds])
+    with ROWS.open("a", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def test_a_run_is_refused_with_what_to_write_and_goes_on_once_that_is_written(tmp_path, convoy):
+    model, argv = tmp_path / "my_model.py", ["train", *FLAGS, "--backend=jax", "--devices=cpu:2"]
+    model.write_text(MOVING.replace("AGGREGATION", "none"))
+    done = convoy(*argv, "--run_dir=cut")
+    assert done.code == exits.CANNOT_RUN, done
+    assert "the layer moving (Moving) writes its variable moving/moving otherwise on each of 2 devices" in done.err
+    assert 'aggregation="mean"' in done.err
+    assert not list((tmp_path / "cut").glob("checkpoints/*")), "nothing was saved"
+    model.write_text(MOVING.replace("AGGREGATION", "mean"))
+    assert convoy(*argv, "--run_dir=cut", "--steps_per_loop=3", chaos="term:between@7").code == exits.TRY_AGAIN
+    assert convoy(*argv, "--run_dir=cut", "--steps_per_loop=3").code == 0
+    assert convoy(*argv, "--run_dir=alone").code == 0
+    assert_same_bits(tmp_path / "cut", tmp_path / "alone")
+    assert np.abs(final_tensors(tmp_path / "alone")["model/moving/moving"]).max() > 0
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_processes_find_the_same_variable_and_end_together(tmp_path, backend):
+    model = tmp_path / "my_model.py"
+    model.write_text(MOVING.replace("AGGREGATION", "none"))
+    for outcome in run_workers(tmp_path, backend, 2, *FLAGS, "--run_dir=cut", code=exits.CANNOT_RUN):
+        assert (
+            "the layer moving (Moving) writes its variable moving/moving otherwise on each of 2 devices" in outcome.err
+        )
+    model.write_text(MOVING.replace("AGGREGATION", "mean"))
+    fault = {1: {"CONVOY_CHAOS": "term:between@7"}}
+    left = start_workers(tmp_path, backend, 2, *FLAGS, "--run_dir=cut", "--steps_per_loop=3", own=fault)
+    assert [one.wait(150) for one in left] == [exits.TRY_AGAIN] * 2
+    run_workers(tmp_path, backend, 2, *FLAGS, "--run_dir=cut", "--steps_per_loop=3")
+    run_workers(tmp_path, backend, 2, *FLAGS, "--run_dir=alone")
+    assert_same_bits(tmp_path / "cut", tmp_path / "alone")
