@@ -7,7 +7,7 @@ UV := --require-hashes --requirement launch/locks/uv.txt
 COMPILE := uv pip compile --universal --generate-hashes --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all soak lint format lock bench gpu-check clean
+.PHONY: help setup train test test-all soak lint format lock bench gpu-check findings clean
 
 help:
 	@echo "make train      train the embedded digits into runs/digits"
@@ -18,6 +18,7 @@ help:
 	@echo "make format     ruff format and the fixes that are safe"
 	@echo "make lock       renew requirements.lock and launch/locks from setup.py"
 	@echo "make bench      Convoy beside the article's Keras code, rows in benchmarks/results"
+	@echo "make findings   show again what surprised us in other software: findings/*.sh, each with packages of its own"
 	@echo "make gpu-check  one GPU and all of them, both engines: speed, NCCL, equality; a row in benchmarks/results"
 
 setup: $(VENV)/installed
@@ -68,6 +69,9 @@ bench: setup
 
 gpu-check: setup
 	$(BIN)/python benchmarks/gpu_check.py
+
+findings:
+	@for script in findings/*.sh; do echo "== $$script"; bash "$$script" || exit 1; done
 
 clean:
 	rm -rf $(VENV) build *.egg-info

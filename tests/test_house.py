@@ -88,3 +88,20 @@ def test_python_in_the_readme_runs(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 0
+
+
+def test_a_name_is_made_of_a_literal_or_checked():
+    """convoy.outside.Name is a place inside a root: written down here, or made by name_in and below, never by a cast."""
+    import ast
+
+    for path in [path for floor in ("convoy", "data", "trainer", "launch") for path in tracked(f"{floor}/*.py")]:
+        tree = ast.parse(path.read_text())
+        imported = {
+            name.asname or name.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module == "convoy.outside"
+            for name in node.names
+        }
+        for node in ast.walk(tree) if "Name" in imported else ():
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Name":
+                assert isinstance(node.args[0], ast.Constant), f"{path}:{node.lineno}: use name_in or below"

@@ -22,7 +22,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _AWAY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOTCONN, errno.EHOSTDOWN}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 _LINK = {errno.ELOOP, errno.ENOTDIR}  # what O_NOFOLLOW says of one, the latter of what should be a folder
-_LOCK = ".lock"
+_LOCK = Name(".lock")
 _PARTIAL = re.compile(r".*\.\d+\.partial", re.DOTALL)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # never waits for the other end of a FIFO
@@ -126,7 +126,7 @@ class LocalStore:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        with self._writing(Name(_LOCK)) as (folder, last):
+        with self._writing(_LOCK) as (folder, last):
             # The kernel gives the lock back however this process dies; the file itself stays.
             descriptor = os.open(last, os.O_RDWR | os.O_CREAT | _FILE, 0o666, dir_fd=folder)
         try:

@@ -94,7 +94,8 @@ def job_of(resource: Any) -> dict[str, Any]:
     if not 1 <= job["workers"] <= MOST_WORKERS or job["attempt"] < 0:
         raise exits.BadData(f"{source} has {job['workers']} workers and attempt {job['attempt']}; look who made it.")
     # What is removed with the job is a folder that only jobs have, whoever wrote its name.
-    parts = name_in(job["folder"], source).split("/")
+    job["folder"] = name_in(job["folder"], source)
+    parts = job["folder"].split("/")
     if len(parts) != 4 or parts[0] != "jobs" or parts[3] != resource.name.rpartition("/")[2]:
         raise exits.BadData(f"{source} names the folder {job['folder']}, which is none of this job; look who made it.")
     return job

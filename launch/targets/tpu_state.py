@@ -108,7 +108,7 @@ def state_or_why(api: TpuApi, found: Any) -> JobState:
 
 def attempt_folder(job: dict[str, Any]) -> Name:
     """Where the machines of an attempt tell how it goes, within the bucket."""
-    return below(Name(job["folder"]), str(job["attempt"]))
+    return below(job["folder"], str(job["attempt"]))
 
 
 def _told(job: dict[str, Any]) -> list[dict[str, Any]]:

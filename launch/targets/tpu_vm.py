@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from convoy import exits
-from convoy.outside import Name, below
+from convoy.outside import below
 from convoy.store import open_store
 from launch import bundle
 from launch.job import JobSpec
@@ -115,7 +115,7 @@ class TpuVmTarget:
         self._api.delete(name)
         reason = "its machines are gone"
         try:
-            store.remove(Name(job["folder"]))
+            store.remove(job["folder"])
         except exits.ConvoyError as error:
             reason += f"; its code and status are not: {error}"
         return JobState(name, CANCELLED, reason, now.restarts, now.digest, now.run_dir)
@@ -125,7 +125,7 @@ class TpuVmTarget:
         if state(self._api, found).phase not in ENDS:
             raise exits.CannotRun(f"{name} has not ended; `convoy launch cancel --name={name}` ends it.")
         self._api.delete(name)
-        open_store(job_of(found)["bucket"]).remove(Name(job_of(found)["folder"]))
+        open_store(job_of(found)["bucket"]).remove(job_of(found)["folder"])
 
     def describe(self, spec: JobSpec) -> str:
         tpu_request.check(spec)

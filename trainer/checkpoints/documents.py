@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from convoy import exits, outside
-from convoy.outside import Name, printable
+from convoy.outside import Name, below, printable
 from trainer.files import CHECKPOINTS
 from trainer.progress import Progress
 
@@ -45,7 +45,7 @@ class Checkpoint:
 
     @property
     def folder(self) -> Name:
-        return Name(f"{CHECKPOINTS}/{self.step:08d}.{self.attempt}")
+        return below(CHECKPOINTS, f"{self.step:08d}.{self.attempt}")
 
     @classmethod
     def of_folder(cls, name: str) -> Checkpoint | None:
