@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=int, default=50_000)
     parser.add_argument("--files", type=int, default=200_000)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "scan.csv")
+    parser.add_argument("--notes", default="", help="what else ran meanwhile, for the rows")
     parser.add_argument("--turn", default="", help="be one process of a side, on this folder")
     flags = parser.parse_args()
     if flags.turn:
@@ -115,6 +116,7 @@ def main() -> None:
                     "least": round(min(clock), 2),
                     "most": round(max(clock), 2),
                     "cpu_seconds": round(statistics.median(cpu), 2),
+                    "notes": flags.notes,
                 }
             )
     write(flags.output, rows)
