@@ -11,7 +11,8 @@ from pathlib import Path
 from convoy import exits
 from convoy.outside import printable
 
-_AWAY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOTCONN, errno.EHOSTDOWN}
+# Of storage, not of what stands there: worth another try.
+AWAY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOTCONN, errno.EHOSTDOWN}
 
 
 def entries_of(folder: Path | str) -> list[os.DirEntry[str]]:
@@ -45,6 +46,6 @@ def listing(folder: Path | str) -> Iterator[None]:
     except OSError as error:
         place = printable(os.fsdecode(error.filename or folder))
         what = f"cannot list {place}: {(error.strerror or str(error)).lower()}"
-        if error.errno in _AWAY:
+        if error.errno in AWAY:
             raise exits.TryAgain(f"{what}; the same command will continue.") from error
         raise exits.CannotRun(f"{what}; make it readable for you, or take it out of there.") from error

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from convoy import exits
+from convoy.listing import AWAY
 from convoy.outside import MAX_DOCUMENT_BYTES, Name, name_in, open_file, printable
 from convoy.store import Data, too_large
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_AWAY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOTCONN, errno.EHOSTDOWN}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 _LINK = {errno.ELOOP, errno.ENOTDIR}  # what O_NOFOLLOW says of one, the latter of what should be a folder
 _LOCK = Name(".lock")
@@ -223,7 +223,7 @@ class LocalStore:
             raise
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            if error.errno in _AWAY:
+            if error.errno in AWAY:
                 raise exits.TryAgain(f"cannot {verb} {place} now: {reason}; the same command will continue.") from error
             if error.errno in _LINK and name and self.root.is_dir():
                 raise self._odd(name) from error
