@@ -1,5 +1,5 @@
 """Layers with state of their own, interrupted and not, on one engine and some CPU devices, all from one process:
-python layer_state_cases.py BACKEND DEVICES SEED COUNT FILE.
+python layer_state_cases.py BACKEND DEVICES SEED COUNT FILE [LAYER ...], of all layers if none is named.
 
 Every case is a layer, parts of a batch, loops, evaluations and an interruption, drawn by the seed. Writes as JSON what each
 came to: "same", the bits of the run left alone; a sentence, refused; else what differs.
@@ -433,8 +433,7 @@ def outcome(case: Case) -> str:
 
 def main() -> None:
     rng = random.Random(f"{SEED} {BACKEND} {DEVICES}")
-    kinds = sorted(KINDS)
-    rng.shuffle(kinds)
+    kinds = sys.argv[6:] or rng.sample(sorted(KINDS), len(KINDS))
     found = []
     for index in range(COUNT):
         case = draw(rng, kinds[index % len(kinds)])

@@ -44,9 +44,15 @@ FLAGS = ["--dataset=digits", "--batch_size=64", "--duration=20st", "--checkpoint
          "--augment=none", "--seed=3", "--deterministic", "--model=my_model:build"]  # fmt: skip
 
 
-def run_cases(tmp_path: Path, backend: str, devices: int, seed: int, count: int) -> list[dict]:
-    print(f"seed {seed}: {PROGRAM.name} {backend} {devices} {seed} {count}")
-    argv = [sys.executable, PROGRAM, backend, devices, seed, count, tmp_path / "found.json"]
+QUICK = {
+    "tensorflow": ["moving", "before/mean", "count of batch/sum", "raw", "counting in Python", "always/mean"],
+    "jax": ["moving", "before/mean", "late/mean", "metric", "keeping in Python", "truth of batch/first"],
+}
+
+
+def run_cases(tmp_path: Path, backend: str, devices: int, seed: int, count: int, *kinds: str) -> list[dict]:
+    print(f"{PROGRAM.name} {backend} {devices} {seed} {count}: the third is the seed")
+    argv = [sys.executable, PROGRAM, backend, devices, seed, count, tmp_path / "found.json", *kinds]
     done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=3000, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "found.json").read_text())
@@ -60,12 +66,13 @@ def wrong(cases: list[dict]) -> list[dict]:
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_an_interrupted_run_has_the_bits_of_one_left_alone_or_is_refused(tmp_path, backend):
-    assert not wrong(run_cases(tmp_path, backend, 2, seed=14, count=12))
+    kinds = QUICK[backend]
+    assert not wrong(run_cases(tmp_path, backend, 2, 4, len(kinds), *kinds))
 
 
 @pytest.mark.thorough
 def test_so_it_is_in_200_cases(tmp_path):
-    """Another 200 each time, a row of benchmarks/results/layer_state.csv."""
+    """Others each time; a row of benchmarks/results/layer_state.csv for each engine and number of devices."""
     seed = int(os.environ.get("CONVOY_TEST_SEED", time.time_ns() % 10**6))
     rows = []
     for backend in ("tensorflow", "jax"):
@@ -80,14 +87,21 @@ def test_so_it_is_in_200_cases(tmp_path):
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def test_a_run_is_refused_with_what_to_write_and_goes_on_once_that_is_written(tmp_path, convoy):
-    model, argv = tmp_path / "my_model.py", ["train", *FLAGS, "--backend=jax", "--devices=cpu:2"]
-    model.write_text(MOVING.replace("AGGREGATION", "none"))
-    done = convoy(*argv, "--run_dir=cut")
+def test_a_run_is_refused_with_what_to_write(tmp_path, convoy):
+    (tmp_path / "my_model.py").write_text(MOVING.replace("AGGREGATION", "none"))
+    done = convoy("train", *FLAGS, "--backend=jax", "--devices=cpu:2", "--run_dir=run")
     assert done.code == exits.CANNOT_RUN, done
     assert "the layer moving (Moving) writes its variable moving/moving otherwise on each of 2 devices" in done.err
     assert 'aggregation="mean"' in done.err
-    assert not list((tmp_path / "cut").glob("checkpoints/*")), "nothing was saved"
+    assert not list((tmp_path / "run").glob("checkpoints/*")), "nothing was saved"
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_a_run_that_was_refused_goes_on_once_the_layer_says_what_it_wants(tmp_path, convoy, backend):
+    model, argv = tmp_path / "my_model.py", ["train", *FLAGS, f"--backend={backend}", "--devices=cpu:2"]
+    model.write_text(MOVING.replace("AGGREGATION", "none"))
+    assert convoy(*argv, "--run_dir=cut").code == exits.CANNOT_RUN
     model.write_text(MOVING.replace("AGGREGATION", "mean"))
     assert convoy(*argv, "--run_dir=cut", "--steps_per_loop=3", chaos="term:between@7").code == exits.TRY_AGAIN
     assert convoy(*argv, "--run_dir=cut", "--steps_per_loop=3").code == 0

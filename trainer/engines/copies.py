@@ -102,7 +102,7 @@ def compare(copies: Iterable[tuple[str, list[np.ndarray]]], engine: Any) -> str 
     for name, (one, *others) in copies:
         names.append(name)
         own = _bytes(one)
-        differs.append(any(_bytes(other) != own for other in others))
+        differs.append(any(not np.array_equal(_bytes(other), own) for other in others))
         if apart:
             digests.append(zlib.crc32(own))
     if apart:
@@ -114,8 +114,8 @@ def compare(copies: Iterable[tuple[str, list[np.ndarray]]], engine: Any) -> str 
     return next(name for name, here in zip(names, differs, strict=True) if engine.agree(here))
 
 
-def _bytes(value: np.ndarray) -> memoryview:
-    return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+def _bytes(value: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(value).reshape(-1).view(np.uint8)
 
 
 def sentence(engine: Any, name: str) -> str:
