@@ -104,7 +104,7 @@ def compare(copies: Iterable[tuple[str, list[np.ndarray]]], engine: Any) -> str 
         own = _bytes(one)
         differs.append(any(not np.array_equal(_bytes(other), own) for other in others))
         if apart:
-            digests.append(zlib.crc32(own))
+            digests.append(zlib.crc32(own.data))
     if apart:
         told = np.frombuffer(engine.share(np.array(digests, "<u4").tobytes()), "<u4")
         differs = [here or digest != first for here, digest, first in zip(differs, digests, told, strict=True)]
@@ -129,8 +129,9 @@ def sentence(engine: Any, name: str) -> str:
             " out."
         )
     kinds = '"mean", "sum" or "only_first_replica"'
-    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(variable.dtype)):
-        kinds = '"sum" or "only_first_replica"'
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        kinds = '"only_first_replica"' if dtype == "bool" else '"sum" or "only_first_replica"'
     return (
         f"{what} otherwise on each of {engine.replicas} devices, and a checkpoint holds one of them; say in add_weight what is"
         f" to become of them, aggregation={kinds}, or train on one device."
