@@ -20,7 +20,7 @@ from convoy.store.nowhere import NowhereStore
 from trainer import cluster, engines, notices, results, trust
 from trainer import config as configuration
 from trainer.config import Found, RunConfig
-from trainer.files import BAD_IMAGES, CONFIG, CURVES, FLAGS, RESULT
+from trainer.files import BAD_IMAGES, CHECKPOINTS, CONFIG, CURVES, EVENTS, FLAGS, RESULT
 from trainer.guards import Signals
 from trainer.status import Status
 
@@ -92,7 +92,7 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
             begun.refuse_other_data(config, identity, then)
             if finished := _finished(store, plan.total):
                 return {"finished": finished}
-        attempt = 1 + max(recorder.attempts(store), checkpoints.attempts(store))
+        attempt = next_attempt(store)
         keeper = checkpoints.Keeper(store, attempt, config.keep, faults)
         faults.at("restore", 0)
         restored = keeper.newest(lambda found: refuse_other_model(engine, found, config))
@@ -198,6 +198,20 @@ def _refuse_differences(config: RunConfig, stored: Found, moves: bool) -> None:
             + "\n".join(lines)
             + "\nGive the same flags to continue it, or another --run_dir to begin a new one."
         )
+
+
+def next_attempt(store: Store) -> int:
+    """The number of the attempt that begins: no other one has written under it, and what it saves will be found again."""
+    from trainer import checkpoints, recorder
+
+    told = {EVENTS: recorder.attempts(store), CHECKPOINTS: checkpoints.attempts(store)}
+    place = max(told, key=told.__getitem__)
+    if told[place] >= recorder.MOST_ATTEMPTS:
+        raise exits.BadData(
+            f"{store.url}/{place} tells of attempt {told[place]:,}, which no run comes to; remove it there, or choose another"
+            " --run_dir."
+        )
+    return 1 + told[place]
 
 
 def refuse_other_model(engine: Any, tensors: Mapping[str, Any], config: RunConfig) -> None:

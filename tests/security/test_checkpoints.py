@@ -16,6 +16,9 @@ from mutations import SEED, case, untouched
 from support import QUICK
 from trainer.checkpoints import Checkpoint, Keeper, format
 from trainer.checkpoints.cli import main
+from trainer.durations import MOST_STEPS
+from trainer.recorder import MOST_ATTEMPTS
+from trainer.run import next_attempt
 
 
 @pytest.fixture
@@ -43,13 +46,36 @@ def test_what_stands_in_the_place_of_a_file(forgery, capsys, file, what):
         assert refused(forgery, capsys, file) == exits.BAD_DATA
 
 
+WIDE = "\N{FULLWIDTH DIGIT ZERO}" * 8 + ".1"
+NO_FOLDERS = [
+    *("40.1", "000000060.1", "00000060.01", "00000060.1.1", "9" * 200 + ".1", "00000060." + "9" * 200, WIDE),
+    *("00000060." + "9" * 18, "00000060.1000000001", "9" * 18 + ".1", "2147483648.1"),
+]
+
+
 def test_only_folders_that_a_run_makes_are_checkpoints(forgery):
-    wide = "\N{FULLWIDTH DIGIT ZERO}" * 8 + ".1"
-    for name in ("40.1", "000000060.1", "00000060.01", "00000060.1.1", "9" * 200 + ".1", "00000060." + "9" * 200, wide):
+    for name in NO_FOLDERS:
         forgery.folder.with_name(name).mkdir()
         (forgery.folder.with_name(name) / "MANIFEST.json").write_text("{}")
     assert format.complete(forgery.store) == [Checkpoint(20, 1), Checkpoint(40, 1)]
     assert format.attempts(forgery.store) == 1
+
+
+@pytest.mark.parametrize("last", [Checkpoint(MOST_STEPS, 1), Checkpoint(60, MOST_ATTEMPTS)], ids=str)
+def test_what_an_attempt_saves_is_found_again_or_not_begun(forgery, last):
+    def save(checkpoint):
+        state = {**forgery.state, "progress": {**forgery.state["progress"], "step": checkpoint.step}}
+        format.write(forgery.store, checkpoint, {}, {}, state)
+
+    save(last)
+    assert last in format.complete(forgery.store)
+    with pytest.raises(AssertionError):
+        save(Checkpoint(last.step + 1, last.attempt + 1))
+    if last.attempt == MOST_ATTEMPTS:
+        with pytest.raises(exits.BadData, match="checkpoints tells of attempt 1,000,000,000, which no run comes to"):
+            next_attempt(forgery.store)
+    else:
+        assert next_attempt(forgery.store) == 2
 
 
 def test_steps_that_nobody_asks_for(forgery):

@@ -15,6 +15,7 @@ from trainer import config as configuration
 from trainer import curves, goodput, recorder, results
 from trainer.config import RunConfig
 from trainer.files import CONFIG
+from trainer.run import next_attempt
 
 
 def read_config(store):
@@ -25,7 +26,7 @@ def read_config(store):
 def read_events(store):
     found = goodput.of(recorder.read_events(store), now=200.0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert 0 <= recorder.attempts(store) <= recorder.MOST_ATTEMPTS
+    assert 1 <= next_attempt(store) <= recorder.MOST_ATTEMPTS
 
 
 def resume(store):
@@ -144,7 +145,7 @@ def test_a_line_that_a_death_cut_short_is_left_out(tmp_path):
 def test_an_attempt_that_no_run_comes_to(tmp_path):
     (tmp_path / "events.jsonl").write_text(json.dumps({**EVENTS[0], "attempt": 2**62}) + "\n")
     with pytest.raises(exits.BadData, match=r"events\.jsonl tells of attempt"):
-        recorder.attempts(LocalStore(str(tmp_path)))
+        next_attempt(LocalStore(str(tmp_path)))
 
 
 def test_curves_are_drawn_of_any_records(tmp_path):

@@ -10,12 +10,14 @@ from typing import Any
 
 from convoy import exits, outside
 from convoy.outside import Name, below, printable
+from trainer.durations import MOST_STEPS
 from trainer.files import CHECKPOINTS
 from trainer.progress import Progress
+from trainer.recorder import MOST_ATTEMPTS
 
 MANIFEST, STATE = "MANIFEST.json", "state.json"
 SCHEMA = 2
-_FOLDER = re.compile(r"([0-9]{8,18})\.([0-9]{1,18})")
+_FOLDER = re.compile(r"([0-9]{8,10})\.([0-9]{1,10})")
 _KIND = re.compile(r"([a-z_]+)(-[0-9]+-of-[0-9]+)?\.npz")
 _CRC32C = re.compile(r"[0-9a-f]{8}")
 
@@ -51,8 +53,11 @@ class Checkpoint:
     def of_folder(cls, name: str) -> Checkpoint | None:
         """The checkpoint whose folder is called so; None if that is not how one is called."""
         match = _FOLDER.fullmatch(name)
-        found = cls(int(match[1]), int(match[2])) if match else None
-        return found if found and found.folder == f"{CHECKPOINTS}/{name}" else None
+        if not match:
+            return None
+        found = cls(int(match[1]), int(match[2]))
+        possible = found.step <= MOST_STEPS and found.attempt <= MOST_ATTEMPTS
+        return found if possible and found.folder == f"{CHECKPOINTS}/{name}" else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,12 +71,14 @@ def write(
     Raises:
       exits.CannotRun: another process has written this checkpoint.
     """
+    folder = checkpoint.folder
+    assert Checkpoint.of_folder(folder.removeprefix(f"{CHECKPOINTS}/")) == checkpoint, "or nobody would find it again"
     objects: dict[str, Data] = {**files, STATE: json.dumps(state, indent=1).encode()}
 
     def put(name: str) -> dict[str, Any]:
         data = objects[name]
         entry = {"bytes": len(data), "crc32c": f"{crc32c(data):08x}"}
-        entry["generation"] = store.put(below(checkpoint.folder, name), data)
+        entry["generation"] = store.put(below(folder, name), data)
         passing("upload")
         return entry | ({"tensors": tensors[name]} if name in tensors else {})
 
@@ -92,9 +94,9 @@ def write(
         "writer": uuid.uuid4().hex,
         "objects": entries,
     }
-    if not store.claim(below(checkpoint.folder, MANIFEST), json.dumps(manifest, indent=1).encode()):
+    if not store.claim(below(folder, MANIFEST), json.dumps(manifest, indent=1).encode()):
         raise exits.CannotRun(
-            f"another process has written {store.url}/{checkpoint.folder}; only one may train in a run directory, stop one."
+            f"another process has written {store.url}/{folder}; only one may train in a run directory, stop one."
         )
 
 
