@@ -8,6 +8,7 @@ by `name_in`, which is the only way from an outside name to a path; a file is op
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -22,7 +23,7 @@ Name = NewType("Name", str)
 
 MAX_NAME_BYTES = 1024  # what Google Cloud Storage allows for an object's name
 MAX_PART_BYTES = 255  # what Linux allows for a file's name
-MAX_DOCUMENT_BYTES = 64 << 20
+MAX_DOCUMENT_BYTES = 16 << 20  # of JSON, which takes some 25 times that in memory
 
 
 def name_in(text: object, source: str) -> Name:
@@ -95,6 +96,30 @@ def open_file(path: Path | str, directory: int | None = None) -> Iterator[Binary
         raise exits.BadData(f"{printable(str(path))} is no regular file; remove it or name another place.")
     with os.fdopen(descriptor, "rb") as file:
         yield file
+
+
+def open_lock(path: Path | str, directory: int | None = None, flags: int = os.O_RDWR | os.O_CREAT) -> int:
+    """A descriptor of a file to lock: never behind a link, never waited for, its content left alone.
+
+    Args:
+      path: the file, which is made if it is not there.
+      directory: a descriptor of the folder that a relative path starts at.
+
+    Raises:
+      OSError: the system's own.
+      exits.BadData: it is no regular file.
+    """
+    descriptor = -1
+    try:
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+    if descriptor >= 0 and stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    if descriptor >= 0:
+        os.close(descriptor)
+    raise exits.BadData(f"{printable(str(path))} is no regular file; remove it or name another place.")
 
 
 def read_file(path: Path | str, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:

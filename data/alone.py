@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from convoy import exits
+from convoy.outside import open_lock, printable
 
 
 @contextlib.contextmanager
@@ -24,14 +26,16 @@ def alone(folder: Path, lock: str, remedy: str, busy: str = "") -> Iterator[None
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / lock).open("w")
+        descriptor = open_lock(folder / lock)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise exits.CannotRun(f"cannot write {folder}: {reason}; {remedy}") from error
-    with file:
+        raise exits.CannotRun(f"cannot write {printable(str(folder / lock))}: {reason}; {remedy}") from error
+    try:
         try:
             # The kernel gives the lock back however this process dies.
-            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError:
             raise exits.CannotRun(busy) from None
         yield
+    finally:
+        os.close(descriptor)

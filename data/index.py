@@ -102,7 +102,7 @@ def _parsed(content: bytes, path: Path) -> np.ndarray:
 
 
 def _impossible(records: np.ndarray) -> str:
-    """What is wrong with records that one shard or several, in order, are said to hold; nothing if they may be right."""
+    """Why records cannot be those of one shard, or of several in order; "" if they can."""
     shard, offset, length = records["shard"], records["offset"], records["length"]
     if shard[0] < 0 or not np.isin(np.diff(shard), (0, 1)).all():
         return "its shards are not in order"

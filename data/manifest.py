@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
 
@@ -147,11 +148,10 @@ def _splits(splits: Any, source: str) -> dict[str, Split]:
 
 
 def _entry(entry: Any, name: str, source: str) -> Entry:
-    if not (
-        isinstance(entry, dict) and _is_count(entry.get("bytes"), 0, 2**62) and isinstance(entry.get("crc32c"), str)
-    ):
+    size, crc32c = (entry.get("bytes"), entry.get("crc32c")) if isinstance(entry, dict) else (None, None)
+    if not _is_count(size, 0, 2**62) or not isinstance(crc32c, str) or not re.fullmatch("[0-9a-f]{8}", crc32c):
         _refuse(source, f"the entry of {name!r} has no bytes and crc32c")
-    return Entry(entry["bytes"], entry["crc32c"])
+    return Entry(size, crc32c)
 
 
 def _classes(classes: Any, source: str) -> tuple[str, ...]:

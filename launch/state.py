@@ -22,7 +22,6 @@ import json
 import os
 import re
 import shutil
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -271,17 +270,11 @@ def _new(name: str, folder: int) -> BinaryIO:
 
 
 def _open_lock(name: str, flags: int, folder: int, place: Path) -> int:
-    """A descriptor of a file that is locked; BadData for what is no regular file."""
+    """See outside.open_lock."""
     try:
-        descriptor = os.open(name, flags | _FILE, 0o600, dir_fd=folder)
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-            raise
-    else:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return descriptor
-        os.close(descriptor)
-    raise exits.BadData(f"{outside.printable(str(place))} is no regular file; remove it.")
+        return outside.open_lock(name, folder, flags)
+    except exits.BadData:
+        raise exits.BadData(f"{outside.printable(str(place))} is no regular file; remove it.") from None
 
 
 def _home() -> Path:

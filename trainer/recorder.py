@@ -23,6 +23,9 @@ _EVENT = {"event": str, "attempt": int, "time": float}
 _BAD_IMAGE = {"split": str, "path": str}
 
 
+_JOURNAL_BYTES = 1 << 30  # a record takes some 150: millions of evaluations
+
+
 class Recorder:
     """Appends lines. After a resume nothing is repeated: lines past the restored step move to events.jsonl.
 
@@ -160,11 +163,8 @@ def check(store: Store, lines: int) -> None:
 
 
 def attempts(store: Store) -> int:
-    """How many attempts have written into the run directory: the largest number that any event has."""
-    most = max((line["attempt"] for line in read_events(store)), default=0)
-    if most > MOST_ATTEMPTS:
-        raise exits.BadData(f"{store.url}/{EVENTS} tells of attempt {most}, which no run comes to; remove that file.")
-    return most
+    """The largest number of an attempt that any event has; 0 for none."""
+    return max((line["attempt"] for line in read_events(store)), default=0)
 
 
 def _journal(store: Store, name: Name, shape: Shape) -> list[dict[str, Any]]:
@@ -193,7 +193,7 @@ def _mendable(name: Name) -> Iterator[None]:
 
 def _lines(store: Store, name: Name) -> list[str]:
     try:
-        text = store.get(name).decode()
+        text = store.get(name, max_bytes=_JOURNAL_BYTES).decode()
     except FileNotFoundError:
         return []
     except UnicodeDecodeError as error:

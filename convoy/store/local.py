@@ -16,12 +16,13 @@ from typing import BinaryIO
 
 from convoy import exits
 from convoy.listing import AWAY
-from convoy.outside import MAX_DOCUMENT_BYTES, Name, name_in, open_file, printable
+from convoy.outside import MAX_DOCUMENT_BYTES, Name, name_in, open_file, open_lock, printable
 from convoy.store import Data, too_large
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 _LINK = {errno.ELOOP, errno.ENOTDIR}  # what O_NOFOLLOW says of one, the latter of what should be a folder
+MAX_DEPTH = 16  # folders, of which a run makes two
 _LOCK = Name(".lock")
 _PARTIAL = re.compile(r".*\.\d+\.partial", re.DOTALL)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -104,7 +105,12 @@ class LocalStore:
         with contextlib.suppress(FileNotFoundError), self._opened("remove", prefix, make=False) as (folder, last):
             status = _status(folder, last)
             if status and stat.S_ISDIR(status.st_mode):
-                shutil.rmtree(last, dir_fd=folder)  # which removes links, and nothing behind them
+                try:
+                    shutil.rmtree(last, dir_fd=folder)  # which removes links, and nothing behind them
+                except RecursionError:
+                    raise exits.BadData(
+                        f"{self._place(prefix)} has folders too deep to be removed; remove it."
+                    ) from None
             elif status:
                 os.unlink(last, dir_fd=folder)
 
@@ -127,11 +133,12 @@ class LocalStore:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         with self._writing(_LOCK) as (folder, last):
-            # The kernel gives the lock back however this process dies; the file itself stays.
-            descriptor = os.open(last, os.O_RDWR | os.O_CREAT | _FILE, 0o666, dir_fd=folder)
+            try:
+                # The kernel gives the lock back however this process dies; the file itself stays.
+                descriptor = open_lock(last, folder)
+            except exits.BadData:
+                raise self._odd(_LOCK) from None
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise self._odd(_LOCK)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -160,6 +167,8 @@ class LocalStore:
                     with os.scandir(descriptor) as entries:
                         for entry in entries:
                             name = f"{folder}/{entry.name}" if folder else entry.name
+                            if name.count("/") > MAX_DEPTH:
+                                raise exits.BadData(f"{self._place(name)} lies deeper than any run writes; remove it.")
                             if entry.is_dir(follow_symlinks=False):
                                 pending.append(name)
                             else:
@@ -207,16 +216,19 @@ class LocalStore:
                 raise self._odd(name) from None
             yield file
 
+    def _place(self, name: str) -> str:
+        return printable(str(self.root / name))
+
     def _odd(self, name: str) -> exits.BadData:
         return exits.BadData(
-            f"{printable(str(self.root / name))} is, or stands behind, a link, a pipe or another thing that is neither a file"
+            f"{self._place(name)} is, or stands behind, a link, a pipe or another thing that is neither a file"
             " nor a folder; Convoy follows none inside a run directory. Remove it, or put the file itself there."
         )
 
     @contextlib.contextmanager
     def _sentences(self, verb: str, name: str) -> Iterator[None]:
         """Turns the operating system's refusals into sentences; a missing file stays FileNotFoundError."""
-        place = printable(str(self.root / name))
+        place = self._place(name)
         try:
             yield
         except FileNotFoundError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import google_crc32c
@@ -15,6 +16,7 @@ from convoy import exits
 from convoy.store import open_store
 from convoy.store.local import LocalStore
 from data import caches, remote
+from data.alone import alone
 from data.config import DataConfig
 from data.packing import pack
 from data.sources import open_dataset
@@ -171,7 +173,7 @@ def test_nothing_waits_for_a_pipe_in_a_run_directory(tmp_path):
         with pytest.raises(exits.BadData, match="a pipe"):
             call("pipe")
     os.mkfifo(tmp_path / ".lock")
-    with pytest.raises(exits.ConvoyError), store.locked():
+    with pytest.raises(exits.BadData, match="a pipe"), store.locked():
         pass
 
 
@@ -215,3 +217,51 @@ def test_what_is_larger_than_its_kind_is_not_read(bucket, tmp_path):
             with pytest.raises(exits.BadData, match="more than 4 bytes"):
                 call()
     assert not (tmp_path / "copy").exists()
+
+
+def made_odd(kind: str, place: Path, outside: Path) -> None:
+    """Something else in the place of a lock."""
+    match kind:
+        case "link":
+            place.symlink_to(outside / "file")
+        case "link to nothing":
+            place.symlink_to(outside / "new")
+        case "link to itself":
+            place.symlink_to(place)
+        case "pipe":
+            os.mkfifo(place)
+        case "folder":
+            place.mkdir()
+
+
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "link to itself", "pipe", "folder"])
+@pytest.mark.parametrize("lock", [".lock", ".copying.lock"])
+def test_a_lock_is_a_file_of_its_folder(outside, lock, kind):
+    folder = outside.parent / "run"
+    made_odd(kind, folder / lock, outside)
+    with untouched(outside.parent), pytest.raises(exits.BadData, match="no regular file"), alone(folder, lock, ""):
+        pass
+    if lock == ".lock":
+        with untouched(outside.parent):
+            with pytest.raises(exits.BadData), LocalStore(str(folder)).locked():
+                pass
+            with pytest.raises(exits.BadData, match="no regular file"):
+                pack(DataConfig("synthetic:4x4x3:2:8"), folder, 10_000)
+
+
+def test_folders_below_a_run_have_a_bound(tmp_path):
+    store = LocalStore(str(tmp_path))
+    deep = "checkpoints/" + "a/" * 1200
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for part in deep.rstrip("/").split("/"):
+        os.mkdir(part, dir_fd=folder)
+        folder, above = os.open(part, os.O_RDONLY, dir_fd=folder), folder
+        os.close(above)
+    os.close(folder)
+    try:
+        with pytest.raises(exits.BadData, match="deeper than any run writes"):
+            store.names()
+        with pytest.raises(exits.BadData, match="too deep"):
+            store.remove("checkpoints")
+    finally:  # pytest cannot
+        subprocess.run(["rm", "-rf", tmp_path / "checkpoints"], check=True)
