@@ -155,7 +155,7 @@ def _code(process: subprocess.Popen[bytes]) -> int:
 
 def _tail(file: BinaryIO, most: int = 1 << 16) -> str:
     file.seek(max(os.fstat(file.fileno()).st_size - most, 0))
-    return file.read().decode(errors="replace")
+    return file.read(most).decode(errors="replace")
 
 
 def _end_with_parent(parent: int) -> None:

@@ -23,6 +23,7 @@ from launch.targets.kube_errors import Attempt
 CONNECT_SECONDS, READ_SECONDS = 5.0, 15.0
 # A pod that prints nothing for so long is asked again: the connection may be dead, and nobody would tell.
 SILENCE_SECONDS = 60.0
+_LINE_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,10 +215,11 @@ def _settings(context: str) -> Any:
 
 
 def _lines(answer: Any) -> Iterator[str]:
-    """The lines of a streamed answer, as they come."""
+    """The lines of a streamed answer, as they come; of one that has no end, its beginning."""
     pending = b""
     for chunk in answer.stream(decode_content=True):
         *lines, pending = (pending + chunk).split(b"\n")
+        pending = pending[:_LINE_BYTES]
         for line in lines:
             yield line.decode(errors="replace")
     if pending:

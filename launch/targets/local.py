@@ -21,6 +21,7 @@ from launch.state import JobFolder
 from launch.targets import CANCELLED, ENDS, FAILED, PENDING, RUNNING, JobState, NoSuchJob
 
 LOOK_SECONDS = 0.1
+_LINE_BYTES = 1 << 20  # a longer line comes in pieces
 # Beyond the grace of the workers, for the supervising process to see and to write.
 _MARGIN_SECONDS = 30.0
 
@@ -61,9 +62,7 @@ class LocalTarget:
             record, submitted = folder.read(), folder.job()
         except FileNotFoundError:  # removed meanwhile
             raise _unknown(name) from None
-        except (
-            exits.BadData
-        ) as error:  # a disk that was cut off while it wrote, another version of Convoy, a stranger's
+        except exits.BadData as error:  # of a disk that was cut off while it wrote, of another version, a stranger's
             if not folder.supervised():
                 raise
             return JobState(name, RUNNING, str(error))
@@ -119,18 +118,21 @@ class LocalTarget:
         """Lines of an attempt, and with `follow` of those after it."""
         for attempt in itertools.count(first):
             with folder.open_log(worker, attempt) as file:
-                rest, newer = b"", False
+                text, newer = b"", False
                 while not newer:
                     # Asked before it is read: what was written before an end, or before another attempt, belongs to it.
                     over = not follow or self.state(folder.name).phase in ENDS
                     newer = follow and os.path.lexists(folder.log(worker, attempt + 1))
-                    *lines, rest = (rest + file.read()).split(b"\n")
-                    if rest and (over or newer):
-                        lines.append(rest)
-                    yield from (line.decode(errors="replace") for line in lines)
+                    while piece := file.readline(_LINE_BYTES - len(text)):
+                        text += piece
+                        if piece.endswith(b"\n") or len(text) == _LINE_BYTES:
+                            yield text.removesuffix(b"\n").decode(errors="replace")
+                            text = b""
+                    if text and (over or newer):
+                        yield text.decode(errors="replace")
                     if over and not newer:
                         return
-                    if not (lines or newer):
+                    if not newer:
                         time.sleep(LOOK_SECONDS)
 
     def cancel(self, name: str) -> JobState:

@@ -18,7 +18,7 @@ from convoy.store import open_store
 from launch import bundle
 from launch.job import JobSpec
 from launch.outage import Outage
-from launch.targets import CANCELLED, ENDS, FAILED, RUNNING, JobState, NoSuchJob, tpu_request
+from launch.targets import CANCELLED, ENDS, FAILED, RUNNING, JobState, NoSuchJob, tpu_request, tpu_vm_boot
 from launch.targets.tpu_api import TpuApi
 from launch.targets.tpu_request import is_job, job_of
 from launch.targets.tpu_state import attempt_folder, state, state_or_why
@@ -26,6 +26,7 @@ from launch.targets.tpu_state import attempt_folder, state, state_or_why
 LOOK_SECONDS = 5.0
 GRACE_SECONDS = 150.0  # from the wish to cancel to the end of the machines
 _SEAM_BYTES = 4096
+_MOST_LOG_BYTES = 2 * tpu_vm_boot.LOG_BYTES  # it may grow while a machine reads the end of it
 
 
 class TpuVmTarget:
@@ -85,7 +86,7 @@ class TpuVmTarget:
                 found = self._api.find(name) if follow else None
                 over = found is None or state(self._api, found).phase in ENDS
                 try:
-                    now = store.get(log)
+                    now = store.get(log, max_bytes=_MOST_LOG_BYTES)
                 except FileNotFoundError:
                     now = b""
             if outage.since:

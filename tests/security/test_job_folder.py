@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -79,7 +80,7 @@ def odd(path: Path, what: str | bytes) -> None:
 
 
 def state_json(**changed: object) -> bytes:
-    return json.dumps({"phase": SUCCEEDED, "begun": 1e9, **changed}).encode()
+    return json.dumps({**vars(Record(SUCCEEDED, begun=1e9)), **changed}).encode()
 
 
 ODD: dict[str, str | bytes] = {
@@ -201,6 +202,15 @@ def test_a_log_is_a_file_of_the_job(tmp_path, capsys, which, what):
     assert "secret" not in capsys.readouterr().out
     LocalTarget().remove("odd")
     assert (secret / "worker-0.attempt-0.log").exists()
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_log_that_memory_does_not_hold_is_read_in_pieces(follow):
+    with (folder("odd") / "logs" / "worker-0.attempt-0.log").open("r+b") as log:
+        log.truncate(1 << 42)  # sparse
+    said, *pieces = itertools.islice(LocalTarget().logs("odd", 0, follow), 4)
+    assert said == "said"
+    assert {len(piece) for piece in pieces} == {1 << 20}
 
 
 def test_nothing_is_written_through_links_in_a_job(tmp_path):
