@@ -1,9 +1,8 @@
 """What a parsed document must look like before anybody reaches into it: types and keys, declared as data.
 
-A shape is int (64 bits, no truth value), float (finite; an int will do), AnyFloat, str, bool or None; (A, B): one of them; [A]:
-a list of these;
-{str: A}: an object of these; {"key": A, "key?": B}: an object with these keys, of which the second may be missing. Keys that
-a shape does not name are passed over.
+A shape is int (64 bits, no truth value), float (finite; an int will do), AnyFloat, Bounds (a number within), str, bool, None or
+frozenset (one of these texts); (A, B): one of them; [A]: a list of these; {str: A}: an object of these; {"key": A, "key?": B}:
+an object with these keys, of which the second may be missing. Keys that a shape does not name are passed over.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import math
 from typing import Any
 
 from convoy import exits
+from convoy.bounds import Bounds
 from convoy.outside import printable
 
 Shape = Any
@@ -50,7 +50,7 @@ def _wrong(value: Any, shape: Shape, where: str) -> str:
         return next(filter(None, (_wrong(one, shape[0], f"{where}[{i}]") for i, one in enumerate(value))), "")
     if isinstance(shape, dict):
         return _wrong_object(value, shape, where)
-    return "" if _is(value, shape) else _should(value, _CALLED[shape], where)
+    return "" if _is(value, shape) else _should(value, _called(shape), where)
 
 
 def _wrong_object(value: Any, shape: dict[Any, Shape], where: str) -> str:
@@ -74,6 +74,10 @@ def _is(value: Any, kind: Any) -> bool:
         return value is None
     if isinstance(value, bool):
         return kind is bool
+    if isinstance(kind, Bounds):
+        return isinstance(value, int if isinstance(kind.most, int) else int | float) and kind.holds(value)
+    if isinstance(kind, frozenset):
+        return isinstance(value, str) and value in kind
     if kind is AnyFloat and isinstance(value, float) and not math.isfinite(value):
         return True
     if kind in (float, AnyFloat):
@@ -81,6 +85,10 @@ def _is(value: Any, kind: Any) -> bool:
     if kind is int:
         return isinstance(value, int) and -(2**63) <= value < 2**63
     return type(value) is kind
+
+
+def _called(kind: Any) -> str:
+    return f"one of {', '.join(sorted(kind))}" if isinstance(kind, frozenset) else _CALLED.get(kind) or str(kind)
 
 
 def _should(value: Any, wanted: str, where: str) -> str:

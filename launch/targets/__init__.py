@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Protocol
 
-from convoy import exits
+from convoy import exits, shapes
+from convoy.bounds import real, whole
 from launch.job import JobSpec
 from launch.where import Where
 
@@ -14,12 +15,15 @@ from launch.where import Where
 PENDING, RUNNING, RESTARTING = "pending", "running", "restarting"
 SUCCEEDED, FAILED, CANCELLED = "succeeded", "failed", "cancelled"
 ENDS = (SUCCEEDED, FAILED, CANCELLED)
-PHASES = (PENDING, RUNNING, RESTARTING, *ENDS)
+# Shapes of what places tell, whoever wrote it there: codes that a process ends with, moments that a calendar has.
+RESTARTS, EXIT_CODE, MOMENT = whole(0, 1 << 31), (whole(0, 255), None), real(0, 2e11)
+PHASE = frozenset((PENDING, RUNNING, RESTARTING, *ENDS))
+TOLD = {"phase": PHASE, "reason": str, "restarts": RESTARTS, "exit_code": EXIT_CODE, "begun": MOMENT}
 
 
 @dataclasses.dataclass(frozen=True)
 class JobState:
-    """What is known of a job now."""
+    """What is known of a job now; exits.BadData for what cannot be."""
 
     name: str
     phase: str  # one of those above
@@ -29,6 +33,9 @@ class JobState:
     run_dir: str = ""
     exit_code: int | None = None  # of an end: that of `convoy train` where it is known
     begun: float = 0.0  # seconds since 1970
+
+    def __post_init__(self) -> None:
+        shapes.check(vars(self), {**TOLD, "digest": str, "run_dir": str}, f"job {self.name}")
 
 
 class NoSuchJob(exits.CannotRun):

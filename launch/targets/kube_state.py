@@ -25,7 +25,7 @@ LEAVING = f"its pods have {manifest.GRACE_SECONDS} s to save and leave"
 
 
 # What an object raises that somebody else wrote in the place of one of Convoy's.
-_ODD = (KeyError, IndexError, TypeError, ValueError, AttributeError)
+_ODD = (exits.BadData, KeyError, IndexError, TypeError, ValueError, AttributeError)
 
 
 def state(cluster: Cluster, job: Object) -> JobState:
@@ -36,7 +36,7 @@ def state(cluster: Cluster, job: Object) -> JobState:
         kind, name = job["kind"].lower(), job["metadata"]["name"]
         look = cluster.kubectl("get", f"{kind},pods", f"--selector={manifest.INSTANCE}={name}", "--output=yaml")
         raise exits.BadData(
-            f"{kind} {name} does not read as a job of Convoy's ({printable(str(error))}); look with `{look}`."
+            f"{kind} {name} does not read as a job of Convoy's ({printable(str(error).rstrip('.'))}); look with `{look}`."
         ) from error
 
 

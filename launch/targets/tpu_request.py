@@ -9,11 +9,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from convoy import accelerators, exits
-from convoy.outside import Name, name_in, parse_object, printable
+from convoy import accelerators, exits, shapes
+from convoy.bounds import whole
+from convoy.outside import Name, name_in, parse_json, printable
 from launch import shell
 from launch.bundle import Bundle
 from launch.job import JobSpec
+from launch.targets import MOMENT, RESTARTS
 from launch.targets.tpu_api import QueuedResource
 from launch.where import MOST_WORKERS
 
@@ -23,10 +25,11 @@ BOOT = Path(__file__).with_name("tpu_vm_boot.py")
 _RUNTIMES = {"v3": "tpu-ubuntu2204-base", "v4": "tpu-ubuntu2204-base", "v5e": "v2-alpha-tpuv5-lite", "v5p": "v2-alpha-tpuv5",
              "v6e": "v2-alpha-tpuv6e"}  # fmt: skip
 _TYPES = {"v3": "V3", "v4": "V4", "v5e": "V5LITE_POD", "v5p": "V5P", "v6e": "V6E"}
-_JOB_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("bucket", "folder", "digest", "run_dir"), (str,)),
-    **dict.fromkeys(("workers", "attempt"), (int,)),
-    "begun": (int, float),
+_JOB = {
+    **dict.fromkeys(("bucket", "folder", "digest", "run_dir"), str),
+    "workers": whole(1, MOST_WORKERS),
+    "attempt": RESTARTS,
+    "begun": MOMENT,
 }
 _MOST_BYTES = 256 * 1024  # of one value of a machine's metadata
 # What the machines' token is good for: it writes to the bucket and deletes the machines, and what else the account may do.
@@ -87,12 +90,7 @@ def job_of(resource: Any) -> dict[str, Any]:
     if not is_job(resource):
         return {}
     source = f"the metadata {JOB} of queued resource {printable(resource.name.rpartition('/')[2])}"
-    job = parse_object(resource.tpu.node_spec[0].node.metadata[JOB], source)
-    for key, kind in _JOB_TYPES.items():
-        if type(job.get(key)) not in kind:
-            raise exits.BadData(f"{source} has {printable(repr(job.get(key))[:60])} as {key}; look who made it.")
-    if not 1 <= job["workers"] <= MOST_WORKERS or job["attempt"] < 0:
-        raise exits.BadData(f"{source} has {job['workers']} workers and attempt {job['attempt']}; look who made it.")
+    job: dict[str, Any] = shapes.check(parse_json(resource.tpu.node_spec[0].node.metadata[JOB], source), _JOB, source)
     # What is removed with the job is a folder that only jobs have, whoever wrote its name.
     job["folder"] = name_in(job["folder"], source)
     parts = job["folder"].split("/")

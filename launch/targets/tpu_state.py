@@ -16,10 +16,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from convoy import exits
-from convoy.outside import Name, below, parse_object, printable
+from convoy import exits, shapes
+from convoy.outside import Name, below, parse_json, printable
 from convoy.store import open_store
-from launch.targets import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, JobState
+from launch.targets import (
+    CANCELLED,
+    EXIT_CODE,
+    FAILED,
+    MOMENT,
+    PENDING,
+    RESTARTS,
+    RUNNING,
+    SUCCEEDED,
+    JobState,
+    tpu_vm_boot,
+)
 from launch.targets.tpu_api import TpuApi, one_line, quota
 from launch.targets.tpu_request import job_of
 
@@ -32,12 +43,12 @@ _WAITING = {
 _LOST = ("PREEMPTED", "TERMINATED", "STOPPED", "STOPPING", "DELETING", "HIDING", "HIDDEN")
 _READERS = 16
 _MOST_BYTES = 1 << 20  # of what a worker tells
-_TOLD: dict[str, tuple[type, ...]] = {
-    "phase": (str,),
-    "exit_code": (int, type(None)),
-    "restarts": (int,),
-    "reason": (str,),
-    "updated": (int, float),
+_TOLD = {
+    "phase": frozenset(tpu_vm_boot.PHASES),
+    "exit_code": EXIT_CODE,
+    "restarts": RESTARTS,
+    "reason": str,
+    "updated": MOMENT,
 }
 SILENT_SECONDS = 600  # of a running worker, which tells something every minute
 
@@ -128,8 +139,5 @@ def _told(job: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _status(data: bytes, source: str) -> dict[str, Any]:
     """worker-N.json, whoever wrote it."""
-    found = parse_object(data, source)
-    for key, kinds in _TOLD.items():
-        if key not in found or type(found[key]) not in kinds:
-            raise exits.BadData(f"{source} has {printable(repr(found.get(key))[:60])} as {key}; remove it.")
+    found = shapes.check(parse_json(data, source), _TOLD, source)
     return {**found, "reason": printable(found["reason"])}

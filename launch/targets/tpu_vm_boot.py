@@ -124,12 +124,16 @@ def status_of(data):
         found = json.loads(data)
         fits = (
             found["phase"] in PHASES
-            and type(found["restarts"]) is int
-            and type(found["exit_code"]) in (int, type(None))
+            and _is_count(found["restarts"], 1 << 31)
+            and (found["exit_code"] is None or _is_count(found["exit_code"], 255))
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return found if fits else None
+
+
+def _is_count(value, most):
+    return type(value) is int and 0 <= value <= most
 
 
 def delete_machines(job):

@@ -7,12 +7,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import re
 import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +30,7 @@ from kube_lives import Life
 from kube_server import KubeServer
 from launch import bundle, cli, documents, submit, watch
 from launch.job import JobOptions, from_argv
-from launch.targets import kube_errors
+from launch.targets import FAILED, PENDING, RUNNING, SUCCEEDED, kube_api, kube_errors
 from launch.targets.kubernetes import KubernetesTarget
 from support import REPOSITORY
 from trainer.config import RunConfig
@@ -268,11 +270,10 @@ def test_no_terminal_obeys_what_a_worker_or_a_cluster_prints(server, convoy):
         assert "because \\x1b[2J" in told
         assert_harmless(told)
     for status in (403, 422, 400, 500):
-        server.fault(status, f"no {ESCAPES}", method="GET", path="jobs", times=9)
-        with contextlib.suppress(AssertionError):
-            code, told = convoy("status", "--target=k8s", "--name=rn50")
-            assert code != exits.OK
-            assert_harmless(told)
+        server.fault(status, f"no {ESCAPES}", method="GET", path="jobs", times=1000)
+        code, told = convoy("status", "--target=k8s", "--name=rn50")
+        assert code != exits.OK
+        assert_harmless(told)
         server._faults.clear()
     assert ESCAPES not in str(kube_errors.refusal(422, failure(422, ESCAPES), ATTEMPT))
 
@@ -280,14 +281,19 @@ def test_no_terminal_obeys_what_a_worker_or_a_cluster_prints(server, convoy):
 ATTEMPT = kube_errors.Attempt("get", "jobs.batch", "rn50", "default", "", "http://server")
 
 
-def test_a_job_that_does_not_read_as_one_hides_no_other(server, convoy):
-    """Its pods' labels say what no controller writes; anybody who may make pods in the namespace can."""
+@pytest.mark.parametrize("odd", ["a label", "restarts", "restarts without end"])
+def test_a_job_that_does_not_read_as_one_hides_no_other(server, convoy, odd):
+    """It says what no controller writes; anybody who may make pods in the namespace can, some can write its status."""
     target = KubernetesTarget("default", "")
     target.submit(spec())
     target.submit(dataclasses.replace(spec(), options=dataclasses.replace(spec().options, name="other")))
-    pod = Life(server, "rn50").pod(0, "Pending")
-    pod["metadata"]["labels"]["jobset.sigs.k8s.io/restart-attempt"] = "many"
-    server.put(pod)
+    life = Life(server, "rn50")
+    if odd == "a label":
+        pod = life.pod(0, "Pending")
+        pod["metadata"]["labels"]["jobset.sigs.k8s.io/restart-attempt"] = "many"
+        server.put(pod)
+    else:
+        life.job["status"] = {"restarts": "many" if odd == "restarts" else 10**400}
     code, told = convoy("list", "--target=k8s")
     assert code == exits.OK
     lines = sorted(told.splitlines())
@@ -295,6 +301,24 @@ def test_a_job_that_does_not_read_as_one_hides_no_other(server, convoy):
     assert lines[1].startswith("rn50: pending, jobset rn50 does not read as a job of Convoy's")
     assert convoy("status", "--target=k8s", "--name=rn50")[0] == exits.BAD_DATA
     assert convoy("gc", "--target=k8s")[0] == exits.OK
+
+
+@pytest.mark.parametrize("code", [256, "many"])
+def test_no_code_of_a_container_makes_a_failure_a_success(server, convoy, code):
+    KubernetesTarget("default", "").submit(spec("--gang=indexed"))
+    life = Life(server, "rn50", "jobs")
+    pod = life.pod(0, "Failed")
+    pod["status"]["containerStatuses"] = [{"state": {"terminated": {"exitCode": code, "reason": "Error"}}}]
+    life.condition("Failed", reason="BackoffLimitExceeded")
+    told_code, told = convoy("wait", "--target=k8s", "--name=rn50")
+    assert told_code in range(1, 256)
+    assert told_code in (exits.TRY_AGAIN, exits.BAD_DATA), told
+
+
+def test_of_a_line_without_end_a_cluster_s_log_has_the_beginning():
+    endless = itertools.chain(itertools.repeat(bytes(1 << 20), 20), [b"\nlast"])
+    told = list(kube_api._lines(SimpleNamespace(stream=lambda **_: endless)))
+    assert [len(line) for line in told] == [1 << 20, 4]
 
 
 # What machines and their bucket tell
@@ -335,12 +359,16 @@ def metadata(server: Any, name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "status",
-    [b"\xff", b"[" * 10_000, b"[]", b'{"phase": "running"', b'{"phase": 1}', json.dumps(STATUS | {"restarts": "many"}).encode(),
-     json.dumps(STATUS | {"reason": None}).encode(), json.dumps(STATUS | {"updated": "now"}).encode(), b"{}"],
-    ids=lambda status: ascii(status)[:20],
+    [b"\xff", b"[" * 10_000, b"[]", b'{"phase": "running"', b"{}",
+     {"phase": 1}, {"phase": "mine"}, {"restarts": "many"}, {"restarts": -1}, {"restarts": 2**40}, {"reason": None},
+     {"updated": "now"}, {"updated": 10**400}, {"updated": -1},
+     *({"phase": "ended", "exit_code": code} for code in (256, 2**64, -1, 0.5, True))],
+    ids=lambda status: ascii(status)[:40],
 )  # fmt: skip
 def test_a_worker_s_word_that_is_none_hides_no_other_job(zone, convoy, tmp_path, status):
-    (told_by(tmp_path) / "worker-0.json").write_bytes(status)
+    """An exit code of 256 would end who waits for the job with 0, as if it had succeeded."""
+    data = status if isinstance(status, bytes) else json.dumps(STATUS | status).encode()
+    (told_by(tmp_path) / "worker-0.json").write_bytes(data)
     (told_by(tmp_path, "other") / "worker-0.json").write_text(json.dumps(STATUS | {"updated": time.time()}))
     code, told = convoy("list", *TPU[:3])
     assert code == exits.OK
@@ -348,14 +376,16 @@ def test_a_worker_s_word_that_is_none_hides_no_other_job(zone, convoy, tmp_path,
     assert other == "other: running"
     assert broken.startswith("rn50: pending, what its machines told cannot be read: ")
     assert "worker-0.json" in broken
-    assert convoy("status", *TPU[:4])[0] == exits.BAD_DATA
+    for verb in ("status", "wait"):
+        assert convoy(verb, *TPU[:4])[0] == exits.BAD_DATA
     assert convoy("gc", *TPU[:3])[0] == exits.OK
 
 
 @pytest.mark.parametrize(
     "changed",
     [{"workers": 10**9}, {"workers": -1}, {"workers": "1"}, {"attempt": "../.."}, {"attempt": -1}, {"folder": "precious"},
-     {"folder": "../precious"}, {"folder": "ABSOLUTE"}, {"folder": "jobs/p/z/other"}, {"bucket": None}, {"begun": "now"}, None],
+     {"folder": "../precious"}, {"folder": "ABSOLUTE"}, {"folder": "jobs/p/z/other"}, {"bucket": None}, {"begun": "now"},
+     {"begun": 1e300}, {"begun": -1}, {"attempt": 2**40}, None],
     ids=str,
 )  # fmt: skip
 def test_a_request_that_is_no_job_of_ours_hides_no_other_and_removes_nothing(zone, convoy, tmp_path, changed):
@@ -399,6 +429,14 @@ def test_no_terminal_obeys_a_machine(zone, convoy, tmp_path):
     assert_harmless(told)
 
 
+def test_a_log_in_a_bucket_that_no_machine_wrote_is_not_read(zone, convoy, tmp_path):
+    with (told_by(tmp_path) / "worker-0.log").open("wb") as log:
+        log.truncate(9_000_000)  # a machine leaves its last 4 MB
+    code, told = convoy("logs", *TPU[:4])
+    assert code == exits.BAD_DATA
+    assert "worker-0.log has more than 8,000,000 bytes" in told
+
+
 def folders_only(url: str) -> Any:
     if "://" in url:
         raise exits.CannotRun(f"{url!r} is away.")
@@ -413,12 +451,16 @@ def test_whatever_a_bucket_and_metadata_hold_a_list_is_a_list(zone, tmp_path, mo
 
     job = json.loads(metadata(zone, "rn50")["convoy-job"])
     api = tpu_vm.TpuVmTarget("p", "z", zone.client())._api
-    api.node = lambda name: None
-    monkeypatch.setattr(tpu_state, "open_store", folders_only)
+    node = api.node("rn50")
+    monkeypatch.setattr(api, "node", lambda name: node)  # there, so that it is asked when a worker told something last
+    for module in (tpu_state, watch):
+        monkeypatch.setattr(module, "open_store", folders_only)
+    phases: set[str] = set()
     place = told_by(tmp_path) / "worker-0.json"
     for number in range(400):
         with mutations.case(mutations.SEED, number) as chance:
-            place.write_bytes(mutations.document(STATUS | {"phase": chance.choice(["running", "ended"])}, chance))
+            phase, code = chance.choice([("running", None), ("ended", 0), ("ended", 70)])
+            place.write_bytes(mutations.document(STATUS | {"phase": phase, "exit_code": code}, chance))
             text = mutations.document(job, chance) if chance.random() < 0.5 else json.dumps(job).encode()
             found = tpu_v2.QueuedResource(tpu={"node_spec": [{"node": {"metadata": {}}}]}, state={"state": "ACTIVE"})
             found.name = "projects/p/locations/z/queuedResources/rn50"
@@ -428,8 +470,13 @@ def test_whatever_a_bucket_and_metadata_hold_a_list_is_a_list(zone, tmp_path, mo
                 continue
             with mutations.untouched(tmp_path):
                 state = tpu_state.state_or_why(api, found)
+                details = [value for row in watch._details(state) for value in row]
             assert state.name == "rn50"
+            assert state.exit_code is None or state.exit_code in range(256)
             assert_harmless(watch.line(state))
+            assert all(isinstance(text, str) for text in details)
+            phases.add(state.phase)
+    assert phases == {PENDING, RUNNING, FAILED, SUCCEEDED}
 
 
 def test_a_machine_passes_over_what_is_no_word_of_a_peer():
@@ -440,3 +487,5 @@ def test_a_machine_passes_over_what_is_no_word_of_a_peer():
         with mutations.case(mutations.SEED, number) as chance:
             found = tpu_vm_boot.status_of(mutations.document(STATUS, chance))
             assert found is None or (found["phase"] in tpu_vm_boot.PHASES and type(found["restarts"]) is int)
+    for changed in ({"restarts": -1}, {"restarts": 2**40}, {"exit_code": 256}, {"exit_code": -1}):
+        assert tpu_vm_boot.status_of(json.dumps(STATUS | changed).encode()) is None
