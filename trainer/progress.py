@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, get_type_hints
 
+from convoy import exits, shapes
+from convoy.outside import printable
+from convoy.shapes import Shape
+from trainer.durations import MOST_STEPS
 from trainer.metrics import TrainingSums
-
-_MOST = (
-    1 << 44
-)  # of anything counted: so many batches of a quarter of a million examples are still positions of 64 bits
 
 
 @dataclasses.dataclass
@@ -42,9 +41,33 @@ class Progress:
 
     @classmethod
     def from_dict(cls, values: object) -> Progress:
-        """What `to_dict` returned, read again from somewhere; ValueError says what of it is something else."""
-        checked = _fields(cls, values, "progress")
-        return cls(**{**checked, "window": TrainingSums(**checked["window"])})
+        """What `to_dict` returned, read again from somewhere; BadData says what of it is something else."""
+        found = shapes.check(values, SHAPE, "progress")
+        if more := sorted({*found} - {*SHAPE}) or sorted({*found["window"]} - {*SHAPE["window"]}):
+            raise exits.BadData(f"progress has {printable(more[0])[:100]}, which this version of Convoy does not know.")
+        progress = cls(**{**found, "window": TrainingSums(**found["window"])})
+        if odd := progress._odd():
+            raise exits.BadData(f"progress has {odd}, which no run comes to.")
+        return progress
+
+    def _odd(self) -> str:
+        """What of it is not possible beside the rest; empty for nothing."""
+        window, best = self.window, self.best or {"step": 0, "accuracy": 0.0}
+        counts = [one for one in (*vars(self).values(), *vars(window).values()) if isinstance(one, int)]
+        seconds = (self.timed_seconds, self.wait_seconds or 0.0, self.wall_seconds)
+        impossible = {
+            "a count below 0": min(*counts, best["step"]) < 0,
+            "more steps than can be counted": max(self.step, self.shift) > MOST_STEPS,
+            "an evaluation of a later step": max(self.evaluated, best["step"]) > self.step,
+            "a best accuracy that is no share": not 0 <= best["accuracy"] <= 1,
+            "more steps in a part than in all": max(window.steps, self.timed_steps, self.skipped) > self.step,
+            "more steps skipped than made": not window.lossless <= window.skipped <= window.steps
+            or self.skipped_in_a_row > self.skipped,
+            "more examples right than seen": window.correct > window.examples,
+            "steps without examples": (window.steps > 0) != (window.examples > 0),
+            "seconds below 0": min(seconds) < 0,
+        }
+        return next((what for what, is_so in impossible.items() if is_so), "")
 
     def take(self, other: Progress) -> None:
         """Becomes what another one is."""
@@ -60,29 +83,8 @@ class Progress:
         return True
 
 
-def _fields(kind: type, values: object, name: str) -> Mapping[str, Any]:
-    """The fields of a dataclass of this module, from an object that must have them all, each of its type."""
-    types = get_type_hints(kind)
-    if not isinstance(values, dict) or values.keys() != types.keys():
-        raise ValueError(f"{name} does not have the fields that it should")
-    for field, expected in types.items():
-        if expected is TrainingSums:
-            _fields(TrainingSums, values[field], field)
-        elif not _fits(values[field], expected):
-            raise ValueError(f"{name} has a {field} that is not possible")
-    return values
-
-
-def _fits(value: Any, expected: Any) -> bool:
-    if expected == float | None:
-        return value is None or _fits(value, float)
-    if expected == dict[str, float] | None:
-        return value is None or (isinstance(value, dict) and _is_best(value))
-    if expected is int:
-        return type(value) is int and 0 <= value < _MOST
-    return type(value) in (int, float) and -1e300 < value < 1e300  # neither NaN nor an infinity
-
-
-def _is_best(value: dict[Any, Any]) -> bool:
-    kinds = {"step": int, "loss": float, "accuracy": float}
-    return value.keys() == kinds.keys() and all(_fits(value[name], kind) for name, kind in kinds.items())
+SHAPE: Shape = get_type_hints(Progress) | {
+    "best": ({"step": int, "loss": float, "accuracy": float}, None),
+    "window": get_type_hints(TrainingSums),
+    "wait_seconds": (float, None),
+}

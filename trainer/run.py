@@ -99,6 +99,11 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
         if restored:
             tensors = restored[0]
         progress = restored[1]["progress"] if restored else Progress().to_dict()
+        if progress["step"] > plan.total:  # of a shorter run, which --duration cannot make of one
+            raise exits.BadData(
+                f"{store.url} holds another run: its checkpoint is of step {progress['step']:,}, and the run ends at step"
+                f" {plan.total:,}; restore it from a copy, or choose another --run_dir."
+            )
         recorder.check(store, progress["lines"])
         return {"finished": None, "attempt": attempt, "progress": progress, "restored": restored is not None}
 

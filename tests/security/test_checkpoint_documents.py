@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from checkpoint_files import KERNEL, STEP, Forgery, refused
 from convoy import exits
 from mutations import NAMES, untouched
 from trainer.checkpoints.cli import main
+from trainer.metrics import TrainingSums
 
 
 @pytest.fixture
@@ -136,19 +138,40 @@ def test_a_state_that_is_none(forgery, capsys, text):
     assert refused(forgery, capsys, "state.json") == exits.BAD_DATA
 
 
+NOTHING = TrainingSums()
+WINDOWS = [
+    dataclasses.asdict(dataclasses.replace(NOTHING, **values))
+    for values in (
+        {"steps": 41, "examples": 1},
+        {"steps": 1},  # an accuracy of 0 / 0
+        {"examples": 1},
+        {"steps": 1, "examples": 1, "correct": 2},
+        {"steps": 1, "examples": 1, "skipped": 2},
+        {"steps": 1, "examples": 1, "lossless": 1},
+        {"steps": 1, "examples": 1, "correct": -1},
+    )
+]
 PROGRESS = {
     "step": [-40, 39, True, 40.0, "40", None, 1 << 70],
+    "evaluated": [-1, 41],
     "lines": [-1, False, 1e3, 1 << 63],
-    "shift": [-1, 1 << 60, 10**3000],
-    "timed_seconds": ["1", None, True, 10**3000],
-    "wait_seconds": ["1", [], {}],
-    "window": [3, [], None, {"steps": 1}, {"steps": "1"}],
+    "shift": [-1, 1 << 31, 1 << 60, 10**3000],
+    "skipped": [-1, 41],
+    "skipped_in_a_row": [1],
+    "timed_steps": [-1, 41],
+    "timed_seconds": ["1", None, True, -1, 10**3000],
+    "wait_seconds": ["1", [], {}, -0.5],
+    "window": [3, [], None, {"steps": 1}, {"steps": "1"}, *WINDOWS],
     "best": [
         "20",
         [],
         {"step": 20},
         {"step": None, "loss": 1, "accuracy": 1},
         {"step": 20, "loss": "1", "accuracy": 1},
+        {"step": 41, "loss": 1, "accuracy": 1},
+        {"step": -1, "loss": 1, "accuracy": 1},
+        {"step": 20, "loss": 1, "accuracy": 1.5},
+        {"step": 20, "loss": 1, "accuracy": -0.5},
     ],
     "another": [1],
 }
@@ -157,10 +180,37 @@ PROGRESS = {
 @pytest.mark.parametrize(
     ("field", "value"),
     [(field, value) for field, values in PROGRESS.items() for value in values],
-    ids=lambda one: repr(one)[:20],
+    ids=lambda one: repr(one)[:40],
 )
 def test_progress_that_is_none(forgery, capsys, field, value):
     forgery.state["progress"][field] = value
+    forgery.files["state.json"] = json.dumps(forgery.state).encode()
+    forgery.write()
+    assert refused(forgery, capsys, "state.json") == exits.BAD_DATA
+
+
+IDENTITIES = {
+    "examples": [None, "9", -1, True, 9.5],
+    "classes": [None, "ab", {}, [1], [["a"]]],
+    "data": [
+        3,
+        [],
+        {},
+        {"source": "folder"},
+        {"source": 1, "splits": {}},
+        {"source": "folder", "splits": {"train": 3}},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, values in IDENTITIES.items() for value in values], ids=repr
+)
+def test_data_that_no_run_was_begun_on(forgery, capsys, field, value):
+    """Which training would refuse, so that nobody may call the checkpoint whole."""
+    forgery.state[field] = value
+    if value is None:
+        del forgery.state[field]
     forgery.files["state.json"] = json.dumps(forgery.state).encode()
     forgery.write()
     assert refused(forgery, capsys, "state.json") == exits.BAD_DATA

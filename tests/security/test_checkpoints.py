@@ -12,13 +12,15 @@ from checkpoint_cases import forged
 from checkpoint_files import STEP, Forgery, npy, npz, refused
 from convoy import exits
 from convoy.store.checksum import crc32c
+from data.config import DataConfig
 from mutations import SEED, case, untouched
 from support import QUICK
 from trainer.checkpoints import Checkpoint, Keeper, format
 from trainer.checkpoints.cli import main
+from trainer.config import RunConfig
 from trainer.durations import MOST_STEPS
 from trainer.recorder import MOST_ATTEMPTS
-from trainer.run import next_attempt
+from trainer.run import next_attempt, run
 
 
 @pytest.fixture
@@ -125,6 +127,15 @@ def test_a_run_goes_on_before_weights_that_are_not_finite(convoy, tmp_path):
     assert outcome.code == 0, outcome
     assert "checkpoints/00000040.1 is refused: model.npz has numbers in model/" in outcome.err
     assert "continues at step 20" in outcome.out
+
+
+def test_a_run_does_not_end_with_a_checkpoint_from_beyond_its_end(forgery, monkeypatch):
+    """It would be finished, and nothing trained."""
+    monkeypatch.setattr("trainer.run._stored_config", lambda store: None)
+    monkeypatch.setattr("trainer.run.refuse_other_model", lambda *values: None)
+    data = DataConfig("synthetic:4x4x1:2:8", eval_split="none")
+    with pytest.raises(exits.BadData, match="its checkpoint is of step 40, and the run ends at step 39"):
+        run(RunConfig(str(forgery.root), data, batch_size=8, duration="39st", devices="cpu:1"))
 
 
 def outcome(forgery):

@@ -21,6 +21,7 @@ TENSORS = {
     "optimizer/step": np.array(7),
     "ema/conv/kernel": np.ones(2),
 }
+STATE = {"examples": 9, "classes": ["a", "b"]}
 
 
 @pytest.fixture
@@ -31,13 +32,13 @@ def store(tmp_path):
 def save(keeper, step, best=None, value=1.0):
     tensors = {"model/value": np.array(value), **TENSORS}
     found = {"step": best, "loss": 1.0, "accuracy": 0.5} if best else None
-    state = {"progress": Progress(step=step, best=found).to_dict(), "step": step}
+    state = {**STATE, "progress": Progress(step=step, best=found).to_dict(), "step": step}
     written = Snapshot({name: (value.shape, value.dtype) for name, value in tensors.items()})
     keeper.save(Checkpoint(step, keeper.attempt), written.take(tensors.items()), written.tensors, state, best)
 
 
 def write(store, checkpoint, tensors, state=None, passing=lambda phase: None):
-    state = {"progress": Progress(step=checkpoint.step).to_dict(), **(state or {})}
+    state = {**STATE, "progress": Progress(step=checkpoint.step).to_dict(), **(state or {})}
     written = Snapshot({name: (value.shape, value.dtype) for name, value in tensors.items()})
     format.write(store, checkpoint, written.take(tensors.items()), written.tensors, state, passing)
 
@@ -49,7 +50,7 @@ def steps(store):
 def test_what_is_written_is_read_again_and_by_numpy_alone(store, tmp_path):
     write(store, Checkpoint(40, 2), TENSORS, {"a": [1]})
     tensors, state = format.read(store, Checkpoint(40, 2))
-    assert state == {"progress": Progress(step=40).to_dict(), "a": [1]}
+    assert state == {**STATE, "progress": Progress(step=40).to_dict(), "a": [1]}
     assert tensors.keys() == TENSORS.keys()
     for name, value in TENSORS.items():
         np.testing.assert_array_equal(tensors[name], value)

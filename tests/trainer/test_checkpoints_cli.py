@@ -24,8 +24,9 @@ def store(tmp_path):
     store.rewrite("metrics.jsonl", "one\ntwo\nthree\n")
     for step, attempt in ((20, 1), (40, 1), (60, 2)):
         snapshot = Snapshot({name: (value.shape, value.dtype) for name, value in TENSORS.items()})
-        best = {"step": min(step, 40), "loss": 1.0, "accuracy": 0.5}
-        state = {"progress": Progress(step=step, best=best, lines=step // 20).to_dict()}
+        best = {"step": 40, "loss": 1.0, "accuracy": 0.5}
+        progress = Progress(step=step, best=best if step >= 40 else None, lines=step // 20)
+        state = {"progress": progress.to_dict(), "examples": 9, "classes": ["a", "b"]}
         format.write(store, Checkpoint(step, attempt), snapshot.take(TENSORS.items()), snapshot.tensors, state)
     return store
 

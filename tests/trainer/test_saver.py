@@ -55,7 +55,9 @@ def saver(slow):
 
 
 def save(saver, step, tensors=TENSORS):
-    return saver.save(step, tensors.items(), {"progress": Progress(step=step).to_dict()}, None)
+    return saver.save(
+        step, tensors.items(), {"progress": Progress(step=step).to_dict(), "examples": 9, "classes": ["a", "b"]}, None
+    )
 
 
 @pytest.mark.parametrize("file_bytes", [1, 8_000, 30_000, 1 << 20])

@@ -10,6 +10,7 @@ from typing import Any
 
 from convoy import exits, outside
 from convoy.outside import Name, below, printable
+from data.identity import Identity
 from trainer.durations import MOST_STEPS
 from trainer.files import CHECKPOINTS
 from trainer.progress import Progress
@@ -124,14 +125,14 @@ def _entry(name: str, value: Any) -> Entry:
 
 
 def parse_state(data: bytes, checkpoint: Checkpoint) -> dict[str, Any]:
-    """What is not tensors. `progress` is one that Progress.from_dict takes, and at the checkpoint's step."""
+    """What is not tensors: a progress that Progress.from_dict takes, at the checkpoint's step, beside what
+    Identity.from_dict takes."""
     try:
         state = outside.parse_object(data, STATE)
         progress = Progress.from_dict(state.get("progress"))
+        Identity.from_dict(state, STATE)
     except exits.BadData as error:
-        raise Foreign(f"{STATE} does not read as one") from error
-    except ValueError as error:
-        raise Foreign(f"{STATE}: {error}") from error
+        raise Foreign(f"{STATE} cannot be used: {error}".removesuffix(".")) from error
     if progress.step != checkpoint.step:
         raise Foreign(f"{STATE} is one of step {progress.step}")
     return state
