@@ -48,6 +48,27 @@ def test_what_stands_in_the_place_of_a_file(forgery, capsys, file, what):
         assert refused(forgery, capsys, file) == exits.BAD_DATA
 
 
+@pytest.mark.parametrize("file", [STEP, "state.json", "MANIFEST.json"])
+def test_a_file_that_no_memory_holds_is_not_read(forgery, capsys, file):
+    """Holes take no place on a disk, and the manifest says how large the file is."""
+    forgery.write()
+    if file != "MANIFEST.json":
+        forgery.manifest["objects"][file]["bytes"] = 1 << 42
+        (forgery.folder / "MANIFEST.json").write_text(json.dumps(forgery.manifest))
+    os.truncate(forgery.folder / file, 1 << 42)
+    code = refused(forgery, capsys, "this machine's memory has" if file == STEP else file)
+    assert code == (exits.CANNOT_RUN if file == STEP else exits.BAD_DATA)
+
+
+def test_objects_that_memory_does_not_hold_together_are_not_read(forgery, capsys, monkeypatch):
+    size = sum(len(data) for data in forgery.files.values())
+    monkeypatch.setattr("data.memory.size", lambda: size)
+    assert format.read(forgery.store, Checkpoint(40, 1))
+    monkeypatch.setattr("data.memory.size", lambda: size - 1)
+    with pytest.raises(format.Damaged, match=f"its objects have {size:,} bytes"):
+        format.read(forgery.store, Checkpoint(40, 1))
+
+
 WIDE = "\N{FULLWIDTH DIGIT ZERO}" * 8 + ".1"
 NO_FOLDERS = [
     *("40.1", "000000060.1", "00000060.01", "00000060.1.1", "9" * 200 + ".1", "00000060." + "9" * 200, WIDE),

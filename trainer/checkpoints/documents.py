@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from convoy import exits, outside
-from convoy.outside import Name, below, printable
+from convoy.outside import MAX_DOCUMENT_BYTES, Name, below, printable
 from data.identity import Identity
 from trainer.durations import MOST_STEPS
 from trainer.files import CHECKPOINTS
@@ -113,6 +113,7 @@ def _entry(name: str, value: Any) -> Entry:
         kind = name.removesuffix(".npz").partition("-")[0]
         right = (
             all(type(number) is int and 0 <= number < 1 << 63 for number in (size, generation))
+            and (name != STATE or size <= MAX_DOCUMENT_BYTES)
             and _CRC32C.fullmatch(crc32c)
             and all(tensor.startswith(f"{kind}/") for tensor in tensors)
             and isinstance(tensors, list)

@@ -24,6 +24,7 @@ from convoy import exits
 from convoy.outside import below
 from convoy.store import Data, Store
 from convoy.store.checksum import crc32c
+from data import memory
 from trainer.checkpoints.archive import members
 from trainer.checkpoints.documents import (
     MANIFEST,
@@ -113,6 +114,9 @@ def read_state(store: Store, checkpoint: Checkpoint) -> dict[str, Any]:
 def read_objects(store: Store, checkpoint: Checkpoint) -> Iterator[Object]:
     """Every object of a complete checkpoint; Damaged names one that is not as it was written, or not what a run saves."""
     entries = read_manifest(store, checkpoint)
+    needed, there = sum(entry.bytes for entry in entries.values()), memory.size()
+    if needed > there:
+        raise Damaged(f"its objects have {needed:,} bytes, and this machine's memory has {there:,}; use a larger one")
 
     def get(name: str) -> Object:
         data = _whole(store, checkpoint, name, entries[name])
