@@ -27,14 +27,14 @@ def draw(store: Store, title: str) -> None:
 
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
-        for split in dict.fromkeys(record["split"] for record in records):
+        for split in ("train", "eval"):
             points = [(record["epoch"], value(record, name)) for record in records if record["split"] == split]
-            axis.plot(*zip(*points, strict=True), label=printable(split), marker="." if len(points) < 40 else None)
+            if points:
+                axis.plot(*zip(*points, strict=True), label=split, marker="." if len(points) < 40 else None)
         axis.set(xlabel="epoch", ylabel=name)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    for text in axes[0].legend(frameon=False).get_texts():
-        text.set_parse_math(False)
+    axes[0].legend(frameon=False)
     figure.suptitle(printable(title), parse_math=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)

@@ -151,11 +151,22 @@ def test_an_attempt_that_no_run_comes_to(tmp_path):
 def test_curves_are_drawn_of_any_records(tmp_path):
     store = LocalStore(str(tmp_path))
     odd = [{"loss": 1e300}, {"loss": -1e300}, {"loss": float("inf")}, {"epoch": 1e300}, {"accuracy": float("nan")}]
-    odd += [{"split": "$x^$"}, {"split": "\x1b[2J"}, {"split": "_x"}, {"split": ""}]
     lines = [{**line, **values} for values in odd for line in RECORDS]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     curves.draw(store, "$x^ of \x1b[2J")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_have_the_splits_of_a_run_and_no_others(tmp_path):
+    """Of thousands, or of one with a long name, a picture takes minutes."""
+    store, odd = LocalStore(str(tmp_path)), ["$x^$", "\x1b[2J", "_x", "", "x" * 5000, *map(str, range(20))]
+    pictures = []
+    for splits in ([], odd):
+        lines = [*RECORDS, *({**RECORDS[0], "split": split, "epoch": 7} for split in splits)]
+        (tmp_path / "metrics.jsonl").write_bytes(written(lines))
+        curves.draw(store, "digits")
+        pictures.append((tmp_path / "curves.png").read_bytes())
+    assert pictures[0] == pictures[1]
 
 
 def walk(folder: Path, numbers: range) -> None:
