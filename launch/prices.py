@@ -24,6 +24,7 @@ COST_USAGE = """usage: convoy launch cost [flags of a job] [--flag=value ...] [-
 
 What a job costs per hour and per day; and per epoch, once it is known how fast it is."""
 
+_SPEED, _EPOCH = real(0, 1e15), whole(0, 10**15)  # in images
 _HEAD = ("name", "machine type", "topology", "vCPU/GiB", "HBM GB", "TFLOP/s", "GB/s", "$/h", "spot")
 _TEXTS = 3  # columns that begin with their text; figures end with it
 _FOOT = """
@@ -42,9 +43,9 @@ class CostOptions:
     """How fast a job is."""
 
     images_per_second: float = option(
-        0.0, "what all workers train together, where it is known.", group="Speed", within=real(0, 1e15)
+        0.0, "what all workers train together, where it is known.", group="Speed", within=_SPEED
     )
-    images_per_epoch: int = option(0, "images of an epoch, where it is known.", group="Speed", within=whole(0, 10**15))
+    images_per_epoch: int = option(0, "images of an epoch, where it is known.", group="Speed", within=_EPOCH)
     run_dir: str = option("", "take both from result.json of this finished run, on the same machines.", group="Speed")
 
     def __post_init__(self) -> None:
@@ -148,7 +149,13 @@ def measured(run_dir: str) -> tuple[float, int]:
     per_second, epochs, examples = found["train"]["images_per_second"], found["epoch"], found["examples"]
     if not per_second or not epochs:
         raise exits.CannotRun(f"{run_dir}/{files.RESULT} tells no speed: the run was too short; give a longer one.")
-    return per_second, round(examples / epochs)
+    per_epoch = examples / epochs
+    if not (_SPEED.holds(per_second) and _EPOCH.holds(per_epoch)):
+        raise exits.BadData(
+            f"{run_dir}/{files.RESULT} tells of {per_second:g} images a second and {per_epoch:g} an epoch, which no run has; it"
+            " was damaged, or something else wrote it."
+        )
+    return per_second, round(per_epoch)
 
 
 def _row(members: Sequence[Accelerator]) -> tuple[str, ...]:

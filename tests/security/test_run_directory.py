@@ -9,6 +9,7 @@ import pytest
 
 from convoy import exits
 from convoy.store.local import LocalStore
+from launch import prices
 from mutations import SEED, case, untouched
 from run_files import BAD_IMAGES, EVENTS, KINDS, RECORDS, RESULT, instead, mutated, written
 from trainer import config as configuration
@@ -122,6 +123,18 @@ def test_flags_of_another_version(change, words):
         del values["keep"]
     with pytest.raises(exits.CannotRun, match=words):
         configuration.from_json(json.dumps(values).encode(), "config.json")
+
+
+@pytest.mark.parametrize("speed", [1000.0, 1e-310, 1e16, -5.0, 1e300])
+@pytest.mark.parametrize("epoch", [2.5, 1e-310, 1e300, -2.5])
+def test_a_speed_that_no_run_has_is_no_reason_to_fail(tmp_path, speed, epoch):
+    result = {**RESULT, "epoch": epoch, "train": {"images_per_second": speed}}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    if (speed, epoch) == (1000.0, 2.5):
+        assert prices.measured(str(tmp_path)) == (1000.0, 1536)
+    else:
+        with pytest.raises(exits.BadData, match=r"result\.json tells of .* images a second"):
+            prices.measured(str(tmp_path))
 
 
 def test_a_damaged_record_is_found_before_the_first_step(tmp_path):
