@@ -12,6 +12,7 @@ import struct
 
 SMALLEST, LARGEST = 1e-30, 1e30  # of floats, but for 0
 MOST_CHARACTERS = 1000  # of a number; Python reads no integer of more than 4300, and long ones slowly
+LONGEST_TEXT = 4096  # of an option that is one: as long as Linux lets a path be
 
 
 @dataclasses.dataclass(frozen=True)

@@ -103,6 +103,8 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
 
 
 def _check_text(name: str, value: str) -> None:
+    if len(value) > bounds.LONGEST_TEXT:
+        raise impossible(name, value, f"give at most {bounds.LONGEST_TEXT:,} characters")
     if "\n" in value or "\r" in value:
         raise exits.CannotRun(f"--{name} holds a line break, which no flagfile can say; rename what it names.")
     if _CONTROL.search(value):
@@ -119,10 +121,10 @@ def impossible(flag: str, value: object, remedy: str) -> exits.CannotRun:
     return exits.CannotRun(f"--{flag}={shortened(value)} is not possible: {remedy.rstrip('.')}{end}")
 
 
-def shortened(value: object) -> str:
-    """A value as a sentence shows it."""
+def shortened(value: object, most: int = _SHOWN) -> str:
+    """A value as a sentence shows it: whole up to `most` characters, else half of them."""
     text = printable(str(value))
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}... ({len(text):,} characters)"
+    return text if len(text) <= most else f"{text[: most // 2]}... ({len(text):,} characters)"
 
 
 def to_flags(pairs: Iterable[tuple[str, Any]]) -> list[str]:

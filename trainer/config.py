@@ -334,7 +334,8 @@ def differences(old: RunConfig, new: RunConfig, moves: bool = True) -> list[str]
             continue
         if name == "dataset" and moves and old.data.has_place and old.data.kind == new.data.kind:
             continue
-        lines.append(f"  --{name}={after[name]}, but the run was begun with --{name}={before[name]}")
+        now, then = (options.shortened(values[name], 400) for values in (after, before))
+        lines.append(f"  --{name}={now}, but the run was begun with --{name}={then}")
     return lines
 
 

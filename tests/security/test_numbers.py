@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import json
 import math
 import os
 import re
@@ -14,7 +15,7 @@ import pytest
 from convoy import exits, options
 from data.config import DataConfig
 from hostile_flags import IMPOSSIBLE
-from trainer.config import RunConfig
+from trainer.config import RunConfig, differences, from_json
 from trainer.durations import MOST_EXAMPLES, MOST_STEPS, Duration
 
 MODULES = [
@@ -196,6 +197,31 @@ def test_flags_that_are_too_long_for_a_sentence_are_shortened():
         with pytest.raises(exits.UsageError) as error:
             options.parse([word], RunConfig)
         assert len(str(error.value)) < 300
+
+
+def test_no_text_is_longer_than_a_path():
+    """Sentences repeat it: to a terminal, and to logs."""
+    for cls in classes().values():
+        for field in options.fields(cls):
+            if isinstance(field.default, str) and not field.metadata["choices"]:
+                with pytest.raises(exits.CannotRun, match=f"--{field.name}=.* give at most 4,096 characters") as error:
+                    options.parse([f"--{field.name}={'x' * 5000}"], cls)
+                assert len(str(error.value)) < 200
+    for flag, value in RunConfig().to_dict().items():
+        if isinstance(value, str):
+            text = json.dumps({**RunConfig().to_dict(), flag: "x" * 3_000_000}).encode()
+            with pytest.raises(exits.BadData, match=flag) as refused:
+                from_json(text, "config.json")
+            assert len(str(refused.value)) < 500
+
+
+def test_a_difference_is_told_in_a_sentence():
+    """Of a run directory that names the longest that is possible."""
+    old, new = (RunConfig(data=DataConfig(f"folder:{letter * 4089}")) for letter in "ab")
+    (line,) = differences(old, new, moves=False)
+    assert "a" * 100 in line
+    assert "b" * 100 in line
+    assert len(line) < 600
 
 
 class TestFlagfiles:
