@@ -101,6 +101,9 @@ class DataConfig:
             raise exits.CannotRun(f"--dataset={self.dataset} names no directory; write records:DIR.")
         if kind == "synthetic":
             self._check_synthetic()
+        if self.is_prepared and "=" in self.dataset:
+            remedy = "give no arguments of TFDS's own; a configuration is NAME/CONFIG, a version NAME:1.2.3"
+            raise options.impossible("dataset", self.dataset, remedy)
         if self.eval_split not in ("auto", "none") and self.eval_split.startswith("hash:"):
             if not self.eval_fraction():
                 raise exits.CannotRun(
@@ -137,6 +140,11 @@ class DataConfig:
     def has_place(self) -> bool:
         """Whether the rest of --dataset is a place, which says nothing of what lies there."""
         return self.kind in ("folder", "records")
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether TFDS knows, or has prepared, what --dataset names."""
+        return not self.has_place and self.kind not in ("digits", "synthetic")
 
     def synthetic_shape(self) -> tuple[int, ...] | None:
         """(height, width, channels, classes, examples) of a synthetic data set; None for any other."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import functools
-from collections.abc import Iterator
+import math
 from typing import Any
 
 import numpy as np
 
 from convoy import exits
+from convoy.options import shortened
 from convoy.outside import printable
+from data import memory
 from data.config import DataConfig
 from data.identity import Origin, Split
 from data.parallel import in_parallel
 from data.resize import resize_and_crop
+from data.sources import prepared
 from data.sources.examples import DataSet, InMemory
 
 
@@ -43,16 +45,24 @@ def open_tfds(config: DataConfig, download: bool) -> DataSet:
 def _prepared(config: DataConfig, download: bool) -> Any:
     import tensorflow_datasets as tfds
 
-    name, data_dir = config.dataset, config.data_dir or None
+    name, folder = config.dataset, prepared.check_files(config.dataset, config.data_dir)
     try:
-        with _nothing_imported_for_features():
-            builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        with prepared.nothing_imported():
+            builder = tfds.builder(name, data_dir=config.data_dir or None)
+        prepared.check_splits(builder)
+    except exits.ConvoyError:
+        raise
+    except tfds.core.DatasetNotFoundError as error:
         names = ["digits", *tfds.list_builders(with_community_datasets=False)]
         near = difflib.get_close_matches(name.partition(":")[0], names, n=1)
         hint = f"did you mean {near[0]}?" if near else "TFDS's catalogue lists what there is."
         raise exits.CannotRun(
-            f"--dataset={name} is neither digits, folder:PATH, synthetic:... nor a data set of TFDS; {hint}"
+            f"--dataset={shortened(name)} is neither digits, folder:PATH, synthetic:... nor a data set of TFDS; {hint}"
+        ) from error
+    except Exception as error:  # what is wrong with a name or a folder comes out of TFDS as anything
+        place = printable(folder or config.data_dir or "TFDS's own folder")
+        raise (exits.BadData if folder else exits.CannotRun)(
+            f"--dataset={shortened(name)} in {place} cannot be opened: {_reason(error)}; prepare it again, or name another."
         ) from error
     if not builder.info.splits:
         where = builder.data_path
@@ -65,46 +75,25 @@ def _prepared(config: DataConfig, download: bool) -> Any:
         try:
             builder.download_and_prepare()
         except Exception as error:  # TFDS passes on whatever its downloader, the server or a manual step raises
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise exits.CannotRun(
-                f"--dataset={name} could not be downloaded and prepared in {where}: {reason}; if it is prepared"
+                f"--dataset={name} could not be downloaded and prepared in {where}: {_reason(error)}; if it is prepared"
                 " elsewhere, point --data_dir there."
             ) from error
     return builder
 
 
-@contextlib.contextmanager
-def _nothing_imported_for_features() -> Iterator[None]:
-    """Keeps TFDS from importing a module because a prepared folder's features.json names it: a folder holds data, not code."""
-    from tensorflow_datasets.core.features.feature import FeatureConnector
-
-    original = FeatureConnector.__dict__["cls_from_name"]
-
-    def known(cls: type, name: str) -> type:
-        if name not in cls._registered_features and not name.startswith("tensorflow_datasets."):  # type: ignore[attr-defined]
-            raise exits.BadData(
-                f"the data set's features.json names {printable(repr(name[:200]))}, a class of a module that is not TFDS's own;"
-                " it was not imported. Prepare the data set with features of TFDS."
-            )
-        return original.__func__(cls, name)
-
-    FeatureConnector.cls_from_name = classmethod(known)
-    try:
-        yield
-    finally:
-        FeatureConnector.cls_from_name = original
-
-
 def _features(builder: Any) -> tuple[Any, Any]:
     import tensorflow_datasets as tfds
 
-    features = dict(builder.info.features)
+    features = builder.info.features
+    features = dict(features) if isinstance(features, tfds.features.FeaturesDict) else {}
     image, label = features.get("image"), features.get("label")
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
         raise exits.CannotRun(
-            f"--dataset={builder.name} is not an image classification set: it has the features {', '.join(features)},"
-            " and Convoy needs an image and a class label of these names."
+            f"--dataset={builder.name} is not an image classification set: it has the features"
+            f" {shortened(', '.join(features))}, and Convoy needs an image and a class label of these names."
         )
+    prepared.check_features(builder, image, label)
     return image, label
 
 
@@ -113,29 +102,30 @@ def _read(builder: Any, split: str, shape: tuple[int, ...], config: DataConfig) 
     import tensorflow as tf
 
     count = builder.info.splits[split].num_examples
-    needed = count * int(np.prod(shape))
+    needed = count * math.prod(shape)
     if needed > config.cache_bytes:
         raise exits.CannotRun(
             f"the split {split} of {config.dataset} needs {needed / 2**30:.1f} GiB decoded, more than"
             f" --cache_bytes={config.cache_bytes}; raise it, lower --image_size, or export the images and use"
             " --dataset=folder:PATH, which is decoded as it is drawn."
         )
+    memory.check("cache_bytes", config.cache_bytes, f"the decoded images of the split {split}", needed)
     images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int32)
 
     def prepare(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         image = example["image"]
         return (resize_and_crop(image, config.image_size) if config.image_size else image), example["label"]
 
-    stream = in_parallel(builder.as_dataset(split=split, shuffle_files=False), prepare).batch(1000)
     row = 0
     try:
+        stream = in_parallel(builder.as_dataset(split=split, shuffle_files=False), prepare).batch(1000)
         for some_images, some_labels in stream.as_numpy_iterator():
             images[row : row + len(some_labels)], labels[row : row + len(some_labels)] = some_images, some_labels
             row += len(some_labels)
-    except (tf.errors.OpError, ValueError) as error:
+    except Exception as error:  # of TensorFlow, NumPy, or TFDS's own reader
         raise exits.BadData(
-            f"the split {split} of {config.dataset} in {builder.data_path} cannot be read after example {row}:"
-            f" {str(error).splitlines()[0]}; prepare it again."
+            f"the split {split} of {config.dataset} in {printable(str(builder.data_path))} cannot be read after example {row}:"
+            f" {_reason(error)}; prepare it again."
         ) from error
     if row != count:
         raise exits.BadData(
@@ -143,3 +133,9 @@ def _read(builder: Any, split: str, shape: tuple[int, ...], config: DataConfig) 
             " again."
         )
     return InMemory(images, labels)
+
+
+def _reason(error: Exception) -> str:
+    """What an error of TFDS says first."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return printable(lines[0][:300]).rstrip(".")
