@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
-import importlib.util
 import io
 import tarfile
 from pathlib import Path
@@ -22,6 +21,7 @@ from convoy import exits
 from convoy.listing import files_below, listing
 from convoy.outside import Name, below
 from convoy.store import open_store
+from trainer import trust
 
 HOUSE = ("convoy", "data", "launch", "trainer")
 LOCKS = Path(__file__).parent / "locks"  # by `make lock`
@@ -68,18 +68,11 @@ def build(model: str, backend: str) -> Bundle:
 
 
 def _place(model: str) -> Path:
-    """The folder, or the one file, of a model's package; as trainer.models looks: the current directory comes last."""
+    """The folder, or the one file, of a model's package."""
     top = model.partition(":")[0].partition(".")[0]
-    try:
-        spec = importlib.util.find_spec(top)
-    except ValueError:
-        spec = None
-    for place in [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []:
-        return place
-    if spec and spec.origin and spec.origin.endswith(".py"):
-        return Path(spec.origin)
-    for place in (Path.cwd() / top, Path.cwd() / f"{top}.py"):
-        if place.is_dir() or place.is_file():
+    for spec in trust.find(top):
+        place = Path(next(iter(spec.submodule_search_locations or [spec.origin or ""])))
+        if place.is_dir() or place.suffix == ".py":
             return place
     raise exits.CannotRun(
         f"--model={model}: there is no package {top} in {Path.cwd()} or where Python looks; go to the folder that has it."

@@ -22,10 +22,8 @@ example: a job of the same name may run in another cluster.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import os
-import pkgutil
 import queue
 import signal
 import socket
@@ -33,13 +31,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import FrameType
 
 from convoy import exits, layout
 from trainer import config as configuration
-from trainer import task
+from trainer import task, trust
 
 # Between two looks for the same name, which every worker looks for: a cluster has one name server.
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.25, 5.0
@@ -180,27 +177,11 @@ def wait_for_names(names: Iterable[str], seconds: float) -> None:
 def check_model(model: str, job: str) -> None:
     """CannotRun if --model names a module of the user's own that is not here. Imports none of it: it may import Keras."""
     module, separator, _ = model.partition(":")
-    if not separator:
-        return
-    here = Path.cwd()
-    top, *parts = module.split(".")
-    # As trainer.models looks: the current directory comes last.
-    spec = importlib.util.find_spec(top)
-    specs = [spec] if spec else _specs(top, [str(here)])
-    for depth in range(len(parts)):
-        places = [place for spec in specs for place in spec.submodule_search_locations or ()]
-        specs = _specs(".".join((top, *parts[: depth + 1])), places)
-    if not specs:
+    if separator and not trust.find(module):
         raise exits.CannotRun(
-            f"--model={model}: job {job} has no module {module}, neither installed nor in its working directory {here}; a pod"
-            " has what its image has (k8s/Dockerfile), a TPU VM the package that was there when the job was submitted."
+            f"--model={model}: job {job} has no module {module}, neither installed nor in its working directory {Path.cwd()}; a"
+            " pod has what its image has (k8s/Dockerfile), a TPU VM the package that was there when the job was submitted."
         )
-
-
-def _specs(name: str, places: Iterable[str]) -> list[ModuleSpec]:
-    """A module, by its full name, in each of some folders that has it; Python's own search would import its parents."""
-    importers = map(pkgutil.get_importer, places)
-    return [spec for importer in importers if importer and (spec := importer.find_spec(name))]
 
 
 def main(argv: list[str]) -> int:

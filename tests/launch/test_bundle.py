@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import os
 import re
+import sys
 import tarfile
 
 import pytest
@@ -35,6 +36,7 @@ def mine(tmp_path, monkeypatch):
     for hidden in (".venv/lib", ".git/hooks"):
         (package / hidden).mkdir(parents=True)
         (package / hidden / "other.py").write_text("")
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.chdir(tmp_path)
     return package
 
@@ -58,6 +60,7 @@ def test_the_same_code_gives_the_same_bytes(mine):
 
 def test_a_model_may_be_one_file(tmp_path, monkeypatch):
     (tmp_path / "alone.py").write_text("")
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.chdir(tmp_path)
     assert "user/alone.py" in members(bundle.build("alone:build", "jax"))
     with pytest.raises(exits.CannotRun, match="there is no package nowhere in"):

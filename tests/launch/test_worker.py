@@ -155,6 +155,7 @@ def users_package(tmp_path, monkeypatch):
     (tmp_path / "nets" / "small").mkdir(parents=True)
     (tmp_path / "nets" / "__init__.py").write_text("raise RuntimeError('imported')\n")
     (tmp_path / "nets" / "mine.py").write_text("def build(shape, classes): ...\n")
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.chdir(tmp_path)
 
 

@@ -348,6 +348,7 @@ def test_the_real_bundle_trains_digits_into_the_bucket(machine, tmp_path, monkey
         "import convoy\nimport keras\n\nprint('house', convoy.__file__)\n\n\ndef build(shape, classes):\n"
         "    return keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(classes)])\n"
     )
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.chdir(tmp_path)
     machine.ship(bundle.build("mine.net:build", "jax").data)
     run = f"{machine.bucket}/run"
