@@ -81,6 +81,7 @@ def stock_dropout() -> Any:
 
 MODELS = {
     "plain": sequence(Look, layers.Flatten, dense(8, activation="tanh"), dense(CLASSES)),
+    "exploding": sequence(layers.Flatten, dense(8), dense(CLASSES)),
     "steep": sequence(layers.Flatten, lambda: layers.Rescaling(30.0), dense(CLASSES)),
     "normalized": sequence(layers.Flatten, dense(8), norm, dense(CLASSES)),
     "normalized_stock": sequence(layers.Flatten, dense(8), norm, stock_dropout, dense(CLASSES)),
@@ -276,7 +277,7 @@ def rewound() -> dict[str, np.ndarray]:
 
 
 def diverging() -> dict[str, np.ndarray]:
-    result = engine("plain", learning_rate=1e307).train(10)
+    result = engine("exploding", learning_rate=1e30).train(10)
     return {"steps": np.array(result.steps), "finite": np.array(result.finite), "losses": result.losses}
 
 
