@@ -31,6 +31,8 @@ _XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')  # where EXIF says nothin
 _UNKNOWN = "it is no JPEG, PNG, GIF, BMP or WebP image"
 _BEGIN = 16 << 10  # bytes that hold the header of most files
 _PIECE = 1 << 20  # of a file that is read to its end
+_MOST = 1 << 30  # bytes of a file: PIXELS, not compressed
+_PATIENCE, _LEAST = 32 << 20, 256  # bytes that are read in search of a header, and as how many a read counts at least
 warnings.filterwarnings("ignore", module="PIL")  # large images, strange metadata: judged here
 
 
@@ -67,7 +69,7 @@ def probe(source: str | bytes) -> Header:
     """The header of a file, by its path, or of the bytes of one. A file that cannot be used is no error but Kind.BAD."""
     if isinstance(source, str):
         return look(source).header
-    return _judged(lambda: _header(source, len(source), io.BytesIO(source)))
+    return _judged(lambda: _header(source[:_PIECE], io.BytesIO(source)))
 
 
 def look(path: str, hashed: bool = False) -> Look:
@@ -78,10 +80,13 @@ def look(path: str, hashed: bool = False) -> Look:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 return _unread("it is no regular file")
+            if status.st_size > _MOST:
+                size = f"cannot be read: it has {status.st_size:,} bytes, and {_MOST:,} are the most"
+                return Look(status.st_size, status.st_mtime_ns, Header(Kind.BAD, reason=size), content_hash(b""))
             begin, content = file.read(min(_PIECE if hashed else _BEGIN, status.st_size + 1)), math.nan
             if hashed:
                 content = content_hash_of(_pieces(begin, file))
-            header = _judged(lambda: _header(begin, status.st_size, file))
+            header = _judged(lambda: _header(begin, io.BytesIO(begin) if len(begin) >= status.st_size else file))
             return Look(status.st_size, status.st_mtime_ns, header, content)
     except OSError as error:
         return _unread((error.strerror or str(error)).lower())
@@ -113,16 +118,24 @@ def _judged(read: Callable[[], Header]) -> Header:
     return header
 
 
-def _header(begin: bytes, size: int, rest: io.RawIOBase | io.BytesIO) -> Header:
-    """That of a file of so many bytes, by its begin if that says enough."""
+def _header(begin: bytes, whole: io.RawIOBase | io.BytesIO) -> Header:
+    """That of a file, by its begin if that says enough."""
     if found := ordinary(begin):
         return Header(Kind.JPEG if found.jpeg else Kind.PNG, *found[1:])
-    if len(begin) >= size:
-        file: BinaryIO = io.BytesIO(begin)
-    else:
-        rest.seek(0)
-        file = io.BufferedReader(rest)  # which closes it, too
+    whole.seek(0)
+    file = _Patient(whole)
     return _webp(file) or _by_pillow(file)
+
+
+class _Patient(io.BufferedReader):
+    """A file that ends where nobody finds a header who has not found it yet: some look for it byte by byte. Closes the file."""
+
+    left = _PATIENCE
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(self.left if size is None or size < 0 else min(size, self.left))
+        self.left = max(0, self.left - max(len(found), _LEAST))
+        return found
 
 
 def _by_pillow(file: BinaryIO) -> Header:
