@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from convoy import exits
-from data import decode
+from data import decode, memory
 from data.bad import TRIES, BadImages
 from data.order import Stretches
 from data.parallel import in_parallel
@@ -233,6 +233,8 @@ class Files:
 
     def _in_memory(self) -> InMemory:
         if self._decoded is None:
+            what = f"the decoded images of the split {self.split}"
+            memory.check("cache_bytes", self.cache_bytes, what, self.decoded_bytes)
             images, found = np.zeros((len(self), *self.shape), np.uint8), []
             for row, image in self._readable():
                 images[row] = image

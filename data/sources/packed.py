@@ -8,14 +8,15 @@ import numpy as np
 import tensorflow as tf
 
 from convoy import exits
-from data import decode
+from data import decode, memory
 from data.bad import TRIES, BadImages
 from data.manifest import Damaged
 from data.order import Stretches
 from data.parallel import in_parallel
+from data.probe import probe
 from data.records import Shards
 from data.resize import resize_and_crop
-from data.sources.catalogue import ENTRY
+from data.sources.catalogue import ENTRY, header_of
 from data.sources.examples import Fetcher, InMemory, random_parts
 from data.sources.files import Files
 from data.windows import NUMBERS
@@ -56,7 +57,14 @@ class PackedFiles(Files):
         return decode.File(tf.ensure_shape(contents, []), *(fact[index] for fact in facts))
 
     def _content(self, row: int) -> bytes:
-        return self._shards.images(self._rows[row : row + 1])[0]
+        content, said = self._shards.images(self._rows[row : row + 1])[0], header_of(self.headers[row])
+        if (found := probe(content))[:3] != said[:3]:
+            # Else a few bytes might be decoded to gigabytes.
+            what = found.reason or f"it is a {found.kind.name} of {found.width}x{found.height} pixels"
+            raise Damaged(
+                f"{self.paths[row]} is not what the index says, a {said.kind.name} of {said.width}x{said.height}: {what}"
+            )
+        return content
 
     def _examine(self, row: int) -> None:
         try:
@@ -143,6 +151,8 @@ class PackedPixels:
 
     def _in_memory(self) -> InMemory:
         if self._cached is None:
+            what = f"the decoded images of the split {self.split}"
+            memory.check("cache_bytes", self.cache_bytes, what, self.decoded_bytes)
             images, places = np.zeros((len(self), *self.shape), np.uint8), list[int]()
             stream = in_parallel(
                 tf.data.Dataset.range(len(self)).batch(_AT_ONCE), lambda indices: self._images(indices, 0)
