@@ -15,6 +15,7 @@ from convoy import exits, layout, options, supervise, terminal
 from convoy.options import option
 from convoy.outside import printable
 from convoy.store import open_store
+from data.config import DataConfig
 from trainer import config as configuration
 from trainer import engines, trust
 from trainer.config import RunConfig
@@ -39,7 +40,8 @@ class EvaluateConfig:
     )
     dataset: str = option(
         "",
-        "where the folder or the records are now, if they have moved: folder:PATH, records:PLACE.",
+        "where the folder or the records are now, if they have moved: folder:PATH, records:PLACE. A data set of TFDS by its"
+        " name, if it may be downloaded although you did not begin the run on this machine.",
         group="Evaluation",
     )
     data_dir: str = option("", "where the data set is now, if it has moved.", group="Evaluation")
@@ -90,7 +92,8 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     # The machine may be another one than it was trained on; one device is enough and fits every batch size.
     setting = backend.prepare(dataclasses.replace(trained, devices="auto", strategy="one", xla="auto"), alone=True)
     here = setting.config
-    dataset = open_dataset(here.data, download=bool(config.data_dir) or trust.own_place(found))
+    asked = bool(config.dataset or config.data_dir)
+    dataset = open_dataset(here.data, download=asked or trust.own_place(found))
     train, held_out = splits.train_and_eval(here.data, dataset)
     begun.refuse_other_data(here, Identity(len(train), dataset.class_names, dataset.origin), begun.known(store))
     counts = np.bincount(train.labels, minlength=len(dataset.class_names))
@@ -111,7 +114,7 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
 
 
 def _where_data_is(trained: RunConfig, config: EvaluateConfig) -> RunConfig:
-    """The run's configuration with the place where its data is now."""
+    """The run's configuration with the place where its data is now, and no more memory for it than by default."""
     given = {name: value for name in ("dataset", "data_dir") if (value := getattr(config, name))}
     moved = dataclasses.replace(trained, data=dataclasses.replace(trained.data, **given))
     if configuration.differences(trained, moved):
@@ -119,7 +122,11 @@ def _where_data_is(trained: RunConfig, config: EvaluateConfig) -> RunConfig:
             f"--dataset={config.dataset}, but the run in {config.run_dir} was begun on"
             f" {printable(trained.data.dataset)}; say where that is now, or leave it out."
         )
-    return moved
+    if not moved.data.has_place:
+        return moved
+    # What does not fit is decoded as it is drawn, which changes no number.
+    cache_bytes = min(moved.data.cache_bytes, DataConfig().cache_bytes)
+    return dataclasses.replace(moved, data=dataclasses.replace(moved.data, cache_bytes=cache_bytes))
 
 
 def show(measured: dict[str, Any]) -> None:

@@ -42,15 +42,19 @@ def new_id() -> str:
 
 
 def remember(run_id: str, config: RunConfig) -> list[str]:
-    """Notes in the user's cache that this user began, or went on with, a run with code or a --data_dir of their own.
+    """Notes in the user's cache that this user began, or went on with, a run with code of their own, or data of TFDS or a
+    --data_dir.
 
     Returns what there is to say about it: a cache that cannot be written is no reason to end a run.
     """
-    own = ":" in config.model
-    if not own and not config.data.data_dir:
+    own, data = ":" in config.model, config.data
+    flags = [f"--model={config.model}"] * own
+    flags += ["--data_dir"] if data.data_dir else [f"--dataset={data.dataset}"] * data.is_prepared
+    if not flags:
         return []
     code = code_of(config.model) if own else None
-    noted = {"model": config.model, "data_dir": config.data.data_dir, **(dataclasses.asdict(code) if code else {})}
+    noted = {"model": config.model, "dataset": data.dataset, "data_dir": data.data_dir}
+    noted |= dataclasses.asdict(code) if code else {}
     place = _place(run_id)
     partial = place.with_suffix(f".{os.getpid()}")
     try:
@@ -62,14 +66,14 @@ def remember(run_id: str, config: RunConfig) -> list[str]:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
     except OSError as error:
-        flags = " and ".join([f"--model={config.model}"] * own + ["--data_dir"] * bool(config.data.data_dir))
-        return [f"{place} cannot be written ({error.strerror}), so `convoy evaluate` will need {flags}."]
+        needed = " and ".join(flags)
+        return [f"{place} cannot be written ({error.strerror}), so `convoy evaluate` may need {needed}."]
     return []
 
 
 def consented(found: Found, run_dir: str, model: str = "", trusted: bool = False) -> RunConfig:
-    """The configuration of a run directory, once it names no code, or code that this user stands for, and no place of
-    somebody else's choice to write to.
+    """Returns the run's configuration. Refuses code that this user does not stand for; drops a --data_dir that somebody else
+    chose.
 
     Args:
       found: what stands there.
@@ -102,9 +106,9 @@ def consented(found: Found, run_dir: str, model: str = "", trusted: bool = False
 
 
 def own_place(found: Found) -> bool:
-    """Whether a run's --data_dir is a place to write to: there is none, or this user began the run here with it."""
-    place = found.unchecked.data.data_dir
-    return not place or _noted(found.run_id).get("data_dir") == place
+    """Whether this user began the run here: its data may be downloaded, and written to its --data_dir."""
+    data, noted = found.unchecked.data, _noted(found.run_id)
+    return (noted.get("dataset"), noted.get("data_dir")) == (data.dataset, data.data_dir)
 
 
 def _why_not(found: Found) -> str:

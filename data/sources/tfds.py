@@ -68,8 +68,8 @@ def _prepared(config: DataConfig, download: bool) -> Any:
         where = builder.data_path
         if not download:
             raise exits.CannotRun(
-                f"--dataset={name} is not prepared in {printable(str(where))}, where the run's configuration says it is; give"
-                " --data_dir, a place where it is or may be."
+                f"--dataset={name} is not prepared in {printable(str(where))}, and you did not begin this run here; to have it"
+                f" downloaded give --dataset={name} or --data_dir, a place where it is or may be."
             )
         print(f"{name} is not prepared in {where}; downloading it.", flush=True)
         try:

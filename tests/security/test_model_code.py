@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from convoy import exits
+from data.config import DataConfig
 from trainer import evaluate
 from trainer import run as training
 from trainer.checkpoints.cli import copy
@@ -175,7 +176,7 @@ def test_a_cache_that_cannot_be_written_is_a_note(home, tmp_path, capsys):
     train("mine")
     said = " ".join(capsys.readouterr().out.split())
     assert "cannot be written" in said
-    assert "will need --model=users_net:build" in said
+    assert "may need --model=users_net:build" in said
     assert_refused("users_net", "no run that you began", run_dir="mine")
 
 
@@ -219,19 +220,40 @@ def test_a_prepared_folder_names_no_code_to_import(home, tmp_path, monkeypatch, 
     assert "users_pack.Picture" in str(caught.value)
 
 
-def test_nothing_is_downloaded_to_a_place_that_a_stranger_names(home, monkeypatch):
+def test_nothing_is_downloaded_for_a_stranger(home, monkeypatch):
     import tensorflow_datasets as tfds
 
     asked = []
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda self: asked.append(self.data_dir))
-    edit(model="article_cnn", dataset="mnist", data_dir="there")
-    with pytest.raises(exits.CannotRun, match=r"mnist is not prepared in there.*--data_dir"):
-        measure()
-    assert asked == []
-    begun_here()
-    with contextlib.suppress(Exception):  # nothing is there after a download that was none
-        measure()
-    assert len(asked) == 1
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(Path("default").absolute()))
+    for number, place in enumerate(("there", "")):
+        edit(model="article_cnn", dataset="mnist", data_dir=place, run_id=str(number) * 32)
+        with pytest.raises(exits.CannotRun, match=rf"mnist is not prepared in .*{place or 'default'}.*--data_dir"):
+            measure()
+        assert asked == []
+        for flags in ({"dataset": "mnist"}, {"data_dir": "here"}):
+            with contextlib.suppress(Exception):  # nothing is there after a download that was none
+                measure(**flags)
+        begun_here()
+        with contextlib.suppress(Exception):
+            measure()
+        assert len(asked) == 3
+        asked.clear()
+
+
+def test_how_much_memory_images_take_is_not_for_a_stranger_to_say(home, monkeypatch):
+    asked = []
+
+    def opened(data: DataConfig, **_: object) -> None:
+        asked.append(data.cache_bytes)
+        raise exits.CannotRun("far enough")
+
+    monkeypatch.setattr("data.sources.open_dataset", opened)
+    for dataset, cache_bytes in (("folder:x", 1 << 60), ("records:x", 1 << 60), ("folder:x", 1000)):
+        edit(model="article_cnn", dataset=dataset, cache_bytes=cache_bytes)
+        with pytest.raises(exits.CannotRun, match="far enough"):
+            measure()
+    assert asked == [4 << 30, 4 << 30, 1000]
 
 
 def test_records_of_a_bucket_are_not_copied_to_a_place_that_a_stranger_names(home, monkeypatch):
