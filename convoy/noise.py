@@ -30,9 +30,10 @@ _CUT = re.compile("\x1b\\[?$")  # what may become the sequence of a progress bar
 def pass_on(source: IO[bytes], target: IO[bytes]) -> None:
     """Copies `source` to `target` until its end, without the noise."""
     decoder, pending = codecs.getincrementaldecoder("utf-8")("backslashreplace"), ""
+    screen = terminal.Lines()
 
     def write(text: str) -> None:
-        target.write(terminal.shown(text).encode("utf-8", "backslashreplace"))
+        target.write(screen.shown(text).encode("utf-8", "backslashreplace"))
         target.flush()
 
     while chunk := os.read(source.fileno(), 65536):

@@ -2,7 +2,7 @@
 
 `guard` puts a filter before stdout and stderr of a process, which `print`, warnings and tracebacks pass; exits.call does so for
 every process of ours. Who draws with escape sequences, as rich does, takes the stream behind it (`unguarded`) and makes what it
-shows `printable`. What a child writes to stderr from C++ passes `shown` in its parent (noise.py).
+shows `printable`. What a child writes to stderr from C++ passes a `Lines` in its parent (noise.py).
 """
 
 from __future__ import annotations
@@ -17,15 +17,39 @@ from typing import Any, TextIO, cast
 from convoy.outside import printable
 
 # tqdm, with which TensorFlow Datasets downloads, draws bars by going to the beginning of a line, and up by one.
-_BARS = re.compile("(\x1b\\[A)")
+_MOVES = re.compile("(\r?\n|\r|\x1b\\[A)")
+_BAR = re.compile(r"\[[0-9:]+[<,][^\[\]]*\] *$")  # how one of its bars ends
+_WIDEST = 1000
 
 
-def shown(text: str) -> str:
-    """Text for stderr: printable, but for line breaks, tabs, and how progress bars move."""
-    if text.isprintable():
-        return text
-    parts = _BARS.split(text)
-    return "".join(part if place % 2 else printable(part, keep="\n\t\r") for place, part in enumerate(parts))
+class Lines:
+    """What goes to a stderr, as it comes, made printable but for line breaks, tabs, and how progress bars move.
+
+    A move stays one where it leads over bars and empty lines: nothing else that was said is ever written over.
+    """
+
+    def __init__(self) -> None:
+        self._line = ""  # the one that is being written, so far
+        self._above = 0  # so many bars and empty lines are right above it
+
+    def shown(self, text: str) -> str:
+        return "".join(map(self._part, _MOVES.split(text)))
+
+    def _part(self, part: str) -> str:
+        if part.endswith("\n"):
+            self._above = self._above + 1 if self._is_free() else 0
+        elif part == "\x1b[A" and self._above and self._is_free():
+            self._above -= 1
+        elif part != "\r" or not self._is_free():
+            part = printable(part, keep="\t")
+            self._line = (self._line + part)[:_WIDEST]
+            return part
+        self._line = ""
+        return part
+
+    def _is_free(self) -> bool:
+        """Whether the line may be written over."""
+        return len(self._line) < _WIDEST and (not self._line.strip(" ") or bool(_BAR.search(self._line)))
 
 
 def guard() -> None:
@@ -33,7 +57,7 @@ def guard() -> None:
     if not isinstance(sys.stdout, _Guarded):
         sys.stdout = cast(TextIO, _Guarded(sys.stdout, lambda text: printable(text, keep="\n\t")))
     if not isinstance(sys.stderr, _Guarded):
-        sys.stderr = cast(TextIO, _Guarded(sys.stderr, shown))
+        sys.stderr = cast(TextIO, _Guarded(sys.stderr, Lines().shown))
 
 
 def unguarded(stream: TextIO) -> TextIO:

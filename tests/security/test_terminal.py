@@ -8,9 +8,11 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from convoy import noise, terminal
 from support import REPOSITORY
@@ -66,16 +68,76 @@ def test_line_breaks_stay_and_a_return_to_the_beginning_does_not():
     assert done.stderr == "convoy: one\ntwo\\rthree\n"
 
 
-def test_what_a_child_writes_to_stderr_is_shown():
+def passed_on(data: bytes, piece: int = 1 << 16) -> str:
+    """What a child writes to stderr, as its parent passes it on."""
     reader, writer = os.pipe()
     target = io.BytesIO()
-    os.write(writer, HOSTILE.encode() + b" \xff\xfe\n" + b"\r 50%\n\r 60%\x1b[A" + CLEAR.encode()[:2])
-    os.close(writer)
     with os.fdopen(reader, "rb") as source:
-        noise.pass_on(source, target)
-    text = target.getvalue().decode()
-    assert text.endswith(" \\xff\\xfe\n\r 50%\n\r 60%\x1b[A\\x1b["), "bars move as they did"
+        thread = threading.Thread(target=noise.pass_on, args=(source, target))
+        thread.start()
+        for start in range(0, len(data), piece):
+            os.write(writer, data[start : start + piece])
+        os.close(writer)
+        thread.join()
+    return target.getvalue().decode()
+
+
+def test_what_a_child_writes_to_stderr_is_shown():
+    text = passed_on(HOSTILE.encode() + b" \xff\xfe\n" + CLEAR.encode()[:2])
+    assert text.endswith(" \\xff\\xfe\n\\x1b[")
     assert_shown(text.partition(" ")[0])
+
+
+BAR = "Dl Size...:  50%|#####     | 1/2 [00:01<00:01,  1.20 MiB/s]"
+TRUTH = "convoy: the image cat.png cannot be decoded."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{TRUTH}\rconvoy: all is well.\n",
+        f"{TRUTH}\r{' ' * 80}\n",
+        f"{TRUTH}\r{BAR}\n",
+        f"{TRUTH}\n\x1b[Aconvoy: all is well.\n",
+        f"{TRUTH}\n\n\x1b[A\x1b[A",
+        f"{TRUTH}\n{BAR}\n\x1b[A\x1b[A",
+        f"\n\n{TRUTH}\x1b[A\n",
+        f"\n{BAR}{TRUTH}\n\x1b[A",
+        f"{BAR}\rconvoy: {TRUTH}\r",
+        f"{'[00:00<' * 200}\r",
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 1 << 16])
+def test_nothing_that_was_said_is_written_over(text, piece):
+    """On a terminal the last line would stand alone."""
+    assert re.search(r"\\r|\\x1b\[A", passed_on(text.encode(), piece))
+
+
+def bars() -> str:
+    """What TensorFlow Datasets draws while it downloads."""
+    raw = io.StringIO()
+    with contextlib.ExitStack() as stack:
+        places = ({"total": 3, "unit": " url"}, {"total": 0, "unit": " MiB"}, {"unit": " examples", "leave": False})
+        drawn = [
+            stack.enter_context(tqdm(desc="Dl...", position=place, file=raw, mininterval=0, **values))
+            for place, values in enumerate(places)
+        ]
+        for _ in range(3):
+            for bar in drawn:
+                bar.update()
+    return raw.getvalue()
+
+
+def test_bars_move_as_they_did(monkeypatch):
+    raw = bars()
+    assert raw.count("\x1b[A") > 10
+    assert passed_on(raw.encode()) == raw
+    assert passed_on(raw.encode(), 1) == raw
+    with as_a_terminal(
+        monkeypatch, lambda: [sys.stderr.write(part) for part in re.split("(\x1b\\[A|\n)", raw)]
+    ) as text:
+        assert text == raw
+    assert passed_on(b"of Windows\r\n") == "of Windows\r\n"
 
 
 @contextlib.contextmanager
