@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import zipfile
@@ -120,6 +121,26 @@ def test_weights_that_are_not_finite_are_never_the_last_good_ones(forgery, capsy
 def test_truth_is_zero_or_one(forgery, capsys):
     replace_numbers(forgery, REST, "is_built", b"\x07")
     refused(forgery, capsys, f"{REST} has truth values in model/is_built that are neither 0 nor 1")
+
+
+@pytest.mark.parametrize(
+    ("saved", "needed", "fits"),
+    [
+        (np.int64(2**31 - 1), "int32", True),
+        (np.int64(2**31), "int32", False),  # the engines count in other types; NumPy and JAX make it -(2**31)
+        (np.int64(2**40), "int32", False),
+        (np.int32(-1), "int64", True),
+        (np.int32(-1), "uint32", False),
+        (np.uint64(2**63), "int64", False),
+        (np.zeros((0, 3), np.int64), "int32", True),
+        (np.array([1, 300], np.uint16), "uint8", False),
+    ],
+)
+def test_a_number_that_another_type_does_not_hold_is_no_other_number(saved, needed, fits):
+    from trainer.engines import variables
+
+    with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="optimizer/step holds a number that"):
+        variables.compare({"optimizer/step": (saved.shape, np.dtype(needed))}, {"optimizer/step": np.asarray(saved)})
 
 
 def test_another_model_is_told_by_headers_before_anything_is_copied(forgery):

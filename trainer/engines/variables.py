@@ -39,7 +39,8 @@ def check(model: keras.Model, optimizer: keras.optimizers.Optimizer, name: str) 
 def compare(shapes: Mapping[str, tuple[tuple[int, ...], np.dtype]], state: Mapping[str, np.ndarray]) -> None:
     """ValueError names a tensor of `state` that is missing, left over or of another shape or type than the run's.
 
-    The types of whole numbers may differ: the engines count in other ones. No number is looked at.
+    The types of whole numbers may differ, for the engines count in other ones, where each number has a place in the new one:
+    a cast would make another number of it in silence. No other number is looked at.
     """
     if odd := sorted(set(shapes) ^ set(state)):
         where = "the checkpoint lacks" if odd[0] in shapes else "the model lacks"
@@ -48,8 +49,13 @@ def compare(shapes: Mapping[str, tuple[tuple[int, ...], np.dtype]], state: Mappi
         found = state[name]
         if shape != found.shape:
             raise ValueError(f"the tensor {name} has shape {found.shape}, the model needs {shape}")
-        if dtype != found.dtype and not (dtype.kind in "iu" and found.dtype.kind in "iu"):
+        if dtype == found.dtype:
+            continue
+        if dtype.kind not in "iu" or found.dtype.kind not in "iu":
             raise ValueError(f"the tensor {name} is of type {found.dtype}, the model needs {dtype}")
+        limits = np.iinfo(dtype)
+        if found.size and not limits.min <= int(found.min()) <= int(found.max()) <= limits.max:
+            raise ValueError(f"the tensor {name} holds a number that is none of {dtype}, which the model needs")
 
 
 def averaged(model: keras.Model) -> list[keras.Variable]:
