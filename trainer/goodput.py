@@ -18,6 +18,7 @@ from convoy.shapes import Shape
 COUNTED = "steps"
 # What a run times itself. The first loop of an attempt traces and compiles its step, and is all `compile`; `steps` are the
 # others, less the time they waited for input.
+KINDS = ("compile", COUNTED, "input_wait", "evaluation", "save_blocked", "rollback")
 # What an event must have to be counted, besides its name, its attempt and its time.
 SHAPES: dict[str, Shape] = {
     "start": {"began?": float},
@@ -26,7 +27,6 @@ SHAPES: dict[str, Shape] = {
     "saved": {"seconds": float},
     "spent": {"step": int, "seconds": {str: float}},
 }
-KINDS = ("compile", COUNTED, "input_wait", "evaluation", "save_blocked", "rollback")
 
 
 class Ledger:

@@ -126,7 +126,7 @@ def text(root: Path, chance: random.Random) -> None:
     verb, flag = chance.choice(
         [("evaluate", "run_dir"), ("train", "model"), ("train", "augment"), ("train", "schedule")]
     )
-    hostile(root, verb, f"--{flag}={word}") if word else None
+    assert hostile(root, verb, f"--{flag}={word}").code
 
 
 def jobs(root: Path, chance: random.Random) -> None:

@@ -48,7 +48,7 @@ class NotFinite(Exception):
 
 
 def check(tensors: Iterable[tuple[str, np.ndarray]]) -> None:
-    """NotFinite names the first tensor that holds a number which is none."""
+    """NotFinite names the first tensor that holds NaN or an infinity."""
     for name, value in tensors:
         _check(name, value)
 
