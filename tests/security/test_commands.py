@@ -173,9 +173,12 @@ FIFTY = [(kind, number) for kind, count in QUICKLY for number in range(count)]
 
 
 def params(cases, thorough):
-    for kind, number in cases:
-        marks = [pytest.mark.thorough] if thorough(number) else []
-        yield pytest.param(kind, number, id=f"{kind.__name__} {number}", marks=marks)
+    return [
+        pytest.param(
+            kind, number, id=f"{kind.__name__} {number}", marks=[pytest.mark.thorough] * bool(thorough(number))
+        )
+        for kind, number in cases
+    ]
 
 
 def test_there_are_fifty():
