@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from convoy import __version__, exits, terminal
+from convoy.options import shortened
 from convoy.outside import Name
 from data import records
 from data.alone import alone
@@ -72,7 +73,7 @@ def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
             print(
                 f"{dataset.name} is packed into {len(files)} files, {total / 2**20:,.1f} MiB: --dataset=records:{root}"
             )
-        _sweep(root)
+        _sweep(root, borders)
 
 
 def _pack_splits(
@@ -211,11 +212,14 @@ def _stands(root: Path, plan: dict[str, Any]) -> bool:
             content = records.read_json(root / name)
         except FileNotFoundError:
             continue
-        except Damaged as error:
-            raise exits.CannotRun(f"--out={root}: {error}; remove that directory, or choose another.") from error
+        except (Damaged, OSError) as error:
+            what = f"{root / name}: {(error.strerror or '').lower()}" if isinstance(error, OSError) else str(error)
+            raise exits.CannotRun(f"--out={root}: {what}; remove that directory, or choose another.") from error
         there = content.get("plan", content)
+        if not isinstance(there, dict):
+            raise exits.CannotRun(f"--out={root} holds a {name} that packing did not write; choose another directory.")
         if different := [key for key in plan if there.get(key) != plan[key]]:
-            was, now = (one.get(different[0]) for one in (there, plan))
+            was, now = (shortened(one.get(different[0])) for one in (there, plan))
             raise exits.CannotRun(
                 f"--out={root} holds another packing: {different[0]} was {was} and is {now}; choose another directory."
             )
@@ -227,7 +231,15 @@ def _stands(root: Path, plan: dict[str, Any]) -> bool:
     return False
 
 
-def _sweep(root: Path) -> None:
-    """Removes what is of no use once the manifest is there."""
-    for path in (root / PLAN, *root.glob("*-of-*.npy"), *root.glob("*.partial")):
-        path.unlink(missing_ok=True)
+def _sweep(root: Path, borders: dict[str, list[tuple[int, int]]]) -> None:
+    """Removes what of our own is of no use once the manifest is there."""
+    shards = [
+        root / shard_name(split, shard, len(parts)) for split, parts in borders.items() for shard in range(len(parts))
+    ]
+    indices = [*map(_index_of, shards)]
+    for path in (root / PLAN, *indices, *map(records.partial_of, (*shards, *indices))):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise exits.CannotRun(f"cannot remove {path}: {reason}; remove it yourself, all else is packed.") from error

@@ -147,10 +147,15 @@ class Shards:
         return Damaged(f"{self.names(np.array([row]))[0]} cannot be read: {reason}")
 
 
+def partial_of(path: Path) -> Path:
+    """What a file is called until it is whole."""
+    return path.with_name(f"{path.name}.partial")
+
+
 @contextlib.contextmanager
 def written(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which has its name once it is whole and on the disk; CannotRun where the place refuses."""
-    partial = path.with_name(f"{path.name}.partial")
+    partial = partial_of(path)
     try:
         partial.unlink(missing_ok=True)
         with partial.open("xb") as file:  # a new file: never through a link, never into a pipe

@@ -294,6 +294,46 @@ def test_a_place_that_is_something_else_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("name", ["MANIFEST.json", "PACKING.json"])
+@pytest.mark.parametrize("odd", ["a link to itself", "a folder", "no plan", "a long plan"])
+def test_a_manifest_that_none_can_read_is_a_sentence(tmp_path, name, odd):
+    place = tmp_path / name
+    if odd == "a link to itself":
+        place.symlink_to(name)
+    elif odd == "a folder":
+        place.mkdir()
+    else:
+        records.write_json(place, {"plan": [1] if odd == "no plan" else {"schema": 1, "dataset": "x" * 1_000_000}})
+    with pytest.raises((exits.CannotRun, exits.BadData)) as caught:
+        pack(DataConfig(), tmp_path, 1 << 20)
+    assert str(tmp_path) in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert {path.name for path in tmp_path.iterdir()} <= {".lock", name}
+
+
+def test_what_packing_did_not_make_stays_when_it_tidies_up(tmp_path):
+    others = ("mine.partial", "holiday-1-of-9.npy", "folder.partial/file")
+    pack(DataConfig(), tmp_path, 1 << 20)
+    (tmp_path / "folder.partial").mkdir()
+    for other in others:
+        (tmp_path / other).touch()
+    for left in ("train-00000-of-00001.tfrecord.partial", "test-00000-of-00001.npy"):
+        (tmp_path / left).touch()
+    pack(DataConfig(), tmp_path, 1 << 20)
+    assert all((tmp_path / other).exists() for other in others)
+    assert not list(tmp_path.glob("train*.partial"))
+    assert not (tmp_path / "test-00000-of-00001.npy").exists()
+
+
+def test_what_cannot_be_tidied_up_is_named(tmp_path):
+    (tmp_path / "packed").mkdir()
+    pack(DataConfig(), tmp_path / "packed", 1 << 20)
+    odd = tmp_path / "packed" / "train-00000-of-00001.tfrecord.partial"
+    odd.mkdir()
+    with pytest.raises(exits.CannotRun, match=f"cannot remove {odd}: is a directory"):
+        pack(DataConfig(), tmp_path / "packed", 1 << 20)
+
+
 def test_two_packings_in_one_place_are_refused(tmp_path):
     import fcntl
 
