@@ -11,8 +11,10 @@ from pathlib import Path
 import google_crc32c
 import pytest
 
+import mutations
 from buckets import Emulator
 from convoy import exits
+from convoy.outside import name_in
 from convoy.store import open_store
 from convoy.store.local import LocalStore
 from data import caches, remote
@@ -20,7 +22,7 @@ from data.alone import alone
 from data.config import DataConfig
 from data.packing import pack
 from data.sources import open_dataset
-from mutations import untouched
+from mutations import SEED, case, untouched
 
 URL = "gs://bucket/packed"
 
@@ -265,3 +267,23 @@ def test_folders_below_a_run_have_a_bound(tmp_path):
             store.remove("checkpoints")
     finally:  # pytest cannot
         subprocess.run(["rm", "-rf", tmp_path / "checkpoints"], check=True)
+
+
+def test_any_name_lies_inside_or_is_bad_data(tmp_path):
+    """5,000 names that a seed draws: a store writes below its root, or nothing."""
+    store, taken = LocalStore(str(tmp_path / "run")), 0
+    for number in range(5000):
+        with case(SEED, number) as chance:
+            text = mutations.name(chance, chance.choice(["model.npz", "checkpoints/00000040.2/state.json", "é"]))
+            try:
+                checked = name_in(text, "MANIFEST.json")
+            except exits.BadData:
+                continue
+            taken += 1
+            assert os.path.normpath(checked) == checked
+            assert not {"..", ""}.intersection(checked.split("/"))
+            if number % 10 == 0:
+                with untouched(tmp_path, store.root):
+                    store.put(checked, b"")
+                store.remove(checked.split("/")[0])
+    assert 100 < taken < 4000, "both kinds were met"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -182,28 +181,16 @@ def test_curves_have_the_splits_of_a_run_and_no_others(tmp_path):
     assert pictures[0] == pictures[1]
 
 
-def walk(folder: Path, numbers: range) -> None:
-    """Cases of the generator, over all readers."""
-    store = LocalStore(str(folder))
-    count = dict.fromkeys(READERS, 0)
-    for number in numbers:
-        name = list(READERS)[number % len(READERS)]
-        right, read = READERS[name]
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("count", [60, pytest.param(5000, marks=pytest.mark.thorough)])
+def test_whatever_a_seed_draws_is_read_or_a_sentence(tmp_path, name, count):
+    (folder := tmp_path / "run").mkdir()
+    store, (right, read), refusals = LocalStore(str(folder)), READERS[name], 0
+    for number in range(count):
         with case(SEED, number) as chance:
             for path in folder.iterdir():
                 path.unlink()
             (folder / name).write_bytes(mutated(right, chance))
-            with untouched(folder.parent, folder):
-                count[name] += refused(store, name, read)
-    assert min(count.values()) > len(numbers) / len(READERS) / 5, count  # most are refused, and few by luck
-
-
-def test_300_files_by_the_generator(tmp_path):
-    (tmp_path / "run").mkdir()
-    walk(tmp_path / "run", range(300))
-
-
-@pytest.mark.thorough
-def test_5000_files_by_the_generator(tmp_path):
-    (tmp_path / "run").mkdir()
-    walk(tmp_path / "run", range(5000))
+            with untouched(tmp_path, folder):
+                refusals += refused(store, name, read)
+    assert refusals > count / 5  # most are refused, and few by luck
