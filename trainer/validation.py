@@ -63,7 +63,7 @@ def check(config: RunConfig) -> None:
         _require(_MODEL.fullmatch(config.model), "model", config.model, "write your own as package.module:function")
     else:
         own = "a model of your own is written package.module:function"
-        _require(config.model in MODELS, "model", config.model, f"{near(config.model, MODELS)} {own}")
+        _require(config.model in MODELS, "model", config.model, f"{near(config.model, MODELS)}; {own}")
     if config.stochastic_depth:
         remedy = f"--model={config.model} has no blocks to leave out; remove this flag or give --model={' or '.join(RESNETS)}"
         _require(config.model in RESNETS, "stochastic_depth", config.stochastic_depth, remedy)
