@@ -90,6 +90,7 @@ def test_a_run_of_3ff22d4_ends_with_the_bits_that_it_had_then(place, convoy, cap
     assert_ends_as_then(place / "run", bits=SAME)
 
 
+@pytest.mark.thorough
 def test_a_run_of_3ff22d4_is_measured_as_it_was_then(place, convoy):
     outcome = convoy("evaluate", "--run_dir=run", "--model=small:build", "--output=half.json", cwd=place)
     assert outcome.code == 0, outcome

@@ -126,6 +126,7 @@ def test_records_of_a_copy_may_be_missing_and_must_be_text(forgery, tmp_path):
         main(["copy", f"--run_dir={forgery.root}", f"--to={tmp_path}/three"])
 
 
+@pytest.mark.thorough
 def test_a_run_goes_on_before_weights_that_are_not_finite(convoy, tmp_path):
     flags = [*QUICK, "--run_dir=run"]
     assert convoy("train", *flags, "--duration=40st").code == 0

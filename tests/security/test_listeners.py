@@ -72,6 +72,7 @@ def test_workers_that_train_listen_in_that_network(state_directory, namespaces, 
     assert_apart("try")
 
 
+@pytest.mark.thorough
 def test_the_coordinator_of_jax_listens_where_its_address_says(tmp_path):
     """The first of two processes, started by hand: it waits for the other."""
     variables = environment(**cluster_variables("jax", 2)[0])

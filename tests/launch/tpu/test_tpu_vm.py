@@ -257,12 +257,19 @@ def test_a_job_whose_bucket_refuses_is_listed_and_can_be_cancelled(server, targe
         ({"accelerator": "v5e-8@4t"}, "Cloud TPU chooses the machine type"),
         ({"accelerator": "v7x-8"}, "--runtime_version is missing"),
         ({"own": ["--spot", "--reservation=r"]}, "--spot and --reservation=r exclude each other"),
-        ({"train": [f"--data_dir={'x' * 300_000}"]}, "do not fit into the 256 KiB of a machine's metadata"),
     ],
 )
 def test_what_cloud_tpu_cannot_do_is_refused_before_it_is_asked(server, target, spec, options, words):
     with pytest.raises(exits.CannotRun, match=words):
         target.submit(spec(*options.pop("own", ()), **options))
+    assert not any(request.startswith("POST") for request in server.requests)
+
+
+def test_metadata_that_no_machine_takes_is_refused(server, target, spec, monkeypatch):
+    """Flags are shorter; what is sent with them may grow."""
+    monkeypatch.setattr(tpu_request, "_MOST_BYTES", 100)
+    with pytest.raises(exits.CannotRun, match="do not fit into the 0 KiB of a machine's metadata"):
+        target.submit(spec())
     assert not any(request.startswith("POST") for request in server.requests)
 
 
