@@ -1,23 +1,8 @@
-"""The package. Convoy is an application: its floors have generic names, so they are listed, not found."""
+"""The package. Its floors lie side by side in the repository and are one package when installed: convoy/ links to them."""
 
 from pathlib import Path
 
-from setuptools import setup
-
-FLOORS = {
-    "convoy": ["convoy", "convoy.store"],
-    "data": ["data", "data.augment", "data.sources"],
-    "trainer": [
-        "trainer",
-        "trainer.checkpoints",
-        "trainer.engines",
-        "trainer.engines.jax",
-        "trainer.engines.tensorflow",
-        "trainer.models",
-        "trainer.optimizers",
-    ],
-    "launch": ["launch", "launch.k8s", "launch.targets"],
-}
+from setuptools import find_packages, setup
 
 setup(
     name="keras-convoy",
@@ -28,9 +13,8 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
-    packages=[package for packages in FLOORS.values() for package in packages],
-    package_dir={"launch.k8s": "k8s"},
-    package_data={"launch": ["locks/*.txt"], "launch.k8s": ["*.md", "*.yaml", "*/*.yaml", "*/*/*.yaml"]},
+    packages=[*find_packages(include=["convoy", "convoy.*"]), "convoy.launch.k8s"],
+    package_data={"convoy.launch": ["locks/*.txt"], "convoy.launch.k8s": ["*.md", "*.yaml", "*/*.yaml", "*/*/*.yaml"]},
     entry_points={"console_scripts": ["convoy = convoy.cli:main"]},
     install_requires=[
         "absl-py>=2.1,<3",  # flags

@@ -22,8 +22,8 @@ SAME = "bilinear, nearest edge pixel"
 
 def prepare(folder: Path) -> str:
     """The training images of CIFAR-10 in a file."""
-    from data.config import DataConfig
-    from data.sources import open_dataset
+    from convoy.data.config import DataConfig
+    from convoy.data.sources import open_dataset
 
     train = open_dataset(DataConfig("cifar10", str(DATA))).split("train")
     np.savez(folder / "train.npz", images=train.images, labels=train.labels)
@@ -37,7 +37,7 @@ def load(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 def fetching(stream: Any, batches: int = 8) -> Callable[[], int]:
     """Takes batches of tf.data inside a graph, as a training loop does."""
-    from trainer.bench import fetcher
+    from convoy.trainer.bench import fetcher
 
     fetch = fetcher(stream)
 
@@ -49,9 +49,9 @@ def fetching(stream: Any, batches: int = 8) -> Callable[[], int]:
 
 
 def convoy(path: str) -> Callable[[], int]:
-    from data.config import DataConfig
-    from data.pipeline import Deal, training_stream
-    from data.sources.examples import InMemory
+    from convoy.data.config import DataConfig
+    from convoy.data.pipeline import Deal, training_stream
+    from convoy.data.sources.examples import InMemory
 
     return fetching(training_stream(InMemory(*load(path)), Deal(BATCH), DataConfig(augment="article"), 0, 0))
 

@@ -39,12 +39,12 @@ def gpus(backend: str) -> dict[str, Any]:
 
 
 def multiplications(model: str, pixels: int) -> dict[str, Any]:
-    from trainer import engines
+    from convoy.trainer import engines
 
     engines.choose("tensorflow")
     import keras
 
-    from trainer.models import build_model
+    from convoy.trainer.models import build_model
 
     total = 0
     for layer in build_model(model, (pixels, pixels, 3), CLASSES, 0.0)._flatten_layers():
@@ -57,14 +57,14 @@ def multiplications(model: str, pixels: int) -> dict[str, Any]:
 
 def reductions(backend: str, devices: str) -> dict[str, Any]:
     """Operation -> how often a step runs it; the model has no BatchNormalization, so the gradient is all there is to sum."""
-    from trainer import engines
+    from convoy.trainer import engines
 
     package = engines.choose(backend)
     import numpy as np
     import tensorflow as tf
 
-    from data.sources.examples import InMemory
-    from trainer.config import RunConfig
+    from convoy.data.sources.examples import InMemory
+    from convoy.trainer.config import RunConfig
 
     count = int(devices.partition(":")[2])
     setting = package.prepare(RunConfig(backend=backend, devices=devices, batch_size=8 * count))

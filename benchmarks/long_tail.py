@@ -38,7 +38,7 @@ def long_tail(dataset: Any) -> Any:
     """The data set with fewer training examples of every class but the first."""
     import numpy as np
 
-    from data.sources.examples import DataSet
+    from convoy.data.sources.examples import DataSet
 
     train, classes = dataset.split("train"), len(dataset.class_names)
     largest, hashes = np.bincount(train.labels).max(), train.content_hashes()
@@ -54,9 +54,9 @@ def long_tail(dataset: Any) -> Any:
 
 def measure(balance: str, loss: str, steps: int, seed: int) -> dict[str, float]:
     """Trains once; what the test split says."""
-    from data.config import DataConfig
-    from trainer import run
-    from trainer.config import RunConfig
+    from convoy.data.config import DataConfig
+    from convoy.trainer import run
+    from convoy.trainer.config import RunConfig
 
     with tempfile.TemporaryDirectory() as folder:
         end = f"{steps}st"
@@ -79,11 +79,11 @@ def main() -> None:
     parser.add_argument("--data_dir", default=str(DATA))
     flags = parser.parse_args()
 
-    import data.sources
-    from data.config import DataConfig
+    from convoy.data import sources
+    from convoy.data.config import DataConfig
 
-    tail = long_tail(data.sources.open_dataset(DataConfig("cifar10", flags.data_dir)))
-    vars(data.sources)["open_dataset"] = lambda config: tail
+    tail = long_tail(sources.open_dataset(DataConfig("cifar10", flags.data_dir)))
+    vars(sources)["open_dataset"] = lambda config: tail
     rows: list[dict[str, object]] = []
     for seed in range(flags.seeds):
         for balance, loss in OPTIONS:

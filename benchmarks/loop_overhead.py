@@ -3,7 +3,7 @@
 Rates are optimizer steps per second; the ratio of a pair is loop / bare, and goals are 98 % for resnet18 and 95 % for
 article_cnn, each on batches of 32x32 pixels.
 
-- Loop: trainer.run as `convoy train` starts it, with its pace, guards, signals, display, metrics.jsonl, events.jsonl and
+- Loop: convoy.trainer.run as `convoy train` starts it, with its pace, guards, signals, display, metrics.jsonl, events.jsonl and
   TensorBoard; every stretch ends with a record, as an epoch does. Its stream is a few batches made once and repeated from
   memory, so that the pipeline is not what is measured; on JAX they go through the Feed. Checkpoints are left out, as they
   are from images_per_second.
@@ -72,7 +72,7 @@ def bare_jax(engine: Any) -> Callable[[int], None]:
     import jax
     from jax.sharding import NamedSharding
 
-    from trainer.engines.jax.step import SHARED, WHOLE, training_step
+    from convoy.trainer.engines.jax.step import SHARED, WHOLE, training_step
 
     sizes = engine.setting.deal.sizes
     whole = training_step(engine.model, engine.loss, engine.optimizer, engine._averaged, engine.config, sizes)
@@ -98,14 +98,14 @@ def bare_jax(engine: Any) -> Callable[[int], None]:
 
 
 def measure(flags: argparse.Namespace) -> Rates:
-    """Trains, with the loop of trainer.run replaced by one that makes bare stretches in between."""
-    from trainer import engines
+    """Trains, with the loop of convoy.trainer.run replaced by one that makes bare stretches in between."""
+    from convoy.trainer import engines
 
     engines.choose(flags.backend)  # before Keras is imported
-    from data.config import DataConfig
-    from trainer import loop, run
-    from trainer.config import RunConfig
-    from trainer.guards import Signals
+    from convoy.data.config import DataConfig
+    from convoy.trainer import loop, run
+    from convoy.trainer.config import RunConfig
+    from convoy.trainer.guards import Signals
 
     rates: Rates = []
 

@@ -50,8 +50,8 @@ def write_folder(folder: Path) -> None:
     """CIFAR-10 as PNG files: train/CLASS/ and test/CLASS/."""
     from PIL import Image
 
-    from data.config import DataConfig
-    from data.sources import open_dataset
+    from convoy.data.config import DataConfig
+    from convoy.data.sources import open_dataset
 
     dataset = open_dataset(DataConfig("cifar10", data_dir=str(DATA)))
     for split in dataset.split_names:
@@ -66,8 +66,8 @@ def containers(folder: Path, images: list[bytes], batch: int) -> dict[str, Calla
     """side -> a function that reads the images at some indices."""
     from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-    from data import records
-    from data.probe import Kind
+    from convoy.data import records
+    from convoy.data.probe import Kind
 
     packed = (records.Packed(image, Kind.PNG, (1, 1, 3), 0, 0.0) for image in images)
     path = folder / f"{len(images)}.tfrecord"
@@ -115,9 +115,9 @@ def measure_containers(folder: Path, rounds: int) -> list[dict[str, Any]]:
 
 def serve(dataset: str) -> None:
     """One side of the loader: measures whenever a line names what, and prints the rate."""
-    from data.config import DataConfig
-    from data.pipeline import Deal, training_stream
-    from data.sources import open_dataset
+    from convoy.data.config import DataConfig
+    from convoy.data.pipeline import Deal, training_stream
+    from convoy.data.sources import open_dataset
 
     def opened(cache_bytes: int) -> tuple[DataConfig, Any]:
         config = DataConfig(dataset, cache_bytes=cache_bytes)

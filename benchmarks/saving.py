@@ -89,7 +89,7 @@ def convoy_run(saves: bool) -> dict[str, float]:
             f"--batch_size={BATCH}", f"--duration={STEPS}st", "--eval_split=none", f"--eval_every={BEGIN}st",
             f"--checkpoint_every={SAVE if saves else STEPS}st", "--run_dir=gs://bucket/run"]  # fmt: skip
     # Without its parent, so that its memory can be asked for; the run without saves has one at its end.
-    command = [sys.executable, "-P", "-m", "trainer.run", *argv]
+    command = [sys.executable, "-P", "-m", "convoy.trainer.run", *argv]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, **ENVIRONMENT})
     store, peaks = open_store("gs://bucket/run"), []
     while child.poll() is None:

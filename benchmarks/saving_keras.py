@@ -15,8 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from convoy.trainer.models import build_model
 from saving import BATCH, BEGIN, CLASSES, END, PIXELS, SAVE, STEPS
-from trainer.models import build_model
 
 
 class Manager(keras.callbacks.Callback):

@@ -47,9 +47,9 @@ def make(folder: Path, photographs: int, files: int) -> None:
 
 def turn(folder: str) -> dict[str, list[float]]:
     """One process of a side: figure -> seconds, seconds of the processor."""
-    from data.config import DataConfig
-    from data.sources import folder as source
-    from data.sources import open_dataset
+    from convoy.data.config import DataConfig
+    from convoy.data.sources import folder as source
+    from convoy.data.sources import open_dataset
 
     def scan() -> None:
         config = DataConfig(f"folder:{folder}/photographs", image_size=224, eval_split="hash:0.1")

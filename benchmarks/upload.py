@@ -27,8 +27,8 @@ def main() -> None:
 
     from buckets import Emulator
     from convoy.store import open_store
-    from trainer.checkpoints import Checkpoint, format
-    from trainer.checkpoints.snapshot import Snapshot
+    from convoy.trainer.checkpoints import Checkpoint, format
+    from convoy.trainer.checkpoints.snapshot import Snapshot
 
     emulator = Emulator()
     emulator.create("bucket")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from convoy import __version__, exits, layout, verbs
+from convoy import __version__, exits, verbs
 
 VERBS = {
-    "train": ("trainer.task:main", "train an image classifier, or continue a run"),
-    "evaluate": ("trainer.evaluate:main", "measure a run's checkpoint on any split of its data set"),
-    "checkpoints": ("trainer.checkpoints.cli:main", "list, verify or copy the checkpoints of a run"),
-    "bench": ("trainer.bench:main", "measure how fast input and step are, alone and together"),
-    "data": ("data.cli:main", "pack a data set into few large files, or preview it"),
-    "launch": ("launch.cli:main", "submit to this machine, Kubernetes or Cloud TPU, and look after the jobs"),
+    "train": ("convoy.trainer.task:main", "train an image classifier, or continue a run"),
+    "evaluate": ("convoy.trainer.evaluate:main", "measure a run's checkpoint on any split of its data set"),
+    "checkpoints": ("convoy.trainer.checkpoints.cli:main", "list, verify or copy the checkpoints of a run"),
+    "bench": ("convoy.trainer.bench:main", "measure how fast input and step are, alone and together"),
+    "data": ("convoy.data.cli:main", "pack a data set into few large files, or preview it"),
+    "launch": ("convoy.launch.cli:main", "submit to this machine, Kubernetes or Cloud TPU, and look after the jobs"),
 }
 
 HELP = """Convoy {version}: train Keras image classifiers with one command, and get the same result again.
@@ -36,8 +36,6 @@ def dispatch(argv: list[str]) -> int:
     if argv[:1] == ["--version"]:
         print(f"convoy {__version__}")
         return exits.OK
-    if argv and argv[0] in VERBS:
-        layout.check_siblings()
     return verbs.dispatch("convoy", VERBS, argv, usage())
 
 

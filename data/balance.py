@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from data.keys import key
-from data.order import indices, uniforms
+from convoy.data.keys import key
+from convoy.data.order import indices, uniforms
 
 _LARGEST = tf.int64.max >> 1  # a word of 62 bits
 

@@ -7,9 +7,9 @@ import re
 
 from convoy import exits, options
 from convoy.bounds import real, whole
+from convoy.data.augment.recipe import Recipe
+from convoy.data.bad import POLICIES
 from convoy.options import option
-from data.augment.recipe import Recipe
-from data.bad import POLICIES
 
 _GROUP = "Data"
 MOST_PIXELS = 4096  # of a side

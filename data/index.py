@@ -9,12 +9,12 @@ import google_crc32c
 import numpy as np
 
 from convoy import exits
+from convoy.data.manifest import Damaged, Entry, Manifest, shard_names
+from convoy.data.probe import PIXELS as MAX_PIXELS
+from convoy.data.probe import Kind
 from convoy.outside import printable, read_file
-from data.manifest import Damaged, Entry, Manifest, shard_names
-from data.probe import PIXELS as MAX_PIXELS
-from data.probe import Kind
 
-PIXELS = 0  # uint8 as they are, instead of a file of some data.probe.Kind
+PIXELS = 0  # uint8 as they are, instead of a file of some convoy.data.probe.Kind
 KINDS = (PIXELS, Kind.JPEG, Kind.PNG)
 BEFORE, AFTER = 12, 4  # bytes of a record around its data
 RECORD = np.dtype(
@@ -26,8 +26,8 @@ RECORD = np.dtype(
         ("image", "<i8"),  # where the image begins within the data
         ("image_length", "<i8"),
         ("label", "<i4"),
-        ("content_hash", "<f8"),  # of the original: data.sources.examples.content_hash
-        ("kind", "u1"),  # data.probe.Kind, or PIXELS
+        ("content_hash", "<f8"),  # of the original: convoy.data.sources.examples.content_hash
+        ("kind", "u1"),  # convoy.data.probe.Kind, or PIXELS
         ("height", "<i4"),
         ("width", "<i4"),
     ]

@@ -10,7 +10,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from data.keys import key
+from convoy.data.keys import key
 
 
 def indices(positions: tf.Tensor, examples: int, seed: int) -> tf.Tensor:
@@ -53,7 +53,7 @@ class Stretches:
         return tf.concat([first + tf.range(length, dtype=tf.int64) for first, length in self.stretches], axis=0)
 
     def uniforms(self, numbers: int, stream: str) -> tf.Tensor:
-        """float32 [n, numbers] in [0, 1), a row for each position; see data.order.uniforms."""
+        """float32 [n, numbers] in [0, 1), a row for each position; see convoy.data.order.uniforms."""
         drawn = [uniforms(first, length, numbers, self.seed, stream) for first, length in self.stretches]
         return tf.concat(drawn, axis=0)
 

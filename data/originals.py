@@ -10,11 +10,11 @@ import tensorflow as tf
 from PIL import Image
 
 from convoy import exits
-from data import decode
-from data.hashing import content_hash
-from data.probe import FORMATS, Kind, probe
-from data.records import Packed
-from data.sources.catalogue import header_of, upright
+from convoy.data import decode
+from convoy.data.hashing import content_hash
+from convoy.data.probe import FORMATS, Kind, probe
+from convoy.data.records import Packed
+from convoy.data.sources.catalogue import header_of, upright
 
 _KEPT = (Kind.JPEG, Kind.PNG)
 
@@ -27,7 +27,7 @@ def original(path: str, header: np.void, label: int) -> Packed:
 
     Args:
       path: the file.
-      header: its data.sources.catalogue.ENTRY.
+      header: its convoy.data.sources.catalogue.ENTRY.
       label: its class.
     """
     try:

@@ -20,20 +20,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from convoy import __version__, exits, terminal
+from convoy.data import records
+from convoy.data.alone import alone
+from convoy.data.config import DataConfig
+from convoy.data.index import PIXELS, RECORD, check_index, read_index
+from convoy.data.manifest import MANIFEST, PLAN, SCHEMA, Damaged, Entry, index_name, read_manifest, shard_name
+from convoy.data.originals import original
+from convoy.data.parallel import cores
+from convoy.data.records import Packed
+from convoy.data.sources import open_dataset
+from convoy.data.sources.catalogue import upright
+from convoy.data.sources.examples import DataSet, Examples
+from convoy.data.sources.files import Files
 from convoy.options import shortened
 from convoy.outside import Name
-from data import records
-from data.alone import alone
-from data.config import DataConfig
-from data.index import PIXELS, RECORD, check_index, read_index
-from data.manifest import MANIFEST, PLAN, SCHEMA, Damaged, Entry, index_name, read_manifest, shard_name
-from data.originals import original
-from data.parallel import cores
-from data.records import Packed
-from data.sources import open_dataset
-from data.sources.catalogue import upright
-from data.sources.examples import DataSet, Examples
-from data.sources.files import Files
 
 # Images of one shape of up to so many pixels are packed as such: hardly larger than their files, with nothing to decode.
 SMALL = 64 * 64

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from data.augment.augmenter import augmenter
-from data.augment.mix import mix
-from data.augment.recipe import Recipe
-from data.balance import Order
-from data.config import DataConfig
-from data.order import Stretches
-from data.parallel import in_parallel, untuned
-from data.sources.examples import Examples
+from convoy.data.augment.augmenter import augmenter
+from convoy.data.augment.mix import mix
+from convoy.data.augment.recipe import Recipe
+from convoy.data.balance import Order
+from convoy.data.config import DataConfig
+from convoy.data.order import Stretches
+from convoy.data.parallel import in_parallel, untuned
+from convoy.data.sources.examples import Examples
 
 
 class Batch(NamedTuple):

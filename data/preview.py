@@ -7,16 +7,16 @@ import io
 import sys
 from typing import TYPE_CHECKING
 
-from convoy import exits, layout, options, supervise
+from convoy import exits, options, supervise
 from convoy.bounds import whole
+from convoy.data.config import DataConfig
 from convoy.options import option
 from convoy.outside import printable
-from data.config import DataConfig
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from data.pipeline import Batch
+    from convoy.data.pipeline import Batch
 
 USAGE = """usage: convoy data preview [--flag=value ...]
 
@@ -43,12 +43,11 @@ def main(argv: list[str]) -> int:
         print(options.help_text(USAGE, PreviewConfig, DataConfig))
         return exits.OK
     _parse(argv)
-    return supervise.run(supervise.module("data.preview", argv))
+    return supervise.run(supervise.module("convoy.data.preview", argv))
 
 
 def child(argv: list[str]) -> int:
     supervise.follow_parent()
-    layout.check_siblings()
     config, data = _parse(argv)
     picture = contact_sheet(data, config.count, config.seed)
     try:
@@ -74,11 +73,11 @@ def contact_sheet(data: DataConfig, count: int, seed: int) -> bytes:
     """The PNG: positions 0 to `count` of a run's stream, in order, and their labels with the shares of a mix."""
     import tensorflow as tf
 
-    from data import splits
-    from data.balance import Order
-    from data.order import Stretches
-    from data.pipeline import Deal, training_stream
-    from data.sources import open_dataset
+    from convoy.data import splits
+    from convoy.data.balance import Order
+    from convoy.data.order import Stretches
+    from convoy.data.pipeline import Deal, training_stream
+    from convoy.data.sources import open_dataset
 
     dataset = open_dataset(data)
     data = splits.resolve(data, dataset)

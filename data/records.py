@@ -25,10 +25,10 @@ import numpy as np
 import tensorflow as tf
 
 from convoy import exits
+from convoy.data.index import AFTER, BEFORE, PIXELS, RECORD, index_bytes
+from convoy.data.manifest import Damaged, Entry, parse_document, write_document
+from convoy.data.probe import Kind
 from convoy.outside import open_file, read_file
-from data.index import AFTER, BEFORE, PIXELS, RECORD, index_bytes
-from data.manifest import Damaged, Entry, parse_document, write_document
-from data.probe import Kind
 
 _FORMATS = {PIXELS: b"raw", Kind.JPEG: b"JPEG", Kind.PNG: b"PNG"}
 _FILES = 1 << 16  # that a process will open at most

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from convoy import exits
+from convoy.data import records
+from convoy.data.alone import alone
+from convoy.data.caches import copy_of
+from convoy.data.manifest import MANIFEST, PLAN, Damaged, Entry, Manifest, parse_manifest, read_manifest, write_document
 from convoy.outside import Name
 from convoy.store import Store, open_store
-from data import records
-from data.alone import alone
-from data.caches import copy_of
-from data.manifest import MANIFEST, PLAN, Damaged, Entry, Manifest, parse_manifest, read_manifest, write_document
 
 _TOGETHER = 4  # files on their way at the same time
 _LOCK, _REMEDY = ".copying.lock", "name another place with --data_dir."

@@ -9,9 +9,9 @@ from typing import TypeVar
 import numpy as np
 
 from convoy import exits
-from data.config import DataConfig
-from data.hashing import content_hash
-from data.sources.examples import DataSet, Examples
+from convoy.data.config import DataConfig
+from convoy.data.hashing import content_hash
+from convoy.data.sources.examples import DataSet, Examples
 
 _DEFAULT = "hash:0.1"
 _E = TypeVar("_E", bound=Examples)

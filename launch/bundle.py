@@ -1,6 +1,6 @@
 """Code on its way to machines that have none: a tarball that is named by its own SHA-256.
 
-    convoy/ data/ trainer/ launch/   this installation
+    convoy/                          this installation
     requirements.txt uv.txt          what it needs, and what installs that: versions and hashes of launch/locks, nothing else
     user/                            the package of --model=package.module:function
 
@@ -17,13 +17,14 @@ import io
 import tarfile
 from pathlib import Path
 
+import convoy
 from convoy import exits
 from convoy.listing import files_below, listing
 from convoy.outside import Name, below
 from convoy.store import open_store
-from trainer import trust
+from convoy.trainer import trust
 
-HOUSE = ("convoy", "data", "launch", "trainer")
+HOUSE = ("convoy", "convoy/data", "convoy/launch", "convoy/trainer")  # in a checkout the last three are links
 LOCKS = Path(__file__).parent / "locks"  # by `make lock`
 _MOST_BYTES = 50_000_000
 _CODE = Name("code")
@@ -54,11 +55,11 @@ class Bundle:
 
 def build(model: str, backend: str) -> Bundle:
     """The code for a run of --model and --backend on TPUs; CannotRun if the model's package is not found here."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(convoy.__file__).parent.parent
     locks = {"requirements.txt": LOCKS / f"{backend}.txt", "uv.txt": LOCKS / "uv.txt"}
     files = {name: place.read_bytes() for name, place in locks.items()}
     for package in HOUSE:
-        _add(files, root / package, package)
+        _add(files, (root / package).resolve(), package)
     if ":" in model:
         place = _place(model)
         _add(files, place, f"user/{place.name}")

@@ -5,17 +5,17 @@ from __future__ import annotations
 from convoy import verbs
 
 VERBS = {
-    "submit": ("launch.submit:submit", "begin a job, or a sweep of them; --dry_run says what that would do"),
-    "render": ("launch.submit:render", "print a job's documents for Kubernetes"),
-    "status": ("launch.watch:status", "what a job is doing, and why it waits"),
-    "logs": ("launch.watch:logs", "what a worker printed"),
-    "wait": ("launch.watch:wait", "until a job ends; the exit code is the job's"),
-    "cancel": ("launch.watch:cancel", "end a job; its run is saved first if it can be"),
-    "list": ("launch.watch:jobs", "every job there"),
-    "gc": ("launch.watch:collect", "remove jobs that have ended, and what they left"),
-    "doctor": ("launch.doctor:doctor", "what of a place is ready, and how to mend the rest"),
-    "accelerators": ("launch.prices:accelerators", "chips, machines, memory, peak speed, list price"),
-    "cost": ("launch.prices:cost", "what a job costs per hour and per epoch"),
+    "submit": ("convoy.launch.submit:submit", "begin a job, or a sweep of them; --dry_run says what that would do"),
+    "render": ("convoy.launch.submit:render", "print a job's documents for Kubernetes"),
+    "status": ("convoy.launch.watch:status", "what a job is doing, and why it waits"),
+    "logs": ("convoy.launch.watch:logs", "what a worker printed"),
+    "wait": ("convoy.launch.watch:wait", "until a job ends; the exit code is the job's"),
+    "cancel": ("convoy.launch.watch:cancel", "end a job; its run is saved first if it can be"),
+    "list": ("convoy.launch.watch:jobs", "every job there"),
+    "gc": ("convoy.launch.watch:collect", "remove jobs that have ended, and what they left"),
+    "doctor": ("convoy.launch.doctor:doctor", "what of a place is ready, and how to mend the rest"),
+    "accelerators": ("convoy.launch.prices:accelerators", "chips, machines, memory, peak speed, list price"),
+    "cost": ("convoy.launch.prices:cost", "what a job costs per hour and per epoch"),
 }
 
 USAGE = """usage: convoy launch VERB [--flag=value ...] [-- flags of `convoy train`]

@@ -10,12 +10,12 @@ import re
 from collections.abc import Callable, Iterator
 
 from convoy import exits, options
+from convoy.launch import shell
+from convoy.launch.job import GANGS, POLICIES
+from convoy.launch.targets import open_target
+from convoy.launch.where import Where
 from convoy.options import option
 from convoy.store import open_store
-from launch import shell
-from launch.job import GANGS, POLICIES
-from launch.targets import open_target
-from launch.where import Where
 
 USAGE = """usage: convoy launch doctor [--flag=value ...]
 
@@ -66,7 +66,7 @@ def doctor(argv: list[str]) -> int:
 def _place(where: Where, given: DoctorOptions) -> Iterator[Look]:
     if where.target == "k8s":
         yield "client", lambda: _client("kubernetes", "kubernetes")
-        from launch.targets import kube_doctor
+        from convoy.launch.targets import kube_doctor
 
         yield from kube_doctor.looks(where, given.gang, given.queue, given.service_account, given.network_policy)
     elif where.target == "tpu-vm":
@@ -87,7 +87,7 @@ def _common(given: DoctorOptions) -> Iterator[Look]:
 
 
 def _client(target: str, package: str) -> str:
-    importlib.import_module(f"launch.targets.{target}")  # says so if a package is missing
+    importlib.import_module(f"convoy.launch.targets.{target}")  # says so if a package is missing
     return f"{package} {importlib.metadata.version(package)}"
 
 

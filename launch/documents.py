@@ -11,6 +11,7 @@ import yaml
 
 # An object of Kubernetes as parsed YAML or JSON has it.
 Object = dict[str, Any]
+BASE = Path(__file__).parent / "k8s" / "base"  # in a checkout by way of a link
 _WIDTH = 120
 _TEXT = "tag:yaml.org,2002:str"
 _PLAIN = re.compile(r"[A-Za-z/][-\w./:@=+]+", re.ASCII)
@@ -18,10 +19,7 @@ _PLAIN = re.compile(r"[A-Za-z/][-\w./:@=+]+", re.ASCII)
 
 def base(name: str) -> Object:
     """A file of k8s/base, parsed."""
-    here = Path(__file__).parent
-    # Installed, k8s/ is a part of this package; in a checkout it stands beside it.
-    folder = here / "k8s" if (here / "k8s").is_dir() else here.parent / "k8s"
-    return yaml.safe_load((folder / "base" / name).read_text(encoding="utf-8"))
+    return yaml.safe_load((BASE / name).read_text(encoding="utf-8"))
 
 
 def job_specs(owner: Object) -> list[tuple[str, Object]]:

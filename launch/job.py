@@ -15,11 +15,11 @@ from typing import Any
 from convoy import accelerators, exits, options
 from convoy.accelerators import Accelerator
 from convoy.bounds import real, whole
+from convoy.launch import images
+from convoy.launch.where import LONGEST, MOST_WORKERS, Name, Where, check_visible
 from convoy.options import option
-from launch import images
-from launch.where import LONGEST, MOST_WORKERS, Name, Where, check_visible
-from trainer import config as configuration
-from trainer.config import RunConfig
+from convoy.trainer import config as configuration
+from convoy.trainer.config import RunConfig
 
 GANGS = ("jobset", "indexed")
 POLICIES = ("on", "off")

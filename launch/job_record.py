@@ -8,8 +8,8 @@ from typing import Any
 
 from convoy import shapes
 from convoy.bounds import whole
-from launch.targets import TOLD
-from launch.where import MOST_WORKERS
+from convoy.launch.targets import TOLD
+from convoy.launch.where import MOST_WORKERS
 
 _PROCESS = whole(0, 1 << 22)  # Linux's own bound
 _STATE = {**TOLD, "supervisor": _PROCESS, "workers": [_PROCESS]}
@@ -24,7 +24,7 @@ _JOB = {
 
 @dataclasses.dataclass
 class Record:
-    """state.json: launch.targets.JobState, and which processes there are."""
+    """state.json: convoy.launch.targets.JobState, and which processes there are."""
 
     phase: str
     reason: str = ""
@@ -42,5 +42,5 @@ def read_record(values: Mapping[str, Any]) -> Record:
 
 
 def check_job(values: Mapping[str, Any]) -> None:
-    """exits.BadData for what cannot be the content of job.json (launch.targets.local.about)."""
+    """exits.BadData for what cannot be the content of job.json (convoy.launch.targets.local.about)."""
     shapes.check(values, _JOB, "it")

@@ -15,11 +15,11 @@ import sys
 from collections.abc import Iterable
 
 from convoy import accelerators, chaos, exits, supervise
-from launch import faults as chaotic
-from launch import manifest
-from launch.documents import Object, job_spec
-from launch.faults import Faults
-from launch.job import JobSpec
+from convoy.launch import faults as chaotic
+from convoy.launch import manifest
+from convoy.launch.documents import Object, job_spec
+from convoy.launch.faults import Faults
+from convoy.launch.job import JobSpec
 
 # What of the submitting shell's environment is another run's, or would make every attempt fail.
 _OTHERS = (

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable
 
 from convoy import exits
-from launch.documents import Object, base, job_spec
-from launch.job import JobSpec
-from launch.lints import EXCLUSIVE, lint
-from launch.pod_lints import GOOGLE
+from convoy.launch.documents import Object, base, job_spec
+from convoy.launch.job import JobSpec
+from convoy.launch.lints import EXCLUSIVE, lint
+from convoy.launch.pod_lints import GOOGLE
 
 PORT = 2222
 GRACE_SECONDS = 120
@@ -91,7 +91,7 @@ def render(spec: JobSpec) -> list[Object]:
 
 def command(spec: JobSpec) -> list[str]:
     """What a worker runs, in exec form: no shell reads it."""
-    return ["python", "-P", "-m", "launch.worker", "--", *spec.train_flags]
+    return ["python", "-P", "-m", "convoy.launch.worker", "--", *spec.train_flags]
 
 
 def hosts(spec: JobSpec) -> list[str]:

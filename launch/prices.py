@@ -9,10 +9,10 @@ from convoy import accelerators as table
 from convoy import chips, exits, options
 from convoy.accelerators import Accelerator
 from convoy.bounds import real, whole
+from convoy.launch.job import JobOptions, JobSpec, machines, parse, read_run, split
 from convoy.options import option
 from convoy.store import open_store
-from launch.job import JobOptions, JobSpec, machines, parse, read_run, split
-from trainer import durations, files, results
+from convoy.trainer import durations, files, results
 
 UNKNOWN = "unknown"
 

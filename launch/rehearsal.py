@@ -1,4 +1,4 @@
-"""The process that supervises a job on this machine, as a cluster would: `python -m launch.rehearsal NAME`.
+"""The process that supervises a job on this machine, as a cluster would: `python -m convoy.launch.rehearsal NAME`.
 
 It runs what the job's pods would run (launch/local_pod.py), a process for each worker, and follows the failure policy of
 k8s/base: when a worker fails, the others are asked to leave and all begin again, unless its exit code says that this would be
@@ -17,11 +17,11 @@ import sys
 import time
 from typing import BinaryIO
 
-from convoy import exits, layout, supervise
-from launch import faults, job, local_pod, manifest, private
-from launch.job import JobSpec
-from launch.state import OCCUPIED, JobFolder
-from launch.targets import CANCELLED, FAILED, RESTARTING, RUNNING, SUCCEEDED
+from convoy import exits, supervise
+from convoy.launch import faults, job, local_pod, manifest, private
+from convoy.launch.job import JobSpec
+from convoy.launch.state import OCCUPIED, JobFolder
+from convoy.launch.targets import CANCELLED, FAILED, RESTARTING, RUNNING, SUCCEEDED
 
 LOOK_SECONDS = 0.1
 GRACE_SECONDS = manifest.GRACE_SECONDS
@@ -198,5 +198,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    layout.check_siblings()
     exits.call(lambda: main(sys.argv[1:]))

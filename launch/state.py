@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from convoy import exits, outside
-from launch.job_record import Record, check_job, read_record
-from launch.where import Name
+from convoy.launch.job_record import Record, check_job, read_record
+from convoy.launch.where import Name
 
 SUPERVISED, OCCUPIED, SUPERVISOR_LOG = "supervised", "occupied", "supervisor.log"
 _JOB, _STATE, _CANCEL, _LOGS = "job.json", "state.json", "cancel", "logs"

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from convoy import exits, options
 from convoy.bounds import whole
+from convoy.launch import prices, sweep, watch
+from convoy.launch.job import JobOptions, build, job_and_run, parse, read_run, split
+from convoy.launch.targets import JobState, open_target
 from convoy.options import option
-from launch import prices, sweep, watch
-from launch.job import JobOptions, build, job_and_run, parse, read_run, split
-from launch.targets import JobState, open_target
 
 USAGE = """usage: convoy launch submit --name=NAME [--flag=value ...] -- --run_dir=PATH [flags of `convoy train`]
 
@@ -88,7 +88,7 @@ def submit(argv: list[str]) -> int:
 
 def render(argv: list[str]) -> int:
     """The verb."""
-    from launch import documents, manifest
+    from convoy.launch import documents, manifest
 
     own, train = split(argv)
     if options.wants_help(own):

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
 from convoy import exits
-from launch import watch
-from launch.job import JobOptions, JobSpec, build, read_run
-from launch.outage import Outage
-from launch.targets import ENDS, JobState, NoSuchJob, Target
-from launch.where import LONGEST
+from convoy.launch import watch
+from convoy.launch.job import JobOptions, JobSpec, build, read_run
+from convoy.launch.outage import Outage
+from convoy.launch.targets import ENDS, JobState, NoSuchJob, Target
+from convoy.launch.where import LONGEST
 
 _RANGE = re.compile(r"(-?\d{1,18}):(-?\d{1,18})", re.ASCII)
 MOST_JOBS = 10_000

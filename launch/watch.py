@@ -12,14 +12,14 @@ from typing import Any
 
 from convoy import exits, options, outside
 from convoy.bounds import real, whole
+from convoy.launch import shell
+from convoy.launch.outage import Outage
+from convoy.launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob, Target, open_target
+from convoy.launch.where import MOST_WORKERS, Name, Where
 from convoy.options import option
 from convoy.outside import printable
 from convoy.store import open_store
-from launch import shell
-from launch.outage import Outage
-from launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob, Target, open_target
-from launch.where import MOST_WORKERS, Name, Where
-from trainer.files import STATUS
+from convoy.trainer.files import STATUS
 
 LOOK_SECONDS = 2.0
 

@@ -1,6 +1,6 @@
 """A pod's first process: finds out which worker of a job it is, waits until its peers can be found, and starts the run.
 
-`python -P -m launch.worker -- FLAGS`, with the flags of `convoy train`, reads from its environment
+`python -P -m convoy.launch.worker -- FLAGS`, with the flags of `convoy train`, reads from its environment
 
     CONVOY_JOB              the job's name
     CONVOY_WORKERS          how many workers share the run [1]
@@ -34,9 +34,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from convoy import exits, layout
-from trainer import config as configuration
-from trainer import task, trust
+from convoy import exits
+from convoy.trainer import config as configuration
+from convoy.trainer import task, trust
 
 # Between two looks for the same name, which every worker looks for: a cluster has one name server.
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.25, 5.0
@@ -219,5 +219,4 @@ def _some(names: Iterable[str]) -> str:
 
 
 if __name__ == "__main__":
-    layout.check_siblings()
     exits.call(lambda: main(sys.argv[1:]))

@@ -42,18 +42,18 @@ def test_the_tables_of_the_documents_are_those_of_the_results():
 
 
 def test_every_flag_in_the_documents_exists():
+    from convoy.data.config import DataConfig
+    from convoy.data.pack import PackConfig
+    from convoy.data.preview import PreviewConfig
+    from convoy.launch.job import JobOptions
+    from convoy.launch.prices import CostOptions
+    from convoy.launch.submit import SubmitOptions
+    from convoy.launch.watch import LogOptions, WaitOptions
     from convoy.options import fields
-    from data.config import DataConfig
-    from data.pack import PackConfig
-    from data.preview import PreviewConfig
-    from launch.job import JobOptions
-    from launch.prices import CostOptions
-    from launch.submit import SubmitOptions
-    from launch.watch import LogOptions, WaitOptions
-    from trainer.bench import BenchConfig
-    from trainer.checkpoints.cli import CopyOptions
-    from trainer.config import RunConfig
-    from trainer.evaluate import EvaluateConfig
+    from convoy.trainer.bench import BenchConfig
+    from convoy.trainer.checkpoints.cli import CopyOptions
+    from convoy.trainer.config import RunConfig
+    from convoy.trainer.evaluate import EvaluateConfig
 
     trained = (RunConfig, DataConfig, EvaluateConfig, BenchConfig, PackConfig, PreviewConfig, CopyOptions)
     launched = (JobOptions, CostOptions, SubmitOptions, LogOptions, WaitOptions)
@@ -79,8 +79,8 @@ def test_python_in_the_readme_runs(tmp_path):
     assert block, "the README shows how to bring a model of one's own"
     (tmp_path / "my_model.py").write_text(block[1])
     program = (
-        "import trainer.models, sys\n"
-        "model = trainer.models.build_model('my_model:build', (32, 32, 3), 10)\n"
+        "import convoy.trainer.models, sys\n"
+        "model = convoy.trainer.models.build_model('my_model:build', (32, 32, 3), 10)\n"
         "print(model.count_params())"
     )
     done = subprocess.run(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 from convoy import exits
+from convoy.data.identity import Identity
 from convoy.outside import parse_object, printable
 from convoy.store import Store
-from data.identity import Identity
-from trainer.checkpoints import format
-from trainer.checkpoints.documents import STATE, Damaged
-from trainer.config import RunConfig
-from trainer.files import IDENTITY
+from convoy.trainer.checkpoints import format
+from convoy.trainer.checkpoints.documents import STATE, Damaged
+from convoy.trainer.config import RunConfig
+from convoy.trainer.files import IDENTITY
 
 
 def keep(store: Store, identity: Identity) -> None:

@@ -1,6 +1,6 @@
 """`convoy bench input`: how fast the input is, how fast the step, and how fast both together.
 
-`python -m trainer.bench input FLAGS` is the measurement without its parent.
+`python -m convoy.trainer.bench input FLAGS` is the measurement without its parent.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from convoy import exits, layout, options, supervise, terminal
+from convoy import exits, options, supervise, terminal
 from convoy.bounds import real, whole
+from convoy.data.config import DataConfig
 from convoy.options import option
 from convoy.outside import printable
-from data.config import DataConfig
-from trainer import config as configuration
-from trainer import engines, verdict
-from trainer.config import RunConfig
+from convoy.trainer import config as configuration
+from convoy.trainer import engines, verdict
+from convoy.trainer.config import RunConfig
 
 USAGE = """usage: convoy bench input [--flag=value ...]
 
@@ -57,10 +57,10 @@ def measure(config: RunConfig, bench: BenchConfig) -> dict[str, Any]:
     import numpy as np
     import tensorflow as tf
 
-    from data import splits
-    from data.balance import draws_per_class
-    from data.pipeline import training_stream
-    from data.sources import open_dataset
+    from convoy.data import splits
+    from convoy.data.balance import draws_per_class
+    from convoy.data.pipeline import training_stream
+    from convoy.data.sources import open_dataset
 
     setting = backend.prepare(config, alone=True)
     dataset = open_dataset(config.data)
@@ -151,7 +151,7 @@ def _trained(engine: Any, steps: int) -> float | None:
 
 def _rate(work: Callable[[int], object], seconds: float) -> float:
     """Steps a second of `work(steps)`, over at least `seconds`, once what is made at first has been used up."""
-    from trainer.engines.pace import Pace
+    from convoy.trainer.engines.pace import Pace
 
     pace, made, spent = Pace(), 0, 0.0
     work(CACHED)
@@ -194,12 +194,11 @@ def main(argv: list[str]) -> int:
         print(options.help_text(USAGE, BenchConfig, RunConfig, DataConfig))
         return exits.OK
     _parse(argv)
-    return supervise.run(supervise.module("trainer.bench", argv))
+    return supervise.run(supervise.module("convoy.trainer.bench", argv))
 
 
 def child(argv: list[str]) -> int:
     supervise.follow_parent()
-    layout.check_siblings()
     config, bench = _parse(argv)
     with contextlib.redirect_stdout(sys.stderr):  # notes about the data
         measured = measure(config, bench)

@@ -16,12 +16,12 @@ from typing import Any
 
 from convoy import exits, options
 from convoy.bounds import real, whole
+from convoy.data.config import DataConfig
 from convoy.options import option
 from convoy.outside import parse_object
-from data.config import DataConfig
-from trainer import validation
-from trainer.choices import BACKENDS, MODELS, ON_NAN, OPTIMIZERS, PRECISIONS, STRATEGIES, XLA
-from trainer.durations import MOST_EXAMPLES, MOST_STEPS, Duration
+from convoy.trainer import validation
+from convoy.trainer.choices import BACKENDS, MODELS, ON_NAN, OPTIMIZERS, PRECISIONS, STRATEGIES, XLA
+from convoy.trainer.durations import MOST_EXAMPLES, MOST_STEPS, Duration
 
 # What may differ between a run and its continuation: none of it changes which examples a step sees or what it does to them.
 MAY_CHANGE = frozenset(

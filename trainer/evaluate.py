@@ -1,6 +1,6 @@
 """`convoy evaluate`: measures a checkpoint of a run on a split of its data set.
 
-`python -m trainer.evaluate FLAGS` is the measurement without its parent.
+`python -m convoy.trainer.evaluate FLAGS` is the measurement without its parent.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import re
 import sys
 from typing import Any
 
-from convoy import exits, layout, options, supervise, terminal
+from convoy import exits, options, supervise, terminal
+from convoy.data.config import DataConfig
 from convoy.options import option
 from convoy.outside import printable
 from convoy.store import open_store
-from data.config import DataConfig
-from trainer import config as configuration
-from trainer import engines, trust
-from trainer.config import RunConfig
-from trainer.files import CONFIG
-from trainer.guards import Signals
+from convoy.trainer import config as configuration
+from convoy.trainer import engines, trust
+from convoy.trainer.config import RunConfig
+from convoy.trainer.files import CONFIG
+from convoy.trainer.guards import Signals
 
 USAGE = """usage: convoy evaluate --run_dir=DIR [--flag=value ...]
 
@@ -68,7 +68,7 @@ class EvaluateConfig:
 
 def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     """The measurement as `eval` of result.json has it, with the step."""
-    from trainer import run
+    from convoy.trainer import run
 
     store = open_store(config.run_dir)
     try:
@@ -81,12 +81,12 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     backend = engines.choose(trained.backend)
     import numpy as np
 
-    from data import splits
-    from data.balance import draws_per_class
-    from data.identity import Identity
-    from data.sources import open_dataset
-    from trainer import begun
-    from trainer.checkpoints import select
+    from convoy.data import splits
+    from convoy.data.balance import draws_per_class
+    from convoy.data.identity import Identity
+    from convoy.data.sources import open_dataset
+    from convoy.trainer import begun
+    from convoy.trainer.checkpoints import select
 
     checkpoint, tensors, _ = select(store, config.checkpoint)
     # The machine may be another one than it was trained on; one device is enough and fits every batch size.
@@ -156,14 +156,13 @@ def main(argv: list[str]) -> int:
         print(options.help_text(USAGE, EvaluateConfig))
         return exits.OK
     _parse(argv)
-    return supervise.run(supervise.module("trainer.evaluate", argv))
+    return supervise.run(supervise.module("convoy.trainer.evaluate", argv))
 
 
 def child(argv: list[str]) -> int:
     signals = Signals()
     signals.install()
     supervise.follow_parent()
-    layout.check_siblings()
     config = _parse(argv)
     measured = evaluate(config, signals)
     show(measured)

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from data.keys import key
+from convoy.data.keys import key
 
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 _ROUNDS = 13  # the fewest that pass every test of TestU01 (Salmon et al. 2011, table 2)
@@ -75,7 +75,7 @@ class _Positional(keras.layers.Layer):
         if draw is None:
             raise ValueError(
                 f"{self.name} draws by the examples' positions in the training stream, which only a run of Convoy knows; call"
-                " the model with training=False, or within trainer.layers.drawing(seed, positions)."
+                " the model with training=False, or within convoy.trainer.layers.drawing(seed, positions)."
             )
         seed, positions = draw
         if examples not in (None, positions.shape[0]):
@@ -152,7 +152,9 @@ def without(model: keras.Model) -> keras.Model:
     if not positional(model):
         return model
     if not isinstance(model, keras.Sequential) and not hasattr(model, "operations"):
-        raise ValueError(f"{model.name} is a subclassed model; take the layers of trainer.layers out of it yourself.")
+        raise ValueError(
+            f"{model.name} is a subclassed model; take the layers of convoy.trainer.layers out of it yourself."
+        )
     copy = model.__class__.from_config(_cleaned(model.get_config()))
     copy.set_weights(model.get_weights())
     return copy

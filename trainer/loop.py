@@ -24,20 +24,20 @@ from typing import Any, NoReturn
 
 from convoy import exits, pulse
 from convoy.chaos import Chaos
-from data.identity import Identity
-from data.sources.examples import Examples
-from trainer import together, verdict
-from trainer.checkpoints import Saver, snapshot
-from trainer.config import RunConfig
-from trainer.display import Display
-from trainer.durations import Duration
-from trainer.engines.pace import Pace
-from trainer.engines.protocol import Engine
-from trainer.goodput import Ledger
-from trainer.guards import Signals
-from trainer.metrics import TrainingSums
-from trainer.progress import Progress
-from trainer.status import Status
+from convoy.data.identity import Identity
+from convoy.data.sources.examples import Examples
+from convoy.trainer import together, verdict
+from convoy.trainer.checkpoints import Saver, snapshot
+from convoy.trainer.config import RunConfig
+from convoy.trainer.display import Display
+from convoy.trainer.durations import Duration
+from convoy.trainer.engines.pace import Pace
+from convoy.trainer.engines.protocol import Engine
+from convoy.trainer.goodput import Ledger
+from convoy.trainer.guards import Signals
+from convoy.trainer.metrics import TrainingSums
+from convoy.trainer.progress import Progress
+from convoy.trainer.status import Status
 
 MOST_SKIPPED, MOST_ROLLBACKS = 10, 3  # of --on_nan: in a row, and in a run
 _JUDGE_SECONDS = 10.0  # of steps, before their input is judged

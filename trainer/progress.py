@@ -8,8 +8,8 @@ from typing import Any, get_type_hints
 from convoy import exits, shapes
 from convoy.outside import printable
 from convoy.shapes import Shape
-from trainer.durations import MOST_STEPS
-from trainer.metrics import TrainingSums
+from convoy.trainer.durations import MOST_STEPS
+from convoy.trainer.metrics import TrainingSums
 
 
 @dataclasses.dataclass

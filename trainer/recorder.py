@@ -14,8 +14,8 @@ from convoy import exits, shapes
 from convoy.outside import Name, below, parse_json
 from convoy.shapes import AnyFloat, Shape
 from convoy.store import Store
-from trainer import goodput
-from trainer.files import BAD_IMAGES, EVENTS, METRICS, TENSORBOARD
+from convoy.trainer import goodput
+from convoy.trainer.files import BAD_IMAGES, EVENTS, METRICS, TENSORBOARD
 
 MOST_ATTEMPTS = 1_000_000_000
 _RECORD = {"step": int, "epoch": float, "split": str, "loss?": (AnyFloat, None), "accuracy?": (AnyFloat, None)}
@@ -151,7 +151,7 @@ def read_events(store: Store) -> list[dict[str, Any]]:
 
 
 def read_bad_images(store: Store) -> list[dict[str, Any]]:
-    """What data.bad wrote before; a line that a death cut short is left out."""
+    """What convoy.data.bad wrote before; a line that a death cut short is left out."""
     return _journal(store, BAD_IMAGES, _BAD_IMAGE)
 
 

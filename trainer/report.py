@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from convoy import __version__, pulse
-from data.sources.examples import DataSet, Examples
-from trainer.config import RunConfig
-from trainer.engines.protocol import Engine
-from trainer.guards import Signals
-from trainer.loop import Plan
-from trainer.progress import Progress
+from convoy.data.sources.examples import DataSet, Examples
+from convoy.trainer.config import RunConfig
+from convoy.trainer.engines.protocol import Engine
+from convoy.trainer.guards import Signals
+from convoy.trainer.loop import Plan
+from convoy.trainer.progress import Progress
 
 SCHEMA = 1
 

@@ -1,6 +1,6 @@
 """The story of a run: open the directory and the data, build, restore, train, measure on the test split, tell.
 
-`python -m trainer.run FLAGS` is the run without its parent; `convoy train` starts it as a child. Where several processes
+`python -m convoy.trainer.run FLAGS` is the run without its parent; `convoy train` starts it as a child. Where several processes
 share a run, all of them tell this story, and the leading one writes it down.
 """
 
@@ -14,15 +14,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from convoy import chaos, exits, layout, pulse, supervise
+from convoy import chaos, exits, pulse, supervise
 from convoy.store import Store, open_store
 from convoy.store.nowhere import NowhereStore
-from trainer import cluster, engines, notices, results, trust
-from trainer import config as configuration
-from trainer.config import Found, RunConfig
-from trainer.files import BAD_IMAGES, CHECKPOINTS, CONFIG, CURVES, EVENTS, FLAGS, RESULT
-from trainer.guards import Signals
-from trainer.status import Status
+from convoy.trainer import cluster, engines, notices, results, trust
+from convoy.trainer import config as configuration
+from convoy.trainer.config import Found, RunConfig
+from convoy.trainer.files import BAD_IMAGES, CHECKPOINTS, CONFIG, CURVES, EVENTS, FLAGS, RESULT
+from convoy.trainer.guards import Signals
+from convoy.trainer.status import Status
 
 BEGAN = time.time()  # of this attempt, before anything heavy is imported
 
@@ -51,14 +51,14 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
         backend = engines.choose(config.backend)
         import numpy as np
 
-        from data import memory, splits
-        from data.balance import draws_per_class
-        from data.identity import Identity
-        from data.sources import open_dataset
-        from trainer import begun, checkpoints, curves, goodput, recorder, report, together
-        from trainer.display import Display
-        from trainer.loop import Loop, Plan
-        from trainer.progress import Progress
+        from convoy.data import memory, splits
+        from convoy.data.balance import draws_per_class
+        from convoy.data.identity import Identity
+        from convoy.data.sources import open_dataset
+        from convoy.trainer import begun, checkpoints, curves, goodput, recorder, report, together
+        from convoy.trainer.display import Display
+        from convoy.trainer.loop import Loop, Plan
+        from convoy.trainer.progress import Progress
 
     setting = backend.prepare(config)
     if signals:
@@ -207,7 +207,7 @@ def _refuse_differences(config: RunConfig, stored: Found, moves: bool) -> None:
 
 def next_attempt(store: Store) -> int:
     """The number of the attempt that begins: no other one has written under it, and what it saves will be found again."""
-    from trainer import checkpoints, recorder
+    from convoy.trainer import checkpoints, recorder
 
     told = {EVENTS: recorder.attempts(store), CHECKPOINTS: checkpoints.attempts(store)}
     place = max(told, key=told.__getitem__)
@@ -239,7 +239,7 @@ def _finished(store: Store, total: int) -> dict[str, Any] | None:
 
 
 def _block(config: RunConfig, engine: Any, plan: Any, counts: Any, draws: Any, held_out: Any) -> list[tuple[str, str]]:
-    from trainer.engines.pace import TARGET_SECONDS
+    from convoy.trainer.engines.pace import TARGET_SECONDS
 
     per_replica = config.batch_size // engine.replicas
     parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
@@ -277,7 +277,7 @@ def _balance(counts: Any, draws: Any) -> str:
 
 def _tell(display: Any, config: RunConfig, result: dict[str, Any], keeper: Any) -> None:
     """The three lines at the end."""
-    from trainer.checkpoints import format
+    from convoy.trainer.checkpoints import format
 
     measured, train = result["eval"], result["train"]
     last = keeper.last or max(format.complete(keeper.store), default=None)
@@ -300,7 +300,6 @@ def main(argv: list[str]) -> int:
     signals.install()
     supervise.follow_parent()
     notices.watch(signals.heed)
-    layout.check_siblings()
     run(configuration.from_argv(argv), signals)
     return exits.OK
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from convoy import exits, layout, options, supervise
-from data.config import DataConfig
-from trainer import cluster
-from trainer import config as configuration
-from trainer.config import RunConfig
+from convoy import exits, options, supervise
+from convoy.data.config import DataConfig
+from convoy.trainer import cluster
+from convoy.trainer import config as configuration
+from convoy.trainer.config import RunConfig
 
 USAGE = """usage: convoy train [--flag=value ...]
 
@@ -24,11 +24,10 @@ def main(argv: list[str], answer_seconds: float = supervise.ANSWER_SECONDS) -> i
         return exits.OK
     config = configuration.from_argv(argv).with_defaults()
     # The name of a new run directory carries the time; every attempt must get the same one.
-    command = supervise.module("trainer.run", [*argv, f"--run_dir={config.run_dir}"])
+    command = supervise.module("convoy.trainer.run", [*argv, f"--run_dir={config.run_dir}"])
     patience = config.patience(cluster.from_environment(config.backend).processes)
     return supervise.run(command, config.restarts, patience, answer_seconds)
 
 
 if __name__ == "__main__":
-    layout.check_siblings()
     exits.call(lambda: main(sys.argv[1:]))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from convoy import exits
-from trainer.engines.protocol import Engine
+from convoy.trainer.engines.protocol import Engine
 
 _ERRORS = {one.code: one for one in (exits.TryAgain, exits.BadData, exits.Diverged, exits.CannotRun, exits.Stopped)}
 

@@ -21,8 +21,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from convoy import exits, outside
-from data.caches import caches
-from trainer.config import Found, RunConfig
+from convoy.data.caches import caches
+from convoy.trainer.config import Found, RunConfig
 
 # --dataset=NAMESPACE:NAME, but none of ours: TFDS downloads Python code for it, and imports that.
 _COMMUNITY = re.compile(r"(?!(folder|records|synthetic):)[\w-]+:[A-Za-z]")

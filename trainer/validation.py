@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from convoy import bounds, options
 from convoy.bounds import real, whole
-from trainer.choices import (
+from convoy.trainer.choices import (
     BACKENDS,
     LOSSES,
     MODELS,
@@ -21,10 +21,10 @@ from trainer.choices import (
     XLA,
     near,
 )
-from trainer.durations import MOST_EXAMPLES, Duration
+from convoy.trainer.durations import MOST_EXAMPLES, Duration
 
 if TYPE_CHECKING:
-    from trainer.config import RunConfig
+    from convoy.trainer.config import RunConfig
 
 _SCALE = re.compile(r"none|(linear|sqrt):([1-9][0-9]{0,11})")
 _DEVICES = re.compile(r"auto|(cpu|gpu|tpu):([1-9][0-9]*)")

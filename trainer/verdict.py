@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from data.augment.recipe import Recipe
-from data.config import DataConfig
+from convoy.data.augment.recipe import Recipe
+from convoy.data.config import DataConfig
 
 WORTH_SAYING = 0.1  # of the time
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from convoy import exits
-from data.augment.color import jitter
-from data.augment.erase import erase
-from data.augment.geometry import crop_and_flip, flips, maps, warp
-from data.augment.policy import compose, policy
-from data.augment.recipe import Recipe
-from data.balance import Drawn
-from data.order import Stretches
+from convoy.data.augment.color import jitter
+from convoy.data.augment.erase import erase
+from convoy.data.augment.geometry import crop_and_flip, flips, maps, warp
+from convoy.data.augment.policy import compose, policy
+from convoy.data.augment.recipe import Recipe
+from convoy.data.balance import Drawn
+from convoy.data.order import Stretches
 
 Change = Callable[[tf.Tensor, Stretches, Drawn], tf.Tensor]
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from data.keys import key
-from data.order import Stretches
+from convoy.data.keys import key
+from convoy.data.order import Stretches
 
 _LEAST, _MOST, _ASPECT = 0.02, 1 / 3, 0.3  # share of the image, and how narrow (section 4.2 of the paper)
 

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from data.augment.recipe import Recipe
-from data.balance import Drawn
-from data.keys import key
+from convoy.data.augment.recipe import Recipe
+from convoy.data.balance import Drawn
+from convoy.data.keys import key
 
 _ANGLE, _SHIFT_X, _SHIFT_Y, _FLIP, _SHEAR, _ZOOM, _TOP, _LEFT = range(8)  # columns of the random numbers
 

@@ -6,10 +6,10 @@ import numpy as np
 import tensorflow as tf
 from scipy import special
 
-from data.augment.color import to_levels
-from data.augment.erase import inside
-from data.augment.recipe import Recipe
-from data.order import Stretches
+from convoy.data.augment.color import to_levels
+from convoy.data.augment.erase import inside
+from convoy.data.augment.recipe import Recipe
+from convoy.data.order import Stretches
 
 _QUANTILES = 1024
 _QUANTUM = 2**-14
@@ -18,7 +18,7 @@ _QUANTUM = 2**-14
 def mix(
     images: tf.Tensor, labels: tf.Tensor, counts: tf.Tensor, positions: Stretches, recipe: Recipe
 ) -> list[tf.Tensor]:
-    """[images uint8 [n, h, w, c], labels int32 [n, 2], shares float32 [n, 2]]: see data.pipeline.Batch.
+    """[images uint8 [n, h, w, c], labels int32 [n, 2], shares float32 [n, 2]]: see convoy.data.pipeline.Batch.
 
     MixUp (Zhang et al. 2018): both images of a pair are blended, each keeping a share that follows Beta(alpha, alpha).
     CutMix (Yun et al. 2019): they swap a box, whose area is 1 minus such a share before its edges are cut at the image's;
@@ -63,7 +63,7 @@ def beta(alpha: float, uniform: tf.Tensor) -> tf.Tensor:
 
 
 def _boxes(sides: tf.Tensor, down: tf.Tensor, across: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Boxes int32 [n, 4] as in data.augment.erase.inside, with sides that are these shares of the image's before its edges
+    """Boxes int32 [n, 4] as in erase.inside, with sides that are these shares of the image's before its edges
     cut them, and uniform centres."""
     edges = []
     for number, length in ((down, height), (across, width)):

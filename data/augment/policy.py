@@ -10,10 +10,10 @@ import math
 
 import tensorflow as tf
 
-from data.augment import color, tables
-from data.augment.groups import by_group
-from data.augment.recipe import Recipe
-from data.order import Stretches
+from convoy.data.augment import color, tables
+from convoy.data.augment.groups import by_group
+from convoy.data.augment.recipe import Recipe
+from convoy.data.order import Stretches
 
 # The order of an operation in this table is the number that is drawn for it.
 OPERATIONS = ("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "color", "contrast",
@@ -59,7 +59,7 @@ def _most(shape: tf.TensorShape, wide: bool) -> list[float]:
 
 
 def _maps(operations: tf.Tensor, signed: tf.Tensor) -> tf.Tensor:
-    """float32 [n, 2, 3]: those of the geometric operations, identity for the others; see data.augment.geometry.maps."""
+    """float32 [n, 2, 3]: those of the geometric operations, identity for the others; see convoy.data.augment.geometry.maps."""
     shear_x, shear_y, right, down, angle = (
         tf.where(operations == _NUMBER[name], signed, 0.0) for name in OPERATIONS[1:6]
     )

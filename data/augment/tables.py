@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from data.augment.color import greys_of, to_levels
+from convoy.data.augment.color import greys_of, to_levels
 
 
 # XLA makes one loop of it, fifteen times as fast as TensorFlow's gather of single bytes.

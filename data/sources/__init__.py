@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from data.config import DataConfig
-from data.sources.examples import DataSet
+from convoy.data.config import DataConfig
+from convoy.data.sources.examples import DataSet
 
 
 def open_dataset(config: DataConfig, download: bool = True) -> DataSet:
@@ -15,21 +15,21 @@ def open_dataset(config: DataConfig, download: bool = True) -> DataSet:
     """
     kind, _, rest = config.dataset.partition(":")
     if config.dataset == "digits":
-        from data.sources.digits import open_digits
+        from convoy.data.sources.digits import open_digits
 
         return open_digits(config)
     if kind == "synthetic":
-        from data.sources.synthetic import open_synthetic
+        from convoy.data.sources.synthetic import open_synthetic
 
         return open_synthetic(config)
     if kind == "folder":
-        from data.sources.folder import open_folder
+        from convoy.data.sources.folder import open_folder
 
         return open_folder(rest, config)
     if kind == "records":
-        from data.sources.records import open_records
+        from convoy.data.sources.records import open_records
 
         return open_records(rest, config)
-    from data.sources.tfds import open_tfds
+    from convoy.data.sources.tfds import open_tfds
 
     return open_tfds(config, download)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from data.config import DataConfig
-from data.resize import resized
-from data.sources.examples import DataSet, InMemory
-from data.splits import by_hash
+from convoy.data.config import DataConfig
+from convoy.data.resize import resized
+from convoy.data.sources.examples import DataSet, InMemory
+from convoy.data.splits import by_hash
 
 # scikit-learn ships one set without splits; a fifth of it, by content hash, is held out for the test.
 TEST_FRACTION = 0.2

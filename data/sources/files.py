@@ -10,26 +10,26 @@ import numpy as np
 import tensorflow as tf
 
 from convoy import exits
-from data import decode, memory
-from data.bad import TRIES, BadImages
-from data.order import Stretches
-from data.parallel import in_parallel
-from data.probe import Kind, look
-from data.sources.examples import Fetcher, InMemory
-from data.sources.watch import Watch
-from data.windows import NUMBERS, centre_windows, random_windows
+from convoy.data import decode, memory
+from convoy.data.bad import TRIES, BadImages
+from convoy.data.order import Stretches
+from convoy.data.parallel import in_parallel
+from convoy.data.probe import Kind, look
+from convoy.data.sources.examples import Fetcher, InMemory
+from convoy.data.sources.watch import Watch
+from convoy.data.windows import NUMBERS, centre_windows, random_windows
 
 CHANNELS = decode.CHANNELS
 
 
 class Files:
-    """N image files. See data.sources.examples.Examples.
+    """N image files. See convoy.data.sources.examples.Examples.
 
     Args:
       split: what they are called in a list of bad images.
       paths: the files.
       labels: a class index each.
-      headers: what data.probe found in each, data.sources.catalogue.ENTRY [N].
+      headers: what convoy.data.probe found in each, convoy.data.sources.catalogue.ENTRY [N].
       hashes: of their contents, float64 [N], if they are known.
       shape: (height, width, channels) that every decoded image has.
       size: resize and crop to this side; 0 takes the images as they are.

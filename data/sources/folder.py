@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from convoy import exits
+from convoy.data import splits
+from convoy.data.bad import BadImages
+from convoy.data.config import DataConfig
+from convoy.data.identity import FOLDER, Origin, split_of_files
+from convoy.data.probe import Kind
+from convoy.data.sources.catalogue import Catalogue, upright
+from convoy.data.sources.examples import DataSet
+from convoy.data.sources.files import CHANNELS, Files
 from convoy.listing import entries_of, files_below, listing
-from data import splits
-from data.bad import BadImages
-from data.config import DataConfig
-from data.identity import FOLDER, Origin, split_of_files
-from data.probe import Kind
-from data.sources.catalogue import Catalogue, upright
-from data.sources.examples import DataSet
-from data.sources.files import CHANNELS, Files
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 _SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}

@@ -8,25 +8,25 @@ import numpy as np
 import tensorflow as tf
 
 from convoy import exits
-from data import decode, memory
-from data.bad import TRIES, BadImages
-from data.manifest import Damaged
-from data.order import Stretches
-from data.parallel import in_parallel
-from data.probe import probe
-from data.records import Shards
-from data.resize import resize_and_crop
-from data.sources.catalogue import ENTRY, header_of
-from data.sources.examples import Fetcher, InMemory, random_parts
-from data.sources.files import Files
-from data.windows import NUMBERS
+from convoy.data import decode, memory
+from convoy.data.bad import TRIES, BadImages
+from convoy.data.manifest import Damaged
+from convoy.data.order import Stretches
+from convoy.data.parallel import in_parallel
+from convoy.data.probe import probe
+from convoy.data.records import Shards
+from convoy.data.resize import resize_and_crop
+from convoy.data.sources.catalogue import ENTRY, header_of
+from convoy.data.sources.examples import Fetcher, InMemory, random_parts
+from convoy.data.sources.files import Files
+from convoy.data.windows import NUMBERS
 
 REMEDY = "give the same `convoy data pack` again, which packs anew what is damaged"
 _AT_ONCE = 256  # images of one call while a split is read into memory
 
 
 class PackedFiles(Files):
-    """N packed image files. See data.sources.files.Files."""
+    """N packed image files. See convoy.data.sources.files.Files."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class PackedFiles(Files):
 
 
 class PackedPixels:
-    """N packed images of one shape, as pixels. See data.sources.examples.Examples.
+    """N packed images of one shape, as pixels. See convoy.data.sources.examples.Examples.
 
     Args:
       split: what they are called in a list of bad images.

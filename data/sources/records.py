@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from convoy import exits
-from data.bad import BadImages
-from data.caches import is_remote
-from data.config import DataConfig
-from data.identity import RECORDS, Origin, split_of_records
-from data.index import check_index, read_index
-from data.manifest import MANIFEST, PLAN, Damaged, Manifest, index_name, read_manifest, shard_name
-from data.records import Shards
-from data.remote import mirrored
-from data.sources.examples import DataSet
-from data.sources.files import CHANNELS
-from data.sources.packed import REMEDY, PackedFiles, PackedPixels
+from convoy.data.bad import BadImages
+from convoy.data.caches import is_remote
+from convoy.data.config import DataConfig
+from convoy.data.identity import RECORDS, Origin, split_of_records
+from convoy.data.index import check_index, read_index
+from convoy.data.manifest import MANIFEST, PLAN, Damaged, Manifest, index_name, read_manifest, shard_name
+from convoy.data.records import Shards
+from convoy.data.remote import mirrored
+from convoy.data.sources.examples import DataSet
+from convoy.data.sources.files import CHANNELS
+from convoy.data.sources.packed import REMEDY, PackedFiles, PackedPixels
 
 
 def open_records(path: str, config: DataConfig) -> DataSet:

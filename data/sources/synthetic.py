@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from convoy import exits
-from data import memory
-from data.config import DataConfig
-from data.keys import key
-from data.sources.examples import DataSet, InMemory
+from convoy.data import memory
+from convoy.data.config import DataConfig
+from convoy.data.keys import key
+from convoy.data.sources.examples import DataSet, InMemory
 
 
 def open_synthetic(config: DataConfig) -> DataSet:

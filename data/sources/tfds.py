@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from convoy import exits
+from convoy.data import memory
+from convoy.data.config import DataConfig
+from convoy.data.identity import Origin, Split
+from convoy.data.parallel import in_parallel
+from convoy.data.resize import resize_and_crop
+from convoy.data.sources import prepared
+from convoy.data.sources.examples import DataSet, InMemory
 from convoy.options import shortened
 from convoy.outside import printable
-from data import memory
-from data.config import DataConfig
-from data.identity import Origin, Split
-from data.parallel import in_parallel
-from data.resize import resize_and_crop
-from data.sources import prepared
-from data.sources.examples import DataSet, InMemory
 
 
 def open_tfds(config: DataConfig, download: bool) -> DataSet:

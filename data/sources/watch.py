@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data.probe import Header, Kind, look
-from data.sources.catalogue import header_of, stamp
+from convoy.data.probe import Header, Kind, look
+from convoy.data.sources.catalogue import header_of, stamp
 
 
 class Watch:
@@ -19,7 +19,7 @@ class Watch:
 
     Args:
       paths: the files.
-      headers: data.sources.catalogue.ENTRY [N]; a time of change that turns out to mean nothing is brought up to date.
+      headers: convoy.data.sources.catalogue.ENTRY [N]; a time of change that turns out to mean nothing is brought up to date.
     """
 
     def __init__(self, paths: Sequence[str], headers: np.ndarray):

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from convoy import exits, shapes
 from convoy.bounds import real, whole
-from launch.job import JobSpec
-from launch.where import Where
+from convoy.launch.job import JobSpec
+from convoy.launch.where import Where
 
 # What a job is doing. The last three are ends.
 PENDING, RUNNING, RESTARTING = "pending", "running", "restarting"
@@ -76,15 +76,15 @@ def open_target(where: Where, chaos: str = "") -> Target:
     if chaos and where.target != "local":
         raise exits.CannotRun(f"--chaos={chaos} is for rehearsals; give --target=local with it.")
     if where.target == "local":
-        from launch.targets.local import LocalTarget
+        from convoy.launch.targets.local import LocalTarget
 
         return LocalTarget(chaos)
     if where.target == "k8s":
-        from launch.targets.kubernetes import KubernetesTarget
+        from convoy.launch.targets.kubernetes import KubernetesTarget
 
         return KubernetesTarget(where.namespace, where.context)
     if where.target == "tpu-vm":
-        from launch.targets.tpu_vm import TpuVmTarget
+        from convoy.launch.targets.tpu_vm import TpuVmTarget
 
         return TpuVmTarget(where.project, where.zone)
     raise exits.CannotRun(f"--target={where.target} is none; give local, k8s or tpu-vm.")

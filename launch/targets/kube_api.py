@@ -15,9 +15,9 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
-from launch.documents import Object
-from launch.targets import kube_errors
-from launch.targets.kube_errors import Attempt
+from convoy.launch.documents import Object
+from convoy.launch.targets import kube_errors
+from convoy.launch.targets.kube_errors import Attempt
 
 # Of one try of a request; kube_errors.RETRIES says how many there are.
 CONNECT_SECONDS, READ_SECONDS = 5.0, 15.0

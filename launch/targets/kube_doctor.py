@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from convoy import exits
-from launch import documents, manifest
-from launch.doctor import Look
-from launch.job import JobOptions, build
-from launch.targets.kube_api import (
+from convoy.launch import documents, manifest
+from convoy.launch.doctor import Look
+from convoy.launch.job import JobOptions, build
+from convoy.launch.targets.kube_api import (
     EVENTS,
     JOBS,
     JOBSETS,
@@ -22,9 +22,9 @@ from launch.targets.kube_api import (
     Cluster,
     Resource,
 )
-from launch.targets.kube_errors import INSTALL_JOBSET
-from launch.where import Where
-from trainer.config import RunConfig
+from convoy.launch.targets.kube_errors import INSTALL_JOBSET
+from convoy.launch.where import Where
+from convoy.trainer.config import RunConfig
 
 # podReplacementPolicy is on from there; before, a worker's pod could have met the one that it replaces.
 OLDEST_KUBERNETES = (1, 29)

@@ -10,8 +10,8 @@ import urllib3
 from urllib3 import exceptions as http
 
 from convoy import exits
+from convoy.launch import shell
 from convoy.outside import printable
-from launch import shell
 
 RETRIES = 5  # of one request
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 8.0

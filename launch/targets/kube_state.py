@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from convoy import exits, supervise
+from convoy.launch import manifest
+from convoy.launch.documents import Object, job_spec
+from convoy.launch.targets import CANCELLED, FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, JobState
+from convoy.launch.targets.kube_api import EVENTS, JOBS, PODS, WORKLOADS, Cluster
 from convoy.outside import printable
-from launch import manifest
-from launch.documents import Object, job_spec
-from launch.targets import CANCELLED, FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, JobState
-from launch.targets.kube_api import EVENTS, JOBS, PODS, WORKLOADS, Cluster
 
 JOBSET_NAME = "jobset.sigs.k8s.io/jobset-name"
 _ATTEMPT = "jobset.sigs.k8s.io/restart-attempt"

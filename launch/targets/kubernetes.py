@@ -12,16 +12,24 @@ import time
 from collections.abc import Iterator
 
 from convoy import exits, options
-from launch import shell
-from launch.job import JobOptions, JobSpec
-from launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob
+from convoy.launch import shell
+from convoy.launch.job import JobOptions, JobSpec
+from convoy.launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob
 
 try:
-    from launch import documents, manifest
-    from launch.documents import Object
-    from launch.targets import kube_logs, kube_state
-    from launch.targets.kube_api import JOBS, JOBSETS, NETWORK_POLICIES, SERVICE_ACCOUNTS, SERVICES, Cluster, Resource
-    from launch.targets.kube_errors import kubectl
+    from convoy.launch import documents, manifest
+    from convoy.launch.documents import Object
+    from convoy.launch.targets import kube_logs, kube_state
+    from convoy.launch.targets.kube_api import (
+        JOBS,
+        JOBSETS,
+        NETWORK_POLICIES,
+        SERVICE_ACCOUNTS,
+        SERVICES,
+        Cluster,
+        Resource,
+    )
+    from convoy.launch.targets.kube_errors import kubectl
 except ModuleNotFoundError as error:
     raise exits.CannotRun(
         f"--target=k8s needs the package {error.name}, which is not here; run `pip install 'keras-convoy[launch]'`."

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from convoy import exits, supervise
-from launch import faults, local_pod, rehearsal, shell, state
-from launch.job import JobSpec
-from launch.job_record import Record
-from launch.state import JobFolder
-from launch.targets import CANCELLED, ENDS, FAILED, PENDING, RUNNING, JobState, NoSuchJob
+from convoy.launch import faults, local_pod, rehearsal, shell, state
+from convoy.launch.job import JobSpec
+from convoy.launch.job_record import Record
+from convoy.launch.state import JobFolder
+from convoy.launch.targets import CANCELLED, ENDS, FAILED, PENDING, RUNNING, JobState, NoSuchJob
 
 LOOK_SECONDS = 0.1
 _LINE_BYTES = 1 << 20  # a longer line comes in pieces
@@ -27,7 +27,7 @@ _MARGIN_SECONDS = 30.0
 
 
 class LocalTarget:
-    """See launch.targets.Target. `chaos` are faults to rehearse, as launch/faults.py reads them."""
+    """See convoy.launch.targets.Target. `chaos` are faults to rehearse, as launch/faults.py reads them."""
 
     def __init__(self, chaos: str = ""):
         self.chaos = chaos
@@ -192,7 +192,7 @@ def _start(folder: JobFolder, lock: int) -> str:
     try:
         with folder.new_supervisor_log() as log:
             done = subprocess.run(
-                supervise.module("launch.rehearsal", [folder.name]),
+                supervise.module("convoy.launch.rehearsal", [folder.name]),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -11,13 +11,13 @@ from typing import Any
 
 from convoy import accelerators, exits, shapes
 from convoy.bounds import whole
+from convoy.launch import shell
+from convoy.launch.bundle import Bundle
+from convoy.launch.job import JobSpec
+from convoy.launch.targets import MOMENT, RESTARTS
+from convoy.launch.targets.tpu_api import QueuedResource
+from convoy.launch.where import MOST_WORKERS
 from convoy.outside import Name, name_in, parse_json, printable
-from launch import shell
-from launch.bundle import Bundle
-from launch.job import JobSpec
-from launch.targets import MOMENT, RESTARTS
-from launch.targets.tpu_api import QueuedResource
-from launch.where import MOST_WORKERS
 
 JOB = "convoy-job"  # the metadata that tpu_vm_boot.py reads
 BOOT = Path(__file__).with_name("tpu_vm_boot.py")

@@ -17,9 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from convoy import exits, shapes
-from convoy.outside import Name, below, parse_json, printable
-from convoy.store import open_store
-from launch.targets import (
+from convoy.launch.targets import (
     CANCELLED,
     EXIT_CODE,
     FAILED,
@@ -31,8 +29,10 @@ from launch.targets import (
     JobState,
     tpu_vm_boot,
 )
-from launch.targets.tpu_api import TpuApi, one_line, quota
-from launch.targets.tpu_request import job_of
+from convoy.launch.targets.tpu_api import TpuApi, one_line, quota
+from convoy.launch.targets.tpu_request import job_of
+from convoy.outside import Name, below, parse_json, printable
+from convoy.store import open_store
 
 _WAITING = {
     "CREATING": "the request is looked at",

@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from convoy import exits
+from convoy.launch import bundle
+from convoy.launch.job import JobSpec
+from convoy.launch.outage import Outage
+from convoy.launch.targets import CANCELLED, ENDS, FAILED, RUNNING, JobState, NoSuchJob, tpu_request, tpu_vm_boot
+from convoy.launch.targets.tpu_api import TpuApi
+from convoy.launch.targets.tpu_request import is_job, job_of
+from convoy.launch.targets.tpu_state import attempt_folder, state, state_or_why
 from convoy.outside import below
 from convoy.store import open_store
-from launch import bundle
-from launch.job import JobSpec
-from launch.outage import Outage
-from launch.targets import CANCELLED, ENDS, FAILED, RUNNING, JobState, NoSuchJob, tpu_request, tpu_vm_boot
-from launch.targets.tpu_api import TpuApi
-from launch.targets.tpu_request import is_job, job_of
-from launch.targets.tpu_state import attempt_folder, state, state_or_why
 
 LOOK_SECONDS = 5.0
 GRACE_SECONDS = 150.0  # from the wish to cancel to the end of the machines

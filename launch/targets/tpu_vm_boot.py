@@ -264,7 +264,7 @@ class Worker:
             "CONVOY_WRITER": self.job["id"],
             "CONVOY_GRACE_SECONDS": "100",
         }
-        command = [str(python), "-P", "-m", "launch.worker", "--", *self.job["flags"]]
+        command = [str(python), "-P", "-m", "convoy.launch.worker", "--", *self.job["flags"]]
         while not self.leaving:
             variables["CONVOY_RESTART_ATTEMPT"] = str(self.job["attempt"] + self.restarts)
             with self.log.open("ab") as log:

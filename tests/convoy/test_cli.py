@@ -7,8 +7,6 @@ import sys
 
 import pytest
 
-from support import REPOSITORY
-
 HEAVY = ("tensorflow", "keras", "jax", "numpy", "sklearn", "matplotlib", "rich", "tensorflow_datasets", "google")
 
 
@@ -56,19 +54,3 @@ def test_a_bad_command_ends_in_one_sentence(convoy, argv, code, words):
     assert outcome.code == code, outcome
     assert len(outcome.err.strip().splitlines()) == 1, outcome
     assert all(word in outcome.err for word in words), outcome
-
-
-def test_a_module_that_would_stand_in_for_a_floor_is_refused(tmp_path):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "__init__.py").write_text("raise SystemExit('the wrong data was imported')")
-    # Without -P the current directory comes first, as `python -m` has it by default.
-    done = subprocess.run(
-        [sys.executable, "-m", "convoy", "train"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": str(REPOSITORY)},
-    )
-    assert done.returncode == 78
-    assert str(tmp_path / "data") in done.stderr

@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from data.bad import BadImages
-from data.order import Stretches
-from data.probe import Kind, look
-from data.sources.catalogue import ENTRY
-from data.sources.files import Files
+from convoy.data.bad import BadImages
+from convoy.data.order import Stretches
+from convoy.data.probe import Kind, look
+from convoy.data.sources.catalogue import ENTRY
+from convoy.data.sources.files import Files
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 _AT_ONCE = 500  # cases of one graph

@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from convoy import exits
-from data.config import DataConfig
-from data.order import Stretches
-from data.packing import pack
-from data.sources import open_dataset
+from convoy.data.config import DataConfig
+from convoy.data.order import Stretches
+from convoy.data.packing import pack
+from convoy.data.sources import open_dataset
 
 
 def read_all(root: Path, cache_bytes: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:

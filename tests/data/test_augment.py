@@ -10,12 +10,12 @@ import tensorflow as tf
 from scipy import ndimage
 
 from convoy import exits
-from data.augment.geometry import crop_and_flip, flips, maps, warp
-from data.augment.recipe import Recipe
-from data.balance import Drawn, Order
-from data.config import DataConfig
-from data.pipeline import Deal, training_stream
-from data.sources import open_dataset
+from convoy.data.augment.geometry import crop_and_flip, flips, maps, warp
+from convoy.data.augment.recipe import Recipe
+from convoy.data.balance import Drawn, Order
+from convoy.data.config import DataConfig
+from convoy.data.pipeline import Deal, training_stream
+from convoy.data.sources import open_dataset
 
 RNG = np.random.default_rng(7)
 IMAGES = RNG.integers(0, 256, (16, 12, 10, 3), dtype=np.uint8)

@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 
 from convoy import exits
-from data.bad import BadImages
-from data.config import DataConfig
-from data.pipeline import Deal, evaluation_batches, training_stream
-from data.sources import catalogue, open_dataset
+from convoy.data.bad import BadImages
+from convoy.data.config import DataConfig
+from convoy.data.pipeline import Deal, evaluation_batches, training_stream
+from convoy.data.sources import catalogue, open_dataset
 from support import result_of, write_images
 
 N = 24
@@ -50,7 +50,7 @@ def train(config: DataConfig, batch_size: int = 12, steps: int = 4, first_step: 
     stream = training_stream(examples, Deal(batch_size), config, 5, first_step)
     assert stream.element_spec.images.shape == (batch_size, 16, 16, 3)
     batches = list(stream.take(steps).as_numpy_iterator())
-    from data.order import indices
+    from convoy.data.order import indices
 
     positions = tf.range(first_step * batch_size, (first_step + steps) * batch_size, dtype=tf.int64)
     fields = [np.concatenate([np.asarray(batch[field]) for batch in batches]) for field in range(3)]

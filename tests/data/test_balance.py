@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from convoy import exits
-from data.balance import Order, draws_per_class, effective_numbers
-from data.config import DataConfig
-from data.pipeline import Deal, training_stream
-from data.sources.examples import InMemory
+from convoy.data.balance import Order, draws_per_class, effective_numbers
+from convoy.data.config import DataConfig
+from convoy.data.pipeline import Deal, training_stream
+from convoy.data.sources.examples import InMemory
 
 ALL = ["oversample", "sqrt", "effective:0.99", "undersample"]
 LONG = np.array([97, 41, 0, 23, 8, 1])  # a class without examples, one with a single one

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
-from data.augment import color, tables
+from convoy.data.augment import color, tables
 from support import DATA
 
 RNG = np.random.default_rng(5)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import headers, probe
-from data.config import DataConfig
-from data.hashing import content_hash
-from data.probe import Kind
-from data.sources import catalogue, open_dataset
-from data.splits import train_and_eval
+from convoy.data import headers, probe
+from convoy.data.config import DataConfig
+from convoy.data.hashing import content_hash
+from convoy.data.probe import Kind
+from convoy.data.sources import catalogue, open_dataset
+from convoy.data.splits import train_and_eval
 from support import DATA
 
 SEED = 14

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from data.augment.mix import beta, mix
-from data.augment.recipe import Recipe
-from data.config import DataConfig
-from data.order import Stretches
-from data.pipeline import Batch, Deal, training_stream
-from data.sources.examples import InMemory
+from convoy.data.augment.mix import beta, mix
+from convoy.data.augment.recipe import Recipe
+from convoy.data.config import DataConfig
+from convoy.data.order import Stretches
+from convoy.data.pipeline import Batch, Deal, training_stream
+from convoy.data.sources.examples import InMemory
 
 N = 400
 RNG = np.random.default_rng(11)

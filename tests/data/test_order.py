@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.keys import key
-from data.order import indices, uniforms
+from convoy.data.keys import key
+from convoy.data.order import indices, uniforms
 
 
 def order(start: int, stop: int, examples: int, seed: int = 0) -> np.ndarray:

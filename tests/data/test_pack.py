@@ -14,15 +14,15 @@ import pytest
 import tensorflow as tf
 
 from convoy import exits
-from data import records
-from data.config import DataConfig
-from data.manifest import shard_name
-from data.order import Stretches
-from data.pack import PackConfig
-from data.packing import pack
-from data.pipeline import Deal, training_stream
-from data.sources import open_dataset
-from data.splits import train_and_eval
+from convoy.data import records
+from convoy.data.config import DataConfig
+from convoy.data.manifest import shard_name
+from convoy.data.order import Stretches
+from convoy.data.pack import PackConfig
+from convoy.data.packing import pack
+from convoy.data.pipeline import Deal, training_stream
+from convoy.data.sources import open_dataset
+from convoy.data.splits import train_and_eval
 from support import QUICK, assert_same_bits
 
 
@@ -231,7 +231,16 @@ MANY = "synthetic:16x16x3:4:3000"
 
 
 def packing(out, *argv) -> list[str]:
-    return [sys.executable, "-P", "-m", "data.pack", f"--dataset={MANY}", "--shard_bytes=20000", f"--out={out}", *argv]
+    return [
+        sys.executable,
+        "-P",
+        "-m",
+        "convoy.data.pack",
+        f"--dataset={MANY}",
+        "--shard_bytes=20000",
+        f"--out={out}",
+        *argv,
+    ]
 
 
 def test_killed_and_packed_on_it_has_the_same_bytes(tmp_path):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.config import DataConfig
-from data.order import indices
-from data.pipeline import Deal, evaluation_batches, training_stream
-from data.sources.examples import InMemory
+from convoy.data.config import DataConfig
+from convoy.data.order import indices
+from convoy.data.pipeline import Deal, evaluation_batches, training_stream
+from convoy.data.sources.examples import InMemory
 
 N = 37
 ARTICLE = DataConfig(augment="article")

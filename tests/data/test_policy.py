@@ -9,14 +9,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
-from data.augment.augmenter import augmenter
-from data.augment.erase import erase
-from data.augment.geometry import warp
-from data.augment.groups import by_group
-from data.augment.policy import OPERATIONS, compose, policy
-from data.augment.recipe import Recipe
-from data.balance import Drawn
-from data.order import Stretches
+from convoy.data.augment.augmenter import augmenter
+from convoy.data.augment.erase import erase
+from convoy.data.augment.geometry import warp
+from convoy.data.augment.groups import by_group
+from convoy.data.augment.policy import OPERATIONS, compose, policy
+from convoy.data.augment.recipe import Recipe
+from convoy.data.balance import Drawn
+from convoy.data.order import Stretches
 
 N = 300
 IMAGES = np.random.default_rng(2).integers(20, 200, (N, 12, 10, 3), dtype=np.uint8)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from convoy.data.augment.recipe import Recipe
 from convoy.exits import CannotRun
-from data.augment.recipe import Recipe
 
 
 def test_names_numbers_and_defaults():

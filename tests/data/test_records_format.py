@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from convoy import exits
-from data import records
-from data.config import DataConfig
-from data.index import read_index
-from data.packing import pack
-from data.probe import Kind
+from convoy.data import records
+from convoy.data.config import DataConfig
+from convoy.data.index import read_index
+from convoy.data.packing import pack
+from convoy.data.probe import Kind
 
 sys.path.append(str(Path(__file__).parent))
 from fuzz_records import mutated, outcome, read_all

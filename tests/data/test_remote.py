@@ -7,13 +7,13 @@ import pytest
 
 from buckets import Emulator
 from convoy import exits
+from convoy.data import records, remote
+from convoy.data.caches import copy_of
+from convoy.data.config import DataConfig
+from convoy.data.manifest import MANIFEST, PLAN
+from convoy.data.packing import pack
+from convoy.data.sources import open_dataset
 from convoy.store import open_store
-from data import records, remote
-from data.caches import copy_of
-from data.config import DataConfig
-from data.manifest import MANIFEST, PLAN
-from data.packing import pack
-from data.sources import open_dataset
 
 URL = "gs://bucket/packed/digits"
 

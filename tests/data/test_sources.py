@@ -10,10 +10,10 @@ import tensorflow as tf
 from scipy import ndimage
 
 from convoy import exits
-from data.config import DataConfig
-from data.sources import open_dataset
-from data.sources.examples import DataSet, InMemory
-from data.splits import by_hash, resolve, train_and_eval
+from convoy.data.config import DataConfig
+from convoy.data.sources import open_dataset
+from convoy.data.sources.examples import DataSet, InMemory
+from convoy.data.splits import by_hash, resolve, train_and_eval
 from support import write_images
 
 
@@ -97,8 +97,8 @@ def test_real_photographs_are_resized_and_cropped(tmp_path):
 
 
 def test_a_random_part_of_an_image_in_memory_is_that_of_scipy():
-    from data.order import Stretches
-    from data.windows import NUMBERS, random_windows
+    from convoy.data.order import Stretches
+    from convoy.data.windows import NUMBERS, random_windows
 
     images = np.random.default_rng(3).integers(0, 256, (30, 20, 16, 3), dtype=np.uint8)
     positions = Stretches([(tf.constant(50, tf.int64), 30)], 4)

@@ -121,15 +121,23 @@ def test_a_longer_duration_goes_on_and_equals_a_run_of_that_length(convoy, undis
 
 def test_a_users_own_model_trains_from_the_current_directory(convoy, tmp_path):
     (tmp_path / "mine.py").write_text(
-        "import keras\n\n\n"
+        "import keras\n\nfrom data import WIDTH\nfrom launch.pad import RATE\nfrom trainer import activation\n\n\n"
         "def small(input_shape, num_classes):\n"
         "    return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(),\n"
-        "                             keras.layers.Dropout(0.1), keras.layers.Dense(num_classes)])\n"
+        "                             keras.layers.Dense(WIDTH, activation), keras.layers.Dropout(RATE),\n"
+        "                             keras.layers.Dense(num_classes)])\n"
     )
-    (tmp_path / "data").mkdir()  # must not stand in for ours
+    # The user's own packages, of the names that Convoy's floors have in its repository.
+    for place, text in {
+        "data/__init__": "WIDTH = 7",
+        "launch/pad": "RATE = 0.1",
+        "trainer": "activation = 'relu'",
+    }.items():
+        (tmp_path / f"{place}.py").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{place}.py").write_text(text + "\n")
     outcome = convoy("train", *QUICK, "--model=mine:small", "--run_dir=run", "--optimizer=sgd")
     assert outcome.code == 0, outcome
-    assert "model/sequential/dense/kernel" in final_tensors(tmp_path / "run")
+    assert final_tensors(tmp_path / "run")["model/sequential/dense/kernel"].shape == (64, 7)
     assert any("seed_generator" in name for name in final_tensors(tmp_path / "run")), "the dropout's state is saved"
 
 
@@ -190,7 +198,8 @@ def test_weights_that_are_not_finite_are_never_saved(convoy, tmp_path):
 
 def test_the_python_interface(tmp_path):
     program = (
-        "from data.config import DataConfig\nfrom trainer.config import RunConfig\nfrom trainer.run import run\n"
+        "from convoy.data.config import DataConfig\nfrom convoy.trainer.config import RunConfig\n"
+        "from convoy.trainer.run import run\n"
         f"result = run(RunConfig(run_dir={str(tmp_path / 'run')!r}, duration='30st', data=DataConfig(augment='crop')))\n"
         "print(result['step'], result['eval']['split'], 0 <= result['train']['input_wait_fraction'] < 1)\n"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import submit
+from convoy.launch import submit
 from support import REPOSITORY, result_of
 
 
@@ -25,9 +25,9 @@ def wheel(tmp_path_factory):
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     for name in listed.stdout.splitlines():
-        if (REPOSITORY / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, source / name)
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        if (REPOSITORY / name).is_file() or (REPOSITORY / name).is_symlink():
+            shutil.copy(REPOSITORY / name, source / name, follow_symlinks=False)
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, source],
         check=True,
@@ -39,13 +39,14 @@ def wheel(tmp_path_factory):
 def test_it_holds_every_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     packaged = {name for name in names if name.endswith(".py")}
-    ours = {
-        str(path.relative_to(REPOSITORY))
-        for floor in ("convoy", "data", "trainer", "launch")
+    floors = {"": "convoy", "data/": "data", "trainer/": "trainer", "launch/": "launch"}
+    assert packaged == {
+        f"convoy/{place}{path.relative_to(REPOSITORY / floor)}"
+        for place, floor in floors.items()
         for path in (REPOSITORY / floor).rglob("*.py")
     }
-    assert packaged == ours, "setup.py lists every package by hand"
-    assert "launch/k8s/README.md" in names
+    assert {name.partition("/")[0] for name in names if "dist-info" not in name} == {"convoy"}
+    assert "convoy/launch/k8s/README.md" in names
 
 
 class Installation:
@@ -87,7 +88,7 @@ def installed(wheel, tmp_path_factory) -> Installation:
 def test_digits_train_beside_folders_of_the_same_names(installed):
     installed.convoy("train", "--duration=20st", "--run_dir=runs/x")
     assert result_of(installed.work / "runs" / "x")["step"] == 20
-    assert installed.run("import trainer; print(trainer.__file__)").startswith(str(installed.packages))
+    assert installed.run("import convoy.trainer; print(convoy.trainer.__file__)").startswith(str(installed.packages))
 
 
 @pytest.mark.parametrize("gang", ["jobset", "indexed"])

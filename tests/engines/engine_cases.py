@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from trainer.config import RunConfig
-from trainer.engines import choose
+from convoy.trainer.config import RunConfig
+from convoy.trainer.engines import choose
 
 BACKEND, DEVICES, FILE = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 ENGINES = choose(BACKEND)
@@ -27,8 +27,8 @@ SETTING = ENGINES.prepare(
 import keras  # noqa: E402
 from keras import layers, ops  # noqa: E402
 
-from data.sources.examples import InMemory  # noqa: E402
-from trainer.engines.setting import set_up_keras  # noqa: E402
+from convoy.data.sources.examples import InMemory  # noqa: E402
+from convoy.trainer.engines.setting import set_up_keras  # noqa: E402
 
 SHAPE, CLASSES = (8, 8, 1), 4
 RNG = np.random.default_rng(0)

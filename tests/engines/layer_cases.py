@@ -12,8 +12,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from trainer.engines.randomness import a_stream_each
-from trainer.layers import Dropout, StochasticDepth, drawing, threefry
+from convoy.trainer.engines.randomness import a_stream_each
+from convoy.trainer.layers import Dropout, StochasticDepth, drawing, threefry
 
 # Key and counter of the known answers: zeros, ones, digits of pi.
 KEYS = np.array([[0, 0], [0xFFFFFFFF, 0xFFFFFFFF], [0x13198A2E, 0x03707344]], np.uint32).T

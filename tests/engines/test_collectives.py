@@ -11,15 +11,15 @@ import pytest
 PROGRAM = """
 import dataclasses, json, sys, types
 import numpy as np
-from trainer.config import RunConfig
-from trainer.engines import choose
+from convoy.trainer.config import RunConfig
+from convoy.trainer.engines import choose
 
 backend = sys.argv[1]
 engines = choose(backend)
 setting = engines.prepare(RunConfig(backend=backend, devices="cpu:2", batch_size=16))
 import keras
 from keras import layers
-from data.sources.examples import InMemory
+from convoy.data.sources.examples import InMemory
 
 def normalized(shape, classes):
     return keras.Sequential([keras.Input(shape), layers.Conv2D(4, 3), layers.BatchNormalization(), layers.Flatten(),

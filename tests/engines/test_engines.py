@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convoy.trainer.engines import loss_scale
 from support import once
-from trainer.engines import loss_scale
 
 PROGRAM = Path(__file__).with_name("engine_cases.py")
 BACKENDS = ["tensorflow", "jax"]

@@ -20,7 +20,7 @@ THOROUGH = pytest.mark.thorough  # what test_engines.py shows of the engines alo
 MODEL = """
 import keras
 from keras import layers
-from trainer.layers import Dropout, StochasticDepth
+from convoy.trainer.layers import Dropout, StochasticDepth
 
 def everything(input_shape, num_classes):
     image = keras.Input(input_shape)

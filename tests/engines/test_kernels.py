@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from trainer.engines.jax.kernels import convolution, max_pool
+from convoy.trainer.engines.jax.kernels import convolution, max_pool
 
 RNG = np.random.default_rng(0)
 

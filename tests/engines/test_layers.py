@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from keras import layers
 
+from convoy.trainer.engines.randomness import note
+from convoy.trainer.layers import Dropout, StochasticDepth, drawing, positional, stock_generators, without
 from support import environment
-from trainer.engines.randomness import note
-from trainer.layers import Dropout, StochasticDepth, drawing, positional, stock_generators, without
 
 PROGRAM = Path(__file__).with_name("layer_cases.py")
 FIRST = np.array([[0, 0], [1, 0]], np.uint32)
@@ -99,7 +99,9 @@ def test_a_rate_of_almost_1_drops_everything():
 
 
 def test_training_outside_a_run_and_an_impossible_rate_are_sentences():
-    with pytest.raises(ValueError, match=r"late draws .* only a run .* knows; .* or within trainer.layers.drawing.*\."):
+    with pytest.raises(
+        ValueError, match=r"late draws .* only a run .* knows; .* or within convoy.trainer.layers.drawing.*\."
+    ):
         Dropout(0.5, name="late")(X, training=True)
     for rate in (1.0, -0.1, 1.5, float("nan")):
         with pytest.raises(ValueError, match=rf"^rate={rate} of drop is not possible: give a number from 0 .* 1\.$"):

@@ -9,8 +9,8 @@ PROGRAM = """
 import numpy as np, tensorflow as tf, keras
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from trainer.engines.normalization import install
-from trainer.engines.tensorflow.step import all_sum
+from convoy.trainer.engines.normalization import install
+from convoy.trainer.engines.tensorflow.step import all_sum
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 x = (np.random.default_rng(0).normal(size=(64, 3, 3, 4)) + 1e4).astype(np.float32)
 with strategy.scope():

@@ -13,12 +13,12 @@ import pytest
 import tensorflow as tf
 
 from convoy import exits
-from data.sources.examples import InMemory
-from trainer import cluster, engines
-from trainer.cluster import Cluster
-from trainer.config import RunConfig
-from trainer.engines.setting import check_parts
-from trainer.engines.tensorflow import Engine, prepare
+from convoy.data.sources.examples import InMemory
+from convoy.trainer import cluster, engines
+from convoy.trainer.cluster import Cluster
+from convoy.trainer.config import RunConfig
+from convoy.trainer.engines.setting import check_parts
+from convoy.trainer.engines.tensorflow import Engine, prepare
 
 TWO = {"worker": ["a:1", "b:2"]}
 

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from convoy import exits
-from trainer.config import RunConfig
-from trainer.engines import choose
+from convoy.trainer.config import RunConfig
+from convoy.trainer.engines import choose
 
 BACKEND, DEVICES, SEED, COUNT, FILE = sys.argv[1], *map(int, sys.argv[2:5]), Path(sys.argv[5])
 ENGINES = choose(BACKEND)
@@ -33,8 +33,8 @@ SETTING = ENGINES.prepare(RunConfig(backend=BACKEND, devices=f"cpu:{DEVICES}", b
 import keras  # noqa: E402
 from keras import layers, ops  # noqa: E402
 
-from data.sources.examples import InMemory  # noqa: E402
-from trainer.engines.setting import set_up_keras  # noqa: E402
+from convoy.data.sources.examples import InMemory  # noqa: E402
+from convoy.trainer.engines.setting import set_up_keras  # noqa: E402
 
 # Evaluations of several batches, and no time lost on what was made before.
 importlib.import_module(ENGINES.Engine.__module__).evaluation_batch_size = lambda *values: 8

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from convoy import exits
+from convoy.data.config import DataConfig
+from convoy.data.sources import open_dataset
+from convoy.launch import bundle
 from convoy.store import open_store
-from data.config import DataConfig
-from data.sources import open_dataset
-from launch import bundle
 from support import write_images
 
 

@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 
 from convoy import exits
+from convoy.data import records
+from convoy.data.config import DataConfig
+from convoy.data.identity import Identity, Origin, Split, split_of_files
+from convoy.data.manifest import MANIFEST
+from convoy.data.packing import pack
+from convoy.data.sources import open_dataset
 from convoy.store import open_store
-from data import records
-from data.config import DataConfig
-from data.identity import Identity, Origin, Split, split_of_files
-from data.manifest import MANIFEST
-from data.packing import pack
-from data.sources import open_dataset
+from convoy.trainer import config as configuration
+from convoy.trainer import run
+from convoy.trainer.begun import known
+from convoy.trainer.config import RunConfig
+from convoy.trainer.evaluate import EvaluateConfig, evaluate
+from convoy.trainer.guards import Signals
 from support import assert_same_bits, result_of, write_images
-from trainer import config as configuration
-from trainer import run
-from trainer.begun import known
-from trainer.config import RunConfig
-from trainer.evaluate import EvaluateConfig, evaluate
-from trainer.guards import Signals
 
 ODD = os.fsdecode(b"cat/\xff.png")  # no UTF-8
 
@@ -40,7 +40,7 @@ def train(run_dir, dataset, duration="2st"):
 def no_curves():
     """Drawing them would take as long as training."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("trainer.curves.draw", lambda *values: None)
+        patched.setattr("convoy.trainer.curves.draw", lambda *values: None)
         yield
 
 
@@ -278,7 +278,7 @@ def test_records_are_known_by_the_files_of_each_split(place):
 
 def test_a_bucket_and_a_folder_hold_the_same_records(place, monkeypatch):
     from buckets import Emulator
-    from data.remote import send
+    from convoy.data.remote import send
 
     emulator = Emulator()
     try:

@@ -98,7 +98,7 @@ def test_a_run_of_3ff22d4_is_measured_as_it_was_then(place, convoy):
 
 
 def test_the_checkpoints_of_a_run_of_3ff22d4_are_listed_and_whole(capsys):
-    from trainer.checkpoints import cli
+    from convoy.trainer.checkpoints import cli
 
     assert cli.main(["list", f"--run_dir={THEN / 'run'}"]) == 0
     assert cli.main(["verify", f"--run_dir={THEN / 'run'}"]) == 0

@@ -12,12 +12,12 @@ import tensorflow as tf
 from PIL import Image
 
 from convoy import exits
-from data.config import DataConfig
-from data.order import indices
-from data.originals import original
-from data.pipeline import Deal, evaluation_batches, training_stream
-from data.sources import open_dataset
-from data.sources.files import Files
+from convoy.data.config import DataConfig
+from convoy.data.order import indices
+from convoy.data.originals import original
+from convoy.data.pipeline import Deal, evaluation_batches, training_stream
+from convoy.data.sources import open_dataset
+from convoy.data.sources.files import Files
 
 STREAMED, HELD = 0, 1 << 30  # --cache_bytes
 
@@ -175,7 +175,7 @@ def test_without_being_asked_it_ends_the_run_by_name(tmp_path, name):
 
 
 def test_a_time_that_alone_has_changed_means_nothing(photographs, monkeypatch):
-    from data.sources import watch
+    from convoy.data.sources import watch
 
     here = config(photographs, "fail", "photo")
     examples = open_dataset(here).split("train")

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from trainer.config import RunConfig
-from trainer.models import build_model, rescaling
-from trainer.run import run
+from convoy.trainer.config import RunConfig
+from convoy.trainer.models import build_model, rescaling
+from convoy.trainer.run import run
 
 SHAPE = (32, 32, 3)
 

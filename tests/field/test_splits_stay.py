@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.config import DataConfig
-from data.sources import open_dataset
-from data.splits import train_and_eval
+from convoy.data.config import DataConfig
+from convoy.data.sources import open_dataset
+from convoy.data.splits import train_and_eval
 from support import DATA
 
 SPLITS = Path(__file__).with_name("splits.json")

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 from kubernetes.config import kube_config
 
+from convoy.launch import watch
+from convoy.launch.targets import kube_errors, kube_logs, kubernetes
+from convoy.launch.targets.kubernetes import KubernetesTarget
 from crds import jobset_errors
 from kube_jobs import spec
 from kube_lives import Life
 from kube_server import KubeServer
-from launch import watch
-from launch.targets import kube_errors, kube_logs, kubernetes
-from launch.targets.kubernetes import KubernetesTarget
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from convoy.launch import documents
+from convoy.launch.lints import lint
 from crds import JOBSET_VERSIONS, jobset_errors
-from launch import documents
-from launch.lints import lint
 
 KUBERNETES_VERSIONS = ("1.29", "1.33", "1.37")
 

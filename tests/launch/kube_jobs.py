@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from convoy import exits
+from convoy.launch.job import JobSpec, from_argv
 from kube_server import TOKEN
-from launch.job import JobSpec, from_argv
 
 IMAGE = f"registry.example.com/convoy@sha256:{'0' * 64}"
 SPEC = ["--target=k8s", "--name=rn50", f"--image={IMAGE}", "--workers=2"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from launch.job import JobSpec, from_argv
-from launch.state import JobFolder
-from launch.targets import JobState
-from launch.targets.local import LocalTarget
+from convoy.launch.job import JobSpec, from_argv
+from convoy.launch.state import JobFolder
+from convoy.launch.targets import JobState
+from convoy.launch.targets.local import LocalTarget
 
 
 def job(*argv: str, workers: int = 2, name: str = "try", run: tuple[str, ...] = ()) -> JobSpec:

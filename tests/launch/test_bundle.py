@@ -14,8 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from convoy import exits
+from convoy.launch import bundle
 from convoy.store import open_store
-from launch import bundle
 from support import REPOSITORY
 
 
@@ -43,7 +43,7 @@ def mine(tmp_path, monkeypatch):
 
 def test_a_bundle_has_the_house_and_the_model_s_package_and_only_code(mine):
     found = members(bundle.build("mine.net:build", "jax"))
-    assert {"convoy/cli.py", "data/order.py", "trainer/run.py", "launch/worker.py"} <= found.keys()
+    assert {"convoy/cli.py", "convoy/data/order.py", "convoy/trainer/run.py", "convoy/launch/worker.py"} <= found.keys()
     assert {name for name in found if name.startswith("user/")} == {"user/mine/net.py", "user/mine/parts/block.py"}
     assert {name for name in found if not name.endswith(".py")} == {"requirements.txt", "uv.txt"}
     assert not any(name.startswith("user/") for name in members(bundle.build("resnet18", "jax")))

@@ -12,10 +12,10 @@ from google.auth.exceptions import DefaultCredentialsError
 from kubernetes.config import kube_config
 
 from convoy import exits
+from convoy.launch import doctor
+from convoy.launch.targets import kube_errors
 from crds import _Loader
 from kube_server import KubeServer
-from launch import doctor
-from launch.targets import kube_errors
 from support import DATA
 
 IMAGE = f"registry.example.com/convoy@sha256:{'0' * 64}"
@@ -241,7 +241,7 @@ def test_no_credentials_of_google_cloud(examine, monkeypatch):
 
 def test_a_client_that_is_not_installed(examine, monkeypatch):
     """The rest of the place cannot be seen then."""
-    for name in [name for name in sys.modules if name.startswith(("kubernetes", "launch.targets.kube"))]:
+    for name in [name for name in sys.modules if name.startswith(("kubernetes", "convoy.launch.targets.kube"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "kubernetes", None)
     code, lines = examine("--target=k8s", f"--image={IMAGE}")

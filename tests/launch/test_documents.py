@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from convoy import exits
+from convoy.launch import documents, manifest, worker
+from convoy.launch.job import JobOptions, JobSpec, build, from_argv
+from convoy.trainer import config as configuration
+from convoy.trainer.config import RunConfig
 from kube_documents import KUBERNETES_VERSIONS, assert_valid, container, expanded
 from kube_jobs import IMAGE
-from launch import documents, manifest, worker
-from launch.job import JobOptions, JobSpec, build, from_argv
-from trainer import config as configuration
-from trainer.config import RunConfig
 
 
 def assert_same_command(job: JobSpec, read: list[dict]) -> None:

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from launch.documents import Object, job_spec
-from launch.job import from_argv
-from launch.manifest import render
+from convoy.launch.documents import Object, job_spec
+from convoy.launch.job import from_argv
+from convoy.launch.manifest import render
 from support import REPOSITORY
 
 pytestmark = pytest.mark.thorough
@@ -33,7 +33,7 @@ urllib.request.urlopen(urllib.request.Request("http://storage:4443/storage/v1/b"
 DIGEST = """
 import hashlib, sys
 from convoy.store import open_store
-from trainer.checkpoints import format
+from convoy.trainer.checkpoints import format
 store = open_store(sys.argv[1])
 last = format.complete(store)[-1]
 tensors, _ = format.read(store, last)

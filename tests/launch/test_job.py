@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from convoy import exits
-from launch import job
-from launch.job import from_argv, from_dict
+from convoy.launch import job
+from convoy.launch.job import from_argv, from_dict
 
 CLUSTER = ["--target=k8s", "--image=ref", "--name=rn50"]
 RUN = ["--", "--dataset=cifar10", "--run_dir=gs://b/r"]

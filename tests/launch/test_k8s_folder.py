@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 import overlays
+from convoy.launch import documents, images, manifest
+from convoy.launch.job import from_argv
 from kube_documents import assert_valid, container
-from launch import documents, images, manifest
-from launch.job import from_argv
 from support import REPOSITORY
 
 OVERLAYS = sorted((REPOSITORY / "k8s" / "overlays").iterdir())

@@ -15,9 +15,9 @@ import yaml
 from kubernetes.config import incluster_config, kube_config
 
 from convoy import exits
+from convoy.launch.targets import NoSuchJob, kube_api, kube_errors, kubernetes
+from convoy.launch.targets.kubernetes import KubernetesTarget
 from kube_jobs import refusal, spec
-from launch.targets import NoSuchJob, kube_api, kube_errors, kubernetes
-from launch.targets.kubernetes import KubernetesTarget
 
 
 def test_no_kubeconfig(target, monkeypatch, tmp_path):
@@ -374,10 +374,10 @@ def test_a_certificate_that_nobody_vouches_for(server, tmp_path):
 
 def test_the_client_is_an_extra(monkeypatch):
     """Who trains only does not need it."""
-    for name in [name for name in sys.modules if name.startswith(("kubernetes", "launch.targets.kube"))]:
+    for name in [name for name in sys.modules if name.startswith(("kubernetes", "convoy.launch.targets.kube"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "kubernetes", None)
-    told = refusal(lambda: importlib.import_module("launch.targets.kubernetes"))
+    told = refusal(lambda: importlib.import_module("convoy.launch.targets.kubernetes"))
     assert (
         told
         == "--target=k8s needs the package kubernetes, which is not here; run `pip install 'keras-convoy[launch]'`."

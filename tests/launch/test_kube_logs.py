@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from convoy import exits
+from convoy.launch.targets import kube_errors
 from kube_jobs import refusal
-from launch.targets import kube_errors
 
 
 def test_logs_begin_with_the_last_start(server, target, life):
@@ -99,7 +99,7 @@ def test_follow_bears_with_a_cluster_that_is_away(server, target, life, monkeypa
     life.dies(0, 0)
     life.status(terminalState="Completed")
     assert list(lines) == []
-    monkeypatch.setattr("launch.outage.AWAY_SECONDS", 0.0)
+    monkeypatch.setattr("convoy.launch.outage.AWAY_SECONDS", 0.0)
     lines = target.logs("rn50", 0, follow=True)
     server.on_get = lambda found: server.fault(503, times=99)
     assert "HTTP 503" in refusal(lambda: list(lines), exits.TryAgain)

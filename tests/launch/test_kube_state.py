@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from convoy import exits
+from convoy.launch import watch
+from convoy.launch.targets import kube_errors
 from kube_jobs import refusal, spec
 from kube_lives import Life, condition
-from launch import watch
-from launch.targets import kube_errors
 
 
 def test_phases_are_those_of_the_job_itself(target, life):
@@ -298,7 +298,7 @@ def test_wait_bears_with_a_cluster_that_is_away(server, target, life, capsys):
 
 
 def test_wait_does_not_bear_with_it_for_ever(server, target, life, monkeypatch):
-    monkeypatch.setattr("launch.outage.AWAY_SECONDS", 0.0)
+    monkeypatch.setattr("convoy.launch.outage.AWAY_SECONDS", 0.0)
     server.on_get = lambda found: server.fault(503, "gone", path="jobsets", times=99)
     life.ready(1)
     assert "HTTP 503, gone" in refusal(lambda: watch.until_the_end(target, "rn50"), exits.TryAgain)

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from convoy import exits
+from convoy.launch import cli
 from convoy.store import open_store
 from kube_jobs import RUN, SPEC
 from kube_lives import Life
-from launch import cli
 
 PLACE = "--target=k8s"
 
@@ -29,7 +29,9 @@ def convoy(server, capsys):
 
 def test_a_job_from_a_dry_run_to_its_removal(server, convoy, monkeypatch, tmp_path):
     # What the run tells of itself lies in its directory; a folder takes the bucket's place.
-    monkeypatch.setattr("launch.watch.open_store", lambda url: open_store(str(tmp_path / url.removeprefix("gs://"))))
+    monkeypatch.setattr(
+        "convoy.launch.watch.open_store", lambda url: open_store(str(tmp_path / url.removeprefix("gs://")))
+    )
     code, lines = convoy("submit", "--dry_run", *SPEC, *RUN)
     assert code == exits.OK
     assert "kind: JobSet" in lines
@@ -82,7 +84,7 @@ def test_a_job_that_is_cancelled(server, convoy):
 
 def test_a_sweep(server, convoy, monkeypatch):
     """Its jobs succeed as they are looked at, and no more than two are there at a time."""
-    monkeypatch.setattr("launch.sweep.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("convoy.launch.sweep.LOOK_SECONDS", 0.01)
     most = []
 
     def succeeds(found):

@@ -12,10 +12,10 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
+from convoy.launch import manifest
+from convoy.launch.job import from_argv
+from convoy.launch.targets.kubernetes import KubernetesTarget
 from kube_jobs import IMAGE, spec
-from launch import manifest
-from launch.job import from_argv
-from launch.targets.kubernetes import KubernetesTarget
 
 
 def _words_of(told: str) -> list[str]:

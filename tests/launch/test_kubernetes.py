@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 
 from convoy import exits
+from convoy.launch import watch
+from convoy.launch.targets import NoSuchJob, kube_api, kubernetes, open_target
 from kube_jobs import RUN, refusal, spec
 from kube_lives import Life
-from launch import watch
-from launch.targets import NoSuchJob, kube_api, kubernetes, open_target
 
 # Submitting
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from launch import documents, manifest
-from launch.job import from_argv
-from launch.lints import lint
+from convoy.launch import documents, manifest
+from convoy.launch.job import from_argv
+from convoy.launch.lints import lint
 
 Object = dict[str, Any]
 

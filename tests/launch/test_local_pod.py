@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from convoy import exits
-from launch import faults, local_pod, manifest
-from launch.documents import job_spec
-from launch.targets.local import LocalTarget
+from convoy.launch import faults, local_pod, manifest
+from convoy.launch.documents import job_spec
+from convoy.launch.targets.local import LocalTarget
 from local_jobs import job
 
 pytestmark = pytest.mark.usefixtures("state_directory")
@@ -45,7 +45,7 @@ def test_a_worker_runs_what_the_documents_say(gang, monkeypatch):
 def test_a_job_is_rehearsed_whatever_its_machine(accelerator):
     """Of the first nothing is known that Kubernetes would need; the second is a TPU; the third names a node."""
     spec = job(f"--accelerator={accelerator}", workers=0)
-    assert local_pod.command(spec) == [sys.executable, "-P", "-m", "launch.worker", "--", "--run_dir=run"]
+    assert local_pod.command(spec) == [sys.executable, "-P", "-m", "convoy.launch.worker", "--", "--run_dir=run"]
 
 
 def test_ports_are_free_and_different(monkeypatch):
@@ -86,5 +86,5 @@ def test_a_dry_run_shows_the_processes_and_touches_nothing(tmp_path):
     assert "JOB_COMPLETION_INDEX=0" in first
     assert "CONVOY_CHAOS" not in first
     assert "CONVOY_CHAOS=kill:between@40" in second
-    assert second.endswith("-P -m launch.worker -- --run_dir=run --model=a.b:c")
+    assert second.endswith("-P -m convoy.launch.worker -- --run_dir=run --model=a.b:c")
     assert list(tmp_path.iterdir()) == []

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convoy import accelerators, exits
+from convoy.launch import documents, manifest, submit, worker
+from convoy.launch.job import JobOptions, JobSpec, build, from_argv
+from convoy.trainer.config import RunConfig
 from crds import JOBSET_VERSIONS, jobset_errors
 from kube_documents import KUBERNETES_VERSIONS, assert_valid, container, expanded, owner
-from launch import documents, manifest, submit, worker
-from launch.job import JobOptions, JobSpec, build, from_argv
-from trainer.config import RunConfig
 
 GOLDEN = Path(__file__).parent / "golden"
 IMAGE = f"us-docker.pkg.dev/project/convoy/convoy@sha256:{'0123456789abcdef' * 4}"

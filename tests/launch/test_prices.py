@@ -8,8 +8,8 @@ import pytest
 
 from convoy import accelerators as table
 from convoy import exits
-from launch.job import from_argv
-from launch.prices import accelerators, cost, of_job
+from convoy.launch.job import from_argv
+from convoy.launch.prices import accelerators, cost, of_job
 
 
 def test_the_table_fits_and_names_every_machine_type(capsys):

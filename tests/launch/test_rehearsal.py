@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from launch import local_pod, rehearsal
-from launch.documents import base, job_spec
-from launch.job_record import Record
-from launch.rehearsal import Rehearsal
-from launch.state import JobFolder
-from launch.targets import CANCELLED, FAILED, PENDING, SUCCEEDED
-from launch.targets.local import about
+from convoy.launch import local_pod, rehearsal
+from convoy.launch.documents import base, job_spec
+from convoy.launch.job_record import Record
+from convoy.launch.rehearsal import Rehearsal
+from convoy.launch.state import JobFolder
+from convoy.launch.targets import CANCELLED, FAILED, PENDING, SUCCEEDED
+from convoy.launch.targets.local import about
 from local_jobs import job
 
 pytestmark = pytest.mark.usefixtures("state_directory")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, strategies
 
 from convoy import exits
-from launch import submit, sweep, watch
-from launch.job import JobOptions
-from launch.targets import CANCELLED, FAILED, RUNNING, SUCCEEDED, JobState, NoSuchJob
+from convoy.launch import submit, sweep, watch
+from convoy.launch.job import JobOptions
+from convoy.launch.targets import CANCELLED, FAILED, RUNNING, SUCCEEDED, JobState, NoSuchJob
 
 OPTIONS = JobOptions(name="lr")
 TRAIN = ["--run_dir=runs/lr"]
@@ -165,7 +165,7 @@ def test_a_place_that_is_away_for_a_while_is_waited_for(capsys, monkeypatch):
     assert [end.phase for end in sweep.submit_all(place, specs, 1)] == [SUCCEEDED, SUCCEEDED]
     assert place.order == [spec.name for spec in specs]
     assert "convoy: the place is away" in capsys.readouterr().err
-    monkeypatch.setattr("launch.outage.AWAY_SECONDS", -1.0)
+    monkeypatch.setattr("convoy.launch.outage.AWAY_SECONDS", -1.0)
     with pytest.raises(exits.TryAgain):
         sweep.submit_all(Shaky({}), specs, 1)
 

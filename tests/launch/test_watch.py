@@ -8,9 +8,9 @@ import types
 import pytest
 
 from convoy import exits
-from launch import outage, watch
-from launch.targets import CANCELLED, FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, JobState, NoSuchJob
-from launch.where import Where
+from convoy.launch import outage, watch
+from convoy.launch.targets import CANCELLED, FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, JobState, NoSuchJob
+from convoy.launch.where import Where
 
 
 class Place:
@@ -99,7 +99,7 @@ def test_a_run_that_has_said_nothing_of_use_is_not_yet_known(tmp_path, text):
 
 def test_an_outage_counts_from_its_first_failure_whatever_came_before(monkeypatch, capsys):
     now = [0.0]
-    monkeypatch.setattr("launch.outage.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("convoy.launch.outage.time", types.SimpleNamespace(monotonic=lambda: now[0]))
     away = outage.Outage()
 
     def look(moment, well):

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from convoy import exits
-from launch import worker
-from launch.worker import Place, cluster_variables, from_environment, wait_for_names
+from convoy.launch import worker
+from convoy.launch.worker import Place, cluster_variables, from_environment, wait_for_names
+from convoy.trainer import cluster
 from support import environment
-from trainer import cluster
 
 POD = {"CONVOY_JOB": "rn50", "CONVOY_WORKERS": "2", "CONVOY_HOSTS": "rn50-worker-0-0.rn50,rn50-worker-0-1.rn50",
        "CONVOY_PORT": "2222", "CONVOY_GRACE_SECONDS": "120", "JOB_COMPLETION_INDEX": "1",
@@ -174,7 +174,7 @@ def test_a_model_that_the_image_lacks_is_named(users_package, model):
 
 def start(tmp_path, *argv: str, before: Sequence[str] = (), **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*before, sys.executable, "-P", "-m", "launch.worker", *argv],
+        [*before, sys.executable, "-P", "-m", "convoy.launch.worker", *argv],
         cwd=tmp_path,
         env=environment(**variables),
         stdout=subprocess.PIPE,
@@ -253,7 +253,7 @@ def test_what_another_start_would_not_change_is_said_before_any_wait(tmp_path, a
 
 def test_nothing_heavy_is_imported_before_the_names_resolve():
     heavy = ("tensorflow", "keras", "jax", "numpy", "yaml")
-    program = f"import sys, launch.worker; print([name for name in {heavy} if name in sys.modules])"
+    program = f"import sys, convoy.launch.worker; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

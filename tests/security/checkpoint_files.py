@@ -17,11 +17,11 @@ import pytest
 
 from convoy import exits
 from convoy.store.local import LocalStore
+from convoy.trainer.checkpoints import Checkpoint, Keeper, format, select
+from convoy.trainer.checkpoints.cli import main
+from convoy.trainer.checkpoints.snapshot import Snapshot
+from convoy.trainer.progress import Progress
 from mutations import untouched
-from trainer.checkpoints import Checkpoint, Keeper, format, select
-from trainer.checkpoints.cli import main
-from trainer.checkpoints.snapshot import Snapshot
-from trainer.progress import Progress
 
 TENSORS = {
     "model/conv/kernel": np.arange(24, dtype=np.float32).reshape(2, 3, 4),

@@ -12,7 +12,7 @@ import pytest
 
 from checkpoint_files import KERNEL, REST, STEP, TENSORS, Forgery, npy, npz, refused
 from convoy import exits
-from trainer.checkpoints import Checkpoint, Keeper
+from convoy.trainer.checkpoints import Checkpoint, Keeper
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_truth_is_zero_or_one(forgery, capsys):
     ],
 )
 def test_a_number_that_another_type_does_not_hold_is_no_other_number(saved, needed, fits):
-    from trainer.engines import variables
+    from convoy.trainer.engines import variables
 
     with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="optimizer/step holds a number that"):
         variables.compare({"optimizer/step": (saved.shape, np.dtype(needed))}, {"optimizer/step": np.asarray(saved)})

@@ -9,9 +9,9 @@ import pytest
 
 from checkpoint_files import KERNEL, STEP, Forgery, refused
 from convoy import exits
+from convoy.trainer.checkpoints.cli import main
+from convoy.trainer.metrics import TrainingSums
 from mutations import NAMES, untouched
-from trainer.checkpoints.cli import main
-from trainer.metrics import TrainingSums
 
 
 @pytest.fixture

@@ -11,16 +11,16 @@ import pytest
 from checkpoint_cases import forged
 from checkpoint_files import STEP, Forgery, npy, npz, refused
 from convoy import exits
+from convoy.data.config import DataConfig
 from convoy.store.checksum import crc32c
-from data.config import DataConfig
+from convoy.trainer.checkpoints import Checkpoint, Keeper, format
+from convoy.trainer.checkpoints.cli import main
+from convoy.trainer.config import RunConfig
+from convoy.trainer.durations import MOST_STEPS
+from convoy.trainer.recorder import MOST_ATTEMPTS
+from convoy.trainer.run import next_attempt, run
 from mutations import SEED, case, untouched
 from support import QUICK
-from trainer.checkpoints import Checkpoint, Keeper, format
-from trainer.checkpoints.cli import main
-from trainer.config import RunConfig
-from trainer.durations import MOST_STEPS
-from trainer.recorder import MOST_ATTEMPTS
-from trainer.run import next_attempt, run
 
 
 @pytest.fixture
@@ -62,9 +62,9 @@ def test_a_file_that_no_memory_holds_is_not_read(forgery, capsys, file):
 
 def test_objects_that_memory_does_not_hold_together_are_not_read(forgery, capsys, monkeypatch):
     size = sum(len(data) for data in forgery.files.values())
-    monkeypatch.setattr("data.memory.size", lambda: size)
+    monkeypatch.setattr("convoy.data.memory.size", lambda: size)
     assert format.read(forgery.store, Checkpoint(40, 1))
-    monkeypatch.setattr("data.memory.size", lambda: size - 1)
+    monkeypatch.setattr("convoy.data.memory.size", lambda: size - 1)
     with pytest.raises(format.Damaged, match=f"its objects have {size:,} bytes"):
         format.read(forgery.store, Checkpoint(40, 1))
 
@@ -153,8 +153,8 @@ def test_a_run_goes_on_before_weights_that_are_not_finite(convoy, tmp_path):
 
 def test_a_run_does_not_end_with_a_checkpoint_from_beyond_its_end(forgery, monkeypatch):
     """It would be finished, and nothing trained."""
-    monkeypatch.setattr("trainer.run._stored_config", lambda store: None)
-    monkeypatch.setattr("trainer.run.refuse_other_model", lambda *values: None)
+    monkeypatch.setattr("convoy.trainer.run._stored_config", lambda store: None)
+    monkeypatch.setattr("convoy.trainer.run.refuse_other_model", lambda *values: None)
     data = DataConfig("synthetic:4x4x1:2:8", eval_split="none")
     with pytest.raises(exits.BadData, match="its checkpoint is of step 40, and the run ends at step 39"):
         run(RunConfig(str(forgery.root), data, batch_size=8, duration="39st", devices="cpu:1"))

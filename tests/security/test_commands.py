@@ -16,14 +16,14 @@ import pytest
 
 from checkpoint_files import STEP, Forgery
 from convoy import exits
+from convoy.launch.targets.local import about
+from convoy.trainer import config as configuration
+from convoy.trainer.config import RunConfig
 from hostile_flags import IMPOSSIBLE
-from launch.targets.local import about
 from local_jobs import job
 from mutations import SEED, case, document, name, torn, untouched
 from run_files import BAD_IMAGES, EVENTS, KINDS, RECORDS, RESULT, instead, mutated
 from support import Outcome, command, environment, write_images
-from trainer import config as configuration
-from trainer.config import RunConfig
 
 ESCAPES = "\x1b[2J\x1b]0;mine\x07\x9b31m"
 CODES = {exits.OK, exits.USAGE, exits.BAD_DATA, exits.CANNOT_RUN}

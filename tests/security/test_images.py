@@ -15,15 +15,15 @@ import tensorflow as tf
 from PIL import Image
 
 from convoy import exits
-from data import memory, records
-from data.bad import BadImages
-from data.config import DataConfig
-from data.hashing import content_hash
-from data.packing import pack
-from data.probe import Kind, look, probe
-from data.records import Packed, Shards
-from data.sources import open_dataset
-from data.sources.packed import PackedFiles
+from convoy.data import memory, records
+from convoy.data.bad import BadImages
+from convoy.data.config import DataConfig
+from convoy.data.hashing import content_hash
+from convoy.data.packing import pack
+from convoy.data.probe import Kind, look, probe
+from convoy.data.records import Packed, Shards
+from convoy.data.sources import open_dataset
+from convoy.data.sources.packed import PackedFiles
 from support import write_images
 
 GIBIBYTE = 1 << 30

@@ -17,11 +17,11 @@ import pytest
 
 import mutations
 from convoy import exits
-from launch import sweep, watch
-from launch.job_record import Record
-from launch.state import JobFolder, changing
-from launch.targets import FAILED, RUNNING, SUCCEEDED
-from launch.targets.local import LocalTarget, about
+from convoy.launch import sweep, watch
+from convoy.launch.job_record import Record
+from convoy.launch.state import JobFolder, changing
+from convoy.launch.targets import FAILED, RUNNING, SUCCEEDED
+from convoy.launch.targets.local import LocalTarget, about
 from local_jobs import job
 
 pytestmark = pytest.mark.usefixtures("state_directory", "no_waiting")

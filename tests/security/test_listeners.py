@@ -11,14 +11,14 @@ import time
 
 import pytest
 
-from launch import private
-from launch.state import JobFolder
-from launch.targets import CANCELLED, ENDS, RUNNING
-from launch.targets.local import LocalTarget
+from convoy.launch import private
+from convoy.launch.state import JobFolder
+from convoy.launch.targets import CANCELLED, ENDS, RUNNING
+from convoy.launch.targets.local import LocalTarget
+from convoy.trainer import cluster
 from listeners import addresses, family, interfaces, is_loopback, network
 from local_jobs import job, until, words
 from support import REPOSITORY, cluster_variables, command, environment
-from trainer import cluster
 
 LONG = (
     "--dataset=digits",

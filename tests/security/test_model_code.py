@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import pytest
 
 from convoy import exits
-from data.config import DataConfig
-from trainer import evaluate
-from trainer import run as training
-from trainer.checkpoints.cli import copy
-from trainer.config import RunConfig
+from convoy.data.config import DataConfig
+from convoy.trainer import evaluate
+from convoy.trainer import run as training
+from convoy.trainer.checkpoints.cli import copy
+from convoy.trainer.config import RunConfig
 
 # Says that it was imported, in a file beside it.
 MODEL = """
@@ -91,7 +91,7 @@ def assert_refused(*words: str, run_dir: str = "run", **flags: object) -> None:
 
 def begun_here() -> None:
     """Has the cache say what a start of the run here would."""
-    from trainer import config, trust
+    from convoy.trainer import config, trust
 
     found = config.from_json(Path("run/config.json").read_bytes(), "run")
     assert trust.remember(found.run_id, found.unchecked) == []
@@ -248,7 +248,7 @@ def test_how_much_memory_images_take_is_not_for_a_stranger_to_say(home, monkeypa
         asked.append(data.cache_bytes)
         raise exits.CannotRun("far enough")
 
-    monkeypatch.setattr("data.sources.open_dataset", opened)
+    monkeypatch.setattr("convoy.data.sources.open_dataset", opened)
     for dataset, cache_bytes in (("folder:x", 1 << 60), ("records:x", 1 << 60), ("folder:x", 1000)):
         edit(model="article_cnn", dataset=dataset, cache_bytes=cache_bytes)
         with pytest.raises(exits.CannotRun, match="far enough"):
@@ -263,7 +263,7 @@ def test_records_of_a_bucket_are_not_copied_to_a_place_that_a_stranger_names(hom
         asked.append(data_dir)
         raise exits.CannotRun("far enough")
 
-    monkeypatch.setattr("data.sources.records.mirrored", mirrored)
+    monkeypatch.setattr("convoy.data.sources.records.mirrored", mirrored)
     edit(model="article_cnn", dataset="records:gs://bucket/packed", data_dir="there")
     for flags in ({}, {"data_dir": "here"}):
         with pytest.raises(exits.CannotRun, match="far enough"):
@@ -276,8 +276,8 @@ def test_records_of_a_bucket_are_not_copied_to_a_place_that_a_stranger_names(hom
 
 
 def test_a_configuration_that_was_found_is_none_that_can_be_built(home):
-    """Who reads a run directory has to ask trainer.trust: nothing that builds takes what was read."""
-    from trainer import config, engines
+    """Who reads a run directory has to ask convoy.trainer.trust: nothing that builds takes what was read."""
+    from convoy.trainer import config, engines
 
     found = config.from_json(RunConfig().to_json("0" * 32), "run/config.json")
     with pytest.raises(AttributeError):

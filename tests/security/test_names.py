@@ -14,14 +14,14 @@ import pytest
 import mutations
 from buckets import Emulator
 from convoy import exits
+from convoy.data import caches, remote
+from convoy.data.alone import alone
+from convoy.data.config import DataConfig
+from convoy.data.packing import pack
+from convoy.data.sources import open_dataset
 from convoy.outside import name_in
 from convoy.store import open_store
 from convoy.store.local import LocalStore
-from data import caches, remote
-from data.alone import alone
-from data.config import DataConfig
-from data.packing import pack
-from data.sources import open_dataset
 from mutations import SEED, case, untouched
 
 URL = "gs://bucket/packed"

@@ -13,21 +13,28 @@ import re
 import pytest
 
 from convoy import exits, options
-from data.config import DataConfig
+from convoy.data.config import DataConfig
+from convoy.trainer.config import RunConfig, differences, from_json
+from convoy.trainer.durations import MOST_EXAMPLES, MOST_STEPS, Duration
 from hostile_flags import IMPOSSIBLE
-from trainer.config import RunConfig, differences, from_json
-from trainer.durations import MOST_EXAMPLES, MOST_STEPS, Duration
 
 MODULES = [
-    *("data.config", "data.pack", "data.preview", "trainer.bench", "trainer.checkpoints.cli", "trainer.config"),
     *(
-        "trainer.evaluate",
-        "launch.doctor",
-        "launch.job",
-        "launch.prices",
-        "launch.submit",
-        "launch.watch",
-        "launch.where",
+        "convoy.data.config",
+        "convoy.data.pack",
+        "convoy.data.preview",
+        "convoy.trainer.bench",
+        "convoy.trainer.checkpoints.cli",
+        "convoy.trainer.config",
+    ),
+    *(
+        "convoy.trainer.evaluate",
+        "convoy.launch.doctor",
+        "convoy.launch.job",
+        "convoy.launch.prices",
+        "convoy.launch.submit",
+        "convoy.launch.watch",
+        "convoy.launch.where",
     ),
 ]
 # What the others of a class need to be valid.
@@ -143,7 +150,7 @@ def test_what_no_step_can_be_computed_with(flag, text):
 
 
 def options_of(*argv: str) -> RunConfig:
-    from trainer import config
+    from convoy.trainer import config
 
     return config.from_argv(list(argv))
 
@@ -166,7 +173,7 @@ def test_a_run_has_as_many_steps_as_can_be_counted():
 
 
 def test_positions_of_the_longest_run_are_64_bit():
-    """Every position, and the counter of its random numbers, up to 256 words each; see data.order.uniforms."""
+    """Every position, and the counter of its random numbers, up to 256 words each; see convoy.data.order.uniforms."""
     assert MOST_STEPS * MOST_EXAMPLES * (256 // 4) < 2**63
 
 

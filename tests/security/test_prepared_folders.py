@@ -15,8 +15,8 @@ import pytest
 import tensorflow as tf
 
 from convoy import exits
-from data.config import DataConfig
-from data.sources import open_dataset
+from convoy.data.config import DataConfig
+from convoy.data.sources import open_dataset
 from mutations import SEED, case, document, untouched
 from run_files import KINDS, instead
 

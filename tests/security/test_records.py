@@ -17,12 +17,12 @@ import pytest
 
 import mutations
 from convoy import exits
-from data.config import DataConfig
-from data.identity import split_of_records
-from data.index import RECORD, check_index, index_bytes, read_index
-from data.manifest import Damaged, Entry, Manifest, parse_manifest, read_manifest
-from data.packing import pack
-from data.sources import open_dataset
+from convoy.data.config import DataConfig
+from convoy.data.identity import split_of_records
+from convoy.data.index import RECORD, check_index, index_bytes, read_index
+from convoy.data.manifest import Damaged, Entry, Manifest, parse_manifest, read_manifest
+from convoy.data.packing import pack
+from convoy.data.sources import open_dataset
 from support import once
 
 CASES = 5000

@@ -7,15 +7,15 @@ import json
 import pytest
 
 from convoy import exits
+from convoy.launch import prices
 from convoy.store.local import LocalStore
-from launch import prices
+from convoy.trainer import config as configuration
+from convoy.trainer import curves, goodput, recorder, results
+from convoy.trainer.config import RunConfig
+from convoy.trainer.files import CONFIG
+from convoy.trainer.run import next_attempt
 from mutations import SEED, case, untouched
 from run_files import BAD_IMAGES, EVENTS, KINDS, RECORDS, RESULT, instead, mutated, written
-from trainer import config as configuration
-from trainer import curves, goodput, recorder, results
-from trainer.config import RunConfig
-from trainer.files import CONFIG
-from trainer.run import next_attempt
 
 
 def read_config(store):

@@ -167,7 +167,7 @@ def drawn(text: str) -> str:
 
 
 def test_the_display_shows_names(monkeypatch):
-    from trainer.display import Display
+    from convoy.trainer.display import Display
 
     def show():
         display = Display()
@@ -197,7 +197,7 @@ def test_a_guard_is_one_and_goes_away_with_the_bar(monkeypatch):
 
 
 def test_the_table_of_an_evaluation_shows_classes(monkeypatch):
-    from trainer.evaluate import show
+    from convoy.trainer.evaluate import show
 
     values = {"count": 3, "recall": 0.5, "precision": None}
     measured = {"per_class": {HOSTILE: values, "[red]": values}, "step": 3, "accuracy": 0.5, "examples": 6, "loss": 1.0}
@@ -210,7 +210,7 @@ def test_names_of_classes_are_no_formulas(tmp_path):
     """Matplotlib takes what stands between two $ for one, and raises for `$x^$`."""
     import numpy as np
 
-    from data.preview import _draw
+    from convoy.data.preview import _draw
 
     class Batch:
         images = np.zeros((2, 4, 4, 3), np.uint8)

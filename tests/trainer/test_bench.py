@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from data import preview
-from data.config import DataConfig
-from data.preview import contact_sheet
-from trainer import verdict
+from convoy.data import preview
+from convoy.data.config import DataConfig
+from convoy.data.preview import contact_sheet
+from convoy.trainer import verdict
 
 
 def test_waiting_is_told_with_what_helps():

@@ -9,10 +9,10 @@ import pytest
 
 from convoy import exits
 from convoy.store.local import LocalStore
-from trainer.checkpoints import Checkpoint, Keeper, format, select
-from trainer.checkpoints.documents import Damaged
-from trainer.checkpoints.snapshot import Snapshot
-from trainer.progress import Progress
+from convoy.trainer.checkpoints import Checkpoint, Keeper, format, select
+from convoy.trainer.checkpoints.documents import Damaged
+from convoy.trainer.checkpoints.snapshot import Snapshot
+from convoy.trainer.progress import Progress
 
 TENSORS = {
     "model/conv/kernel": np.arange(6.0).reshape(2, 3),

@@ -7,10 +7,10 @@ import pytest
 
 from convoy import exits
 from convoy.store.local import LocalStore
-from trainer.checkpoints import Checkpoint, format
-from trainer.checkpoints.cli import main
-from trainer.checkpoints.snapshot import Snapshot
-from trainer.progress import Progress
+from convoy.trainer.checkpoints import Checkpoint, format
+from convoy.trainer.checkpoints.cli import main
+from convoy.trainer.checkpoints.snapshot import Snapshot
+from convoy.trainer.progress import Progress
 
 TENSORS = {"model/kernel": np.arange(6.0), "optimizer/step": np.array(7)}
 

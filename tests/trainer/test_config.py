@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from convoy import exits
-from data.config import DataConfig
+from convoy.data.config import DataConfig
+from convoy.trainer import config as configuration
+from convoy.trainer.config import RunConfig
 from support import REPOSITORY
-from trainer import config as configuration
-from trainer.config import RunConfig
 
 GOLDEN = Path(__file__).parent / "golden"
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.flags"))

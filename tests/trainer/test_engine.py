@@ -11,13 +11,13 @@ import pytest
 import tensorflow as tf
 
 from convoy import exits
-from data.config import DataConfig
-from data.pipeline import Batch, Deal, training_stream
-from data.sources.examples import InMemory
-from trainer.config import RunConfig
-from trainer.engines.pace import Pace, evaluation_batch_size
-from trainer.engines.tensorflow import Engine, prepare
-from trainer.losses import build
+from convoy.data.config import DataConfig
+from convoy.data.pipeline import Batch, Deal, training_stream
+from convoy.data.sources.examples import InMemory
+from convoy.trainer.config import RunConfig
+from convoy.trainer.engines.pace import Pace, evaluation_batch_size
+from convoy.trainer.engines.tensorflow import Engine, prepare
+from convoy.trainer.losses import build
 
 SHAPE, CLASSES, N = (8, 8, 1), 10, 53
 RNG = np.random.default_rng(0)

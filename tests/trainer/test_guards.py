@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from convoy.trainer import notices
+from convoy.trainer.guards import Signals
 from metadata import MAINTENANCE, PREEMPTED, metadata_server
 from support import free_ports
-from trainer import notices
-from trainer.guards import Signals
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_the_end_says_who_asked():
 
 PROGRAM = """
 import os, signal, sys, time
-from trainer.guards import Signals
+from convoy.trainer.guards import Signals
 signals = Signals()
 signals.install()
 def send(number):

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from data.balance import draws_per_class
-from data.config import DataConfig
-from data.sources.examples import DataSet, InMemory
-from trainer import losses, run
-from trainer.config import RunConfig
+from convoy.data.balance import draws_per_class
+from convoy.data.config import DataConfig
+from convoy.data.sources.examples import DataSet, InMemory
+from convoy.trainer import losses, run
+from convoy.trainer.config import RunConfig
 
 TRAINED, TESTED = np.array([150, 60, 20, 5]), np.array([8, 8, 8, 8])
 
@@ -28,7 +28,7 @@ def examples(counts: np.ndarray) -> InMemory:
 def long_tail(monkeypatch):
     splits = {"train": lambda: examples(TRAINED), "test": lambda: examples(TESTED)}
     dataset = DataSet("tail", ("a", "b", "c", "d"), (8, 8, 1), splits)
-    monkeypatch.setattr("data.sources.open_dataset", lambda config: dataset)
+    monkeypatch.setattr("convoy.data.sources.open_dataset", lambda config: dataset)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import pytest
 import tensorflow as tf
 
 from convoy import exits
-from data.balance import draws_per_class
+from convoy.data.balance import draws_per_class
+from convoy.trainer.losses import build, class_weights, cross_entropy
+from convoy.trainer.metrics import EvaluationSums
+from convoy.trainer.progress import Progress
 from support import environment
-from trainer.losses import build, class_weights, cross_entropy
-from trainer.metrics import EvaluationSums
-from trainer.progress import Progress
 
 RNG = np.random.default_rng(0)
 LOGITS, LABELS = RNG.normal(size=(20, 7)) * 5, RNG.integers(0, 7, 20)

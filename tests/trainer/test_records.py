@@ -7,9 +7,9 @@ import json
 import pytest
 
 from convoy.store.local import LocalStore
-from trainer.config import RunConfig
-from trainer.loop import Plan
-from trainer.recorder import Recorder, attempts, read_metrics
+from convoy.trainer.config import RunConfig
+from convoy.trainer.loop import Plan
+from convoy.trainer.recorder import Recorder, attempts, read_metrics
 
 
 @pytest.fixture

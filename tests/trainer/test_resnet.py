@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from convoy import exits
+from convoy.trainer.models import build_model, resnet
 from support import environment
-from trainer.models import build_model, resnet
 
 COLOUR, PHOTOGRAPH = (32, 32, 3), (224, 224, 3)
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
@@ -216,7 +216,7 @@ def test_images_that_are_too_small_are_a_sentence(name):
 JAX = """
 import sys
 import keras, numpy
-from trainer.models import build_model
+from convoy.trainer.models import build_model
 assert keras.backend.backend() == "jax"
 with numpy.load(sys.argv[1]) as given:
     model = build_model("resnet18", (32, 32, 3), 10)

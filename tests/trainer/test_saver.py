@@ -11,10 +11,10 @@ import pytest
 
 from convoy import exits
 from convoy.store.local import LocalStore
-from trainer.checkpoints import Checkpoint, Keeper, Saver, format
-from trainer.checkpoints.snapshot import NotFinite, Snapshot, check
-from trainer.progress import Progress
-from trainer.recorder import Recorder
+from convoy.trainer.checkpoints import Checkpoint, Keeper, Saver, format
+from convoy.trainer.checkpoints.snapshot import NotFinite, Snapshot, check
+from convoy.trainer.progress import Progress
+from convoy.trainer.recorder import Recorder
 
 TENSORS = {
     "model/a": np.arange(1000.0),

@@ -9,8 +9,8 @@ import pytest
 
 from convoy import exits
 from convoy.store.local import LocalStore
-from trainer import status
-from trainer.status import Status
+from convoy.trainer import status
+from convoy.trainer.status import Status
 
 
 def read(store: LocalStore) -> dict:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trainer.checkpoints.documents import Checkpoint
-from trainer.checkpoints.format import attempts
-from trainer.checkpoints.keeper import Keeper, select
-from trainer.checkpoints.saver import Saver
+from convoy.trainer.checkpoints.documents import Checkpoint
+from convoy.trainer.checkpoints.format import attempts
+from convoy.trainer.checkpoints.keeper import Keeper, select
+from convoy.trainer.checkpoints.saver import Saver
 
 __all__ = ["Checkpoint", "Keeper", "Saver", "attempts", "select"]

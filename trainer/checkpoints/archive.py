@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainer.checkpoints.snapshot import DTYPES, NotFinite, check
+from convoy.trainer.checkpoints.snapshot import DTYPES, NotFinite, check
 
 _LOCAL, _SIGNATURE = struct.Struct("<4s22xHH"), b"PK\x03\x04"  # of a member; how long its name and what follows are
 _NPY = struct.Struct("<8sH")

@@ -10,18 +10,18 @@ from convoy import exits, options, verbs
 from convoy.options import option
 from convoy.outside import Name
 from convoy.store import Data, Store, open_store
-from trainer.checkpoints import format
-from trainer.checkpoints.documents import STATE, Checkpoint, Damaged, parse_state
-from trainer.checkpoints.keeper import find
-from trainer.files import CONFIG, FLAGS, METRICS
+from convoy.trainer.checkpoints import format
+from convoy.trainer.checkpoints.documents import STATE, Checkpoint, Damaged, parse_state
+from convoy.trainer.checkpoints.keeper import find
+from convoy.trainer.files import CONFIG, FLAGS, METRICS
 
 COMMANDS = {
-    "list": ("trainer.checkpoints.cli:show", "a line for each: step, attempt, size, whether it is the best"),
+    "list": ("convoy.trainer.checkpoints.cli:show", "a line for each: step, attempt, size, whether it is the best"),
     "verify": (
-        "trainer.checkpoints.cli:verify",
+        "convoy.trainer.checkpoints.cli:verify",
         "read every byte, compare sizes and checksums, refuse what no run saves",
     ),
-    "copy": ("trainer.checkpoints.cli:copy", "copy one, with configuration and records, to another place"),
+    "copy": ("convoy.trainer.checkpoints.cli:copy", "copy one, with configuration and records, to another place"),
 }
 
 USAGE = """usage: convoy checkpoints COMMAND --run_dir=DIR [--flag=value ...]

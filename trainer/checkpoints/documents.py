@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from convoy import exits, outside
+from convoy.data.identity import Identity
 from convoy.outside import MAX_DOCUMENT_BYTES, Name, below, printable
-from data.identity import Identity
-from trainer.durations import MOST_STEPS
-from trainer.files import CHECKPOINTS
-from trainer.progress import Progress
-from trainer.recorder import MOST_ATTEMPTS
+from convoy.trainer.durations import MOST_STEPS
+from convoy.trainer.files import CHECKPOINTS
+from convoy.trainer.progress import Progress
+from convoy.trainer.recorder import MOST_ATTEMPTS
 
 MANIFEST, STATE = "MANIFEST.json", "state.json"
 SCHEMA = 2

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from convoy import exits
+from convoy.data import memory
 from convoy.outside import below
 from convoy.store import Data, Store
 from convoy.store.checksum import crc32c
-from data import memory
-from trainer.checkpoints.archive import members
-from trainer.checkpoints.documents import (
+from convoy.trainer.checkpoints.archive import members
+from convoy.trainer.checkpoints.documents import (
     MANIFEST,
     SCHEMA,
     STATE,
@@ -37,7 +37,7 @@ from trainer.checkpoints.documents import (
     parse_manifest,
     parse_state,
 )
-from trainer.files import CHECKPOINTS
+from convoy.trainer.files import CHECKPOINTS
 
 _TOGETHER = 4  # objects that are on their way at the same time
 

@@ -14,8 +14,8 @@ import numpy as np
 from convoy import exits
 from convoy.chaos import Chaos
 from convoy.store import Data, Store
-from trainer.checkpoints import format
-from trainer.checkpoints.documents import Checkpoint, Damaged
+from convoy.trainer.checkpoints import format
+from convoy.trainer.checkpoints.documents import Checkpoint, Damaged
 
 _STEP = re.compile(r"[0-9]{1,18}")
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from convoy import exits
-from trainer.checkpoints.documents import Checkpoint
-from trainer.checkpoints.keeper import Keeper
-from trainer.checkpoints.snapshot import Shapes, Snapshot
-from trainer.recorder import Recorder
+from convoy.trainer.checkpoints.documents import Checkpoint
+from convoy.trainer.checkpoints.keeper import Keeper
+from convoy.trainer.checkpoints.snapshot import Shapes, Snapshot
+from convoy.trainer.recorder import Recorder
 
 
 class Saver:

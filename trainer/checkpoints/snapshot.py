@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from convoy.store import Data
-from trainer.checkpoints.documents import file_names
+from convoy.trainer.checkpoints.documents import file_names
 
 FILE_BYTES = 32 << 20  # about; files travel side by side
 _MEMBER_BYTES = 512  # around a tensor, at most, besides its name, which stands there twice

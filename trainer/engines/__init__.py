@@ -27,9 +27,9 @@ def choose(backend: str) -> ModuleType:
                 "--backend=jax needs JAX, which is not installed; pip install 'keras-convoy[jax]' (on a TPU: [tpu]), or leave"
                 " --backend out."
             )
-        from trainer.engines import jax
+        from convoy.trainer.engines import jax
 
         return jax
-    from trainer.engines import tensorflow
+    from convoy.trainer.engines import tensorflow
 
     return tensorflow

@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from convoy import exits
-from trainer.engines.normalization import AllSum
+from convoy.trainer.engines.normalization import AllSum
 
 
 def merging(model: keras.Model, replicas: int) -> list[int]:

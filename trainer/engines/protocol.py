@@ -8,9 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from data.sources.examples import Examples
-from trainer.cluster import Cluster
-from trainer.metrics import EvaluationSums
+from convoy.data.sources.examples import Examples
+from convoy.trainer.cluster import Cluster
+from convoy.trainer.metrics import EvaluationSums
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 import keras
 from keras.src.random import seed_generator
 
-from trainer import layers
+from convoy.trainer import layers
 
 NOTE = (
     "{model} draws random numbers in Keras' own layers ({path}): the run ends elsewhere on another number of devices. Take"
-    " Dropout and StochasticDepth from trainer.layers to have it the same everywhere."
+    " Dropout and StochasticDepth from convoy.trainer.layers to have it the same everywhere."
 )
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import keras
 
 from convoy import exits
-from data.pipeline import Deal
-from trainer.cluster import Cluster
-from trainer.config import RunConfig
-from trainer.engines import normalization, randomness
+from convoy.data.pipeline import Deal
+from convoy.trainer.cluster import Cluster
+from convoy.trainer.config import RunConfig
+from convoy.trainer.engines import normalization, randomness
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 
 from convoy import exits
 from convoy.outside import printable
-from trainer import layers
-from trainer.checkpoints.snapshot import DTYPES
+from convoy.trainer import layers
+from convoy.trainer.checkpoints.snapshot import DTYPES
 
 _SAVED = {dtype.name for dtype in DTYPES}
 

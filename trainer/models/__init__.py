@@ -10,13 +10,13 @@ import keras
 import numpy as np
 
 from convoy import exits
-from trainer import trust
+from convoy.trainer import trust
 
 # --model -> the module that has a function of that name.
 _MODULES = {
-    "article_cnn": "trainer.models.article_cnn",
-    "resnet18": "trainer.models.resnet",
-    "resnet50": "trainer.models.resnet",
+    "article_cnn": "convoy.trainer.models.article_cnn",
+    "resnet18": "convoy.trainer.models.resnet",
+    "resnet50": "convoy.trainer.models.resnet",
 }
 
 

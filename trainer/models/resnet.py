@@ -11,7 +11,7 @@ import keras
 from keras import layers
 
 from convoy import exits
-from trainer.layers import StochasticDepth
+from convoy.trainer.layers import StochasticDepth
 
 # Below this side images keep their size through the stem: of 32x32 pixels the stem for photographs would leave 8x8.
 _PHOTOGRAPH = 64

@@ -7,8 +7,8 @@ import re
 import keras
 import numpy as np
 
-from trainer.config import RunConfig
-from trainer.optimizers.schedules import Schedule
+from convoy.trainer.config import RunConfig
+from convoy.trainer.optimizers.schedules import Schedule
 
 
 def build_optimizer(config: RunConfig, schedule: Schedule, model: keras.Model) -> keras.optimizers.Optimizer:

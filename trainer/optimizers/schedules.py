@@ -8,9 +8,9 @@ import keras
 from keras import ops
 
 from convoy import exits
-from trainer.config import RunConfig
-from trainer.durations import Duration
-from trainer.validation import check_schedule
+from convoy.trainer.config import RunConfig
+from convoy.trainer.durations import Duration
+from convoy.trainer.validation import check_schedule
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):

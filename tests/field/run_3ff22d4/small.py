@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from trainer.layers import Dropout
+from convoy.trainer.layers import Dropout
 
 
 def build(input_shape, num_classes):

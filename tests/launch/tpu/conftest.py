@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launch.job import from_argv
+from convoy.launch.job import from_argv
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def server():
 @pytest.fixture
 def target(server, monkeypatch):
     # Late: the modules of these tests skip where the client is not installed.
-    from launch.targets import tpu_api, tpu_vm
+    from convoy.launch.targets import tpu_api, tpu_vm
 
     monkeypatch.setattr(tpu_vm, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(tpu_api, "LOOK_SECONDS", 0.01)

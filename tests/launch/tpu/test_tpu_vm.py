@@ -16,9 +16,9 @@ pytest.importorskip("google.cloud.tpu_v2", reason="google-cloud-tpu is not insta
 from tpu_server import TpuServer
 
 from convoy import exits
+from convoy.launch.targets import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, NoSuchJob, tpu_request, tpu_vm
+from convoy.launch.targets.tpu_vm import TpuVmTarget, later
 from convoy.store import open_store
-from launch.targets import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, NoSuchJob, tpu_request, tpu_vm
-from launch.targets.tpu_vm import TpuVmTarget, later
 from support import environment
 
 FOLDER = "jobs/p/z/rn50"
@@ -242,7 +242,7 @@ def test_a_job_whose_bucket_refuses_is_listed_and_can_be_cancelled(server, targe
         remove = get
 
     for module in ("tpu_state", "tpu_vm"):
-        monkeypatch.setattr(f"launch.targets.{module}.open_store", lambda _: Refusing())
+        monkeypatch.setattr(f"convoy.launch.targets.{module}.open_store", lambda _: Refusing())
     (state,) = target.jobs()
     assert (state.phase, "no such bucket" in state.reason) == (PENDING, True)
     with pytest.raises(exits.CannotRun, match="no such bucket"):

@@ -24,12 +24,12 @@ pytest.importorskip("google.cloud.tpu_v2", reason="google-cloud-tpu is not insta
 from tpu_server import TpuServer
 
 from buckets import Emulator
+from convoy.launch import bundle
+from convoy.launch.targets import tpu_vm_boot
 from convoy.store import open_store
-from launch import bundle
-from launch.targets import tpu_vm_boot
 from support import environment, free_ports
 
-# Stands in for launch.worker: says what it was given, then does what the test wants at this start.
+# Stands in for convoy.launch.worker: says what it was given, then does what the test wants at this start.
 STUB = """
 import json, os, signal, sys, time
 names = ("CONVOY_WORKERS", "CONVOY_HOSTS", "JOB_COMPLETION_INDEX", "CONVOY_RESTART_ATTEMPT", "CONVOY_WRITER")
@@ -76,8 +76,8 @@ class Machine:
         self.store.put("code/it.tar.gz", data)
 
     def ship_stub(self, codes):
-        files = {"launch/__init__.py": b"", "launch/worker.py": f"CODES = {codes!r}\n{STUB}".encode()}
-        self.ship(tar(files))
+        packages = dict.fromkeys(("convoy/__init__.py", "convoy/launch/__init__.py"), b"")
+        self.ship(tar({**packages, "convoy/launch/worker.py": f"CODES = {codes!r}\n{STUB}".encode()}))
 
     def start(self, **variables):
         attributes = {**self.attributes, "convoy-job": json.dumps(self.job)}
@@ -309,7 +309,7 @@ def test_the_service_is_written_and_started_but_not_restarted(tmp_path, monkeypa
 
 def test_other_code_than_was_submitted_is_refused(machine):
     machine.ship_stub([0])
-    machine.store.put("code/it.tar.gz", tar({"launch/worker.py": b"print('stolen')"}))
+    machine.store.put("code/it.tar.gz", tar({"convoy/launch/worker.py": b"print('stolen')"}))
     told = machine.run()
     assert told["exit_code"] == 78
     assert "its SHA-256 is another one" in told["reason"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.engines.jax.devices import prepare
-from trainer.engines.jax.engine import JaxEngine as Engine
+from convoy.trainer.engines.jax.devices import prepare
+from convoy.trainer.engines.jax.engine import JaxEngine as Engine
 
 __all__ = ["Engine", "prepare"]

@@ -10,12 +10,12 @@ import tensorflow as tf
 from keras.src.backend.common import dtypes
 
 from convoy import exits
-from data.parallel import cores
-from trainer import cluster as clusters
-from trainer.cluster import Cluster
-from trainer.config import RunConfig
-from trainer.engines.lost import cannot_join
-from trainer.engines.setting import Setting, check_batch, set_up_keras, topology
+from convoy.data.parallel import cores
+from convoy.trainer import cluster as clusters
+from convoy.trainer.cluster import Cluster
+from convoy.trainer.config import RunConfig
+from convoy.trainer.engines.lost import cannot_join
+from convoy.trainer.engines.setting import Setting, check_batch, set_up_keras, topology
 
 AXIS = "replica"  # of the mesh: one device, one replica
 

@@ -1,4 +1,4 @@
-"""One model, the same on every device of a mesh. See trainer.engines.protocol.Engine."""
+"""One model, the same on every device of a mesh. See convoy.trainer.engines.protocol.Engine."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
 from convoy import exits
-from data.pipeline import evaluation_batches, training_stream
-from data.sources.examples import Examples
-from trainer import losses
-from trainer.engines import copies, hidden, loss_scale, normalization, randomness, variables
-from trainer.engines.jax import devices, kernels
-from trainer.engines.jax.feed import Feed, chunk_length
-from trainer.engines.jax.step import (
+from convoy.data.pipeline import evaluation_batches, training_stream
+from convoy.data.sources.examples import Examples
+from convoy.trainer import losses
+from convoy.trainer.engines import copies, hidden, loss_scale, normalization, randomness, variables
+from convoy.trainer.engines.jax import devices, kernels
+from convoy.trainer.engines.jax.feed import Feed, chunk_length
+from convoy.trainer.engines.jax.step import (
     SHARED,
     WHOLE,
     State,
@@ -32,14 +32,14 @@ from trainer.engines.jax.step import (
     training_step,
     training_steps,
 )
-from trainer.engines.lost import lost_peer
-from trainer.engines.pace import Pace, evaluation_batch_size
-from trainer.engines.protocol import LoopResult
-from trainer.engines.setting import Setting, check_parts
-from trainer.metrics import EvaluationSums
-from trainer.models import build_model, rescaling
-from trainer.optimizers import build_optimizer
-from trainer.optimizers.schedules import build_schedule
+from convoy.trainer.engines.lost import lost_peer
+from convoy.trainer.engines.pace import Pace, evaluation_batch_size
+from convoy.trainer.engines.protocol import LoopResult
+from convoy.trainer.engines.setting import Setting, check_parts
+from convoy.trainer.metrics import EvaluationSums
+from convoy.trainer.models import build_model, rescaling
+from convoy.trainer.optimizers import build_optimizer
+from convoy.trainer.optimizers.schedules import build_schedule
 
 _STATUS = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): ")
 LARGE = 1_000_000  # parameters; on CPUs a step of a model of that size takes a tenth of a second and more

@@ -12,8 +12,8 @@ import jax
 import tensorflow as tf
 from jax.sharding import NamedSharding, PartitionSpec
 
-from data.pipeline import Batch
-from trainer.engines.jax.devices import AXIS
+from convoy.data.pipeline import Batch
+from convoy.trainer.engines.jax.devices import AXIS
 
 _AHEAD = 2  # chunks that wait on the devices
 _CHUNK_BYTES = 16 << 20

@@ -13,12 +13,12 @@ import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from data.pipeline import Batch
-from trainer.config import RunConfig
-from trainer.engines import copies, hidden, loss_scale
-from trainer.engines.jax.devices import AXIS
-from trainer.layers import drawing
-from trainer.losses import Loss, cross_entropy, right
+from convoy.data.pipeline import Batch
+from convoy.trainer.config import RunConfig
+from convoy.trainer.engines import copies, hidden, loss_scale
+from convoy.trainer.engines.jax.devices import AXIS
+from convoy.trainer.layers import drawing
+from convoy.trainer.losses import Loss, cross_entropy, right
 
 WHOLE, SHARED = PartitionSpec(), PartitionSpec(AXIS)
 
@@ -63,7 +63,7 @@ def training_step(
 ) -> Callable[[State, Batch], tuple[State, Outcome]]:
     """What one replica does: its part of the gradient, one sum over all replicas, the update.
 
-    The arithmetic is that of trainer.engines.tensorflow.step. `averaged(state)` gives the weights that --ema averages.
+    The arithmetic is that of convoy.trainer.engines.tensorflow.step. `averaged(state)` gives the weights that --ema averages.
     `merging` are the places of those other variables that are made one over the replicas.
     """
     iterations = next(i for i, v in enumerate(optimizer.variables) if v is optimizer.iterations)
@@ -244,6 +244,6 @@ def _sum_over_replicas(gradients: list[Any], loss: Any, correct: Any) -> tuple[l
 
 
 def _average(average: Any, weight: Any, step: Any, decay: float) -> Any:
-    """See trainer.engines.tensorflow.average."""
+    """See convoy.trainer.engines.tensorflow.average."""
     t = step.astype(weight.dtype)
     return average - (1 - jnp.minimum(jnp.asarray(decay, weight.dtype), (1 + t) / (10 + t))) * (average - weight)

@@ -1,4 +1,4 @@
-"""One model, mirrored on every device of a strategy. See trainer.engines.protocol.Engine."""
+"""One model, mirrored on every device of a strategy. See convoy.trainer.engines.protocol.Engine."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import tensorflow as tf
 from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from convoy import exits
-from data.parallel import untuned
-from data.pipeline import Batch, evaluation_batches, training_stream
-from data.sources.examples import Examples
-from trainer import losses
-from trainer.engines import copies, hidden, normalization, randomness, variables
-from trainer.engines.lost import lost_peer
-from trainer.engines.pace import Pace, evaluation_batch_size
-from trainer.engines.protocol import LoopResult
-from trainer.engines.setting import Setting, check_parts
-from trainer.engines.tensorflow import devices, graph, undo
-from trainer.engines.tensorflow.average import Average
-from trainer.engines.tensorflow.host import Host
-from trainer.engines.tensorflow.scaling import LossScale
-from trainer.engines.tensorflow.step import all_sum, evaluation_loop, gradients_of, training_loop
-from trainer.metrics import EvaluationSums
-from trainer.models import build_model, rescaling
-from trainer.optimizers import build_optimizer
-from trainer.optimizers.schedules import build_schedule
+from convoy.data.parallel import untuned
+from convoy.data.pipeline import Batch, evaluation_batches, training_stream
+from convoy.data.sources.examples import Examples
+from convoy.trainer import losses
+from convoy.trainer.engines import copies, hidden, normalization, randomness, variables
+from convoy.trainer.engines.lost import lost_peer
+from convoy.trainer.engines.pace import Pace, evaluation_batch_size
+from convoy.trainer.engines.protocol import LoopResult
+from convoy.trainer.engines.setting import Setting, check_parts
+from convoy.trainer.engines.tensorflow import devices, graph, undo
+from convoy.trainer.engines.tensorflow.average import Average
+from convoy.trainer.engines.tensorflow.host import Host
+from convoy.trainer.engines.tensorflow.scaling import LossScale
+from convoy.trainer.engines.tensorflow.step import all_sum, evaluation_loop, gradients_of, training_loop
+from convoy.trainer.metrics import EvaluationSums
+from convoy.trainer.models import build_model, rescaling
+from convoy.trainer.optimizers import build_optimizer
+from convoy.trainer.optimizers.schedules import build_schedule
 
 
 class TensorFlowEngine:
@@ -283,7 +283,7 @@ class TensorFlowEngine:
 @contextlib.contextmanager
 def _untuned_devices() -> Iterator[None]:
     """Within, iterators over several devices are made without autotuning on the devices' side, which has no option for it
-    (data.parallel says why)."""
+    (convoy.data.parallel says why)."""
     original = multi_device_iterator_ops._create_device_dataset
     multi_device_iterator_ops._create_device_dataset = lambda *values: untuned(original(*values))
     try:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from convoy import exits
-from trainer.engines import hidden
+from convoy.trainer.engines import hidden
 
 # Operations that keep a stream of random numbers, or a table, inside TensorFlow, where nothing can read it.
 _DRAWS = {
@@ -41,7 +41,7 @@ class Outside:
             raise exits.CannotRun(
                 f"--model={self._model}: the operation {min(kept)} keeps {what} inside of TensorFlow, where no checkpoint finds"
                 " them; draw with keras.random and a keras.random.SeedGenerator that is an attribute of the layer, or take"
-                " Dropout and StochasticDepth from trainer.layers; keep numbers in variables."
+                " Dropout and StochasticDepth from convoy.trainer.layers; keep numbers in variables."
             )
         for variable in concrete.graph.variables:
             for part in parts(variable):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer.engines.setting import Setting
+from convoy.trainer.engines.setting import Setting
 
 
 class Host:

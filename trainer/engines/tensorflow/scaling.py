@@ -1,11 +1,11 @@
-"""The loss scale's variables. See trainer.engines.loss_scale."""
+"""The loss scale's variables. See convoy.trainer.engines.loss_scale."""
 
 from __future__ import annotations
 
 import keras
 import tensorflow as tf
 
-from trainer.engines import loss_scale
+from convoy.trainer.engines import loss_scale
 
 
 class LossScale:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from data.pipeline import Batch
-from trainer.config import RunConfig
-from trainer.engines.tensorflow import undo
-from trainer.layers import drawing
-from trainer.losses import Loss, cross_entropy, right
+from convoy.data.pipeline import Batch
+from convoy.trainer.config import RunConfig
+from convoy.trainer.engines.tensorflow import undo
+from convoy.trainer.layers import drawing
+from convoy.trainer.losses import Loss, cross_entropy, right
 
 
 class Gradients(NamedTuple):
