@@ -103,9 +103,10 @@ def measure(flags: argparse.Namespace) -> Rates:
 
     engines.choose(flags.backend)  # before Keras is imported
     from convoy.data.config import DataConfig
-    from convoy.trainer import loop, run
+    from convoy.trainer import run
     from convoy.trainer.config import RunConfig
-    from convoy.trainer.guards import Signals
+    from convoy.trainer.loop import loop
+    from convoy.trainer.processes.signals import Signals
 
     rates: Rates = []
 

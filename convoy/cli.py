@@ -7,10 +7,10 @@ import sys
 from convoy import __version__, exits, verbs
 
 VERBS = {
-    "train": ("convoy.trainer.task:main", "train an image classifier, or continue a run"),
-    "evaluate": ("convoy.trainer.evaluate:main", "measure a run's checkpoint on any split of its data set"),
-    "checkpoints": ("convoy.trainer.checkpoints.cli:main", "list, verify or copy the checkpoints of a run"),
-    "bench": ("convoy.trainer.bench:main", "measure how fast input and step are, alone and together"),
+    "train": ("convoy.trainer.verbs.train:main", "train an image classifier, or continue a run"),
+    "evaluate": ("convoy.trainer.verbs.evaluate:main", "measure a run's checkpoint on any split of its data set"),
+    "checkpoints": ("convoy.trainer.verbs.checkpoints:main", "list, verify or copy the checkpoints of a run"),
+    "bench": ("convoy.trainer.verbs.bench:main", "measure how fast input and step are, alone and together"),
     "data": ("convoy.data.cli:main", "pack a data set into few large files, or preview it"),
     "launch": ("convoy.launch.cli:main", "submit to this machine, Kubernetes or Cloud TPU, and look after the jobs"),
 }

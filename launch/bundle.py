@@ -22,7 +22,7 @@ from convoy import exits
 from convoy.listing import files_below, listing
 from convoy.outside import Name, below
 from convoy.store import open_store
-from convoy.trainer import trust
+from convoy.trainer.run_dir import trust
 
 HOUSE = ("convoy", "convoy/data", "convoy/launch", "convoy/trainer")  # in a checkout the last three are links
 LOCKS = Path(__file__).parent / "locks"  # by `make lock`

@@ -12,7 +12,8 @@ from convoy.bounds import real, whole
 from convoy.launch.job import JobOptions, JobSpec, machines, parse, read_run, split
 from convoy.options import option
 from convoy.store import open_store
-from convoy.trainer import durations, files, results
+from convoy.trainer.flags import durations
+from convoy.trainer.run_dir import files, results
 
 UNKNOWN = "unknown"
 

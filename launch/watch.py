@@ -19,7 +19,7 @@ from convoy.launch.where import MOST_WORKERS, Name, Where
 from convoy.options import option
 from convoy.outside import printable
 from convoy.store import open_store
-from convoy.trainer.files import STATUS
+from convoy.trainer.run_dir.files import STATUS
 
 LOOK_SECONDS = 2.0
 
@@ -226,7 +226,7 @@ def _details(state: JobState) -> list[tuple[str, str]]:
 
 
 def _progress(found: dict[str, Any], over: bool) -> list[tuple[str, str]]:
-    """What trainer/status.py wrote."""
+    """What trainer/outputs/status.py wrote."""
     rows = [("step", f"{found['step']:,} of {found['total']:,}, epoch {found['epoch']:.1f}")]
     if found["images_per_second"]:
         rows.append(("speed", f"{found['images_per_second']:,.0f} images/s"))

@@ -36,7 +36,8 @@ from types import FrameType
 
 from convoy import exits
 from convoy.trainer import config as configuration
-from convoy.trainer import task, trust
+from convoy.trainer.run_dir import trust
+from convoy.trainer.verbs import train
 
 # Between two looks for the same name, which every worker looks for: a cluster has one name server.
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.25, 5.0
@@ -107,7 +108,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Place:
 
 
 def cluster_variables(place: Place, backend: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What tells a run its peers (trainer/cluster.py): TF_CONFIG, or JAX's three variables; nothing for a single worker.
+    """What tells a run its peers (trainer/processes): TF_CONFIG, or JAX's three variables; nothing for a single worker.
 
     A slice of TPUs has numbers of its own: GKE sets TPU_WORKER_ID and TPU_WORKER_HOSTNAMES, which libtpu reads and which
     stay as they are. JAX counts processes as libtpu does, so with them the number is theirs, and so is the first host.
@@ -200,7 +201,7 @@ def main(argv: list[str]) -> int:
     print(f"Worker {place.index} of {max(len(place.hosts), 1)} of job {place.job}{again}.", file=sys.stderr, flush=True)
     os.environ |= cluster_variables(place, config.backend)
     wait_for_names(place.peers, place.dns_seconds)
-    return task.main(flags, place.answer_seconds)
+    return train.main(flags, place.answer_seconds)
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

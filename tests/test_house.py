@@ -50,10 +50,10 @@ def test_every_flag_in_the_documents_exists():
     from convoy.launch.submit import SubmitOptions
     from convoy.launch.watch import LogOptions, WaitOptions
     from convoy.options import fields
-    from convoy.trainer.bench import BenchConfig
-    from convoy.trainer.checkpoints.cli import CopyOptions
     from convoy.trainer.config import RunConfig
-    from convoy.trainer.evaluate import EvaluateConfig
+    from convoy.trainer.verbs.bench import BenchConfig
+    from convoy.trainer.verbs.checkpoints import CopyOptions
+    from convoy.trainer.verbs.evaluate import EvaluateConfig
 
     trained = (RunConfig, DataConfig, EvaluateConfig, BenchConfig, PackConfig, PreviewConfig, CopyOptions)
     launched = (JobOptions, CostOptions, SubmitOptions, LogOptions, WaitOptions)

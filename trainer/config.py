@@ -19,9 +19,9 @@ from convoy.bounds import real, whole
 from convoy.data.config import DataConfig
 from convoy.options import option
 from convoy.outside import parse_object
-from convoy.trainer import validation
-from convoy.trainer.choices import BACKENDS, MODELS, ON_NAN, OPTIMIZERS, PRECISIONS, STRATEGIES, XLA
-from convoy.trainer.durations import MOST_EXAMPLES, MOST_STEPS, Duration
+from convoy.trainer.flags import validation
+from convoy.trainer.flags.choices import BACKENDS, MODELS, ON_NAN, OPTIMIZERS, PRECISIONS, STRATEGIES, XLA
+from convoy.trainer.flags.durations import MOST_EXAMPLES, MOST_STEPS, Duration
 
 # What may differ between a run and its continuation: none of it changes which examples a step sees or what it does to them.
 MAY_CHANGE = frozenset(

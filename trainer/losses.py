@@ -10,7 +10,7 @@ from keras import ops
 
 from convoy import exits
 from convoy.data.balance import effective_numbers
-from convoy.trainer.validation import check_loss
+from convoy.trainer.flags.validation import check_loss
 
 # (logits [n, classes], labels integers [n, k], shares [n, k]) -> [n], as `cross_entropy` has them.
 Loss = Callable[[Any, Any, Any], Any]

@@ -17,12 +17,14 @@ from typing import Any
 from convoy import chaos, exits, pulse, supervise
 from convoy.store import Store, open_store
 from convoy.store.nowhere import NowhereStore
-from convoy.trainer import cluster, engines, notices, results, trust
 from convoy.trainer import config as configuration
+from convoy.trainer import engines
 from convoy.trainer.config import Found, RunConfig
-from convoy.trainer.files import BAD_IMAGES, CHECKPOINTS, CONFIG, CURVES, EVENTS, FLAGS, RESULT
-from convoy.trainer.guards import Signals
-from convoy.trainer.status import Status
+from convoy.trainer.outputs.status import Status
+from convoy.trainer.processes import cluster, preemption
+from convoy.trainer.processes.signals import Signals
+from convoy.trainer.run_dir import results, trust
+from convoy.trainer.run_dir.files import BAD_IMAGES, CHECKPOINTS, CONFIG, CURVES, EVENTS, FLAGS, RESULT
 
 BEGAN = time.time()  # of this attempt, before anything heavy is imported
 
@@ -55,10 +57,14 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
         from convoy.data.balance import draws_per_class
         from convoy.data.identity import Identity
         from convoy.data.sources import open_dataset
-        from convoy.trainer import begun, checkpoints, curves, goodput, recorder, report, together
-        from convoy.trainer.display import Display
-        from convoy.trainer.loop import Loop, Plan
-        from convoy.trainer.progress import Progress
+        from convoy.trainer import checkpoints
+        from convoy.trainer.loop.loop import Loop, Plan
+        from convoy.trainer.loop.progress import Progress
+        from convoy.trainer.loop.result import measure
+        from convoy.trainer.outputs import curves, goodput, recorder
+        from convoy.trainer.outputs.display import Display
+        from convoy.trainer.processes import consensus
+        from convoy.trainer.run_dir import data_identity
 
     setting = backend.prepare(config)
     if signals:
@@ -87,9 +93,9 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
         """How this attempt begins: whether the run is finished, the attempt's number and the progress so far."""
         nonlocal tensors, keeper
         if stored:
-            then = begun.known(store)
+            then = data_identity.known(store)
             _refuse_differences(config, stored, moves=then is not None)
-            begun.refuse_other_data(config, identity, then)
+            data_identity.refuse_other_data(config, identity, then)
             if finished := _finished(store, plan.total):
                 return {"finished": finished}
         attempt = next_attempt(store)
@@ -108,12 +114,12 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
         return {"finished": None, "attempt": attempt, "progress": progress, "restored": restored is not None}
 
     display = Display(quiet=not setting.cluster.leads)
-    beginning = together.decide(engine, begin)
+    beginning = consensus.decide(engine, begin)
     if beginning["finished"]:
         display.line(f"{config.run_dir} is finished: nothing is left to do of --duration={config.duration}.")
         if setting.cluster.leads:
             _tell(display, config, beginning["finished"], checkpoints.Keeper(store, 0, 1))
-        together.part(engine)
+        consensus.part(engine)
         return beginning["finished"]
 
     # Nothing is written before it is clear that this run may go on here.
@@ -126,7 +132,7 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
     keeper.clean(progress.step)
     run_id = (stored and stored.run_id) or trust.new_id()
     store.put(CONFIG, config.to_json(run_id))
-    begun.keep(store, identity)
+    data_identity.keep(store, identity)
     store.put(FLAGS, config.to_flags().encode("utf-8", "surrogateescape"))
     status.begin(attempt, progress.step, plan.epoch(progress.step), plan.total)
     records = recorder.Recorder(store, attempt)
@@ -165,7 +171,7 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
         Loop(engine, plan, train, held_out, progress, saver, display, status, signals, faults, config, identity).run()
 
     faults.at("end", progress.step)
-    result = report.measure(config, engine, dataset, counts, final, plan, progress, attempt, signals)
+    result = measure(config, engine, dataset, counts, final, plan, progress, attempt, signals)
     if result is None:
         raise signals.leave(f"step {progress.step}, the last, before it was measured on the test split")
     if setting.cluster.leads:
@@ -178,7 +184,7 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
         store.put(RESULT, (json.dumps(result, indent=1) + "\n").encode())
         _tell(display, config, result, keeper)
     engine.agree(False)  # the others wait until it is written
-    together.part(engine)
+    consensus.part(engine)
     pulse.tell(pulse.DONE)
     return result
 
@@ -207,7 +213,8 @@ def _refuse_differences(config: RunConfig, stored: Found, moves: bool) -> None:
 
 def next_attempt(store: Store) -> int:
     """The number of the attempt that begins: no other one has written under it, and what it saves will be found again."""
-    from convoy.trainer import checkpoints, recorder
+    from convoy.trainer import checkpoints
+    from convoy.trainer.outputs import recorder
 
     told = {EVENTS: recorder.attempts(store), CHECKPOINTS: checkpoints.attempts(store)}
     place = max(told, key=told.__getitem__)
@@ -299,7 +306,7 @@ def main(argv: list[str]) -> int:
     signals = Signals()
     signals.install()
     supervise.follow_parent()
-    notices.watch(signals.heed)
+    preemption.watch(signals.heed)
     run(configuration.from_argv(argv), signals)
     return exits.OK
 

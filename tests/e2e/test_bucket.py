@@ -15,7 +15,7 @@ from buckets import Emulator, faulty, objects
 from convoy import exits
 from convoy.store import open_store
 from convoy.trainer.checkpoints import format
-from convoy.trainer.recorder import read_events
+from convoy.trainer.outputs.recorder import read_events
 from soak import Kill
 from support import QUICK, assert_same_bits, command, environment, records_of
 

@@ -14,11 +14,12 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data.sources.examples import InMemory
-from convoy.trainer import cluster, engines
-from convoy.trainer.cluster import Cluster
+from convoy.trainer import engines
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.setting import check_parts
 from convoy.trainer.engines.tensorflow import Engine, prepare
+from convoy.trainer.processes import cluster
+from convoy.trainer.processes.cluster import Cluster
 
 TWO = {"worker": ["a:1", "b:2"]}
 

@@ -21,10 +21,10 @@ from convoy.data.sources import open_dataset
 from convoy.store import open_store
 from convoy.trainer import config as configuration
 from convoy.trainer import run
-from convoy.trainer.begun import known
 from convoy.trainer.config import RunConfig
-from convoy.trainer.evaluate import EvaluateConfig, evaluate
-from convoy.trainer.guards import Signals
+from convoy.trainer.processes.signals import Signals
+from convoy.trainer.run_dir.data_identity import known
+from convoy.trainer.verbs.evaluate import EvaluateConfig, evaluate
 from support import assert_same_bits, result_of, write_images
 
 ODD = os.fsdecode(b"cat/\xff.png")  # no UTF-8
@@ -40,7 +40,7 @@ def train(run_dir, dataset, duration="2st"):
 def no_curves():
     """Drawing them would take as long as training."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("convoy.trainer.curves.draw", lambda *values: None)
+        patched.setattr("convoy.trainer.outputs.curves.draw", lambda *values: None)
         yield
 
 

@@ -18,7 +18,7 @@ import pytest
 from convoy import exits
 from convoy.launch import worker
 from convoy.launch.worker import Place, cluster_variables, from_environment, wait_for_names
-from convoy.trainer import cluster
+from convoy.trainer.processes import cluster
 from support import environment
 
 POD = {"CONVOY_JOB": "rn50", "CONVOY_WORKERS": "2", "CONVOY_HOSTS": "rn50-worker-0-0.rn50,rn50-worker-0-1.rn50",

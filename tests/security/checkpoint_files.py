@@ -18,9 +18,9 @@ import pytest
 from convoy import exits
 from convoy.store.local import LocalStore
 from convoy.trainer.checkpoints import Checkpoint, Keeper, format, select
-from convoy.trainer.checkpoints.cli import main
 from convoy.trainer.checkpoints.snapshot import Snapshot
-from convoy.trainer.progress import Progress
+from convoy.trainer.loop.progress import Progress
+from convoy.trainer.verbs.checkpoints import main
 from mutations import untouched
 
 TENSORS = {

@@ -9,8 +9,8 @@ import pytest
 
 from checkpoint_files import KERNEL, STEP, Forgery, refused
 from convoy import exits
-from convoy.trainer.checkpoints.cli import main
 from convoy.trainer.metrics import TrainingSums
+from convoy.trainer.verbs.checkpoints import main
 from mutations import NAMES, untouched
 
 

@@ -14,11 +14,11 @@ from convoy import exits
 from convoy.data.config import DataConfig
 from convoy.store.checksum import crc32c
 from convoy.trainer.checkpoints import Checkpoint, Keeper, format
-from convoy.trainer.checkpoints.cli import main
 from convoy.trainer.config import RunConfig
-from convoy.trainer.durations import MOST_STEPS
-from convoy.trainer.recorder import MOST_ATTEMPTS
+from convoy.trainer.flags.durations import MOST_STEPS
+from convoy.trainer.outputs.recorder import MOST_ATTEMPTS
 from convoy.trainer.run import next_attempt, run
+from convoy.trainer.verbs.checkpoints import main
 from mutations import SEED, case, untouched
 from support import QUICK
 

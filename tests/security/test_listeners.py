@@ -15,7 +15,7 @@ from convoy.launch import private
 from convoy.launch.state import JobFolder
 from convoy.launch.targets import CANCELLED, ENDS, RUNNING
 from convoy.launch.targets.local import LocalTarget
-from convoy.trainer import cluster
+from convoy.trainer.processes import cluster
 from listeners import addresses, family, interfaces, is_loopback, network
 from local_jobs import job, until, words
 from support import REPOSITORY, cluster_variables, command, environment

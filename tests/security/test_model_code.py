@@ -13,10 +13,10 @@ import pytest
 
 from convoy import exits
 from convoy.data.config import DataConfig
-from convoy.trainer import evaluate
 from convoy.trainer import run as training
-from convoy.trainer.checkpoints.cli import copy
 from convoy.trainer.config import RunConfig
+from convoy.trainer.verbs import evaluate
+from convoy.trainer.verbs.checkpoints import copy
 
 # Says that it was imported, in a file beside it.
 MODEL = """
@@ -91,7 +91,8 @@ def assert_refused(*words: str, run_dir: str = "run", **flags: object) -> None:
 
 def begun_here() -> None:
     """Has the cache say what a start of the run here would."""
-    from convoy.trainer import config, trust
+    from convoy.trainer import config
+    from convoy.trainer.run_dir import trust
 
     found = config.from_json(Path("run/config.json").read_bytes(), "run")
     assert trust.remember(found.run_id, found.unchecked) == []
@@ -276,7 +277,7 @@ def test_records_of_a_bucket_are_not_copied_to_a_place_that_a_stranger_names(hom
 
 
 def test_a_configuration_that_was_found_is_none_that_can_be_built(home):
-    """Who reads a run directory has to ask convoy.trainer.trust: nothing that builds takes what was read."""
+    """Who reads a run directory has to ask convoy.trainer.run_dir.trust: nothing that builds takes what was read."""
     from convoy.trainer import config, engines
 
     found = config.from_json(RunConfig().to_json("0" * 32), "run/config.json")

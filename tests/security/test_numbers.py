@@ -15,7 +15,7 @@ import pytest
 from convoy import exits, options
 from convoy.data.config import DataConfig
 from convoy.trainer.config import RunConfig, differences, from_json
-from convoy.trainer.durations import MOST_EXAMPLES, MOST_STEPS, Duration
+from convoy.trainer.flags.durations import MOST_EXAMPLES, MOST_STEPS, Duration
 from hostile_flags import IMPOSSIBLE
 
 MODULES = [
@@ -23,12 +23,12 @@ MODULES = [
         "convoy.data.config",
         "convoy.data.pack",
         "convoy.data.preview",
-        "convoy.trainer.bench",
-        "convoy.trainer.checkpoints.cli",
+        "convoy.trainer.verbs.bench",
+        "convoy.trainer.verbs.checkpoints",
         "convoy.trainer.config",
     ),
     *(
-        "convoy.trainer.evaluate",
+        "convoy.trainer.verbs.evaluate",
         "convoy.launch.doctor",
         "convoy.launch.job",
         "convoy.launch.prices",

@@ -167,7 +167,7 @@ def drawn(text: str) -> str:
 
 
 def test_the_display_shows_names(monkeypatch):
-    from convoy.trainer.display import Display
+    from convoy.trainer.outputs.display import Display
 
     def show():
         display = Display()
@@ -197,7 +197,7 @@ def test_a_guard_is_one_and_goes_away_with_the_bar(monkeypatch):
 
 
 def test_the_table_of_an_evaluation_shows_classes(monkeypatch):
-    from convoy.trainer.evaluate import show
+    from convoy.trainer.verbs.evaluate import show
 
     values = {"count": 3, "recall": 0.5, "precision": None}
     measured = {"per_class": {HOSTILE: values, "[red]": values}, "step": 3, "accuracy": 0.5, "examples": 6, "loss": 1.0}

@@ -12,7 +12,7 @@ from convoy.store.local import LocalStore
 from convoy.trainer.checkpoints import Checkpoint, Keeper, format, select
 from convoy.trainer.checkpoints.documents import Damaged
 from convoy.trainer.checkpoints.snapshot import Snapshot
-from convoy.trainer.progress import Progress
+from convoy.trainer.loop.progress import Progress
 
 TENSORS = {
     "model/conv/kernel": np.arange(6.0).reshape(2, 3),

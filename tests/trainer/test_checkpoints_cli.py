@@ -8,9 +8,9 @@ import pytest
 from convoy import exits
 from convoy.store.local import LocalStore
 from convoy.trainer.checkpoints import Checkpoint, format
-from convoy.trainer.checkpoints.cli import main
 from convoy.trainer.checkpoints.snapshot import Snapshot
-from convoy.trainer.progress import Progress
+from convoy.trainer.loop.progress import Progress
+from convoy.trainer.verbs.checkpoints import main
 
 TENSORS = {"model/kernel": np.arange(6.0), "optimizer/step": np.array(7)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from convoy import exits
-from convoy.trainer.durations import Duration
+from convoy.trainer.flags.durations import Duration
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from convoy.trainer import goodput
+from convoy.trainer.outputs import goodput
 
 
 def event(name, time, **values):

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from convoy.trainer import notices
-from convoy.trainer.guards import Signals
+from convoy.trainer.processes import preemption
+from convoy.trainer.processes.signals import Signals
 from metadata import MAINTENANCE, PREEMPTED, metadata_server
 from support import free_ports
 
@@ -34,13 +34,13 @@ def test_where_the_metadata_server_is(tmp_path, variables, product, address):
     file = tmp_path / "product_name"
     if product:
         file.write_text(product)
-    assert notices.server(variables, file) == address
+    assert preemption.server(variables, file) == address
 
 
 def test_nobody_asks_where_there_is_no_server(monkeypatch):
-    monkeypatch.setattr(notices, "server", lambda: "")
+    monkeypatch.setattr(preemption, "server", lambda: "")
     before = threading.enumerate()
-    notices.watch(lambda notice: None)
+    preemption.watch(lambda notice: None)
     assert threading.enumerate() == before
 
 
@@ -60,7 +60,7 @@ class Heard:
 def slept(monkeypatch) -> list[float]:
     """The pauses that were due, none of which is made."""
     pauses: list[float] = []
-    monkeypatch.setattr(notices, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(preemption, "time", SimpleNamespace(sleep=pauses.append))
     return pauses
 
 
@@ -69,7 +69,7 @@ def test_one_question_waits_for_each_kind_of_notice(monkeypatch, slept):
     with metadata_server() as server:
         monkeypatch.setenv("GCE_METADATA_HOST", server.address)
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # where nobody listens: it must not be used
-        notices.watch(heard)
+        preemption.watch(heard)
         server.wait_for_question(PREEMPTED, "etag-FALSE")
         server.wait_for_question(MAINTENANCE, "etag-NONE")
         assert len(server.asked) == 4, "what is so now, then a question each that waits"
@@ -95,13 +95,13 @@ BROKEN = [
 
 
 def test_a_broken_server_is_asked_ever_more_rarely_and_believed_once_it_works(monkeypatch, slept):
-    monkeypatch.setattr(notices, "_LEAVE", {PREEMPTED: "TRUE"})
+    monkeypatch.setattr(preemption, "_LEAVE", {PREEMPTED: "TRUE"})
     heard = Heard()
     answers = [*BROKEN, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nTRUE"]
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("GCE_METADATA_IP", f"127.0.0.1:{server.getsockname()[1]}")
         monkeypatch.delenv("GCE_METADATA_HOST", raising=False)
-        notices.watch(heard)
+        preemption.watch(heard)
         for answer in answers:
             connection, _ = server.accept()
             with connection:
@@ -113,18 +113,18 @@ def test_a_broken_server_is_asked_ever_more_rarely_and_believed_once_it_works(mo
 
 
 def test_a_server_that_is_not_there_is_asked_again(monkeypatch):
-    monkeypatch.setattr(notices, "_LEAVE", {PREEMPTED: "TRUE"})
+    monkeypatch.setattr(preemption, "_LEAVE", {PREEMPTED: "TRUE"})
     refused, opened = threading.Event(), threading.Event()
 
     def pause(seconds: float) -> None:
         refused.set()
         opened.wait(60)
 
-    monkeypatch.setattr(notices, "time", SimpleNamespace(sleep=pause))
+    monkeypatch.setattr(preemption, "time", SimpleNamespace(sleep=pause))
     heard = Heard()
     (port,) = free_ports(1)
     monkeypatch.setenv("GCE_METADATA_HOST", f"127.0.0.1:{port}")
-    notices.watch(heard)
+    preemption.watch(heard)
     assert refused.wait(60)
     with socket.create_server(("127.0.0.1", port)) as server:
         opened.set()
@@ -156,7 +156,7 @@ def test_the_end_says_who_asked():
 
 PROGRAM = """
 import os, signal, sys, time
-from convoy.trainer.guards import Signals
+from convoy.trainer.processes.signals import Signals
 signals = Signals()
 signals.install()
 def send(number):

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data.balance import draws_per_class
+from convoy.trainer.loop.progress import Progress
 from convoy.trainer.losses import build, class_weights, cross_entropy
 from convoy.trainer.metrics import EvaluationSums
-from convoy.trainer.progress import Progress
 from support import environment
 
 RNG = np.random.default_rng(0)

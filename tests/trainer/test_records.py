@@ -8,8 +8,8 @@ import pytest
 
 from convoy.store.local import LocalStore
 from convoy.trainer.config import RunConfig
-from convoy.trainer.loop import Plan
-from convoy.trainer.recorder import Recorder, attempts, read_metrics
+from convoy.trainer.loop.loop import Plan
+from convoy.trainer.outputs.recorder import Recorder, attempts, read_metrics
 
 
 @pytest.fixture

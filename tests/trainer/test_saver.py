@@ -13,8 +13,8 @@ from convoy import exits
 from convoy.store.local import LocalStore
 from convoy.trainer.checkpoints import Checkpoint, Keeper, Saver, format
 from convoy.trainer.checkpoints.snapshot import NotFinite, Snapshot, check
-from convoy.trainer.progress import Progress
-from convoy.trainer.recorder import Recorder
+from convoy.trainer.loop.progress import Progress
+from convoy.trainer.outputs.recorder import Recorder
 
 TENSORS = {
     "model/a": np.arange(1000.0),

@@ -9,8 +9,8 @@ import pytest
 
 from convoy import exits
 from convoy.store.local import LocalStore
-from convoy.trainer import status
-from convoy.trainer.status import Status
+from convoy.trainer.outputs import status
+from convoy.trainer.outputs.status import Status
 
 
 def read(store: LocalStore) -> dict:

@@ -11,10 +11,10 @@ from typing import Any
 from convoy import exits, outside
 from convoy.data.identity import Identity
 from convoy.outside import MAX_DOCUMENT_BYTES, Name, below, printable
-from convoy.trainer.durations import MOST_STEPS
-from convoy.trainer.files import CHECKPOINTS
-from convoy.trainer.progress import Progress
-from convoy.trainer.recorder import MOST_ATTEMPTS
+from convoy.trainer.flags.durations import MOST_STEPS
+from convoy.trainer.loop.progress import Progress
+from convoy.trainer.outputs.recorder import MOST_ATTEMPTS
+from convoy.trainer.run_dir.files import CHECKPOINTS
 
 MANIFEST, STATE = "MANIFEST.json", "state.json"
 SCHEMA = 2

@@ -37,7 +37,7 @@ from convoy.trainer.checkpoints.documents import (
     parse_manifest,
     parse_state,
 )
-from convoy.trainer.files import CHECKPOINTS
+from convoy.trainer.run_dir.files import CHECKPOINTS
 
 _TOGETHER = 4  # objects that are on their way at the same time
 

@@ -15,7 +15,7 @@ from convoy import exits
 from convoy.trainer.checkpoints.documents import Checkpoint
 from convoy.trainer.checkpoints.keeper import Keeper
 from convoy.trainer.checkpoints.snapshot import Shapes, Snapshot
-from convoy.trainer.recorder import Recorder
+from convoy.trainer.outputs.recorder import Recorder
 
 
 class Saver:

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from convoy.data.sources.examples import Examples
-from convoy.trainer.cluster import Cluster
 from convoy.trainer.metrics import EvaluationSums
+from convoy.trainer.processes.cluster import Cluster
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,9 @@ import keras
 
 from convoy import exits
 from convoy.data.pipeline import Deal
-from convoy.trainer.cluster import Cluster
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import normalization, randomness
+from convoy.trainer.processes.cluster import Cluster
 
 
 @dataclasses.dataclass(frozen=True)

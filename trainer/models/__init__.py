@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from convoy import exits
-from convoy.trainer import trust
+from convoy.trainer.run_dir import trust
 
 # --model -> the module that has a function of that name.
 _MODULES = {

@@ -9,8 +9,8 @@ from keras import ops
 
 from convoy import exits
 from convoy.trainer.config import RunConfig
-from convoy.trainer.durations import Duration
-from convoy.trainer.validation import check_schedule
+from convoy.trainer.flags.durations import Duration
+from convoy.trainer.flags.validation import check_schedule
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):

@@ -11,11 +11,11 @@ from keras.src.backend.common import dtypes
 
 from convoy import exits
 from convoy.data.parallel import cores
-from convoy.trainer import cluster as clusters
-from convoy.trainer.cluster import Cluster
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.lost import cannot_join
 from convoy.trainer.engines.setting import Setting, check_batch, set_up_keras, topology
+from convoy.trainer.processes import cluster as clusters
+from convoy.trainer.processes.cluster import Cluster
 
 AXIS = "replica"  # of the mesh: one device, one replica
 

@@ -11,11 +11,11 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data.parallel import cores
-from convoy.trainer import cluster as clusters
-from convoy.trainer.cluster import Cluster
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.lost import cannot_join
 from convoy.trainer.engines.setting import Setting, check_batch, set_up_keras, topology
+from convoy.trainer.processes import cluster as clusters
+from convoy.trainer.processes.cluster import Cluster
 
 # Whether operations are deterministic in this process: TensorFlow can turn that on, not off again.
 deterministic = False

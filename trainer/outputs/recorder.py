@@ -14,8 +14,8 @@ from convoy import exits, shapes
 from convoy.outside import Name, below, parse_json
 from convoy.shapes import AnyFloat, Shape
 from convoy.store import Store
-from convoy.trainer import goodput
-from convoy.trainer.files import BAD_IMAGES, EVENTS, METRICS, TENSORBOARD
+from convoy.trainer.outputs import goodput
+from convoy.trainer.run_dir.files import BAD_IMAGES, EVENTS, METRICS, TENSORBOARD
 
 MOST_ATTEMPTS = 1_000_000_000
 _RECORD = {"step": int, "epoch": float, "split": str, "loss?": (AnyFloat, None), "accuracy?": (AnyFloat, None)}

@@ -13,7 +13,7 @@ _CODES = {signal.SIGTERM: exits.TRY_AGAIN, signal.SIGINT: exits.STOPPED}
 
 
 class Signals:
-    """SIGTERM (a cluster takes the machine back), SIGINT (a person stops the run), and notices (trainer/notices.py).
+    """SIGTERM (a cluster takes the machine back), SIGINT (a person stops the run), and notices (preemption.py).
 
     Until `gentle` is set there is nothing to save, and the first request leaves at once too. A thread acts on signals:
     Python's own handlers wait for the interpreter, which a loop of steps or the import of TensorFlow keeps for seconds.

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 from convoy import exits, shapes
 from convoy.outside import printable
 from convoy.shapes import Shape
-from convoy.trainer.durations import MOST_STEPS
+from convoy.trainer.flags.durations import MOST_STEPS
 from convoy.trainer.metrics import TrainingSums
 
 

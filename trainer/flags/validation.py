@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from convoy import bounds, options
 from convoy.bounds import real, whole
-from convoy.trainer.choices import (
+from convoy.trainer.flags.choices import (
     BACKENDS,
     LOSSES,
     MODELS,
@@ -21,7 +21,7 @@ from convoy.trainer.choices import (
     XLA,
     near,
 )
-from convoy.trainer.durations import MOST_EXAMPLES, Duration
+from convoy.trainer.flags.durations import MOST_EXAMPLES, Duration
 
 if TYPE_CHECKING:
     from convoy.trainer.config import RunConfig

@@ -1,6 +1,6 @@
 """`convoy evaluate`: measures a checkpoint of a run on a split of its data set.
 
-`python -m convoy.trainer.evaluate FLAGS` is the measurement without its parent.
+`python -m convoy.trainer.verbs.evaluate FLAGS` is the measurement without its parent.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from convoy.options import option
 from convoy.outside import printable
 from convoy.store import open_store
 from convoy.trainer import config as configuration
-from convoy.trainer import engines, trust
+from convoy.trainer import engines
 from convoy.trainer.config import RunConfig
-from convoy.trainer.files import CONFIG
-from convoy.trainer.guards import Signals
+from convoy.trainer.processes.signals import Signals
+from convoy.trainer.run_dir import trust
+from convoy.trainer.run_dir.files import CONFIG
 
 USAGE = """usage: convoy evaluate --run_dir=DIR [--flag=value ...]
 
@@ -85,8 +86,8 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     from convoy.data.balance import draws_per_class
     from convoy.data.identity import Identity
     from convoy.data.sources import open_dataset
-    from convoy.trainer import begun
     from convoy.trainer.checkpoints import select
+    from convoy.trainer.run_dir import data_identity
 
     checkpoint, tensors, _ = select(store, config.checkpoint)
     # The machine may be another one than it was trained on; one device is enough and fits every batch size.
@@ -95,7 +96,9 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     asked = bool(config.dataset or config.data_dir)
     dataset = open_dataset(here.data, download=asked or trust.own_place(found))
     train, held_out = splits.train_and_eval(here.data, dataset)
-    begun.refuse_other_data(here, Identity(len(train), dataset.class_names, dataset.origin), begun.known(store))
+    data_identity.refuse_other_data(
+        here, Identity(len(train), dataset.class_names, dataset.origin), data_identity.known(store)
+    )
     counts = np.bincount(train.labels, minlength=len(dataset.class_names))
     examples = held_out if config.split == "eval" else dataset.split(config.split)
     if examples is None:
@@ -156,7 +159,7 @@ def main(argv: list[str]) -> int:
         print(options.help_text(USAGE, EvaluateConfig))
         return exits.OK
     _parse(argv)
-    return supervise.run(supervise.module("convoy.trainer.evaluate", argv))
+    return supervise.run(supervise.module("convoy.trainer.verbs.evaluate", argv))
 
 
 def child(argv: list[str]) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 
 from convoy.outside import printable
 from convoy.store import Store
-from convoy.trainer.files import CURVES
-from convoy.trainer.recorder import read_metrics
+from convoy.trainer.outputs.recorder import read_metrics
+from convoy.trainer.run_dir.files import CURVES
 
 
 def draw(store: Store, title: str) -> None:

@@ -8,7 +8,7 @@ from convoy import shapes
 from convoy.outside import parse_json
 from convoy.shapes import AnyFloat
 from convoy.store import Store
-from convoy.trainer.files import RESULT
+from convoy.trainer.run_dir.files import RESULT
 
 # What is asked of it again; a measurement may be no finite number.
 _SHAPE = {

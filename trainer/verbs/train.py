@@ -6,9 +6,9 @@ import sys
 
 from convoy import exits, options, supervise
 from convoy.data.config import DataConfig
-from convoy.trainer import cluster
 from convoy.trainer import config as configuration
 from convoy.trainer.config import RunConfig
+from convoy.trainer.processes import cluster
 
 USAGE = """usage: convoy train [--flag=value ...]
 

@@ -13,15 +13,15 @@ from convoy.store import Data, Store, open_store
 from convoy.trainer.checkpoints import format
 from convoy.trainer.checkpoints.documents import STATE, Checkpoint, Damaged, parse_state
 from convoy.trainer.checkpoints.keeper import find
-from convoy.trainer.files import CONFIG, FLAGS, METRICS
+from convoy.trainer.run_dir.files import CONFIG, FLAGS, METRICS
 
 COMMANDS = {
-    "list": ("convoy.trainer.checkpoints.cli:show", "a line for each: step, attempt, size, whether it is the best"),
+    "list": ("convoy.trainer.verbs.checkpoints:show", "a line for each: step, attempt, size, whether it is the best"),
     "verify": (
-        "convoy.trainer.checkpoints.cli:verify",
+        "convoy.trainer.verbs.checkpoints:verify",
         "read every byte, compare sizes and checksums, refuse what no run saves",
     ),
-    "copy": ("convoy.trainer.checkpoints.cli:copy", "copy one, with configuration and records, to another place"),
+    "copy": ("convoy.trainer.verbs.checkpoints:copy", "copy one, with configuration and records, to another place"),
 }
 
 USAGE = """usage: convoy checkpoints COMMAND --run_dir=DIR [--flag=value ...]

@@ -12,7 +12,7 @@ from typing import Any
 
 from convoy import exits
 from convoy.store import Store
-from convoy.trainer.files import STATUS
+from convoy.trainer.run_dir.files import STATUS
 
 SECONDS_BETWEEN = 10.0
 # The last word may take this long: a run that was asked to leave has little time.

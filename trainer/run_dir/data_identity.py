@@ -11,7 +11,7 @@ from convoy.store import Store
 from convoy.trainer.checkpoints import format
 from convoy.trainer.checkpoints.documents import STATE, Damaged
 from convoy.trainer.config import RunConfig
-from convoy.trainer.files import IDENTITY
+from convoy.trainer.run_dir.files import IDENTITY
 
 
 def keep(store: Store, identity: Identity) -> None:

@@ -1,6 +1,6 @@
 """`convoy bench input`: how fast the input is, how fast the step, and how fast both together.
 
-`python -m convoy.trainer.bench input FLAGS` is the measurement without its parent.
+`python -m convoy.trainer.verbs.bench input FLAGS` is the measurement without its parent.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from convoy.data.config import DataConfig
 from convoy.options import option
 from convoy.outside import printable
 from convoy.trainer import config as configuration
-from convoy.trainer import engines, verdict
+from convoy.trainer import engines
 from convoy.trainer.config import RunConfig
+from convoy.trainer.outputs import advice
 
 USAGE = """usage: convoy bench input [--flag=value ...]
 
@@ -118,7 +119,7 @@ def measure(config: RunConfig, bench: BenchConfig) -> dict[str, Any]:
         "input_wait_fraction": wait,
         "bound": {"images_per_second": bound, "reached": medians["together"] / bound},
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "verdict": verdict.of_waiting(wait, config.data),
+        "verdict": advice.of_waiting(wait, config.data),
     }
 
 
@@ -194,7 +195,7 @@ def main(argv: list[str]) -> int:
         print(options.help_text(USAGE, BenchConfig, RunConfig, DataConfig))
         return exits.OK
     _parse(argv)
-    return supervise.run(supervise.module("convoy.trainer.bench", argv))
+    return supervise.run(supervise.module("convoy.trainer.verbs.bench", argv))
 
 
 def child(argv: list[str]) -> int:

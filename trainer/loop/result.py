@@ -12,9 +12,9 @@ from convoy import __version__, pulse
 from convoy.data.sources.examples import DataSet, Examples
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.protocol import Engine
-from convoy.trainer.guards import Signals
-from convoy.trainer.loop import Plan
-from convoy.trainer.progress import Progress
+from convoy.trainer.loop.loop import Plan
+from convoy.trainer.loop.progress import Progress
+from convoy.trainer.processes.signals import Signals
 
 SCHEMA = 1
 

@@ -26,18 +26,19 @@ from convoy import exits, pulse
 from convoy.chaos import Chaos
 from convoy.data.identity import Identity
 from convoy.data.sources.examples import Examples
-from convoy.trainer import together, verdict
 from convoy.trainer.checkpoints import Saver, snapshot
 from convoy.trainer.config import RunConfig
-from convoy.trainer.display import Display
-from convoy.trainer.durations import Duration
 from convoy.trainer.engines.pace import Pace
 from convoy.trainer.engines.protocol import Engine
-from convoy.trainer.goodput import Ledger
-from convoy.trainer.guards import Signals
+from convoy.trainer.flags.durations import Duration
+from convoy.trainer.loop.progress import Progress
 from convoy.trainer.metrics import TrainingSums
-from convoy.trainer.progress import Progress
-from convoy.trainer.status import Status
+from convoy.trainer.outputs import advice
+from convoy.trainer.outputs.display import Display
+from convoy.trainer.outputs.goodput import Ledger
+from convoy.trainer.outputs.status import Status
+from convoy.trainer.processes import consensus
+from convoy.trainer.processes.signals import Signals
 
 MOST_SKIPPED, MOST_ROLLBACKS = 10, 3  # of --on_nan: in a row, and in a run
 _JUDGE_SECONDS = 10.0  # of steps, before their input is judged
@@ -120,7 +121,7 @@ class Loop:
                     break
                 except _NotFinite as error:
                     self._roll_back(str(error))
-            together.decide(self.engine, self.saver.join)
+            consensus.decide(self.engine, self.saver.join)
 
     def _to_the_end(self) -> None:
         plan, progress = self.plan, self.progress
@@ -132,7 +133,7 @@ class Loop:
             self.chaos.at("between", progress.step)
             boundary = min(plan.next_evaluation(progress.step), plan.next_checkpoint(progress.step))
             # One length for all processes, each of which would measure another time.
-            self._train(together.decide(self.engine, functools.partial(self._next_length, boundary)))
+            self._train(consensus.decide(self.engine, functools.partial(self._next_length, boundary)))
             if plan.evaluates_at(progress.step):
                 self._evaluate_and_save()
             elif plan.saves_at(progress.step):
@@ -245,7 +246,7 @@ class Loop:
         if self._judged or progress.wait_seconds is None or progress.timed_seconds < _JUDGE_SECONDS:
             return
         self._judged = True
-        if found := verdict.of_waiting(progress.wait_seconds / progress.timed_seconds, self.config.data):
+        if found := advice.of_waiting(progress.wait_seconds / progress.timed_seconds, self.config.data):
             self.display.line(f"  Note: {found}")
 
     def _record(self, split: str, metrics: Mapping[str, float | None]) -> None:
@@ -288,7 +289,7 @@ class Loop:
         try:
             self.engine.check_layers()
         except exits.CannotRun:
-            together.part(self.engine)  # all find the same
+            consensus.part(self.engine)  # all find the same
             raise
 
     def _asked(self) -> bool:
@@ -299,7 +300,7 @@ class Loop:
         if self._asked():
             self._save()
             # Nobody leaves before it is saved.
-            together.decide(self.engine, self.saver.join)
+            consensus.decide(self.engine, self.saver.join)
             self.recorder.event("left", step=self.progress.step)
             raise self.signals.leave(f"step {self.progress.step}")
 
@@ -326,7 +327,7 @@ class Loop:
         made, shift, failed = self.progress.rollbacks + 1, self.progress.shift, self._failed
         if made > MOST_ROLLBACKS:
             self._diverged(f"{what}, after {MOST_ROLLBACKS} rollbacks")
-        found = together.decide(self.engine, newest)
+        found = consensus.decide(self.engine, newest)
         if found is None:
             self._diverged(f"{what}, and there is no checkpoint to go back to")
         with self.ledger.counting("rollback"):

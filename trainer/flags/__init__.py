@@ -1,0 +1,1 @@
+"""What a flag may say; nothing heavy is imported."""

@@ -1,0 +1,1 @@
+"""What stands in a run directory, read with the care that a stranger's files need."""
