@@ -66,9 +66,9 @@ def doctor(argv: list[str]) -> int:
 def _place(where: Where, given: DoctorOptions) -> Iterator[Look]:
     if where.target == "k8s":
         yield "client", lambda: _client("kubernetes", "kubernetes")
-        from convoy.launch.targets import kube_doctor
+        from convoy.launch.targets.kubernetes import doctor
 
-        yield from kube_doctor.looks(where, given.gang, given.queue, given.service_account, given.network_policy)
+        yield from doctor.looks(where, given.gang, given.queue, given.service_account, given.network_policy)
     elif where.target == "tpu-vm":
         yield "client", lambda: _client("tpu_vm", "google-cloud-tpu")
         yield "credentials", _credentials

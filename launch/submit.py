@@ -88,7 +88,7 @@ def submit(argv: list[str]) -> int:
 
 def render(argv: list[str]) -> int:
     """The verb."""
-    from convoy.launch import documents, manifest
+    from convoy.launch.targets.kubernetes import documents, manifest
 
     own, train = split(argv)
     if options.wants_help(own):

@@ -57,7 +57,7 @@ def state_directory(tmp_path, monkeypatch) -> Iterator[None]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     yield
-    from convoy.launch.targets.local import LocalTarget
+    from convoy.launch.targets.local.target import LocalTarget
 
     for state in LocalTarget().jobs():
         LocalTarget().cancel(state.name)

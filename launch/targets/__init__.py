@@ -76,15 +76,15 @@ def open_target(where: Where, chaos: str = "") -> Target:
     if chaos and where.target != "local":
         raise exits.CannotRun(f"--chaos={chaos} is for rehearsals; give --target=local with it.")
     if where.target == "local":
-        from convoy.launch.targets.local import LocalTarget
+        from convoy.launch.targets.local.target import LocalTarget
 
         return LocalTarget(chaos)
     if where.target == "k8s":
-        from convoy.launch.targets.kubernetes import KubernetesTarget
+        from convoy.launch.targets.kubernetes.target import KubernetesTarget
 
         return KubernetesTarget(where.namespace, where.context)
     if where.target == "tpu-vm":
-        from convoy.launch.targets.tpu_vm import TpuVmTarget
+        from convoy.launch.targets.tpu_vm.target import TpuVmTarget
 
         return TpuVmTarget(where.project, where.zone)
     raise exits.CannotRun(f"--target={where.target} is none; give local, k8s or tpu-vm.")

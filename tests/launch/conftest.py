@@ -8,8 +8,10 @@ import pytest
 from kubernetes.config import kube_config
 
 from convoy.launch import watch
-from convoy.launch.targets import kube_errors, kube_logs, kubernetes
-from convoy.launch.targets.kubernetes import KubernetesTarget
+from convoy.launch.targets.kubernetes import errors as kube_errors
+from convoy.launch.targets.kubernetes import logs as kube_logs
+from convoy.launch.targets.kubernetes import target as kubernetes
+from convoy.launch.targets.kubernetes.target import KubernetesTarget
 from crds import jobset_errors
 from kube_jobs import spec
 from kube_lives import Life

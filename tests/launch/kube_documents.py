@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from convoy.launch import documents
-from convoy.launch.lints import lint
+from convoy.launch.targets.kubernetes import documents
+from convoy.launch.targets.kubernetes.lints import lint
 from crds import JOBSET_VERSIONS, jobset_errors
 
 KUBERNETES_VERSIONS = ("1.29", "1.33", "1.37")

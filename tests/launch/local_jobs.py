@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from convoy.launch.job import JobSpec, from_argv
-from convoy.launch.state import JobFolder
 from convoy.launch.targets import JobState
-from convoy.launch.targets.local import LocalTarget
+from convoy.launch.targets.local.job_folder import JobFolder
+from convoy.launch.targets.local.target import LocalTarget
 
 
 def job(*argv: str, workers: int = 2, name: str = "try", run: tuple[str, ...] = ()) -> JobSpec:

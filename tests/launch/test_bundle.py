@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from convoy import exits
-from convoy.launch import bundle
+from convoy.launch.targets.tpu_vm import bundle
 from convoy.store import open_store
 from support import REPOSITORY
 

@@ -13,7 +13,7 @@ from kubernetes.config import kube_config
 
 from convoy import exits
 from convoy.launch import doctor
-from convoy.launch.targets import kube_errors
+from convoy.launch.targets.kubernetes import errors
 from crds import _Loader
 from kube_server import KubeServer
 from support import DATA
@@ -103,7 +103,7 @@ def test_a_cluster_that_is_away_is_asked_once(cluster, examine):
         "cluster: cannot get /version now: HTTP 503, etcd is away; try again, or look with"
         " `kubectl get '--raw=/readyz?verbose'`."
     ]
-    assert len(cluster.seen) == 1 + kube_errors.RETRIES
+    assert len(cluster.seen) == 1 + errors.RETRIES
 
 
 def test_a_kubernetes_that_is_too_old(cluster, examine):
@@ -241,7 +241,7 @@ def test_no_credentials_of_google_cloud(examine, monkeypatch):
 
 def test_a_client_that_is_not_installed(examine, monkeypatch):
     """The rest of the place cannot be seen then."""
-    for name in [name for name in sys.modules if name.startswith(("kubernetes", "convoy.launch.targets.kube"))]:
+    for name in [name for name in sys.modules if name.startswith(("kubernetes", "convoy.launch.targets.kubernetes"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "kubernetes", None)
     code, lines = examine("--target=k8s", f"--image={IMAGE}")

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from convoy import exits
-from convoy.launch import documents, manifest, worker
+from convoy.launch import worker
 from convoy.launch.job import JobOptions, JobSpec, build, from_argv
+from convoy.launch.targets.kubernetes import documents, manifest
 from convoy.trainer import config as configuration
 from convoy.trainer.config import RunConfig
 from kube_documents import KUBERNETES_VERSIONS, assert_valid, container, expanded

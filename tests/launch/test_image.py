@@ -18,9 +18,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from convoy.launch.documents import Object, job_spec
 from convoy.launch.job import from_argv
-from convoy.launch.manifest import render
+from convoy.launch.targets.kubernetes.documents import Object, job_spec
+from convoy.launch.targets.kubernetes.manifest import render
 from support import REPOSITORY
 
 pytestmark = pytest.mark.thorough

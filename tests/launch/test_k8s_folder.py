@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 import overlays
-from convoy.launch import documents, images, manifest
+from convoy.launch import images
 from convoy.launch.job import from_argv
+from convoy.launch.targets.kubernetes import documents, manifest
 from kube_documents import assert_valid, container
 from support import REPOSITORY
 

@@ -15,8 +15,11 @@ import yaml
 from kubernetes.config import incluster_config, kube_config
 
 from convoy import exits
-from convoy.launch.targets import NoSuchJob, kube_api, kube_errors, kubernetes
-from convoy.launch.targets.kubernetes import KubernetesTarget
+from convoy.launch.targets import NoSuchJob
+from convoy.launch.targets.kubernetes import api as kube_api
+from convoy.launch.targets.kubernetes import errors as kube_errors
+from convoy.launch.targets.kubernetes import target as kubernetes
+from convoy.launch.targets.kubernetes.target import KubernetesTarget
 from kube_jobs import refusal, spec
 
 
@@ -374,10 +377,10 @@ def test_a_certificate_that_nobody_vouches_for(server, tmp_path):
 
 def test_the_client_is_an_extra(monkeypatch):
     """Who trains only does not need it."""
-    for name in [name for name in sys.modules if name.startswith(("kubernetes", "convoy.launch.targets.kube"))]:
+    for name in [name for name in sys.modules if name.startswith(("kubernetes", "convoy.launch.targets.kubernetes"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "kubernetes", None)
-    told = refusal(lambda: importlib.import_module("convoy.launch.targets.kubernetes"))
+    told = refusal(lambda: importlib.import_module("convoy.launch.targets.kubernetes.target"))
     assert (
         told
         == "--target=k8s needs the package kubernetes, which is not here; run `pip install 'keras-convoy[launch]'`."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convoy import exits
-from convoy.launch.targets import kube_errors
+from convoy.launch.targets.kubernetes import errors
 from kube_jobs import refusal
 
 
@@ -95,7 +95,7 @@ def test_follow_bears_with_a_cluster_that_is_away(server, target, life, monkeypa
     server.say(life.pod(0)["metadata"]["name"], "hello", over=True)
     lines = target.logs("rn50", 0, follow=True)
     assert next(lines) == "hello"
-    server.fault(503, times=2 * (kube_errors.RETRIES + 1))
+    server.fault(503, times=2 * (errors.RETRIES + 1))
     life.dies(0, 0)
     life.status(terminalState="Completed")
     assert list(lines) == []

@@ -6,7 +6,7 @@ import pytest
 
 from convoy import exits
 from convoy.launch import watch
-from convoy.launch.targets import kube_errors
+from convoy.launch.targets.kubernetes import errors
 from kube_jobs import refusal, spec
 from kube_lives import Life, condition
 
@@ -286,7 +286,7 @@ def test_wait_bears_with_a_cluster_that_is_away(server, target, life, capsys):
     def goes_on(found):
         look = next(looks)
         if look == 1:
-            server.fault(503, "the server is being upgraded", times=2 * (kube_errors.RETRIES + 1))
+            server.fault(503, "the server is being upgraded", times=2 * (errors.RETRIES + 1))
         elif look > 1:
             life.status(terminalState="Completed")
 

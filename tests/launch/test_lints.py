@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from convoy.launch import documents, manifest
 from convoy.launch.job import from_argv
-from convoy.launch.lints import lint
+from convoy.launch.targets.kubernetes import documents, manifest
+from convoy.launch.targets.kubernetes.lints import lint
 
 Object = dict[str, Any]
 

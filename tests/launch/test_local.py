@@ -13,10 +13,10 @@ import time
 import pytest
 
 from convoy import exits
-from convoy.launch.job_record import Record
-from convoy.launch.state import JobFolder
 from convoy.launch.targets import CANCELLED, ENDS, FAILED, PENDING, RUNNING, SUCCEEDED, JobState, NoSuchJob
-from convoy.launch.targets.local import LocalTarget, about
+from convoy.launch.targets.local.job_folder import JobFolder
+from convoy.launch.targets.local.job_record import Record
+from convoy.launch.targets.local.target import LocalTarget, about
 from local_jobs import alive, job, until, words
 from support import command
 

@@ -8,9 +8,10 @@ import sys
 import pytest
 
 from convoy import exits
-from convoy.launch import faults, local_pod, manifest
-from convoy.launch.documents import job_spec
-from convoy.launch.targets.local import LocalTarget
+from convoy.launch.targets.kubernetes import manifest
+from convoy.launch.targets.kubernetes.documents import job_spec
+from convoy.launch.targets.local import faults, pod
+from convoy.launch.targets.local.target import LocalTarget
 from local_jobs import job
 
 pytestmark = pytest.mark.usefixtures("state_directory")
@@ -28,10 +29,10 @@ def test_a_worker_runs_what_the_documents_say(gang, monkeypatch):
     monkeypatch.setattr(manifest, "render", with_more)
     *_, rendered = manifest.render(spec)
     (container,) = job_spec(rendered)["template"]["spec"]["containers"]
-    assert local_pod.command(spec) == [sys.executable, *manifest.command(spec)[1:]]
+    assert pod.command(spec) == [sys.executable, *manifest.command(spec)[1:]]
     assert "--data_dir=$$HOME/$$(X)" in container["command"]
     variables = {one["name"]: one.get("value") for one in container["env"]}
-    for index, own in enumerate(local_pod.environments(spec, 3, [4001, 4002], faults.parse("", 2))):
+    for index, own in enumerate(pod.environments(spec, 3, [4001, 4002], faults.parse("", 2))):
         # Kubernetes adds the index; the attempt and the writer come from labels of a pod; HOME is a folder of the container.
         assert own.keys() | {"HOME", "CONVOY_WRITER"} == variables.keys() | {"JOB_COMPLETION_INDEX", "CONVOY_WRITER"}
         assert own.pop("JOB_COMPLETION_INDEX") == str(index)
@@ -45,18 +46,18 @@ def test_a_worker_runs_what_the_documents_say(gang, monkeypatch):
 def test_a_job_is_rehearsed_whatever_its_machine(accelerator):
     """Of the first nothing is known that Kubernetes would need; the second is a TPU; the third names a node."""
     spec = job(f"--accelerator={accelerator}", workers=0)
-    assert local_pod.command(spec) == [sys.executable, "-P", "-m", "convoy.launch.worker", "--", "--run_dir=run"]
+    assert pod.command(spec) == [sys.executable, "-P", "-m", "convoy.launch.worker", "--", "--run_dir=run"]
 
 
 def test_ports_are_free_and_different(monkeypatch):
     with socket.socket() as taken:
         taken.bind(("", 0))
         port = taken.getsockname()[1]
-        monkeypatch.setattr(local_pod, "_PORTS", range(port, port + 1))
+        monkeypatch.setattr(pod, "_PORTS", range(port, port + 1))
         with pytest.raises(exits.TryAgain, match="1 ports of"):
-            local_pod.free_ports(1)
+            pod.free_ports(1)
     monkeypatch.undo()
-    assert len(set(local_pod.free_ports(8))) == 8
+    assert len(set(pod.free_ports(8))) == 8
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convoy import accelerators, exits
-from convoy.launch import documents, manifest, submit, worker
+from convoy.launch import submit, worker
 from convoy.launch.job import JobOptions, JobSpec, build, from_argv
+from convoy.launch.targets.kubernetes import documents, manifest
 from convoy.trainer.config import RunConfig
 from crds import JOBSET_VERSIONS, jobset_errors
 from kube_documents import KUBERNETES_VERSIONS, assert_valid, container, expanded, owner

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from convoy.launch import local_pod, rehearsal
-from convoy.launch.documents import base, job_spec
-from convoy.launch.job_record import Record
-from convoy.launch.rehearsal import Rehearsal
-from convoy.launch.state import JobFolder
 from convoy.launch.targets import CANCELLED, FAILED, PENDING, SUCCEEDED
-from convoy.launch.targets.local import about
+from convoy.launch.targets.kubernetes.documents import base, job_spec
+from convoy.launch.targets.local import pod, rehearsal
+from convoy.launch.targets.local.job_folder import JobFolder
+from convoy.launch.targets.local.job_record import Record
+from convoy.launch.targets.local.rehearsal import Rehearsal
+from convoy.launch.targets.local.target import about
 from local_jobs import job
 
 pytestmark = pytest.mark.usefixtures("state_directory")
@@ -27,7 +27,7 @@ def meet():
     open(f"here-{{i}}-{{a}}", "w").close()
     while not os.path.exists(f"here-{{1 - i}}-{{a}}"): time.sleep(0.01)
 {body}"""
-    monkeypatch.setattr(local_pod, "command", lambda spec: [sys.executable, "-c", program])
+    monkeypatch.setattr(pod, "command", lambda spec: [sys.executable, "-c", program])
     spec = job(*argv)
     folder = JobFolder(spec.name)
     lock = folder.create(about(spec, chaos), Record(PENDING))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from convoy.launch.state import JobFolder
 from convoy.launch.targets import CANCELLED, ENDS, SUCCEEDED
-from convoy.launch.targets.local import LocalTarget
+from convoy.launch.targets.local.job_folder import JobFolder
+from convoy.launch.targets.local.target import LocalTarget
 from local_jobs import job, until
 from support import QUICK, assert_same_bits, command, events_of, once, records_of, result_of, run_workers
 

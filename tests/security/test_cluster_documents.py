@@ -23,10 +23,14 @@ from kubernetes.config import kube_config
 
 import mutations
 from convoy import exits, options
-from convoy.launch import bundle, cli, documents, submit, watch
+from convoy.launch import cli, submit, watch
 from convoy.launch.job import JobOptions, from_argv
-from convoy.launch.targets import FAILED, PENDING, RUNNING, SUCCEEDED, kube_api, kube_errors
-from convoy.launch.targets.kubernetes import KubernetesTarget
+from convoy.launch.targets import FAILED, PENDING, RUNNING, SUCCEEDED
+from convoy.launch.targets.kubernetes import api as kube_api
+from convoy.launch.targets.kubernetes import documents
+from convoy.launch.targets.kubernetes import errors as kube_errors
+from convoy.launch.targets.kubernetes.target import KubernetesTarget
+from convoy.launch.targets.tpu_vm import bundle
 from convoy.store import open_store
 from convoy.trainer.config import RunConfig
 from kube_handler import failure
@@ -171,7 +175,7 @@ def test_an_image_is_built_upon_a_digest():
 
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
 def test_machines_install_nothing_without_its_hash(backend):
-    from convoy.launch.targets import tpu_request
+    from convoy.launch.targets.tpu_vm import request as tpu_request
 
     with tarfile.open(fileobj=io.BytesIO(bundle.build("resnet18", backend).data)) as tar:
         lists = {name: tar.extractfile(name).read().decode() for name in tar.getnames() if name.endswith(".txt")}
@@ -329,7 +333,8 @@ def zone(monkeypatch, tmp_path) -> Iterator[Any]:
     """A zone of Cloud TPU with the job rn50, whose bucket is a folder."""
     from tpu_server import TpuServer
 
-    from convoy.launch.targets import tpu_api, tpu_vm
+    from convoy.launch.targets.tpu_vm import api as tpu_api
+    from convoy.launch.targets.tpu_vm import target as tpu_vm
 
     with TpuServer() as server:
         target = tpu_vm.TpuVmTarget("p", "z", server.client())
@@ -447,7 +452,8 @@ def test_whatever_a_bucket_and_metadata_hold_a_list_is_a_list(zone, tmp_path, mo
     """A generator over both documents: `list` never fails, and writes nothing."""
     from google.cloud import tpu_v2
 
-    from convoy.launch.targets import tpu_state, tpu_vm
+    from convoy.launch.targets.tpu_vm import status as tpu_state
+    from convoy.launch.targets.tpu_vm import target as tpu_vm
 
     job = json.loads(metadata(zone, "rn50")["convoy-job"])
     api = tpu_vm.TpuVmTarget("p", "z", zone.client())._api
@@ -480,7 +486,7 @@ def test_whatever_a_bucket_and_metadata_hold_a_list_is_a_list(zone, tmp_path, mo
 
 
 def test_a_machine_passes_over_what_is_no_word_of_a_peer():
-    from convoy.launch.targets import tpu_vm_boot
+    from convoy.launch.targets.tpu_vm import boot as tpu_vm_boot
 
     assert tpu_vm_boot.status_of(json.dumps(STATUS).encode()) == STATUS
     for number in range(500):

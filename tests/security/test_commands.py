@@ -16,7 +16,7 @@ import pytest
 
 from checkpoint_files import STEP, Forgery
 from convoy import exits
-from convoy.launch.targets.local import about
+from convoy.launch.targets.local.target import about
 from convoy.trainer import config as configuration
 from convoy.trainer.config import RunConfig
 from hostile_flags import IMPOSSIBLE

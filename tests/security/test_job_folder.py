@@ -18,10 +18,10 @@ import pytest
 import mutations
 from convoy import exits
 from convoy.launch import sweep, watch
-from convoy.launch.job_record import Record
-from convoy.launch.state import JobFolder, changing
 from convoy.launch.targets import FAILED, RUNNING, SUCCEEDED
-from convoy.launch.targets.local import LocalTarget, about
+from convoy.launch.targets.local.job_folder import JobFolder, changing
+from convoy.launch.targets.local.job_record import Record
+from convoy.launch.targets.local.target import LocalTarget, about
 from local_jobs import job
 
 pytestmark = pytest.mark.usefixtures("state_directory", "no_waiting")

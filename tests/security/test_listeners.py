@@ -11,10 +11,10 @@ import time
 
 import pytest
 
-from convoy.launch import private
-from convoy.launch.state import JobFolder
 from convoy.launch.targets import CANCELLED, ENDS, RUNNING
-from convoy.launch.targets.local import LocalTarget
+from convoy.launch.targets.local import network as private
+from convoy.launch.targets.local.job_folder import JobFolder
+from convoy.launch.targets.local.target import LocalTarget
 from convoy.trainer.processes import cluster
 from listeners import addresses, family, interfaces, is_loopback, network
 from local_jobs import job, until, words

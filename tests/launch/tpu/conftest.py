@@ -18,7 +18,8 @@ def server():
 @pytest.fixture
 def target(server, monkeypatch):
     # Late: the modules of these tests skip where the client is not installed.
-    from convoy.launch.targets import tpu_api, tpu_vm
+    from convoy.launch.targets.tpu_vm import api as tpu_api
+    from convoy.launch.targets.tpu_vm import target as tpu_vm
 
     monkeypatch.setattr(tpu_vm, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(tpu_api, "LOOK_SECONDS", 0.01)

@@ -7,7 +7,8 @@ import pytest
 pytest.importorskip("google.cloud.tpu_v2", reason="google-cloud-tpu is not installed")
 
 from convoy import exits
-from convoy.launch.targets import PENDING, tpu_api
+from convoy.launch.targets import PENDING
+from convoy.launch.targets.tpu_vm import api as tpu_api
 
 
 def test_a_slow_operation_is_no_error(server, target, spec, monkeypatch):

@@ -16,8 +16,10 @@ pytest.importorskip("google.cloud.tpu_v2", reason="google-cloud-tpu is not insta
 from tpu_server import TpuServer
 
 from convoy import exits
-from convoy.launch.targets import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, NoSuchJob, tpu_request, tpu_vm
-from convoy.launch.targets.tpu_vm import TpuVmTarget, later
+from convoy.launch.targets import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, NoSuchJob
+from convoy.launch.targets.tpu_vm import request as tpu_request
+from convoy.launch.targets.tpu_vm import target as tpu_vm
+from convoy.launch.targets.tpu_vm.target import TpuVmTarget, later
 from convoy.store import open_store
 from support import environment
 

@@ -24,8 +24,7 @@ pytest.importorskip("google.cloud.tpu_v2", reason="google-cloud-tpu is not insta
 from tpu_server import TpuServer
 
 from buckets import Emulator
-from convoy.launch import bundle
-from convoy.launch.targets import tpu_vm_boot
+from convoy.launch.targets.tpu_vm import boot, bundle
 from convoy.store import open_store
 from support import environment, free_ports
 
@@ -106,7 +105,7 @@ class Machine:
             }
         )
         return subprocess.Popen(
-            [sys.executable, tpu_vm_boot.__file__, "run"],
+            [sys.executable, boot.__file__, "run"],
             env=variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -280,7 +279,7 @@ def test_machines_that_achieve_nothing_go(machine):
 
 
 def test_it_is_for_the_python_that_a_machine_has():
-    source = Path(tpu_vm_boot.__file__).read_text()
+    source = Path(boot.__file__).read_text()
     tree = ast.parse(source, feature_version=(3, 8))
     imported = {
         name.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
@@ -291,18 +290,18 @@ def test_it_is_for_the_python_that_a_machine_has():
 
 def test_the_service_is_written_and_started_but_not_restarted(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(tpu_vm_boot, "HOME", tmp_path / "home")
-    monkeypatch.setattr(tpu_vm_boot, "UNIT", tmp_path / "convoy.service")
-    monkeypatch.setattr(tpu_vm_boot.subprocess, "run", lambda words, check: calls.append(words[1]))
+    monkeypatch.setattr(boot, "HOME", tmp_path / "home")
+    monkeypatch.setattr(boot, "UNIT", tmp_path / "convoy.service")
+    monkeypatch.setattr(boot.subprocess, "run", lambda words, check: calls.append(words[1]))
     monkeypatch.setattr(sys, "argv", ["startup-script"])
-    tpu_vm_boot.main()
+    boot.main()
     assert calls == ["daemon-reload", "enable", "start"]
     unit = configparser.ConfigParser()
     unit.optionxform = str
     unit.read(tmp_path / "convoy.service")
     python, script, verb = unit["Service"]["ExecStart"].split()
     assert (python, verb) == ("/usr/bin/python3", "run")
-    assert Path(script).read_bytes() == Path(tpu_vm_boot.__file__).read_bytes()
+    assert Path(script).read_bytes() == Path(boot.__file__).read_bytes()
     assert unit["Service"]["Restart"] == "on-failure"
     assert unit["Install"]["WantedBy"] == "multi-user.target"
 

@@ -12,15 +12,15 @@ from typing import Any
 from convoy import accelerators, exits, shapes
 from convoy.bounds import whole
 from convoy.launch import shell
-from convoy.launch.bundle import Bundle
 from convoy.launch.job import JobSpec
 from convoy.launch.targets import MOMENT, RESTARTS
-from convoy.launch.targets.tpu_api import QueuedResource
+from convoy.launch.targets.tpu_vm.api import QueuedResource
+from convoy.launch.targets.tpu_vm.bundle import Bundle
 from convoy.launch.where import MOST_WORKERS
 from convoy.outside import Name, name_in, parse_json, printable
 
-JOB = "convoy-job"  # the metadata that tpu_vm_boot.py reads
-BOOT = Path(__file__).with_name("tpu_vm_boot.py")
+JOB = "convoy-job"  # the metadata that boot.py reads
+BOOT = Path(__file__).with_name("boot.py")
 # Images without TensorFlow and JAX: the bundle brings an environment of its own. None is known of v7x.
 _RUNTIMES = {"v3": "tpu-ubuntu2204-base", "v4": "tpu-ubuntu2204-base", "v5e": "v2-alpha-tpuv5-lite", "v5p": "v2-alpha-tpuv5",
              "v6e": "v2-alpha-tpuv6e"}  # fmt: skip

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from convoy import exits
-from convoy.launch import documents, manifest
 from convoy.launch.doctor import Look
 from convoy.launch.job import JobOptions, build
-from convoy.launch.targets.kube_api import (
+from convoy.launch.targets.kubernetes import documents, manifest
+from convoy.launch.targets.kubernetes.api import (
     EVENTS,
     JOBS,
     JOBSETS,
@@ -22,7 +22,7 @@ from convoy.launch.targets.kube_api import (
     Cluster,
     Resource,
 )
-from convoy.launch.targets.kube_errors import INSTALL_JOBSET
+from convoy.launch.targets.kubernetes.errors import INSTALL_JOBSET
 from convoy.launch.where import Where
 from convoy.trainer.config import RunConfig
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import yaml
 
+import convoy.launch
+
 # An object of Kubernetes as parsed YAML or JSON has it.
 Object = dict[str, Any]
-BASE = Path(__file__).parent / "k8s" / "base"  # in a checkout by way of a link
+BASE = Path(convoy.launch.__file__).parent / "k8s" / "base"  # in a checkout by way of a link
 _WIDTH = 120
 _TEXT = "tag:yaml.org,2002:str"
 _PLAIN = re.compile(r"[A-Za-z/][-\w./:@=+]+", re.ASCII)

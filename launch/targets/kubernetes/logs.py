@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 
 from convoy import exits
-from convoy.launch import manifest
-from convoy.launch.documents import Object, job_spec
 from convoy.launch.outage import Outage
 from convoy.launch.targets import ENDS
-from convoy.launch.targets.kube_api import JOBS, JOBSETS, Cluster
-from convoy.launch.targets.kube_state import phase, pods, why_waiting, worker
+from convoy.launch.targets.kubernetes import manifest
+from convoy.launch.targets.kubernetes.api import JOBS, JOBSETS, Cluster
+from convoy.launch.targets.kubernetes.documents import Object, job_spec
+from convoy.launch.targets.kubernetes.status import phase, pods, why_waiting, worker
 
 LOOK_SECONDS = 2.0
 _OVER = ("Succeeded", "Failed")

@@ -1,6 +1,6 @@
 """What stands in for a pod on this machine: the command and the environment of a worker that is rehearsed.
 
-Both are taken from the documents that a cluster would get (launch/manifest.py). What differs: hosts are 127.0.0.1, so their
+Both are taken from the documents that a cluster would get (kubernetes/manifest.py). What differs: hosts are 127.0.0.1, so their
 ports differ; the interpreter is this one; HOME, in a pod a folder of the container, stays this user's.
 """
 
@@ -15,11 +15,11 @@ import sys
 from collections.abc import Iterable
 
 from convoy import accelerators, chaos, exits, supervise
-from convoy.launch import faults as chaotic
-from convoy.launch import manifest
-from convoy.launch.documents import Object, job_spec
-from convoy.launch.faults import Faults
 from convoy.launch.job import JobSpec
+from convoy.launch.targets.kubernetes import manifest
+from convoy.launch.targets.kubernetes.documents import Object, job_spec
+from convoy.launch.targets.local import faults as chaotic
+from convoy.launch.targets.local.faults import Faults
 
 # What of the submitting shell's environment is another run's, or would make every attempt fail.
 _OTHERS = (

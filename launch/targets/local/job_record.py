@@ -42,5 +42,5 @@ def read_record(values: Mapping[str, Any]) -> Record:
 
 
 def check_job(values: Mapping[str, Any]) -> None:
-    """exits.BadData for what cannot be the content of job.json (convoy.launch.targets.local.about)."""
+    """exits.BadData for what cannot be the content of job.json (convoy.launch.targets.local.target.about)."""
     shapes.check(values, _JOB, "it")

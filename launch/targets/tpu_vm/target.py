@@ -1,7 +1,7 @@
 """Jobs on Cloud TPU VMs: a queued resource each, by the official client; gcloud is not needed.
 
 A queued resource that was taken back, refused or preempted is never mended: when the same job is submitted again it is deleted,
-waited for until it is gone, and made again with the next attempt's label. The machines look after the rest (tpu_vm_boot.py).
+waited for until it is gone, and made again with the next attempt's label. The machines look after the rest (boot.py).
 
 Shown against a server on the loopback interface that speaks the API's version 2. No job of Convoy has met Cloud TPU yet.
 """
@@ -13,20 +13,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from convoy import exits
-from convoy.launch import bundle
 from convoy.launch.job import JobSpec
 from convoy.launch.outage import Outage
-from convoy.launch.targets import CANCELLED, ENDS, FAILED, RUNNING, JobState, NoSuchJob, tpu_request, tpu_vm_boot
-from convoy.launch.targets.tpu_api import TpuApi
-from convoy.launch.targets.tpu_request import is_job, job_of
-from convoy.launch.targets.tpu_state import attempt_folder, state, state_or_why
+from convoy.launch.targets import CANCELLED, ENDS, FAILED, RUNNING, JobState, NoSuchJob
+from convoy.launch.targets.tpu_vm import boot, bundle, request
+from convoy.launch.targets.tpu_vm.api import TpuApi
+from convoy.launch.targets.tpu_vm.request import is_job, job_of
+from convoy.launch.targets.tpu_vm.status import attempt_folder, state, state_or_why
 from convoy.outside import below
 from convoy.store import open_store
 
 LOOK_SECONDS = 5.0
 GRACE_SECONDS = 150.0  # from the wish to cancel to the end of the machines
 _SEAM_BYTES = 4096
-_MOST_LOG_BYTES = 2 * tpu_vm_boot.LOG_BYTES  # it may grow while a machine reads the end of it
+_MOST_LOG_BYTES = 2 * boot.LOG_BYTES  # it may grow while a machine reads the end of it
 
 
 class TpuVmTarget:
@@ -36,7 +36,7 @@ class TpuVmTarget:
         self._api = TpuApi(project, zone, client)
 
     def submit(self, spec: JobSpec, replace: bool = False) -> JobState:
-        tpu_request.check(spec)
+        request.check(spec)
         attempt, now, before = 0, None, self._api.find(spec.name)
         if before is not None:
             job = job_of(before)
@@ -56,12 +56,12 @@ class TpuVmTarget:
                 attempt = job["attempt"] + 1
         # Before anything is ended: both may refuse.
         code = bundle.build(spec.run.model, spec.run.backend)
-        resource = tpu_request.request(spec, attempt, code)
+        resource = request.request(spec, attempt, code)
         if now is not None:
             if now.phase not in ENDS:
                 self.cancel(spec.name)
             self._api.delete(spec.name)
-        bucket, folder = tpu_request.bucket(spec), tpu_request.folder(spec)
+        bucket, folder = request.bucket(spec), request.folder(spec)
         if attempt == 0:  # what an older job of this name told
             open_store(bucket).remove(folder)
         code.upload(f"{bucket}/{folder}")
@@ -129,8 +129,8 @@ class TpuVmTarget:
         open_store(job_of(found)["bucket"]).remove(job_of(found)["folder"])
 
     def describe(self, spec: JobSpec) -> str:
-        tpu_request.check(spec)
-        return tpu_request.describe(spec, bundle.build(spec.run.model, spec.run.backend))
+        request.check(spec)
+        return request.describe(spec, bundle.build(spec.run.model, spec.run.backend))
 
     def _need(self, name: str) -> Any:
         found = self._api.find(name)

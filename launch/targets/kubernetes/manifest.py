@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable
 
 from convoy import exits
-from convoy.launch.documents import Object, base, job_spec
 from convoy.launch.job import JobSpec
-from convoy.launch.lints import EXCLUSIVE, lint
-from convoy.launch.pod_lints import GOOGLE
+from convoy.launch.targets.kubernetes.documents import Object, base, job_spec
+from convoy.launch.targets.kubernetes.lints import EXCLUSIVE, lint
+from convoy.launch.targets.kubernetes.pod_lints import GOOGLE
 
 PORT = 2222
 GRACE_SECONDS = 120

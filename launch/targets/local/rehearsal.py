@@ -1,8 +1,8 @@
-"""The process that supervises a job on this machine, as a cluster would: `python -m convoy.launch.rehearsal NAME`.
+"""The process that supervises a job on this machine, as a cluster would.
 
-It runs what the job's pods would run (launch/local_pod.py), a process for each worker, and follows the failure policy of
+It runs what the job's pods would run (pod.py), a process for each worker, and follows the failure policy of
 k8s/base: when a worker fails, the others are asked to leave and all begin again, unless its exit code says that this would be
-in vain. Where it may, it takes its workers into a network of their own (launch/private.py).
+in vain. Where it may, it takes its workers into a network of their own (network.py).
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import time
 from typing import BinaryIO
 
 from convoy import exits, supervise
-from convoy.launch import faults, job, local_pod, manifest, private
+from convoy.launch import job
 from convoy.launch.job import JobSpec
-from convoy.launch.state import OCCUPIED, JobFolder
 from convoy.launch.targets import CANCELLED, FAILED, RESTARTING, RUNNING, SUCCEEDED
+from convoy.launch.targets.kubernetes import manifest
+from convoy.launch.targets.local import faults, network, pod
+from convoy.launch.targets.local.job_folder import OCCUPIED, JobFolder
 
 LOOK_SECONDS = 0.1
 GRACE_SECONDS = manifest.GRACE_SECONDS
@@ -84,14 +86,14 @@ class Rehearsal:
             self._tell(RESTARTING, reason)
 
     def _start(self, attempt: int) -> None:
-        command = local_pod.command(self.spec)
-        ports = local_pod.free_ports(self.spec.workers)
+        command = pod.command(self.spec)
+        ports = pod.free_ports(self.spec.workers)
         self.workers = []
-        for worker, own in enumerate(local_pod.environments(self.spec, attempt, ports, self.faults)):
+        for worker, own in enumerate(pod.environments(self.spec, attempt, ports, self.faults)):
             with self.folder.new_log(worker, attempt) as log:
                 process = subprocess.Popen(
                     command,
-                    env={**local_pod.inherited(), **own, supervise.WRITER: self.writer},
+                    env={**pod.inherited(), **own, supervise.WRITER: self.writer},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -173,10 +175,10 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 def main(argv: list[str]) -> int:
     """Leaves the supervising process behind, and prints what the person who submitted the job should hear.
 
-    The supervising process inherits the lock that says that it lives (launch/state.py).
+    The supervising process inherits the lock that says that it lives (launch/targets/local/job_folder.py).
     """
     folder = JobFolder(argv[0])
-    own_network, warning = private.decide(job.from_dict(folder.job()["spec"]))
+    own_network, warning = network.decide(job.from_dict(folder.job()["spec"]))
     if warning:
         print(warning, flush=True)
     if os.fork():
@@ -184,7 +186,7 @@ def main(argv: list[str]) -> int:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # who reads what was printed waits for its end
     try:
         if own_network:
-            private.enter()
+            network.enter()
         Rehearsal(folder).run()
     except BaseException as error:
         record = folder.read()

@@ -18,6 +18,7 @@ import tarfile
 from pathlib import Path
 
 import convoy
+import convoy.launch
 from convoy import exits
 from convoy.listing import files_below, listing
 from convoy.outside import Name, below
@@ -25,7 +26,7 @@ from convoy.store import open_store
 from convoy.trainer.run_dir import trust
 
 HOUSE = ("convoy", "convoy/data", "convoy/launch", "convoy/trainer")  # in a checkout the last three are links
-LOCKS = Path(__file__).parent / "locks"  # by `make lock`
+LOCKS = Path(convoy.launch.__file__).parent / "locks"  # by `make lock`
 _MOST_BYTES = 50_000_000
 _CODE = Name("code")
 

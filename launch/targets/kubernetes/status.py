@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from convoy import exits, supervise
-from convoy.launch import manifest
-from convoy.launch.documents import Object, job_spec
 from convoy.launch.targets import CANCELLED, FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, JobState
-from convoy.launch.targets.kube_api import EVENTS, JOBS, PODS, WORKLOADS, Cluster
+from convoy.launch.targets.kubernetes import manifest
+from convoy.launch.targets.kubernetes.api import EVENTS, JOBS, PODS, WORKLOADS, Cluster
+from convoy.launch.targets.kubernetes.documents import Object, job_spec
 from convoy.outside import printable
 
 JOBSET_NAME = "jobset.sigs.k8s.io/jobset-name"

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from convoy import exits, outside
-from convoy.launch.job_record import Record, check_job, read_record
+from convoy.launch.targets.local.job_record import Record, check_job, read_record
 from convoy.launch.where import Name
 
 SUPERVISED, OCCUPIED, SUPERVISOR_LOG = "supervised", "occupied", "supervisor.log"
@@ -68,7 +68,7 @@ class JobFolder:
         return lock
 
     def job(self) -> dict[str, Any]:
-        """What was submitted, as `about` in launch/targets/local.py has it.
+        """What was submitted, as `about` in launch/targets/local/target.py has it.
 
         FileNotFoundError if it was removed, BadData if it cannot be read; so has all that reads here.
         """

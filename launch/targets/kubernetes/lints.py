@@ -10,9 +10,9 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
-from convoy.launch import pod_lints
-from convoy.launch.documents import Object, job_specs
-from convoy.launch.pod_lints import GOOGLE, LABEL, LONGEST, SUBDOMAIN
+from convoy.launch.targets.kubernetes import pod_lints
+from convoy.launch.targets.kubernetes.documents import Object, job_specs
+from convoy.launch.targets.kubernetes.pod_lints import GOOGLE, LABEL, LONGEST, SUBDOMAIN
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")  # of DNS (RFC 1035): Services, and what becomes a host
 _RULE = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")

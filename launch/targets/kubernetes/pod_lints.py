@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from convoy.launch import images
-from convoy.launch.documents import Object
+from convoy.launch.targets.kubernetes.documents import Object
 
 LONGEST = 63  # characters of a label, of a host's name, of a pod's
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # of DNS (RFC 1123): namespaces, hosts

@@ -17,10 +17,8 @@ from convoy.launch.job import JobOptions, JobSpec
 from convoy.launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob
 
 try:
-    from convoy.launch import documents, manifest
-    from convoy.launch.documents import Object
-    from convoy.launch.targets import kube_logs, kube_state
-    from convoy.launch.targets.kube_api import (
+    from convoy.launch.targets.kubernetes import documents, logs, manifest, status
+    from convoy.launch.targets.kubernetes.api import (
         JOBS,
         JOBSETS,
         NETWORK_POLICIES,
@@ -29,7 +27,8 @@ try:
         Cluster,
         Resource,
     )
-    from convoy.launch.targets.kube_errors import kubectl
+    from convoy.launch.targets.kubernetes.documents import Object
+    from convoy.launch.targets.kubernetes.errors import kubectl
 except ModuleNotFoundError as error:
     raise exits.CannotRun(
         f"--target=k8s needs the package {error.name}, which is not here; run `pip install 'keras-convoy[launch]'`."
@@ -38,7 +37,7 @@ except ModuleNotFoundError as error:
 LOOK_SECONDS = 1.0
 # Until a job that is ended is gone: its pods have the grace of their manifest to save and leave, controllers some more.
 GONE_SECONDS = manifest.GRACE_SECONDS + 60.0
-_OURS = f"app.kubernetes.io/managed-by=convoy,!{kube_state.JOBSET_NAME}"
+_OURS = f"app.kubernetes.io/managed-by=convoy,!{status.JOBSET_NAME}"
 
 
 class KubernetesTarget:
@@ -66,7 +65,7 @@ class KubernetesTarget:
         kind = _resource(objects[-1])
         before = self._find(spec.name, kind)
         if before is not None:
-            state = kube_state.state(self._cluster, before)
+            state = status.state(self._cluster, before)
             if self._same(spec, state, replace) and state.phase not in (FAILED, CANCELLED):
                 self._serve(objects, before)
                 return state
@@ -77,12 +76,12 @@ class KubernetesTarget:
         job = self._create(objects)
         if job is None:  # by somebody else, since we looked; or by us, and the answer was lost
             job = self._need(spec.name)
-            self._same(spec, kube_state.state(self._cluster, job), replace=False)
+            self._same(spec, status.state(self._cluster, job), replace=False)
             self._serve(objects, job)
-        return kube_state.state(self._cluster, job)
+        return status.state(self._cluster, job)
 
     def state(self, name: str) -> JobState:
-        return kube_state.state(self._cluster, self._need(name))
+        return status.state(self._cluster, self._need(name))
 
     def jobs(self) -> list[JobState]:
         found: list[Object] = []
@@ -96,26 +95,26 @@ class KubernetesTarget:
             raise refused[0]
         for sentence in refused:  # who may see one kind only sees that one
             print(f"convoy: {sentence}", file=sys.stderr)
-        return [kube_state.state_or_why(self._cluster, job) for job in found]
+        return [status.state_or_why(self._cluster, job) for job in found]
 
     def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
-        read = kube_logs.follow if follow else kube_logs.lines
+        read = logs.follow if follow else logs.lines
         return read(self._cluster, self._need(name), worker)
 
     def cancel(self, name: str) -> JobState:
         """As Target.cancel. It is cancelled as long as its pods save and leave; then nothing is left of it."""
         job = self._need(name)
-        state = kube_state.state(self._cluster, job)
+        state = status.state(self._cluster, job)
         if state.phase in ENDS:
             return state
         self._cluster.delete(_resource(job), job)
-        return dataclasses.replace(state, phase=CANCELLED, reason=kube_state.LEAVING)
+        return dataclasses.replace(state, phase=CANCELLED, reason=status.LEAVING)
 
     def remove(self, name: str) -> None:
         job = self._find(name)
         if job is None:  # its time to live was over meanwhile
             return
-        if kube_state.phase(job) not in ENDS:
+        if status.phase(job) not in ENDS:
             raise exits.CannotRun(f"{name} has not ended; `convoy launch cancel` ends it.")
         self._cluster.delete(_resource(job), job)
 
@@ -202,7 +201,7 @@ class KubernetesTarget:
 
     def _serve(self, objects: list[Object], job: Object) -> None:
         """Makes a job's Service and network policy unless they are there: a submission before may have been cut off."""
-        if kube_state.phase(job) in ENDS:
+        if status.phase(job) in ENDS:
             return
         name, uid = job["metadata"]["name"], job["metadata"]["uid"]
         owner = {key: objects[-1][key] for key in ("apiVersion", "kind")}

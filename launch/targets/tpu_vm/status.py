@@ -17,20 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from convoy import exits, shapes
-from convoy.launch.targets import (
-    CANCELLED,
-    EXIT_CODE,
-    FAILED,
-    MOMENT,
-    PENDING,
-    RESTARTS,
-    RUNNING,
-    SUCCEEDED,
-    JobState,
-    tpu_vm_boot,
-)
-from convoy.launch.targets.tpu_api import TpuApi, one_line, quota
-from convoy.launch.targets.tpu_request import job_of
+from convoy.launch.targets import CANCELLED, EXIT_CODE, FAILED, MOMENT, PENDING, RESTARTS, RUNNING, SUCCEEDED, JobState
+from convoy.launch.targets.tpu_vm import boot
+from convoy.launch.targets.tpu_vm.api import TpuApi, one_line, quota
+from convoy.launch.targets.tpu_vm.request import job_of
 from convoy.outside import Name, below, parse_json, printable
 from convoy.store import open_store
 
@@ -44,7 +34,7 @@ _LOST = ("PREEMPTED", "TERMINATED", "STOPPED", "STOPPING", "DELETING", "HIDING",
 _READERS = 16
 _MOST_BYTES = 1 << 20  # of what a worker tells
 _TOLD = {
-    "phase": frozenset(tpu_vm_boot.PHASES),
+    "phase": frozenset(boot.PHASES),
     "exit_code": EXIT_CODE,
     "restarts": RESTARTS,
     "reason": str,

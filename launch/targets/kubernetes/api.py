@@ -15,11 +15,11 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
-from convoy.launch.documents import Object
-from convoy.launch.targets import kube_errors
-from convoy.launch.targets.kube_errors import Attempt
+from convoy.launch.targets.kubernetes import errors
+from convoy.launch.targets.kubernetes.documents import Object
+from convoy.launch.targets.kubernetes.errors import Attempt
 
-# Of one try of a request; kube_errors.RETRIES says how many there are.
+# Of one try of a request; errors.RETRIES says how many there are.
 CONNECT_SECONDS, READ_SECONDS = 5.0, 15.0
 # A pod that prints nothing for so long is asked again: the connection may be dead, and nobody would tell.
 SILENCE_SECONDS = 60.0
@@ -77,7 +77,7 @@ class Cluster:
 
     def kubectl(self, *words: str) -> str:
         """A command line for a person who wants to do something there."""
-        return kube_errors.kubectl(self.context, *words, f"--namespace={self.namespace}")
+        return errors.kubectl(self.context, *words, f"--namespace={self.namespace}")
 
     def get(self, resource: Resource, name: str) -> Object | None:
         """The object; None if there is none, or nothing of its kind in this cluster."""
@@ -144,7 +144,7 @@ class Cluster:
                 yield moment, line
         except (ReadTimeoutError, ProtocolError) as error:
             if not follow:
-                raise kube_errors.unreachable(error, attempt) from None
+                raise errors.unreachable(error, attempt) from None
         finally:
             answer.close()
 
@@ -182,16 +182,16 @@ class Cluster:
                 return answer.response
             text = answer.read()
         except (ApiException, HTTPError) as error:
-            raise kube_errors.unreachable(error, attempt) from None
+            raise errors.unreachable(error, attempt) from None
         if answer.status < HTTPStatus.BAD_REQUEST:
             try:
                 return json.loads(text)
             except ValueError:
-                raise kube_errors.no_api(attempt) from None
-        status = kube_errors.status(text)
+                raise errors.no_api(attempt) from None
+        status = errors.status(text)
         if answer.status in fine or status.get("reason") in fine:
             return None
-        raise kube_errors.refusal(answer.status, status, attempt)
+        raise errors.refusal(answer.status, status, attempt)
 
 
 def _settings(context: str) -> Any:
@@ -203,14 +203,14 @@ def _settings(context: str) -> Any:
             raise config.ConfigException(f"server {settings.host!r} of its cluster is no URL")
     except (config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
         # The last three: the client takes for granted that it is text, and a mapping.
-        refused = kube_errors.no_cluster(error, context)
-        if context or not isinstance(refused, kube_errors.NoKubeconfig):
+        refused = errors.no_cluster(error, context)
+        if context or not isinstance(refused, errors.NoKubeconfig):
             raise refused from None
         try:
             config.load_incluster_config(client_configuration=settings)
         except config.ConfigException:
             raise refused from None
-    settings.retries = kube_errors.retries()
+    settings.retries = errors.retries()
     return settings
 
 

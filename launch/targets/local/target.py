@@ -1,4 +1,4 @@
-"""This machine as a place for jobs: a rehearsal, with the policy of a cluster (launch/rehearsal.py)."""
+"""This machine as a place for jobs: a rehearsal, with the policy of a cluster (rehearsal.py)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from convoy import exits, supervise
-from convoy.launch import faults, local_pod, rehearsal, shell, state
+from convoy.launch import shell
 from convoy.launch.job import JobSpec
-from convoy.launch.job_record import Record
-from convoy.launch.state import JobFolder
 from convoy.launch.targets import CANCELLED, ENDS, FAILED, PENDING, RUNNING, JobState, NoSuchJob
+from convoy.launch.targets.local import faults, job_folder, pod, rehearsal
+from convoy.launch.targets.local.job_folder import JobFolder
+from convoy.launch.targets.local.job_record import Record
 
 LOOK_SECONDS = 0.1
 _LINE_BYTES = 1 << 20  # a longer line comes in pieces
@@ -27,7 +28,7 @@ _MARGIN_SECONDS = 30.0
 
 
 class LocalTarget:
-    """See convoy.launch.targets.Target. `chaos` are faults to rehearse, as launch/faults.py reads them."""
+    """See convoy.launch.targets.Target. `chaos` are faults to rehearse, as launch/targets/local/faults.py reads them."""
 
     def __init__(self, chaos: str = ""):
         self.chaos = chaos
@@ -35,7 +36,7 @@ class LocalTarget:
     def submit(self, spec: JobSpec, replace: bool = False) -> JobState:
         folder = JobFolder(spec.name)
         faults.parse(self.chaos, spec.workers)
-        with state.changing():
+        with job_folder.changing():
             if folder.exists():
                 now = self._seen(spec.name)
                 same = (now.digest, now.run_dir) == (spec.digest, _absolute(spec))
@@ -95,7 +96,7 @@ class LocalTarget:
 
     def jobs(self) -> list[JobState]:
         found = []
-        for folder in state.folders():
+        for folder in job_folder.folders():
             with contextlib.suppress(NoSuchJob):  # removed meanwhile
                 found.append(self._seen(folder.name))
         return found
@@ -146,7 +147,7 @@ class LocalTarget:
         return now
 
     def remove(self, name: str) -> None:
-        with state.changing():
+        with job_folder.changing():
             if (now := self._seen(name)).phase not in ENDS:
                 raise exits.CannotRun(f"{name} is {now.phase}; `convoy launch cancel --name={name}` ends it.")
             JobFolder(name).remove()
@@ -154,8 +155,8 @@ class LocalTarget:
     def describe(self, spec: JobSpec) -> str:
         lines = [f"# {spec.name}: this on this machine, and at most {rehearsal.most_restarts(spec)} restarts"]
         ports = [f"PORT{worker}" for worker in range(spec.workers)]
-        for own in local_pod.environments(spec, 0, ports, faults.parse(self.chaos, spec.workers)):
-            lines.append(shell.line([*(f"{name}={value}" for name, value in own.items()), *local_pod.command(spec)]))
+        for own in pod.environments(spec, 0, ports, faults.parse(self.chaos, spec.workers)):
+            lines.append(shell.line([*(f"{name}={value}" for name, value in own.items()), *pod.command(spec)]))
         return "\n".join(lines)
 
 
@@ -192,7 +193,7 @@ def _start(folder: JobFolder, lock: int) -> str:
     try:
         with folder.new_supervisor_log() as log:
             done = subprocess.run(
-                supervise.module("convoy.launch.rehearsal", [folder.name]),
+                supervise.module("convoy.launch.targets.local.rehearsal", [folder.name]),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

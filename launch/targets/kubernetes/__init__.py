@@ -1,0 +1,1 @@
+"""Kubernetes: JobSet, Indexed Job, GKE TPU slices."""

@@ -1,0 +1,1 @@
+"""Processes on this machine, under the policy of a cluster."""

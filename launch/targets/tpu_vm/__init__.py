@@ -1,0 +1,1 @@
+"""Queued resources of Cloud TPU."""
