@@ -66,12 +66,12 @@ def containers(folder: Path, images: list[bytes], batch: int) -> dict[str, Calla
     """side -> a function that reads the images at some indices."""
     from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-    from convoy.data import records
-    from convoy.data.probe import Kind
+    from convoy.data.images.probe import Kind
+    from convoy.data.records import format
 
-    packed = (records.Packed(image, Kind.PNG, (1, 1, 3), 0, 0.0) for image in images)
+    packed = (format.Packed(image, Kind.PNG, (1, 1, 3), 0, 0.0) for image in images)
     path = folder / f"{len(images)}.tfrecord"
-    shards = records.Shards([path], records.write_shard(path, 0, packed))
+    shards = format.Shards([path], format.write_shard(path, 0, packed))
     sides: dict[str, Callable[[np.ndarray], Any]] = {"tfrecord": shards.images}
     for compression in ("uncompressed", "zstd"):
         place = str(folder / f"{len(images)}.{compression}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from convoy import verbs
 
 COMMANDS = {
-    "pack": ("convoy.data.pack:main", "pack a data set into few large files, which are read faster"),
-    "preview": ("convoy.data.preview:main", "draw what the model will see, originals beside augmented images"),
+    "pack": ("convoy.data.verbs.pack:main", "pack a data set into few large files, which are read faster"),
+    "preview": ("convoy.data.verbs.preview:main", "draw what the model will see, originals beside augmented images"),
 }
 
 USAGE = """usage: convoy data COMMAND [--flag=value ...]

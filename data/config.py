@@ -8,7 +8,7 @@ import re
 from convoy import exits, options
 from convoy.bounds import real, whole
 from convoy.data.augment.recipe import Recipe
-from convoy.data.bad import POLICIES
+from convoy.data.images.unreadable import POLICIES
 from convoy.options import option
 
 _GROUP = "Data"

@@ -10,7 +10,7 @@ import numpy as np
 
 from convoy import exits
 from convoy.data.config import DataConfig
-from convoy.data.hashing import content_hash
+from convoy.data.images.hashing import content_hash
 from convoy.data.sources.examples import DataSet, Examples
 
 _DEFAULT = "hash:0.1"

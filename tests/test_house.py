@@ -43,8 +43,8 @@ def test_the_tables_of_the_documents_are_those_of_the_results():
 
 def test_every_flag_in_the_documents_exists():
     from convoy.data.config import DataConfig
-    from convoy.data.pack import PackConfig
-    from convoy.data.preview import PreviewConfig
+    from convoy.data.verbs.pack import PackConfig
+    from convoy.data.verbs.preview import PreviewConfig
     from convoy.launch.job import JobOptions
     from convoy.launch.prices import CostOptions
     from convoy.launch.submit import SubmitOptions

@@ -21,8 +21,8 @@ from typing import NamedTuple
 import numpy as np
 
 from convoy import terminal
-from convoy.data.caches import caches
-from convoy.data.probe import Header, Kind, Look, look
+from convoy.data.images.probe import Header, Kind, Look, look
+from convoy.data.records.caches import caches
 
 # One image, as the cache holds it beside its name: size and time of change say whether the rest still holds.
 ENTRY = np.dtype(
@@ -38,7 +38,9 @@ class Catalogue(NamedTuple):
     """The headers of N image files."""
 
     entries: np.ndarray  # ENTRY [N]
-    contents: np.ndarray  # float64 [N]: convoy.data.hashing.content_hash of each; NaN where nobody has asked for it
+    contents: (
+        np.ndarray
+    )  # float64 [N]: convoy.data.images.hashing.content_hash of each; NaN where nobody has asked for it
     reasons: dict[str, str]  # path -> why, of those of Kind.BAD
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from convoy.data.config import DataConfig
-from convoy.data.resize import resized
+from convoy.data.images.resize import resized
 from convoy.data.sources.examples import DataSet, InMemory
 from convoy.data.splits import by_hash
 

@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data.augment.geometry import warp
-from convoy.data.bad import TRIES, BadImages
-from convoy.data.hashing import content_hash
 from convoy.data.identity import Origin
+from convoy.data.images.hashing import content_hash
+from convoy.data.images.unreadable import TRIES, BadImages
+from convoy.data.images.windows import NUMBERS, random_windows
 from convoy.data.order import Stretches
-from convoy.data.windows import NUMBERS, random_windows
 
 # (indices int64 [n], their positions or None) -> (images uint8 [n, height, width, channels], float32 [n]: 1, or 0 for an
 # image that could not be read and does not count). With positions a third may follow, where another example may have taken

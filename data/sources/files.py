@@ -10,14 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from convoy import exits
-from convoy.data import decode, memory
-from convoy.data.bad import TRIES, BadImages
+from convoy.data import memory
+from convoy.data.images import decode
+from convoy.data.images.probe import Kind, look
+from convoy.data.images.unreadable import TRIES, BadImages
+from convoy.data.images.windows import NUMBERS, centre_windows, random_windows
 from convoy.data.order import Stretches
 from convoy.data.parallel import in_parallel
-from convoy.data.probe import Kind, look
 from convoy.data.sources.examples import Fetcher, InMemory
 from convoy.data.sources.watch import Watch
-from convoy.data.windows import NUMBERS, centre_windows, random_windows
 
 CHANNELS = decode.CHANNELS
 
@@ -29,7 +30,7 @@ class Files:
       split: what they are called in a list of bad images.
       paths: the files.
       labels: a class index each.
-      headers: what convoy.data.probe found in each, convoy.data.sources.catalogue.ENTRY [N].
+      headers: what convoy.data.images.probe found in each, convoy.data.sources.catalogue.ENTRY [N].
       hashes: of their contents, float64 [N], if they are known.
       shape: (height, width, channels) that every decoded image has.
       size: resize and crop to this side; 0 takes the images as they are.

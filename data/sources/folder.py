@@ -11,10 +11,10 @@ import numpy as np
 
 from convoy import exits
 from convoy.data import splits
-from convoy.data.bad import BadImages
 from convoy.data.config import DataConfig
 from convoy.data.identity import FOLDER, Origin, split_of_files
-from convoy.data.probe import Kind
+from convoy.data.images.probe import Kind
+from convoy.data.images.unreadable import BadImages
 from convoy.data.sources.catalogue import Catalogue, upright
 from convoy.data.sources.examples import DataSet
 from convoy.data.sources.files import CHANNELS, Files

@@ -8,18 +8,19 @@ import numpy as np
 import tensorflow as tf
 
 from convoy import exits
-from convoy.data import decode, memory
-from convoy.data.bad import TRIES, BadImages
-from convoy.data.manifest import Damaged
+from convoy.data import memory
+from convoy.data.images import decode
+from convoy.data.images.probe import probe
+from convoy.data.images.resize import resize_and_crop
+from convoy.data.images.unreadable import TRIES, BadImages
+from convoy.data.images.windows import NUMBERS
 from convoy.data.order import Stretches
 from convoy.data.parallel import in_parallel
-from convoy.data.probe import probe
-from convoy.data.records import Shards
-from convoy.data.resize import resize_and_crop
+from convoy.data.records.format import Shards
+from convoy.data.records.manifest import Damaged
 from convoy.data.sources.catalogue import ENTRY, header_of
 from convoy.data.sources.examples import Fetcher, InMemory, random_parts
 from convoy.data.sources.files import Files
-from convoy.data.windows import NUMBERS
 
 REMEDY = "give the same `convoy data pack` again, which packs anew what is damaged"
 _AT_ONCE = 256  # images of one call while a split is read into memory

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from convoy import exits
-from convoy.data.bad import BadImages
-from convoy.data.caches import is_remote
 from convoy.data.config import DataConfig
 from convoy.data.identity import RECORDS, Origin, split_of_records
-from convoy.data.index import check_index, read_index
-from convoy.data.manifest import MANIFEST, PLAN, Damaged, Manifest, index_name, read_manifest, shard_name
-from convoy.data.records import Shards
-from convoy.data.remote import mirrored
+from convoy.data.images.unreadable import BadImages
+from convoy.data.records.caches import is_remote
+from convoy.data.records.format import Shards
+from convoy.data.records.index import check_index, read_index
+from convoy.data.records.manifest import MANIFEST, PLAN, Damaged, Manifest, index_name, read_manifest, shard_name
+from convoy.data.records.mirror import mirrored
 from convoy.data.sources.examples import DataSet
 from convoy.data.sources.files import CHANNELS
 from convoy.data.sources.packed import REMEDY, PackedFiles, PackedPixels

@@ -13,8 +13,8 @@ from convoy import exits
 from convoy.data import memory
 from convoy.data.config import DataConfig
 from convoy.data.identity import Origin, Split
+from convoy.data.images.resize import resize_and_crop
 from convoy.data.parallel import in_parallel
-from convoy.data.resize import resize_and_crop
 from convoy.data.sources import prepared
 from convoy.data.sources.examples import DataSet, InMemory
 from convoy.options import shortened

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from convoy.data.probe import Header, Kind, look
+from convoy.data.images.probe import Header, Kind, look
 from convoy.data.sources.catalogue import header_of, stamp
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from convoy.data.bad import BadImages
+from convoy.data.images.probe import Kind, look
+from convoy.data.images.unreadable import BadImages
 from convoy.data.order import Stretches
-from convoy.data.probe import Kind, look
 from convoy.data.sources.catalogue import ENTRY
 from convoy.data.sources.files import Files
 

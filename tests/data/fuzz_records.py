@@ -11,7 +11,7 @@ import tensorflow as tf
 from convoy import exits
 from convoy.data.config import DataConfig
 from convoy.data.order import Stretches
-from convoy.data.packing import pack
+from convoy.data.records.packing import pack
 from convoy.data.sources import open_dataset
 
 

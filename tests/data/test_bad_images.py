@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 from convoy import exits
-from convoy.data.bad import BadImages
 from convoy.data.config import DataConfig
+from convoy.data.images.unreadable import BadImages
 from convoy.data.pipeline import Deal, evaluation_batches, training_stream
 from convoy.data.sources import catalogue, open_dataset
 from support import result_of, write_images

@@ -13,8 +13,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from convoy.data import decode, windows
-from convoy.data.probe import PIXELS, Kind, probe
+from convoy.data.images import decode, windows
+from convoy.data.images.probe import PIXELS, Kind, probe
 from support import DATA
 
 # 60 rows and 84 columns, no two alike.

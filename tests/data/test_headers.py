@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convoy.data import headers, probe
 from convoy.data.config import DataConfig
-from convoy.data.hashing import content_hash
-from convoy.data.probe import Kind
+from convoy.data.images import headers, probe
+from convoy.data.images.hashing import content_hash
+from convoy.data.images.probe import Kind
 from convoy.data.sources import catalogue, open_dataset
 from convoy.data.splits import train_and_eval
 from support import DATA

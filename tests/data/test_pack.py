@@ -14,15 +14,15 @@ import pytest
 import tensorflow as tf
 
 from convoy import exits
-from convoy.data import records
 from convoy.data.config import DataConfig
-from convoy.data.manifest import shard_name
 from convoy.data.order import Stretches
-from convoy.data.pack import PackConfig
-from convoy.data.packing import pack
 from convoy.data.pipeline import Deal, training_stream
+from convoy.data.records import format
+from convoy.data.records.manifest import shard_name
+from convoy.data.records.packing import pack
 from convoy.data.sources import open_dataset
 from convoy.data.splits import train_and_eval
+from convoy.data.verbs.pack import PackConfig
 from support import QUICK, assert_same_bits
 
 
@@ -70,7 +70,7 @@ def test_small_images_of_a_folder_are_packed_as_pixels(photographs, tmp_path):
     source = DataConfig(f"folder:{photographs}")
     pack(source, tmp_path / "packed", 10_000)
     assert_equal(open_dataset(source), open_dataset(DataConfig(f"records:{tmp_path / 'packed'}", cache_bytes=0)))
-    assert records.read_json(tmp_path / "packed" / "MANIFEST.json")["plan"]["shape"] == [24, 20, 3]
+    assert format.read_json(tmp_path / "packed" / "MANIFEST.json")["plan"]["shape"] == [24, 20, 3]
 
 
 def test_a_stream_of_records_is_that_of_the_source(tmp_path):
@@ -235,7 +235,7 @@ def packing(out, *argv) -> list[str]:
         sys.executable,
         "-P",
         "-m",
-        "convoy.data.pack",
+        "convoy.data.verbs.pack",
         f"--dataset={MANY}",
         "--shard_bytes=20000",
         f"--out={out}",
@@ -312,7 +312,7 @@ def test_a_manifest_that_none_can_read_is_a_sentence(tmp_path, name, odd):
     elif odd == "a folder":
         place.mkdir()
     else:
-        records.write_json(place, {"plan": [1] if odd == "no plan" else {"schema": 1, "dataset": "x" * 1_000_000}})
+        format.write_json(place, {"plan": [1] if odd == "no plan" else {"schema": 1, "dataset": "x" * 1_000_000}})
     with pytest.raises((exits.CannotRun, exits.BadData)) as caught:
         pack(DataConfig(), tmp_path, 1 << 20)
     assert str(tmp_path) in str(caught.value)

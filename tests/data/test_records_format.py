@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from convoy import exits
-from convoy.data import records
 from convoy.data.config import DataConfig
-from convoy.data.index import read_index
-from convoy.data.packing import pack
-from convoy.data.probe import Kind
+from convoy.data.images.probe import Kind
+from convoy.data.records import format
+from convoy.data.records.index import read_index
+from convoy.data.records.packing import pack
 
 sys.path.append(str(Path(__file__).parent))
 from fuzz_records import mutated, outcome, read_all
@@ -70,14 +70,14 @@ def test_any_row_is_what_was_written(tmp_path_factory, contents, seed):
     folder = tmp_path_factory.mktemp("shards")
     generator = np.random.default_rng(seed)
     cut = int(generator.integers(len(contents) + 1))
-    images = [records.Packed(content, Kind.PNG, (1, 2, 3), row, row / 64) for row, content in enumerate(contents)]
+    images = [format.Packed(content, Kind.PNG, (1, 2, 3), row, row / 64) for row, content in enumerate(contents)]
     paths, index = [], []
     for shard, part in enumerate(part for part in (images[:cut], images[cut:]) if part):
         paths.append(folder / f"{shard}.tfrecord")
-        index.append(records.write_shard(paths[-1], shard, part))
-        assert records.verify_shard(paths[-1], index[-1]).bytes == paths[-1].stat().st_size
-    records.write_index(folder / "index.npy", np.concatenate(index))
-    shards = records.Shards(paths, read_index(folder / "index.npy"))
+        index.append(format.write_shard(paths[-1], shard, part))
+        assert format.verify_shard(paths[-1], index[-1]).bytes == paths[-1].stat().st_size
+    format.write_index(folder / "index.npy", np.concatenate(index))
+    shards = format.Shards(paths, read_index(folder / "index.npy"))
     rows = generator.integers(len(contents), size=50)
     assert shards.images(rows) == [contents[row] for row in rows]
     assert shards.index["label"].tolist() == list(range(len(contents)))
@@ -145,7 +145,7 @@ def test_other_folders_are_no_records(packed, tmp_path):
     manifest = json.loads((packed / "MANIFEST.json").read_text())
     del manifest["crc32c"]
     manifest["plan"]["schema"] = 2
-    records.write_json(packed / "MANIFEST.json", manifest)
+    format.write_json(packed / "MANIFEST.json", manifest)
     with pytest.raises(exits.CannotRun, match="schema 2"):
         read_all(packed)
 

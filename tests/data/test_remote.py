@@ -7,11 +7,11 @@ import pytest
 
 from buckets import Emulator
 from convoy import exits
-from convoy.data import records, remote
-from convoy.data.caches import copy_of
 from convoy.data.config import DataConfig
-from convoy.data.manifest import MANIFEST, PLAN
-from convoy.data.packing import pack
+from convoy.data.records import format, mirror
+from convoy.data.records.caches import copy_of
+from convoy.data.records.manifest import MANIFEST, PLAN
+from convoy.data.records.packing import pack
 from convoy.data.sources import open_dataset
 from convoy.store import open_store
 
@@ -61,7 +61,7 @@ def counted(monkeypatch):
 
 
 def test_what_was_sent_comes_back_and_comes_once(packed, monkeypatch, capsys):
-    remote.send(packed, URL)
+    mirror.send(packed, URL)
     assert files_of(packed) == open_store(URL).names()
     dataset, source = open_dataset(DataConfig(f"records:{URL}")), open_dataset(DataConfig())
     for split in source.split_names:
@@ -72,33 +72,33 @@ def test_what_was_sent_comes_back_and_comes_once(packed, monkeypatch, capsys):
     for name in files_of(packed):
         assert (copy / name).read_bytes() == (packed / name).read_bytes() or name == MANIFEST
     fetched = counted(monkeypatch)
-    assert remote.mirrored(URL, "") == copy
+    assert mirror.mirrored(URL, "") == copy
     assert fetched == []
     assert capsys.readouterr().out.count("Copying") == 1
 
 
 def test_a_copy_that_lacks_something_gets_that_alone(packed, monkeypatch):
-    remote.send(packed, URL)
-    copy = remote.mirrored(URL, "")
+    mirror.send(packed, URL)
+    copy = mirror.mirrored(URL, "")
     (copy / "train.index.npy").write_bytes(b"cut short")
     (copy / "test-00000-of-00001.tfrecord").unlink()
     fetched = counted(monkeypatch)
-    remote.mirrored(URL, "")
+    mirror.mirrored(URL, "")
     assert sorted(fetched) == ["test-00000-of-00001.tfrecord", "train.index.npy"]
     # Packed anew in the same place: what has another checksum is another file.
     open_store(URL).remove("train.index.npy")
-    manifest = records.read_json(packed / MANIFEST)
+    manifest = format.read_json(packed / MANIFEST)
     manifest["files"]["train.index.npy"]["crc32c"] = "00000000"
-    records.write_json(packed / MANIFEST, manifest)
+    format.write_json(packed / MANIFEST, manifest)
     open_store(URL).put(MANIFEST, (packed / MANIFEST).read_bytes())
     open_store(URL).put("train.index.npy", (packed / "train.index.npy").read_bytes())
     del fetched[:]
-    remote.mirrored(URL, "")
+    mirror.mirrored(URL, "")
     assert fetched == ["train.index.npy"]
 
 
 def test_data_dir_says_where_the_copy_lives(packed, place):
-    remote.send(packed, URL)
+    mirror.send(packed, URL)
     open_dataset(DataConfig(f"records:{URL}", data_dir=str(place / "disk"))).split("test")
     assert (place / "disk" / "bucket" / "packed" / "digits" / MANIFEST).exists()
 
@@ -106,7 +106,7 @@ def test_data_dir_says_where_the_copy_lives(packed, place):
 def test_a_copy_that_was_cut_is_not_whole(packed, monkeypatch):
     from convoy.store.gcs import GcsStore
 
-    remote.send(packed, URL)
+    mirror.send(packed, URL)
     fetch = GcsStore.fetch
 
     def cut(self, name, path, **options):
@@ -116,7 +116,7 @@ def test_a_copy_that_was_cut_is_not_whole(packed, monkeypatch):
 
     monkeypatch.setattr(GcsStore, "fetch", cut)
     with pytest.raises(exits.TryAgain):
-        remote.mirrored(URL, "")
+        mirror.mirrored(URL, "")
     assert not (copy_of(URL, "") / MANIFEST).exists()
     monkeypatch.undo()
 
@@ -124,7 +124,7 @@ def test_a_copy_that_was_cut_is_not_whole(packed, monkeypatch):
 def test_a_disk_that_fills_up_is_a_sentence(packed, monkeypatch):
     from convoy.store.gcs import GcsStore
 
-    remote.send(packed, URL)
+    mirror.send(packed, URL)
     fetch = GcsStore.fetch
 
     def full(self, name, path, **options):
@@ -134,7 +134,7 @@ def test_a_disk_that_fills_up_is_a_sentence(packed, monkeypatch):
 
     monkeypatch.setattr(GcsStore, "fetch", full)
     with pytest.raises(exits.CannotRun, match="no space left on device; name another place with --data_dir"):
-        remote.mirrored(URL, "")
+        mirror.mirrored(URL, "")
 
 
 def test_sending_goes_on_where_it_was_cut_and_the_manifest_is_last(packed, monkeypatch, capsys):
@@ -150,16 +150,16 @@ def test_sending_goes_on_where_it_was_cut_and_the_manifest_is_last(packed, monke
 
     monkeypatch.setattr(GcsStore, "put", cut)
     with pytest.raises(exits.TryAgain):
-        remote.send(packed, URL)
+        mirror.send(packed, URL)
     monkeypatch.setattr(GcsStore, "put", put)
     assert sent[0] == PLAN
     with pytest.raises(exits.BadData, match="not packed to its end; give the same `convoy data pack` again"):
-        remote.mirrored(URL, "")
+        mirror.mirrored(URL, "")
     capsys.readouterr()
-    remote.send(packed, URL)
+    mirror.send(packed, URL)
     assert f"Sending {len(files_of(packed)) - 1 - 2} files" in capsys.readouterr().out
     assert open_store(URL).names() == files_of(packed)
-    remote.send(packed, URL)
+    mirror.send(packed, URL)
     assert "holds all of it already" in capsys.readouterr().out
 
 
@@ -167,25 +167,25 @@ def test_what_else_stands_there_is_left_alone(packed, place):
     store = open_store(URL)
     store.put("holiday.jpg", b"")
     with pytest.raises(exits.CannotRun, match="holds holiday.jpg"):
-        remote.send(packed, URL)
+        mirror.send(packed, URL)
     store.remove("holiday.jpg")
-    remote.send(packed, URL)
+    mirror.send(packed, URL)
     pack(DataConfig(), place / "other", 50_000)
     with pytest.raises(exits.CannotRun, match="holds another packing"):
-        remote.send(place / "other", URL)
+        mirror.send(place / "other", URL)
     store.remove(MANIFEST)
     store.put(PLAN, b"{}")
     with pytest.raises(exits.CannotRun, match="the begin of another packing"):
-        remote.send(packed, URL)
+        mirror.send(packed, URL)
 
 
 def test_sentences(packed, monkeypatch):
     with pytest.raises(exits.CannotRun, match="has no MANIFEST.json; give a place that"):
-        remote.mirrored("gs://bucket/nothing", "")
-    remote.send(packed, URL)
+        mirror.mirrored("gs://bucket/nothing", "")
+    mirror.send(packed, URL)
     import shutil
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(exits.CannotRun, match="0.0 GiB free; name a larger place with --data_dir"):
-        remote.mirrored(URL, "")
+        mirror.mirrored(URL, "")
     monkeypatch.undo()

@@ -97,8 +97,8 @@ def test_real_photographs_are_resized_and_cropped(tmp_path):
 
 
 def test_a_random_part_of_an_image_in_memory_is_that_of_scipy():
+    from convoy.data.images.windows import NUMBERS, random_windows
     from convoy.data.order import Stretches
-    from convoy.data.windows import NUMBERS, random_windows
 
     images = np.random.default_rng(3).integers(0, 256, (30, 20, 16, 3), dtype=np.uint8)
     positions = Stretches([(tf.constant(50, tf.int64), 30)], 4)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from convoy import exits
-from convoy.data import records
 from convoy.data.config import DataConfig
 from convoy.data.identity import Identity, Origin, Split, split_of_files
-from convoy.data.manifest import MANIFEST
-from convoy.data.packing import pack
+from convoy.data.records import format
+from convoy.data.records.manifest import MANIFEST
+from convoy.data.records.packing import pack
 from convoy.data.sources import open_dataset
 from convoy.store import open_store
 from convoy.trainer import config as configuration
@@ -269,16 +269,16 @@ def test_records_are_known_by_the_files_of_each_split(place):
     assert open_dataset(DataConfig("records:./moved/")).origin == then.origin
 
     path = place / "moved" / MANIFEST
-    manifest = records.read_json(path)
+    manifest = format.read_json(path)
     manifest["files"]["train-00000-of-00001.tfrecord"]["crc32c"] = "00000000"  # as if other images had been packed
-    records.write_json(path, manifest)
+    format.write_json(path, manifest)
     now = Identity(17, here.class_names, open_dataset(DataConfig("records:moved")).origin)
     assert now.differences(then) == ["the split train was packed from other images, or in another way"]
 
 
 def test_a_bucket_and_a_folder_hold_the_same_records(place, monkeypatch):
     from buckets import Emulator
-    from convoy.data.remote import send
+    from convoy.data.records.mirror import send
 
     emulator = Emulator()
     try:

@@ -14,8 +14,8 @@ from PIL import Image
 from convoy import exits
 from convoy.data.config import DataConfig
 from convoy.data.order import indices
-from convoy.data.originals import original
 from convoy.data.pipeline import Deal, evaluation_batches, training_stream
+from convoy.data.records.originals import original
 from convoy.data.sources import open_dataset
 from convoy.data.sources.files import Files
 

@@ -15,13 +15,14 @@ import tensorflow as tf
 from PIL import Image
 
 from convoy import exits
-from convoy.data import memory, records
-from convoy.data.bad import BadImages
+from convoy.data import memory
 from convoy.data.config import DataConfig
-from convoy.data.hashing import content_hash
-from convoy.data.packing import pack
-from convoy.data.probe import Kind, look, probe
-from convoy.data.records import Packed, Shards
+from convoy.data.images.hashing import content_hash
+from convoy.data.images.probe import Kind, look, probe
+from convoy.data.images.unreadable import BadImages
+from convoy.data.records import format
+from convoy.data.records.format import Packed, Shards
+from convoy.data.records.packing import pack
 from convoy.data.sources import open_dataset
 from convoy.data.sources.packed import PackedFiles
 from support import write_images
@@ -47,7 +48,7 @@ def encoded(format: str, level: int = 0) -> bytes:
 def packed(folder: Path, contents: list[tuple[bytes, int]], bad: BadImages) -> PackedFiles:
     """Records that say of everything that it is an image of 8x8 pixels."""
     images = [Packed(content, kind, (8, 8, 3), 0, number / 8) for number, (content, kind) in enumerate(contents)]
-    index = records.write_shard(folder / "shard", 0, images)
+    index = format.write_shard(folder / "shard", 0, images)
     bad.expect("train", len(images))
     return PackedFiles("train", Shards([folder / "shard"], index), np.arange(len(index)), (8, 8, 3), 0, GIBIBYTE, bad)
 

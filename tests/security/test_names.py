@@ -14,10 +14,10 @@ import pytest
 import mutations
 from buckets import Emulator
 from convoy import exits
-from convoy.data import caches, remote
-from convoy.data.alone import alone
 from convoy.data.config import DataConfig
-from convoy.data.packing import pack
+from convoy.data.exclusive import alone
+from convoy.data.records import caches, mirror
+from convoy.data.records.packing import pack
 from convoy.data.sources import open_dataset
 from convoy.outside import name_in
 from convoy.store import open_store
@@ -73,14 +73,14 @@ def test_a_manifest_in_a_bucket_writes_nothing_outside_the_copy(bucket, tmp_path
         if file.suffix in (".tfrecord", ".npy"):
             bucket.put(file.name, file.read_bytes())
     with untouched(tmp_path, tmp_path / "a"), pytest.raises(exits.BadData, match=r"is absolute|climbs out"):
-        remote.mirrored(URL, "")
+        mirror.mirrored(URL, "")
     assert not list(tmp_path.rglob("marker"))
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/../../../../x", "gs://bucket/a/../../../../../x", "gs://bucket/a/.."])
 def test_a_url_that_climbs_has_no_copy(bucket, tmp_path, url):
     with untouched(tmp_path), pytest.raises(exits.BadData, match="climbs out"):
-        remote.mirrored(url, "")
+        mirror.mirrored(url, "")
     with pytest.raises(exits.BadData, match="climbs out"):
         caches.copy_of(url, str(tmp_path / "copies"))
 

@@ -21,8 +21,8 @@ from hostile_flags import IMPOSSIBLE
 MODULES = [
     *(
         "convoy.data.config",
-        "convoy.data.pack",
-        "convoy.data.preview",
+        "convoy.data.verbs.pack",
+        "convoy.data.verbs.preview",
         "convoy.trainer.verbs.bench",
         "convoy.trainer.verbs.checkpoints",
         "convoy.trainer.config",

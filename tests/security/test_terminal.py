@@ -210,7 +210,7 @@ def test_names_of_classes_are_no_formulas(tmp_path):
     """Matplotlib takes what stands between two $ for one, and raises for `$x^$`."""
     import numpy as np
 
-    from convoy.data.preview import _draw
+    from convoy.data.verbs.preview import _draw
 
     class Batch:
         images = np.zeros((2, 4, 4, 3), np.uint8)
@@ -230,11 +230,11 @@ def test_rich_draws_on_the_stream_behind_the_guard():
 
 
 def test_every_main_has_a_guard():
-    """exits.call puts it there; tpu_vm_boot.py stands alone on a machine without the rest, and writes to a log."""
+    """exits.call puts it there; boot.py of TPU VMs stands alone on a machine without the rest, and writes to a log."""
     for name in subprocess.run(
         ["git", "ls-files", "*.py"], cwd=REPOSITORY, capture_output=True, text=True
     ).stdout.split():
-        if Path(name).parts[0] in ("convoy", "data", "trainer", "launch") and Path(name).name != "tpu_vm_boot.py":
+        if Path(name).parts[0] in ("convoy", "data", "trainer", "launch") and Path(name).name != "boot.py":
             text = (REPOSITORY / name).read_text()
             if '__name__ == "__main__"' in text:
                 assert "exits.call(" in text or name == "convoy/__main__.py", name

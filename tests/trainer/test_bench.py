@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from convoy.data import preview
 from convoy.data.config import DataConfig
-from convoy.data.preview import contact_sheet
+from convoy.data.verbs import preview
+from convoy.data.verbs.preview import contact_sheet
 from convoy.trainer.outputs import advice
 
 

@@ -151,7 +151,7 @@ def read_events(store: Store) -> list[dict[str, Any]]:
 
 
 def read_bad_images(store: Store) -> list[dict[str, Any]]:
-    """What convoy.data.bad wrote before; a line that a death cut short is left out."""
+    """What convoy.data.images.unreadable wrote before; a line that a death cut short is left out."""
     return _journal(store, BAD_IMAGES, _BAD_IMAGE)
 
 

@@ -21,7 +21,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from convoy import exits, outside
-from convoy.data.caches import caches
+from convoy.data.records.caches import caches
 from convoy.trainer.config import Found, RunConfig
 
 # --dataset=NAMESPACE:NAME, but none of ours: TFDS downloads Python code for it, and imports that.

@@ -10,10 +10,10 @@ import tensorflow as tf
 from PIL import Image
 
 from convoy import exits
-from convoy.data import decode
-from convoy.data.hashing import content_hash
-from convoy.data.probe import FORMATS, Kind, probe
-from convoy.data.records import Packed
+from convoy.data.images import decode
+from convoy.data.images.hashing import content_hash
+from convoy.data.images.probe import FORMATS, Kind, probe
+from convoy.data.records.format import Packed
 from convoy.data.sources.catalogue import header_of, upright
 
 _KEPT = (Kind.JPEG, Kind.PNG)

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from convoy.data.probe import FORMATS, Kind
-from convoy.data.windows import resampled, to_levels
+from convoy.data.images.probe import FORMATS, Kind
+from convoy.data.images.windows import resampled, to_levels
 
 CHANNELS = 3
 OTHER_SIZE = "its size is not that of its header"
@@ -26,7 +26,7 @@ class File(NamedTuple):
     """A file that has been probed. Scalars; what is a number of Python leaves what other files would need out of the graph."""
 
     contents: tf.Tensor  # string
-    kind: tf.Tensor | int  # int32: convoy.data.probe.Kind
+    kind: tf.Tensor | int  # int32: convoy.data.images.probe.Kind
     orientation: tf.Tensor | int  # int32, 1 to 8
     height: tf.Tensor  # int32, upright
     width: tf.Tensor  # int32, upright

@@ -1,4 +1,4 @@
-"""The packing itself: shard after shard, each whole or not there, the manifest last. data/records.py is the format."""
+"""The packing itself: shard after shard, each whole or not there, the manifest last. data/records/format.py is the format."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from convoy import __version__, exits, terminal
-from convoy.data import records
-from convoy.data.alone import alone
 from convoy.data.config import DataConfig
-from convoy.data.index import PIXELS, RECORD, check_index, read_index
-from convoy.data.manifest import MANIFEST, PLAN, SCHEMA, Damaged, Entry, index_name, read_manifest, shard_name
-from convoy.data.originals import original
+from convoy.data.exclusive import alone
 from convoy.data.parallel import cores
-from convoy.data.records import Packed
+from convoy.data.records import format
+from convoy.data.records.format import Packed
+from convoy.data.records.index import PIXELS, RECORD, check_index, read_index
+from convoy.data.records.manifest import MANIFEST, PLAN, SCHEMA, Damaged, Entry, index_name, read_manifest, shard_name
+from convoy.data.records.originals import original
 from convoy.data.sources import open_dataset
 from convoy.data.sources.catalogue import upright
 from convoy.data.sources.examples import DataSet, Examples
@@ -64,11 +64,11 @@ def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
         if _stands(root, plan) and _whole(root):
             print(f"{root} holds all of {dataset.name} already.")
         else:
-            records.write_json(root / PLAN, plan)
+            format.write_json(root / PLAN, plan)
             files = _pack_splits(dataset, pixels, borders, root)
             versions = {"convoy": __version__, **{name: version(name) for name in ("tensorflow", "pillow")}}
             entries = {name: dataclasses.asdict(entry) for name, entry in files.items()}
-            records.write_json(root / MANIFEST, {"plan": plan, "files": entries, "versions": versions})
+            format.write_json(root / MANIFEST, {"plan": plan, "files": entries, "versions": versions})
             total = sum(entry.bytes for entry in files.values())
             print(
                 f"{dataset.name} is packed into {len(files)} files, {total / 2**20:,.1f} MiB: --dataset=records:{root}"
@@ -98,14 +98,14 @@ def _pack_splits(
                 if (found := _found(path, last - first, indices)) is None:
                     part = dataset.split(split).select(np.arange(first, last))
                     images = _pixels(part) if pixels or not isinstance(part, Files) else _files(part, pool)
-                    written = records.write_shard(path, shard, progress.track(images, task_id=task))
-                    records.write_index(_index_of(path), written)
-                    found = written, records.verify_shard(path, written)
+                    written = format.write_shard(path, shard, progress.track(images, task_id=task))
+                    format.write_index(_index_of(path), written)
+                    found = written, format.verify_shard(path, written)
                 progress.update(task, completed=last)
                 index.append(found[0])
                 files[shard_file] = found[1]
             name = index_name(split)
-            files[name] = records.write_index(root / name, np.concatenate(index))
+            files[name] = format.write_index(root / name, np.concatenate(index))
     return files
 
 
@@ -170,7 +170,7 @@ def _found(path: Path, count: int, indices: Iterable[np.ndarray]) -> tuple[np.nd
     for index in indices:
         with contextlib.suppress(Damaged, OSError):
             if len(index) == count:
-                return index, records.verify_shard(path, index)
+                return index, format.verify_shard(path, index)
     return None
 
 
@@ -192,7 +192,7 @@ def _whole(root: Path) -> bool:
             check_index(index, split, manifest)
             for shard in range(planned.shards):
                 path = root / shard_name(split, shard, planned.shards)
-                records.verify_shard(path, index[index["shard"] == shard])
+                format.verify_shard(path, index[index["shard"] == shard])
     except (Damaged, OSError) as error:
         what = f"{error.filename}: {str(error.strerror).lower()}" if isinstance(error, OSError) else str(error)
         print(f"{root} is not whole ({what}); what is damaged or missing is packed anew.")
@@ -209,7 +209,7 @@ def _stands(root: Path, plan: dict[str, Any]) -> bool:
     """Whether `root` holds all that is planned already; CannotRun if it holds something else."""
     for name in (MANIFEST, PLAN):
         try:
-            content = records.read_json(root / name)
+            content = format.read_json(root / name)
         except FileNotFoundError:
             continue
         except (Damaged, OSError) as error:
@@ -237,7 +237,7 @@ def _sweep(root: Path, borders: dict[str, list[tuple[int, int]]]) -> None:
         root / shard_name(split, shard, len(parts)) for split, parts in borders.items() for shard in range(len(parts))
     ]
     indices = [*map(_index_of, shards)]
-    for path in (root / PLAN, *indices, *map(records.partial_of, (*shards, *indices))):
+    for path in (root / PLAN, *indices, *map(format.partial_of, (*shards, *indices))):
         try:
             path.unlink(missing_ok=True)
         except OSError as error:

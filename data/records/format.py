@@ -25,9 +25,9 @@ import numpy as np
 import tensorflow as tf
 
 from convoy import exits
-from convoy.data.index import AFTER, BEFORE, PIXELS, RECORD, index_bytes
-from convoy.data.manifest import Damaged, Entry, parse_document, write_document
-from convoy.data.probe import Kind
+from convoy.data.images.probe import Kind
+from convoy.data.records.index import AFTER, BEFORE, PIXELS, RECORD, index_bytes
+from convoy.data.records.manifest import Damaged, Entry, parse_document, write_document
 from convoy.outside import open_file, read_file
 
 _FORMATS = {PIXELS: b"raw", Kind.JPEG: b"JPEG", Kind.PNG: b"PNG"}

@@ -9,12 +9,12 @@ import google_crc32c
 import numpy as np
 
 from convoy import exits
-from convoy.data.manifest import Damaged, Entry, Manifest, shard_names
-from convoy.data.probe import PIXELS as MAX_PIXELS
-from convoy.data.probe import Kind
+from convoy.data.images.probe import PIXELS as MAX_PIXELS
+from convoy.data.images.probe import Kind
+from convoy.data.records.manifest import Damaged, Entry, Manifest, shard_names
 from convoy.outside import printable, read_file
 
-PIXELS = 0  # uint8 as they are, instead of a file of some convoy.data.probe.Kind
+PIXELS = 0  # uint8 as they are, instead of a file of some convoy.data.images.probe.Kind
 KINDS = (PIXELS, Kind.JPEG, Kind.PNG)
 BEFORE, AFTER = 12, 4  # bytes of a record around its data
 RECORD = np.dtype(
@@ -27,7 +27,7 @@ RECORD = np.dtype(
         ("image_length", "<i8"),
         ("label", "<i4"),
         ("content_hash", "<f8"),  # of the original: convoy.data.sources.examples.content_hash
-        ("kind", "u1"),  # convoy.data.probe.Kind, or PIXELS
+        ("kind", "u1"),  # convoy.data.images.probe.Kind, or PIXELS
         ("height", "<i4"),
         ("width", "<i4"),
     ]

@@ -1,6 +1,6 @@
 """`convoy data pack`: reads the flags, starts the packing as a child, and answers for its exit code.
 
-`python -m convoy.data.pack FLAGS` is the packing without its parent.
+`python -m convoy.data.verbs.pack FLAGS` is the packing without its parent.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 from convoy import exits, options, supervise
 from convoy.bounds import whole
-from convoy.data.caches import copy_of, is_remote
 from convoy.data.config import MOST_PIXELS, DataConfig
+from convoy.data.records.caches import copy_of, is_remote
 from convoy.options import option
 
 USAGE = """usage: convoy data pack --dataset=NAME --out=DIR [--flag=value ...]
@@ -77,14 +77,14 @@ def main(argv: list[str]) -> int:
         print(options.help_text(USAGE, PackConfig))
         return exits.OK
     _parse(argv)
-    return supervise.run(supervise.module("convoy.data.pack", argv))
+    return supervise.run(supervise.module("convoy.data.verbs.pack", argv))
 
 
 def child(argv: list[str]) -> int:
     supervise.follow_parent()
     config = _parse(argv)
-    from convoy.data.packing import pack
-    from convoy.data.remote import send
+    from convoy.data.records.mirror import send
+    from convoy.data.records.packing import pack
 
     pack(config.data, config.root, config.shard_bytes)
     if is_remote(config.out):

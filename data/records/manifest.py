@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeGuard
 import google_crc32c
 
 from convoy import exits
-from convoy.data.probe import PIXELS as MAX_PIXELS
+from convoy.data.images.probe import PIXELS as MAX_PIXELS
 from convoy.outside import Name, name_in, parse_object, printable, read_file
 
 MANIFEST, PLAN = Name("MANIFEST.json"), Name("PACKING.json")  # a folder with the second only is not packed to its end

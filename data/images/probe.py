@@ -20,8 +20,8 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from convoy.data.hashing import content_hash, content_hash_of
-from convoy.data.headers import ordinary
+from convoy.data.images.hashing import content_hash, content_hash_of
+from convoy.data.images.headers import ordinary
 
 # What Pillow calls a decompression bomb: twice a quarter of a GiB of RGB. A larger image is refused by its header.
 PIXELS = 178_956_970

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         print(options.help_text(USAGE, PreviewConfig, DataConfig))
         return exits.OK
     _parse(argv)
-    return supervise.run(supervise.module("convoy.data.preview", argv))
+    return supervise.run(supervise.module("convoy.data.verbs.preview", argv))
 
 
 def child(argv: list[str]) -> int:

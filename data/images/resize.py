@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from convoy.data.images.windows import centre_windows, resampled
 from convoy.data.parallel import in_parallel
 from convoy.data.sources.examples import InMemory
-from convoy.data.windows import centre_windows, resampled
 
 
 def resize_and_crop(image: tf.Tensor, size: int) -> tf.Tensor:

@@ -12,10 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from convoy import exits
-from convoy.data import records
-from convoy.data.alone import alone
-from convoy.data.caches import copy_of
-from convoy.data.manifest import MANIFEST, PLAN, Damaged, Entry, Manifest, parse_manifest, read_manifest, write_document
+from convoy.data.exclusive import alone
+from convoy.data.records import format
+from convoy.data.records.caches import copy_of
+from convoy.data.records.manifest import (
+    MANIFEST,
+    PLAN,
+    Damaged,
+    Entry,
+    Manifest,
+    parse_manifest,
+    read_manifest,
+    write_document,
+)
 from convoy.outside import Name
 from convoy.store import Store, open_store
 
@@ -57,7 +66,7 @@ def mirrored(url: str, data_dir: str) -> Path:
         with ThreadPoolExecutor(_TOGETHER) as pool:
             list(pool.map(fetch, missing))
         if missing or not before:
-            records.write_json(root / MANIFEST, manifest.document)
+            format.write_json(root / MANIFEST, manifest.document)
     return root
 
 

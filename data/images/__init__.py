@@ -1,0 +1,1 @@
+"""One image file: what it is, and its pixels."""

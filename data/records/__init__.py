@@ -1,0 +1,1 @@
+"""Packed records: their format, packing them, and a bucket's copy."""
