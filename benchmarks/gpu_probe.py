@@ -67,8 +67,8 @@ def reductions(backend: str, devices: str) -> dict[str, Any]:
     from convoy.trainer.config import RunConfig
 
     count = int(devices.partition(":")[2])
-    setting = package.prepare(RunConfig(backend=backend, devices=devices, batch_size=8 * count))
-    engine = package.Engine(setting, (8, 8, 1), np.full(10, 6))
+    runtime = package.prepare(RunConfig(backend=backend, devices=devices, batch_size=8 * count))
+    engine = package.Engine(runtime, (8, 8, 1), np.full(10, 6))
     engine.feed(InMemory(np.zeros((64, 8, 8, 1)), np.zeros(64)), 0)
     if backend == "tensorflow":
         graph = engine._train.get_concrete_function(engine._stream, tf.constant(1)).graph.as_graph_def()

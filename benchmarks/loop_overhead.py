@@ -74,14 +74,14 @@ def bare_jax(engine: Any) -> Callable[[int], None]:
 
     from convoy.trainer.engines.jax.step import SHARED, WHOLE, training_step
 
-    sizes = engine.setting.deal.sizes
+    sizes = engine.runtime.batch_sharding.sizes
     whole = training_step(engine.model, engine.loss, engine.optimizer, engine._averaged, engine.config, sizes)
 
     def step(state: Any, batch: Any) -> tuple[Any, Any]:
         state, outcome = whole(state, batch)
         return state, outcome.loss
 
-    mesh = engine.setting.place
+    mesh = engine.runtime.place
     specs = {"in_specs": (WHOLE, SHARED), "out_specs": WHOLE, "check_vma": False}
     compiled = jax.jit(jax.shard_map(step, mesh=mesh, **specs), donate_argnums=0)
     chunk = engine._feed.next(1, engine._state)[0]

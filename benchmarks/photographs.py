@@ -43,12 +43,12 @@ def files(folder: str) -> list[str]:
 def convoy_with(augment: str) -> Callable[[str], Callable[[], int]]:
     def start(folder: str) -> Callable[[], int]:
         from convoy.data.config import DataConfig
-        from convoy.data.pipeline import Deal, training_stream
+        from convoy.data.pipeline import BatchSharding, training_stream
         from convoy.data.sources import open_dataset
         from convoy.trainer.verbs.bench import fetcher
 
         data = DataConfig(f"folder:{folder}", image_size=SIZE, augment=augment, cache_bytes=0, eval_split="none")
-        fetch = fetcher(training_stream(open_dataset(data).split("train"), Deal(BATCH), data, 0, 0))
+        fetch = fetcher(training_stream(open_dataset(data).split("train"), BatchSharding(BATCH), data, 0, 0))
 
         def make() -> int:
             fetch(1)

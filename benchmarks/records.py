@@ -116,7 +116,7 @@ def measure_containers(folder: Path, rounds: int) -> list[dict[str, Any]]:
 def serve(dataset: str) -> None:
     """One side of the loader: measures whenever a line names what, and prints the rate."""
     from convoy.data.config import DataConfig
-    from convoy.data.pipeline import Deal, training_stream
+    from convoy.data.pipeline import BatchSharding, training_stream
     from convoy.data.sources import open_dataset
 
     def opened(cache_bytes: int) -> tuple[DataConfig, Any]:
@@ -124,7 +124,7 @@ def serve(dataset: str) -> None:
         return config, open_dataset(config).split("train")
 
     config, examples = opened(0)
-    stream = iter(training_stream(examples, Deal(BATCH["png"]), config, seed=0, first_step=0))
+    stream = iter(training_stream(examples, BatchSharding(BATCH["png"]), config, seed=0, first_step=0))
     for line in sys.stdin:
         if line == "streamed\n":
             rate = STRETCH * BATCH["png"] / seconds(lambda: [next(stream) for _ in range(STRETCH)])

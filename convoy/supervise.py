@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Iterator
 from types import FrameType
 
-from convoy import exits, noise, pulse
+from convoy import exits, heartbeat, noise
 
 # A signal that the child has not answered by now is followed by SIGKILL. Kubernetes gives 30 s by default and spot
 # machines 15 s to 30 s; a run needs under 10 s for what fits in its loop.
@@ -95,7 +95,7 @@ def follow_parent() -> None:
     if not pipes:
         return
     reader, writer = map(int, pipes.split(","))
-    pulse.speak_into(writer)
+    heartbeat.connect(writer)
     faulthandler.enable()
     # Written by C code, which needs no lock of Python's; `chain` then lets the signal do what it does by default: end us.
     faulthandler.register(signal.SIGUSR1, chain=True)
@@ -119,10 +119,10 @@ class _Parent:
         self.why = ""  # the last attempt ended
         self.child: subprocess.Popen[bytes] | None = None
         self.killer: threading.Timer | None = None
-        self.gentle = self.done = self.hung = self.noticed = False
+        self.graceful = self.done = self.hung = self.noticed = False
 
     def run_once(self, command: list[str]) -> int:
-        self.gentle = self.done = self.hung = False
+        self.graceful = self.done = self.hung = False
         # The child reads the end of the first pipe when this process dies; this process reads its signs from the second.
         with _pipe() as (reader, _writer), _pipe() as (signs, voice):
             # A process group of its own: Ctrl-C in a terminal reaches the parent alone, which passes it on exactly once.
@@ -166,9 +166,9 @@ class _Parent:
             if heard:
                 text = os.read(signs, 4096)
                 last = time.monotonic()
-                self.gentle |= pulse.GENTLE in text
-                self.done |= pulse.DONE in text
-                self.noticed |= pulse.NOTICE in text
+                self.graceful |= heartbeat.CAN_SAVE in text
+                self.done |= heartbeat.DONE in text
+                self.noticed |= heartbeat.NOTICE in text
             elif over.is_set():
                 return
             elif self.hang_timeout and not self.done and time.monotonic() - last > self.hang_timeout:
@@ -212,7 +212,7 @@ class _Parent:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, number)
         if self.killer is None:
-            seconds = self.answer_seconds if self.gentle else EARLY_ANSWER_SECONDS
+            seconds = self.answer_seconds if self.graceful else EARLY_ANSWER_SECONDS
             self.killer = threading.Timer(seconds, self._kill, (child, seconds))
             self.killer.daemon = True
             self.killer.start()

@@ -19,14 +19,14 @@ from convoy.data.order import indices, uniforms
 _LARGEST = tf.int64.max >> 1  # a word of 62 bits
 
 
-class Drawn(NamedTuple):
+class Sample(NamedTuple):
     """What consecutive positions show."""
 
     indices: tf.Tensor  # int64 [n]
     shown: tf.Tensor  # int64 [n]: how often each of these examples was shown before
 
 
-class Order:
+class Sampler:
     """Positions -> examples, a pure function of (seed, position).
 
     Within an epoch that has several passes over a class these are shuffled together: `shown` numbers the times that an
@@ -60,18 +60,18 @@ class Order:
         """Positions of one epoch."""
         return self._epoch
 
-    def draw(self, positions: tf.Tensor) -> Drawn:
+    def draw(self, positions: tf.Tensor) -> Sample:
         """Positions int64 [n], any -> what they show."""
         slots, epochs = indices(positions, self._epoch, self.seed), positions // self._epoch
         if not self._balanced:
-            return Drawn(slots, epochs)
+            return Sample(slots, epochs)
         classes = tf.searchsorted(self._ends, slots, side="right")
         of = tf.gather(self._counts, classes)
         draws = tf.gather(self._draws, classes)
         number = epochs * draws + slots - (tf.gather(self._ends, classes) - draws)
         passes = number // of
         places = tf.gather(self._firsts, classes) + self._shuffled(number % of, of, passes, tf.cast(classes, tf.int64))
-        return Drawn(tf.gather(self._members, places), passes)
+        return Sample(tf.gather(self._members, places), passes)
 
     def _shuffled(self, ranks: tf.Tensor, of: tf.Tensor, passes: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         """Ranks int64 [n], each in [0, of), -> as many others, a permutation for each pass over a class.

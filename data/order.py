@@ -41,7 +41,7 @@ def uniforms(first_position: tf.Tensor, count: int, numbers: int, seed: int, str
 
 
 @dataclasses.dataclass(frozen=True)
-class Stretches:
+class PositionRanges:
     """Positions in stretches of consecutive ones: (first int64, length) of each. `seed` is the run's."""
 
     stretches: list[tuple[tf.Tensor, int]]
@@ -57,7 +57,7 @@ class Stretches:
         drawn = [uniforms(first, length, numbers, self.seed, stream) for first, length in self.stretches]
         return tf.concat(drawn, axis=0)
 
-    def in_pairs(self, aligned: bool) -> Stretches:
+    def padded_to_pairs(self, aligned: bool) -> PositionRanges:
         """Stretches that begin at even positions, are of even length and hold these; `aligned` says that these are so."""
         if aligned:
             return self
@@ -65,7 +65,7 @@ class Stretches:
             self, stretches=[(first - first % 2, length + 2 - length % 2) for first, length in self.stretches]
         )
 
-    def rows_in_pairs(self, aligned: bool) -> tf.Tensor | None:
+    def rows_after_padding(self, aligned: bool) -> tf.Tensor | None:
         """Where these positions stand among those of `in_pairs`: int32 [n]; None if they are the same."""
         if aligned:
             return None

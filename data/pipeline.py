@@ -12,9 +12,9 @@ import tensorflow as tf
 from convoy.data.augment.augmenter import augmenter
 from convoy.data.augment.mix import mix
 from convoy.data.augment.recipe import Recipe
-from convoy.data.balance import Order
+from convoy.data.balance import Sampler
 from convoy.data.config import DataConfig
-from convoy.data.order import Stretches
+from convoy.data.order import PositionRanges
 from convoy.data.parallel import in_parallel, untuned
 from convoy.data.sources.examples import Examples
 
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Deal:
+class BatchSharding:
     """How each global batch is dealt, and which hands this process holds.
 
     The batch is cut into `parts`, one after the other in the order of positions, and each part into contiguous slices, one
@@ -65,7 +65,7 @@ class Deal:
 
 
 def training_stream(
-    examples: Examples, deal: Deal, data: DataConfig, seed: int, first_step: int, cached: int = 0
+    examples: Examples, batch_sharding: BatchSharding, data: DataConfig, seed: int, first_step: int, cached: int = 0
 ) -> tf.data.Dataset:
     """Endless `Batch`es from step `first_step` on, of static shape, each for one replica of this process in turn.
 
@@ -73,28 +73,30 @@ def training_stream(
     contains is a function of (seed, s) alone: starting at any step costs nothing, and neither parallel calls, replicas nor
     processes change what a position shows. With `cached`, the batches of so many steps over and over, from memory.
     """
-    recipe, order = Recipe.parse(data.augment), Order(examples.labels, data.balance, seed)
+    recipe, order = Recipe.parse(data.augment), Sampler(examples.labels, data.balance, seed)
     fetch, change, labels = examples.fetcher(recipe.least_area), augmenter(recipe), _on_host(examples.labels)
     # Partners of a mix may be dealt to different replicas: then each replica reads both.
-    aligned = not recipe.mixes or all(number % 2 == 0 for number in (deal.batch_size, *deal.sizes))
+    aligned = not recipe.mixes or all(number % 2 == 0 for number in (batch_sharding.batch_size, *batch_sharding.sizes))
 
     def batch(element: tf.Tensor) -> Batch:
-        step, replica = element // deal.local, element % deal.local
-        asked = Stretches([(step * deal.batch_size + at, length) for at, length in deal.runs(replica)], seed)
-        stretches = asked.in_pairs(aligned)
+        step, replica = element // batch_sharding.local, element % batch_sharding.local
+        asked = PositionRanges(
+            [(step * batch_sharding.batch_size + at, length) for at, length in batch_sharding.runs(replica)], seed
+        )
+        stretches = asked.padded_to_pairs(aligned)
         drawn = order.draw(stretches.positions)
         images, counts, *others = fetch(drawn.indices, stretches)
         images = change(images, stretches, drawn)
         shown = others[0] if others else drawn.indices
         made = mix(images, tf.gather(labels, shown), counts, stretches, recipe)
-        if (rows := asked.rows_in_pairs(aligned)) is not None:
+        if (rows := asked.rows_after_padding(aligned)) is not None:
             made = [tf.gather(one, rows) for one in made]
         images, own, shares = made
         return Batch(images, own, shares, tf.bitcast(asked.positions, tf.uint32))
 
-    size = deal.per_replica * _floats_of(examples)
-    stream = in_parallel(tf.data.Dataset.counter(first_step * deal.local), batch, size)
-    return untuned(stream.take(cached * deal.local).cache().repeat().prefetch(2)) if cached else stream
+    size = batch_sharding.per_replica * _floats_of(examples)
+    stream = in_parallel(tf.data.Dataset.counter(first_step * batch_sharding.local), batch, size)
+    return untuned(stream.take(cached * batch_sharding.local).cache().repeat().prefetch(2)) if cached else stream
 
 
 def evaluation_batches(

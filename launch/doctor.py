@@ -125,5 +125,5 @@ def _image(image: str) -> str:
 
 
 def _run_dir(url: str) -> str:
-    found = open_store(url).foreign()
+    found = open_store(url).first_entry()
     return f"{url} can be read by you{', and is not empty' if found else ', and is empty'}; the job's own account is not tried"

@@ -93,7 +93,7 @@ def cost(argv: list[str]) -> int:
     return exits.OK
 
 
-def of_job(spec: JobSpec) -> str:
+def job_cost(spec: JobSpec) -> str:
     """What a job costs, for --dry_run; nobody has said how fast it is."""
     given = spec.options
     total, source = per_hour(spec.accelerator, spec.workers, given.spot, given.price_per_hour)

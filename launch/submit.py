@@ -67,7 +67,7 @@ def submit(argv: list[str]) -> int:
     if how.dry_run:
         for spec in specs:
             if spec.options.target != "local":
-                print(textwrap.indent(prices.of_job(spec), "# "))
+                print(textwrap.indent(prices.job_cost(spec), "# "))
             print(target.describe(spec))
         return exits.OK
     if how.sweep:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from convoy import chaos, exits, pulse, supervise
+from convoy import chaos, exits, heartbeat, supervise
 from convoy.store import Store, open_store
 from convoy.store.nowhere import NowhereStore
 from convoy.trainer import config as configuration
@@ -40,8 +40,8 @@ def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
       exits.ConvoyError: an end that a person can act on, with its exit code.
     """
     config = config.with_defaults()
-    leads = cluster.from_environment(config.backend).leads
-    store = open_store(config.run_dir) if leads else NowhereStore()
+    is_leader = cluster.from_environment(config.backend).is_leader
+    store = open_store(config.run_dir) if is_leader else NowhereStore()
     with store.locked(), Status(store) as status:
         return _run(config, store, status, signals)
 
@@ -49,7 +49,7 @@ def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
 def _run(config: RunConfig, store: Store, status: Status, signals: Signals | None) -> dict[str, Any]:
     faults = chaos.from_environment()
     stored = _stored_config(store)
-    with pulse.working():
+    with heartbeat.beating():
         backend = engines.choose(config.backend)
         import numpy as np
 
@@ -66,32 +66,32 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
         from convoy.trainer.processes import consensus
         from convoy.trainer.run_dir import data_identity
 
-    setting = backend.prepare(config)
+    runtime = backend.prepare(config)
     if signals:
         signals.install()  # again: creating a strategy replaces handlers silently
-    with pulse.working():
+    with heartbeat.beating():
         dataset = open_dataset(config.data)
-        config = dataclasses.replace(setting.config, data=splits.resolve(config.data, dataset))
-        setting = dataclasses.replace(setting, config=config)
-        share = config.batch_size // setting.cluster.processes
+        config = dataclasses.replace(runtime.config, data=splits.resolve(config.data, dataset))
+        runtime = dataclasses.replace(runtime, config=config)
+        share = config.batch_size // runtime.cluster.processes
         memory.check("batch_size", config.batch_size, "the images of a batch", share * math.prod(dataset.image_shape))
         train, held_out = splits.train_and_eval(config.data, dataset)
         final = splits.final(config.data, dataset, held_out)
         counts = np.bincount(train.labels, minlength=len(dataset.class_names))
         draws = draws_per_class(counts, config.data.balance)
-        plan = Plan.of(config, int(draws.sum()))
-    engine = backend.Engine(setting, dataset.image_shape, draws)
-    pulse.tell()
+        plan = Plan.from_config(config, int(draws.sum()))
+    engine = backend.Engine(runtime, dataset.image_shape, draws)
+    heartbeat.beat()
     if signals:
         signals.install()
 
     identity = Identity(len(train), dataset.class_names, dataset.origin)
     tensors: dict[str, Any] | None = None
-    keeper: checkpoints.Keeper | None = None
+    manager: checkpoints.CheckpointManager | None = None
 
     def begin() -> dict[str, Any]:
         """How this attempt begins: whether the run is finished, the attempt's number and the progress so far."""
-        nonlocal tensors, keeper
+        nonlocal tensors, manager
         if stored:
             then = data_identity.known(store)
             _refuse_differences(config, stored, moves=then is not None)
@@ -99,9 +99,9 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
             if finished := _finished(store, plan.total):
                 return {"finished": finished}
         attempt = next_attempt(store)
-        keeper = checkpoints.Keeper(store, attempt, config.keep, faults)
+        manager = checkpoints.CheckpointManager(store, attempt, config.keep, faults)
         faults.at("restore", 0)
-        restored = keeper.newest(lambda found: refuse_other_model(engine, found, config))
+        restored = manager.load_latest(lambda found: refuse_other_model(engine, found, config))
         if restored:
             tensors = restored[0]
         progress = restored[1]["progress"] if restored else Progress().to_dict()
@@ -113,30 +113,30 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
         recorder.check(store, progress["lines"])
         return {"finished": None, "attempt": attempt, "progress": progress, "restored": restored is not None}
 
-    display = Display(quiet=not setting.cluster.leads)
-    beginning = consensus.decide(engine, begin)
+    display = Display(quiet=not runtime.cluster.is_leader)
+    beginning = consensus.leader_decides(engine, begin)
     if beginning["finished"]:
         display.line(f"{config.run_dir} is finished: nothing is left to do of --duration={config.duration}.")
-        if setting.cluster.leads:
-            _tell(display, config, beginning["finished"], checkpoints.Keeper(store, 0, 1))
-        consensus.part(engine)
+        if runtime.cluster.is_leader:
+            _tell(display, config, beginning["finished"], checkpoints.CheckpointManager(store, 0, 1))
+        consensus.final_barrier(engine)
         return beginning["finished"]
 
     # Nothing is written before it is clear that this run may go on here.
     attempt, progress = beginning["attempt"], Progress.from_dict(beginning["progress"])
-    keeper = keeper or checkpoints.Keeper(store, attempt, config.keep, faults)
+    manager = manager or checkpoints.CheckpointManager(store, attempt, config.keep, faults)
     if beginning["restored"]:
         engine.restore(tensors)
         tensors = None
-    store.sweep()
-    keeper.clean(progress.step)
+    store.remove_partials()
+    manager.clean(progress.step)
     run_id = (stored and stored.run_id) or trust.new_id()
     store.put(CONFIG, config.to_json(run_id))
     data_identity.keep(store, identity)
     store.put(FLAGS, config.to_flags().encode("utf-8", "surrogateescape"))
     status.begin(attempt, progress.step, plan.epoch(progress.step), plan.total)
     records = recorder.Recorder(store, attempt)
-    where = {"devices": config.devices, "backend": config.backend, "processes": setting.cluster.processes}
+    where = {"devices": config.devices, "backend": config.backend, "processes": runtime.cluster.processes}
     records.event("start", began=BEGAN, **where)
     records.resume(progress.lines, progress.step)
     dataset.bad.list_in(lambda line: store.append(BAD_IMAGES, line), recorder.read_bad_images(store))
@@ -145,7 +145,7 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
     display.block(
         f"Convoy: {config.model} on {config.data.dataset}", _block(config, engine, plan, counts, draws, held_out)
     )
-    for note in [*engine.notes, *(trust.remember(run_id, config) if setting.cluster.leads else ())]:
+    for note in [*engine.notes, *(trust.remember(run_id, config) if runtime.cluster.is_leader else ())]:
         display.line(f"  Note: {note}")
     if beginning["restored"]:
         records.event("restored", step=progress.step)
@@ -154,38 +154,38 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
             display.line(
                 f"  Note: --duration was {stored.unchecked.duration}; --schedule={config.schedule} now spans the new one."
             )
-    with pulse.working():
+    with heartbeat.beating():
         for part in (held_out, final[1]):
             if part is not None:
                 part.fetcher()  # decodes what fits in memory: a bad image must not end a run of days
                 part.unreadable()  # nor one that can be left out be met for the first time when that is due
         engine.feed(train, progress.step + progress.shift)
     signals = signals or Signals()
-    signals.gentle = True  # from here on there is something to save
-    pulse.tell(pulse.GENTLE)
-    engine.agree(False)  # the others too: one that was still on its way here would leave the rest alone
+    signals.graceful = True  # from here on there is something to save
+    heartbeat.beat(heartbeat.CAN_SAVE)
+    engine.barrier()  # the others too: one that was still on its way here would leave the rest alone
     records.event("training", step=progress.step)
     records.flush()
     faults.at("start", progress.step)
-    with checkpoints.Saver(keeper, engine.shapes(), records) as saver:
+    with checkpoints.Saver(manager, engine.shapes(), records) as saver:
         Loop(engine, plan, train, held_out, progress, saver, display, status, signals, faults, config, identity).run()
 
     faults.at("end", progress.step)
     result = measure(config, engine, dataset, counts, final, plan, progress, attempt, signals)
     if result is None:
         raise signals.leave(f"step {progress.step}, the last, before it was measured on the test split")
-    if setting.cluster.leads:
+    if runtime.cluster.is_leader:
         curves.draw(store, dataset.name)
         records.event("finished", step=progress.step)
         records.close()
-        result["goodput"] = goodput.of(recorder.read_events(store), time.time())
+        result["goodput"] = goodput.summarize(recorder.read_events(store), time.time())
         store.close()
         # Last: a run is finished when it is there.
         store.put(RESULT, (json.dumps(result, indent=1) + "\n").encode())
-        _tell(display, config, result, keeper)
-    engine.agree(False)  # the others wait until it is written
-    consensus.part(engine)
-    pulse.tell(pulse.DONE)
+        _tell(display, config, result, manager)
+    engine.barrier()  # the others wait until it is written
+    consensus.final_barrier(engine)
+    heartbeat.beat(heartbeat.DONE)
     return result
 
 
@@ -194,7 +194,7 @@ def _stored_config(store: Store) -> Found | None:
     try:
         text = store.get(CONFIG)
     except FileNotFoundError:
-        if foreign := store.foreign():
+        if foreign := store.first_entry():
             raise exits.CannotRun(
                 f"--run_dir={store.url} holds {foreign} and is no run of Convoy; choose an empty or a new directory."
             ) from None
@@ -282,12 +282,12 @@ def _balance(counts: Any, draws: Any) -> str:
     return f"{many:,} to {few:,} examples a class -> {drawn} per epoch{none}"
 
 
-def _tell(display: Any, config: RunConfig, result: dict[str, Any], keeper: Any) -> None:
+def _tell(display: Any, config: RunConfig, result: dict[str, Any], manager: Any) -> None:
     """The three lines at the end."""
     from convoy.trainer.checkpoints import format
 
     measured, train = result["eval"], result["train"]
-    last = keeper.last or max(format.complete(keeper.store), default=None)
+    last = manager.last or max(format.complete(manager.store), default=None)
     speed = f", {train['images_per_second']:,.0f} images/s" if train["images_per_second"] else ""
     display.line(
         f"{measured['accuracy']:.2%} of {measured['examples']:,} {measured['split']} examples right"
@@ -306,7 +306,7 @@ def main(argv: list[str]) -> int:
     signals = Signals()
     signals.install()
     supervise.follow_parent()
-    preemption.watch(signals.heed)
+    preemption.watch(signals.on_notice)
     run(configuration.from_argv(argv), signals)
     return exits.OK
 

@@ -31,7 +31,7 @@ class Store(Protocol):
         Returns its generation, which no later object of that name will have; 0 where the place counts none.
         """
 
-    def claim(self, name: Name, data: Data) -> bool:
+    def put_if_absent(self, name: Name, data: Data) -> bool:
         """Like `put`, but only if there is no such object; False says that another writer was first."""
 
     def get(self, name: Name, generation: int = 0, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
@@ -40,7 +40,7 @@ class Store(Protocol):
         BadData if it has more than `max_bytes`; none of them is read then.
         """
 
-    def fetch(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
+    def download(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
         """Like `get`, into a local file, which appears when it is whole: for what is too large to be held in memory."""
 
     def append(self, name: Name, text: str) -> None:
@@ -58,7 +58,7 @@ class Store(Protocol):
     def close(self) -> None:
         """Flushes, and leaves every appended object as one."""
 
-    def names(self, prefix: Name | None = None) -> list[Name]:
+    def list_names(self, prefix: Name | None = None) -> list[Name]:
         """The names of all objects below a prefix (a folder), or of all, sorted; BadData for one that is no Name."""
 
     def remove(self, prefix: Name) -> None:
@@ -67,10 +67,10 @@ class Store(Protocol):
     def folder(self, name: Name) -> Path | None:
         """A local folder below the root, made for a writer that knows only those; None where objects live elsewhere."""
 
-    def sweep(self) -> None:
+    def remove_partials(self) -> None:
         """Removes what a writer that died left of its last object. Only for the one writer that holds the lock."""
 
-    def foreign(self) -> str:
+    def first_entry(self) -> str:
         """The name of something at the root, empty if there is nothing: a new run wants an empty place."""
 
     def locked(self) -> AbstractContextManager[None]:

@@ -51,7 +51,7 @@ class GcsStore:
         self._generations[place] = generation
         return generation
 
-    def claim(self, name: Name, data: Data) -> bool:
+    def put_if_absent(self, name: Name, data: Data) -> bool:
         return self._bucket.upload(self._root + name, data, match=0) != 0
 
     def get(self, name: Name, generation: int = 0, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
@@ -59,8 +59,8 @@ class GcsStore:
             return self._bucket.download(self._root + name, generation, max_bytes=max_bytes)[0]
         return self._logs.get(self._root + name, max_bytes)
 
-    def fetch(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
-        self._bucket.fetch(self._root + name, path, generation, max_bytes)
+    def download(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
+        self._bucket.download(self._root + name, path, generation, max_bytes)
 
     def append(self, name: Name, text: str) -> None:
         self._lease.require()
@@ -75,7 +75,7 @@ class GcsStore:
     def close(self) -> None:
         self._logs.close(self._root)
 
-    def names(self, prefix: Name | None = None) -> list[Name]:
+    def list_names(self, prefix: Name | None = None) -> list[Name]:
         folder = f"{self._root}{prefix}/" if prefix else self._root
         found = set()
         for blob in self._bucket.entries(folder):
@@ -94,10 +94,10 @@ class GcsStore:
 
     def folder(self, name: Name) -> None: ...
 
-    def sweep(self) -> None:
-        self._logs.sweep(self._root)
+    def remove_partials(self) -> None:
+        self._logs.remove_partials(self._root)
 
-    def foreign(self) -> str:
+    def first_entry(self) -> str:
         found = [blob.name.removeprefix(self._root) for blob in self._bucket.entries(self._root, limit=3)]
         # "" is how the console draws an empty folder.
         return next((name.partition("/")[0] for name in found if name not in (_LOCK, "")), "")

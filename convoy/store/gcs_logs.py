@@ -102,7 +102,7 @@ class Logs:
                 self._know(name, log)
                 self._replace(name, log, _joined(self._stored(name)))
 
-    def sweep(self, prefix: str) -> None:
+    def remove_partials(self, prefix: str) -> None:
         """Removes the segments that their object already contains."""
         blobs = self._bucket.entries(prefix)
         contained = {blob.name: _contained(blob) for blob in blobs}

@@ -42,7 +42,7 @@ class LocalStore:
             os.fsync(folder)
         return 0
 
-    def claim(self, name: Name, data: Data) -> bool:
+    def put_if_absent(self, name: Name, data: Data) -> bool:
         with self._writing(name) as (folder, last), _partial(folder, last, data) as partial:
             try:
                 # A hard link, unlike a rename, fails when the name is taken.
@@ -63,7 +63,7 @@ class LocalStore:
                 raise too_large(f"{self.url}/{name}", max_bytes)
             return file.read()
 
-    def fetch(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
+    def download(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         with self._reading(name) as file:
             if os.fstat(file.fileno()).st_size > max_bytes:
@@ -95,7 +95,7 @@ class LocalStore:
 
     def close(self) -> None: ...
 
-    def names(self, prefix: Name | None = None) -> list[Name]:
+    def list_names(self, prefix: Name | None = None) -> list[Name]:
         with self._sentences("list", prefix or ""):
             return sorted(
                 name_in(name, self.url) for name in self._walk(prefix) if name != _LOCK and not _PARTIAL.fullmatch(name)
@@ -121,12 +121,12 @@ class LocalStore:
             os.close(os.open(last, _FOLDER | os.O_NOFOLLOW, dir_fd=folder))
         return self.root / name
 
-    def sweep(self) -> None:
+    def remove_partials(self) -> None:
         with self._sentences("remove", ""):
             for name in filter(_PARTIAL.fullmatch, self._walk(None)):
                 self.remove(name_in(name, self.url))
 
-    def foreign(self) -> str:
+    def first_entry(self) -> str:
         with self._sentences("list", ""):
             return next((entry.name for entry in os.scandir(self.root) if entry.name != _LOCK), "")
 

@@ -19,13 +19,13 @@ class NowhereStore:
     def put(self, name: Name, data: Data) -> int:
         return 0
 
-    def claim(self, name: Name, data: Data) -> bool:
+    def put_if_absent(self, name: Name, data: Data) -> bool:
         return True
 
     def get(self, name: Name, generation: int = 0, max_bytes: int = 0) -> bytes:
         raise FileNotFoundError(name)
 
-    def fetch(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
+    def download(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
         raise FileNotFoundError(name)
 
     def append(self, name: Name, text: str) -> None: ...
@@ -36,16 +36,16 @@ class NowhereStore:
 
     def close(self) -> None: ...
 
-    def names(self, prefix: Name | None = None) -> list[Name]:
+    def list_names(self, prefix: Name | None = None) -> list[Name]:
         return []
 
     def remove(self, prefix: Name) -> None: ...
 
     def folder(self, name: Name) -> None: ...
 
-    def sweep(self) -> None: ...
+    def remove_partials(self) -> None: ...
 
-    def foreign(self) -> str:
+    def first_entry(self) -> str:
         return ""
 
     def locked(self) -> AbstractContextManager[None]:

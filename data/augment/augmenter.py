@@ -12,10 +12,10 @@ from convoy.data.augment.erase import erase
 from convoy.data.augment.geometry import crop_and_flip, flips, maps, warp
 from convoy.data.augment.policy import compose, policy
 from convoy.data.augment.recipe import Recipe
-from convoy.data.balance import Drawn
-from convoy.data.order import Stretches
+from convoy.data.balance import Sample
+from convoy.data.order import PositionRanges
 
-Change = Callable[[tf.Tensor, Stretches, Drawn], tf.Tensor]
+Change = Callable[[tf.Tensor, PositionRanges, Sample], tf.Tensor]
 
 
 def augmenter(recipe: Recipe) -> Change:
@@ -26,7 +26,7 @@ def augmenter(recipe: Recipe) -> Change:
     too, so that whatever moves pixels between them can be one map, interpolated once.
     """
 
-    def change(images: tf.Tensor, positions: Stretches, drawn: Drawn) -> tf.Tensor:
+    def change(images: tf.Tensor, positions: PositionRanges, drawn: Sample) -> tf.Tensor:
         moves = []
         if (recipe.color or recipe.has_policy) and images.shape[-1] not in (1, 3):
             raise exits.CannotRun(

@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from convoy.data.keys import key
-from convoy.data.order import Stretches
+from convoy.data.order import PositionRanges
 
 _LEAST, _MOST, _ASPECT = 0.02, 1 / 3, 0.3  # share of the image, and how narrow (section 4.2 of the paper)
 
 
-def erase(images: tf.Tensor, positions: Stretches, probability: float) -> tf.Tensor:
+def erase(images: tf.Tensor, positions: PositionRanges, probability: float) -> tf.Tensor:
     """Images uint8 [n, h, w, c] with, each with this probability, a box of 0.02 to 0.33 of their area replaced.
 
     The box's sides are as 0.3 to 1 / 0.3 of one another, by a factor whose logarithm is uniform; a side that would be

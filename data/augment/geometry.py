@@ -8,13 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from convoy.data.augment.recipe import Recipe
-from convoy.data.balance import Drawn
+from convoy.data.balance import Sample
 from convoy.data.keys import key
 
 _ANGLE, _SHIFT_X, _SHIFT_Y, _FLIP, _SHEAR, _ZOOM, _TOP, _LEFT = range(8)  # columns of the random numbers
 
 
-def flips(numbers: tf.Tensor, drawn: Drawn, seed: int, recipe: Recipe) -> tf.Tensor:
+def flips(numbers: tf.Tensor, drawn: Sample, seed: int, recipe: Recipe) -> tf.Tensor:
     """bool [n]: which images are to be mirrored left-right. numbers: float32 [n, 8] in [0, 1)."""
     if recipe.altflip:
         # Half of the examples the first time, each of them every other time (Jordan 2024, section 3.4).

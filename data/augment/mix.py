@@ -9,14 +9,14 @@ from scipy import special
 from convoy.data.augment.color import to_levels
 from convoy.data.augment.erase import inside
 from convoy.data.augment.recipe import Recipe
-from convoy.data.order import Stretches
+from convoy.data.order import PositionRanges
 
 _QUANTILES = 1024
 _QUANTUM = 2**-14
 
 
 def mix(
-    images: tf.Tensor, labels: tf.Tensor, counts: tf.Tensor, positions: Stretches, recipe: Recipe
+    images: tf.Tensor, labels: tf.Tensor, counts: tf.Tensor, positions: PositionRanges, recipe: Recipe
 ) -> list[tf.Tensor]:
     """[images uint8 [n, h, w, c], labels int32 [n, 2], shares float32 [n, 2]]: see convoy.data.pipeline.Batch.
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from convoy.data.augment import color, tables
 from convoy.data.augment.groups import by_group
 from convoy.data.augment.recipe import Recipe
-from convoy.data.order import Stretches
+from convoy.data.order import PositionRanges
 
 # The order of an operation in this table is the number that is drawn for it.
 OPERATIONS = ("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "color", "contrast",
@@ -21,7 +21,7 @@ OPERATIONS = ("identity", "shear_x", "shear_y", "translate_x", "translate_y", "r
 _NUMBER = {name: number for number, name in enumerate(OPERATIONS)}
 
 
-def policy(images: tf.Tensor, positions: Stretches, recipe: Recipe) -> tuple[tf.Tensor, tf.Tensor]:
+def policy(images: tf.Tensor, positions: PositionRanges, recipe: Recipe) -> tuple[tf.Tensor, tf.Tensor]:
     """Images uint8 [n, h, w, c] -> (images after the colour operations, maps float32 [n, 2, 3] of the geometric ones).
 
     RandAugment (Cubuk et al. 2020): N operations, each one of 14, all of magnitude M of 30. TrivialAugment (Müller and

@@ -56,7 +56,7 @@ def mirrored(url: str, data_dir: str) -> Path:
 
         def fetch(name: Name) -> None:
             try:
-                store.fetch(name, root / name, max_bytes=entries[name].bytes)
+                store.download(name, root / name, max_bytes=entries[name].bytes)
             except FileNotFoundError:
                 raise exits.BadData(f"{url} has no {name}, which its manifest names; pack anew.") from None
             except OSError as error:
@@ -78,7 +78,7 @@ def send(root: Path, url: str) -> None:
     """
     store, manifest = open_store(url), read_manifest(root / MANIFEST)
     with store.locked(), alone(root, _LOCK, _REMEDY):
-        there = set(store.names())
+        there = set(store.list_names())
         if MANIFEST in there:
             if _remote_manifest(store).plan != manifest.plan:
                 raise exits.CannotRun(f"--out={url} holds another packing; choose another place.")
@@ -88,7 +88,7 @@ def send(root: Path, url: str) -> None:
         if PLAN in there:
             if store.get(PLAN) != plan:
                 raise exits.CannotRun(f"--out={url} holds the begin of another packing; choose another place.")
-        elif foreign := store.foreign():
+        elif foreign := store.first_entry():
             raise exits.CannotRun(f"--out={url} holds {foreign}; choose an empty place.")
         else:
             store.put(PLAN, plan)
@@ -110,7 +110,7 @@ def _remote_manifest(store: Store) -> Manifest:
     try:
         return parse_manifest(store.get(MANIFEST), f"{store.url}/{MANIFEST}")
     except FileNotFoundError:
-        if PLAN in store.names():
+        if PLAN in store.list_names():
             raise exits.BadData(
                 f"{store.url} is not packed to its end; give the same `convoy data pack` again, which goes on there."
             ) from None

@@ -44,7 +44,7 @@ class Catalogue(NamedTuple):
     reasons: dict[str, str]  # path -> why, of those of Kind.BAD
 
     @classmethod
-    def of(cls, root: Path, paths: Sequence[str], hashed: Sequence[bool] | None = None) -> Catalogue:
+    def scan(cls, root: Path, paths: Sequence[str], hashed: Sequence[bool] | None = None) -> Catalogue:
         """The headers of files below a folder, and the hashes of those that are to be `hashed`.
 
         A file that has kept its size and time of change is not opened again.

@@ -14,12 +14,12 @@ from convoy.data.identity import Origin
 from convoy.data.images.hashing import content_hash
 from convoy.data.images.unreadable import TRIES, BadImages
 from convoy.data.images.windows import NUMBERS, random_windows
-from convoy.data.order import Stretches
+from convoy.data.order import PositionRanges
 
 # (indices int64 [n], their positions or None) -> (images uint8 [n, height, width, channels], float32 [n]: 1, or 0 for an
 # image that could not be read and does not count). With positions a third may follow, where another example may have taken
 # the place of one that could not be read: int64 [n], the indices of what is shown.
-Fetcher = Callable[[tf.Tensor, Stretches | None], tuple[tf.Tensor, ...]]
+Fetcher = Callable[[tf.Tensor, PositionRanges | None], tuple[tf.Tensor, ...]]
 
 
 class Examples(Protocol):
@@ -145,7 +145,7 @@ class InMemory:
             counts, places = tf.constant(self._counts()), tf.constant(self._places())
         images = self._tensor
 
-        def fetch(indices: tf.Tensor, positions: Stretches | None) -> tuple[tf.Tensor, ...]:
+        def fetch(indices: tf.Tensor, positions: PositionRanges | None) -> tuple[tf.Tensor, ...]:
             shown = tf.gather(places, indices) if positions and self._substitutes else indices
             pixels = tf.gather(images, shown)
             if positions and least_area:

@@ -15,7 +15,7 @@ from convoy.data.images import decode
 from convoy.data.images.probe import Kind, look
 from convoy.data.images.unreadable import TRIES, BadImages
 from convoy.data.images.windows import NUMBERS, centre_windows, random_windows
-from convoy.data.order import Stretches
+from convoy.data.order import PositionRanges
 from convoy.data.parallel import in_parallel
 from convoy.data.sources.examples import Fetcher, InMemory
 from convoy.data.sources.watch import Watch
@@ -79,7 +79,7 @@ class Files:
         if not least_area and self.decoded_bytes <= self.cache_bytes:
             return self._in_memory().fetcher()
 
-        def fetch(indices: tf.Tensor, positions: Stretches | None) -> tuple[tf.Tensor, ...]:
+        def fetch(indices: tf.Tensor, positions: PositionRanges | None) -> tuple[tf.Tensor, ...]:
             area = least_area if positions else 0.0
             numbers = positions.uniforms(NUMBERS, "resized") if positions and area else tf.zeros([tf.size(indices), 0])
             if positions and self.bad.policy != "fail":

@@ -78,7 +78,7 @@ def _headers(
     Images that cannot be used are of Kind.BAD, and `bad` knows why.
     """
     wanted = itertools.chain.from_iterable([split in hashed] * len(some) for split, some in paths.items())
-    found = Catalogue.of(root, list(itertools.chain.from_iterable(paths.values())), list(wanted))
+    found = Catalogue.scan(root, list(itertools.chain.from_iterable(paths.values())), list(wanted))
     first = next((upright(entry) for entry in found.entries if entry["kind"] != Kind.BAD), (0, 0))
     headers, contents, start = dict[str, np.ndarray](), dict[str, np.ndarray](), 0
     for split, some in paths.items():

@@ -14,7 +14,7 @@ from convoy.data.images.probe import probe
 from convoy.data.images.resize import resize_and_crop
 from convoy.data.images.unreadable import TRIES, BadImages
 from convoy.data.images.windows import NUMBERS
-from convoy.data.order import Stretches
+from convoy.data.order import PositionRanges
 from convoy.data.parallel import in_parallel
 from convoy.data.records.format import Shards
 from convoy.data.records.manifest import Damaged
@@ -118,7 +118,7 @@ class PackedPixels:
         if self.decoded_bytes <= self.cache_bytes:
             return self._in_memory().fetcher(least_area)
 
-        def fetch(indices: tf.Tensor, positions: Stretches | None) -> tuple[tf.Tensor, ...]:
+        def fetch(indices: tf.Tensor, positions: PositionRanges | None) -> tuple[tf.Tensor, ...]:
             substitutes = bool(positions) and self.bad.policy == "substitute"
             images, shown = self._images(indices, TRIES if substitutes else 0)
             if positions and least_area:

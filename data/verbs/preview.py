@@ -74,19 +74,19 @@ def contact_sheet(data: DataConfig, count: int, seed: int) -> bytes:
     import tensorflow as tf
 
     from convoy.data import splits
-    from convoy.data.balance import Order
-    from convoy.data.order import Stretches
-    from convoy.data.pipeline import Deal, training_stream
+    from convoy.data.balance import Sampler
+    from convoy.data.order import PositionRanges
+    from convoy.data.pipeline import BatchSharding, training_stream
     from convoy.data.sources import open_dataset
 
     dataset = open_dataset(data)
     data = splits.resolve(data, dataset)
     train, _ = splits.train_and_eval(data, dataset)
-    indices = Order(train.labels, data.balance, seed).draw(tf.range(count, dtype=tf.int64)).indices
+    indices = Sampler(train.labels, data.balance, seed).draw(tf.range(count, dtype=tf.int64)).indices
     try:
-        batch = next(training_stream(train, Deal(count), data, seed, 0).as_numpy_iterator())
+        batch = next(training_stream(train, BatchSharding(count), data, seed, 0).as_numpy_iterator())
         # With positions, by which another takes the place of one that cannot be read, as it does in the batch.
-        originals, *_ = train.fetcher()(indices, Stretches([(tf.constant(0, tf.int64), count)], seed))
+        originals, *_ = train.fetcher()(indices, PositionRanges([(tf.constant(0, tf.int64), count)], seed))
     except tf.errors.OpError as error:
         if sentence := train.explain():
             raise exits.BadData(sentence) from error

@@ -35,7 +35,7 @@ def test_a_fault_that_passes_is_survived(store, proxy, kind, tmp_path, monkeypat
     generation = store.put("a/small", b"small")
     assert proxy.count("POST", OBJECTS) >= 2 or kind == "flip"
     fault("POST", OBJECTS)
-    assert store.claim("a/claimed", b"ours")
+    assert store.put_if_absent("a/claimed", b"ours")
     store.append("log", "one\n")
     fault("POST", OBJECTS)
     store.flush()
@@ -48,16 +48,16 @@ def test_a_fault_that_passes_is_survived(store, proxy, kind, tmp_path, monkeypat
         fault("GET", path)
         assert store.get("log") == b"one\n"
         fault("GET", path)
-        store.fetch("a/small", tmp_path / "small")
+        store.download("a/small", tmp_path / "small")
         assert (tmp_path / "small").read_bytes() == b"small"
     if kind != "flip":
         fault("GET", OBJECTS)
-        assert store.names() == ["a/claimed", "a/small", "log"]
+        assert store.list_names() == ["a/claimed", "a/small", "log"]
     fault("DELETE", OBJECTS)
     store.remove("a")
     assert proxy.count("DELETE") >= 3
     proxy.calm()
-    assert store.names() == ["log"]
+    assert store.list_names() == ["log"]
 
 
 @pytest.mark.parametrize("kind", ["refuse", "reset_request", "503"])
@@ -74,9 +74,9 @@ def test_a_large_upload_that_is_cut_goes_on(store, proxy, kind, monkeypatch):
 def test_a_large_upload_that_went_wrong_is_begun_anew(store, proxy, kind, monkeypatch):
     monkeypatch.setattr(gcs_bucket, "CHUNK_BYTES", 5 * 2**20)
     proxy.fault(kind, "PUT", "upload_id", seconds=no_patience(monkeypatch, kind))
-    assert store.claim("large", bytearray(LARGE))
+    assert store.put_if_absent("large", bytearray(LARGE))
     assert store.get("large") == LARGE
-    assert not store.claim("large", b"another")
+    assert not store.put_if_absent("large", b"another")
 
 
 def test_what_was_damaged_on_its_way_up_is_sent_again(store, proxy):
@@ -97,7 +97,7 @@ def test_a_storage_that_stays_away_is_worth_another_start(store, proxy, kind, mo
         (lambda: store.put("a/b", b""), "write", "a/b"),
         (lambda: store.put("large", LARGE), "write", "large"),
         (lambda: store.get("a/b", 1), "read", "a/b"),
-        (lambda: store.names("a"), "list", "a/"),
+        (lambda: store.list_names("a"), "list", "a/"),
     ):
         with pytest.raises(exits.TryAgain) as refusal:
             call()
@@ -122,7 +122,7 @@ def test_an_object_that_never_arrives_whole_is_never_given(store, proxy, kind, m
     for call in (
         lambda: store.get("a/b"),
         lambda: store.get("a/b", generation),
-        lambda: store.fetch("a/b", tmp_path / "b"),
+        lambda: store.download("a/b", tmp_path / "b"),
     ):
         with pytest.raises(exits.TryAgain, match=f"cannot read {store.url}/a/b now: "):
             call()
@@ -141,7 +141,7 @@ def test_a_refusal_names_the_permission_and_the_remedy(store, proxy, kind, says)
         (lambda: store.put("a", b""), "create"),
         (lambda: store.put("large", LARGE), "create"),
         (lambda: store.get("a", 1), "get"),
-        (lambda: store.names(), "list"),
+        (lambda: store.list_names(), "list"),
         (lambda: store._bucket.delete({store._root + "a": 1}), "delete"),
     ):
         with pytest.raises(exits.CannotRun, match=says) as refusal:
@@ -151,7 +151,7 @@ def test_a_refusal_names_the_permission_and_the_remedy(store, proxy, kind, says)
 
 def test_any_other_refusal_says_what_the_server_says(store, proxy):
     proxy.fault("400", path=OBJECTS, times=3)
-    for call in (lambda: store.put("a", b""), lambda: store.put("a", LARGE), lambda: store.names()):
+    for call in (lambda: store.put("a", b""), lambda: store.put("a", LARGE), lambda: store.list_names()):
         with pytest.raises(exits.CannotRun, match="HTTP 400, a request that no server understands; choose another"):
             call()
 
@@ -161,11 +161,11 @@ def test_a_bucket_that_is_not_there_is_a_sentence(place, tmp_path):
     for call in (
         lambda: store.put("a", b""),
         lambda: store.put("a", LARGE),
-        lambda: store.claim("a", b""),
+        lambda: store.put_if_absent("a", b""),
         lambda: store.get("a"),
         lambda: store.get("a", 1),
-        lambda: store.fetch("a", tmp_path / "a"),
-        lambda: store.names(),
+        lambda: store.download("a", tmp_path / "a"),
+        lambda: store.list_names(),
         lambda: store.remove("a"),
         lambda: store.locked().__enter__(),
     ):
@@ -194,12 +194,12 @@ def test_a_bucket_alone_can_be_a_run_directory(emulator, place):
     emulator.create("whole-bucket")
     store = open_store("gs://whole-bucket")
     with store.locked():
-        assert store.foreign() == ""
+        assert store.first_entry() == ""
         store.put("a/b", b"1")
         store.append("log", "line\n")
         store.close()
-        assert store.names() == ["a/b", "log"]
-        assert store.names("a") == ["a/b"]
+        assert store.list_names() == ["a/b", "log"]
+        assert store.list_names("a") == ["a/b"]
     store.remove("a")
     store.remove("log")
 
@@ -266,15 +266,15 @@ def test_threads_may_write_at_once(store, proxy, caplog):
 @pytest.mark.parametrize("kind", ["lost", "reset_answer", "truncate"])
 def test_a_claim_is_won_though_its_answer_is_lost(store, proxy, kind):
     proxy.fault(kind, "POST", OBJECTS)
-    assert store.claim("winner", b"writer 1")
+    assert store.put_if_absent("winner", b"writer 1")
     assert proxy.count("POST", OBJECTS) == 2
-    assert not store.claim("winner", b"writer 2")
+    assert not store.put_if_absent("winner", b"writer 2")
 
 
 def test_a_claim_is_lost_to_one_that_came_between(store, proxy, place, monkeypatch):
     open_store(place).put("winner", b"writer 2")
     proxy.fault("503", "POST", OBJECTS)
-    assert not store.claim("winner", b"writer 1")
+    assert not store.put_if_absent("winner", b"writer 1")
     assert store.get("winner") == b"writer 2"
 
 
@@ -287,12 +287,12 @@ def test_a_storm_of_every_fault_changes_no_result(emulator, place, monkeypatch):
             for number in range(40):
                 generation = store.put("a", b"%d" % number)
                 assert store.get("a", generation) == b"%d" % number
-                assert store.claim(f"c/{number}", b"%d" % number)
+                assert store.put_if_absent(f"c/{number}", b"%d" % number)
                 store.append("log", f"{number}\n")
                 store.flush()
             assert store.get("log").decode().split() == [str(number) for number in range(40)]
             store.close()
             assert store.get("log").decode().split() == [str(number) for number in range(40)]
-            assert len(store.names("c")) == 40
+            assert len(store.list_names("c")) == 40
             store.remove("c")
-            assert store.names() == ["a", "log"]
+            assert store.list_names() == ["a", "log"]

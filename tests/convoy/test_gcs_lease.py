@@ -75,7 +75,7 @@ def test_one_that_was_taken_over_writes_nothing_any_more(place, hasty, monkeypat
             heir.enter_context(open_store(place).locked())
         for call in (
             lambda: store.put("a", b"new"),
-            lambda: store.claim("b", b"new"),
+            lambda: store.put_if_absent("b", b"new"),
             lambda: (store.append("log", "new\n"), store.flush()),
             lambda: store.rewrite("log", "new\n"),
             lambda: store.remove("a"),
@@ -184,5 +184,5 @@ def test_one_that_is_killed_while_it_uploads_leaves_the_old_object(proxy, place,
     monkeypatch.setattr(time, "sleep", lambda seconds: started.set())
     with store.locked():
         assert not started.is_set(), "a child of the same parent does not wait"
-        store.sweep()
+        store.remove_partials()
         assert objects(store) == [".lock", "large"]

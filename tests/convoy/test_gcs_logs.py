@@ -119,7 +119,7 @@ def test_a_death_at_any_point_leaves_a_log_right(place, change, monkeypatch):
             # One that died within left what was before or what comes after, and so does one that swept behind it.
             assert seen.get("log") in (before, after)
             found = seen.get("log")
-            seen.sweep()
+            seen.remove_partials()
             assert seen.get("log") == found
             seen.append("log", "d\n")
             seen.close()

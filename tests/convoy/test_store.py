@@ -31,26 +31,26 @@ def test_objects_come_back_whole(store):
     store.put("a/b.bin", b"two")
     store.put("c", b"")
     assert store.get("a/b.bin") == b"two"
-    assert store.names() == ["a/b.bin", "c"]
-    assert store.names("a") == ["a/b.bin"]
+    assert store.list_names() == ["a/b.bin", "c"]
+    assert store.list_names("a") == ["a/b.bin"]
     with pytest.raises(FileNotFoundError):
         store.get("absent")
 
 
 def test_an_object_becomes_a_file(store, tmp_path):
     generation = store.put("a/b.bin", bytes(range(256)) * 1000)
-    store.fetch("a/b.bin", tmp_path / "here", generation)
+    store.download("a/b.bin", tmp_path / "here", generation)
     assert (tmp_path / "here").read_bytes() == bytes(range(256)) * 1000
     with pytest.raises(FileNotFoundError):
-        store.fetch("absent", tmp_path / "there")
+        store.download("absent", tmp_path / "there")
     assert not list(tmp_path.glob("*there*"))
 
 
 def test_a_claim_is_given_once(store):
-    assert store.claim("winner", b"first")
-    assert not store.claim("winner", b"second")
+    assert store.put_if_absent("winner", b"first")
+    assert not store.put_if_absent("winner", b"second")
     assert store.get("winner") == b"first"
-    assert store.names() == ["winner"]
+    assert store.list_names() == ["winner"]
 
 
 def test_append_adds(store):
@@ -60,7 +60,7 @@ def test_append_adds(store):
     store.flush()
     store.append("log", "c\n")
     assert store.get("log") == b"a\nb\nc\n"
-    assert store.names() == ["log"]
+    assert store.list_names() == ["log"]
     store.close()
     assert store.get("log") == open_store(store.url).get("log") == b"a\nb\nc\n"
 
@@ -74,7 +74,7 @@ def test_rewrite_replaces_what_was_appended(store):
     store.flush()
     assert store.get("log") == open_store(store.url).get("log") == b"A\nc\n"
     store.remove("log")
-    assert store.names() == []
+    assert store.list_names() == []
     store.append("log", "d\n")
     assert store.get("log") == b"d\n"
 
@@ -91,9 +91,9 @@ def test_a_claim_works_without_hard_links(local, monkeypatch):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)
-    assert local.claim("winner", b"first")
+    assert local.put_if_absent("winner", b"first")
     with pytest.raises(exits.CannotRun):
-        local.claim("winner", b"second")
+        local.put_if_absent("winner", b"second")
     assert local.get("winner") == b"first"
 
 
@@ -110,17 +110,17 @@ def test_remove_takes_an_object_or_a_folder_and_is_content_with_none(store):
     for name in ("a/b", "a/c", "ab", "a.b"):
         store.put(name, b"")
     store.remove("a/b")
-    assert store.names() == ["a.b", "a/c", "ab"]
+    assert store.list_names() == ["a.b", "a/c", "ab"]
     store.remove("a")
     store.remove("a")
-    assert store.names() == ["a.b", "ab"]
+    assert store.list_names() == ["a.b", "ab"]
 
 
 def test_whatever_lies_there_is_named(store):
     with store.locked():
-        assert store.foreign() == ""
+        assert store.first_entry() == ""
         store.put("film/1", b"")
-        assert store.foreign() == "film"
+        assert store.first_entry() == "film"
 
 
 def test_a_write_that_fails_leaves_the_old_object(local, monkeypatch):
@@ -134,7 +134,7 @@ def test_a_write_that_fails_leaves_the_old_object(local, monkeypatch):
         local.put("a", b"new")
     monkeypatch.undo()
     assert local.get("a") == b"old"
-    assert local.names() == ["a"], "no partial object is left"
+    assert local.list_names() == ["a"], "no partial object is left"
 
 
 def test_a_limit_of_the_kernel_is_a_full_disk(tmp_path):
@@ -143,7 +143,7 @@ def test_a_limit_of_the_kernel_is_a_full_disk(tmp_path):
         f"store = LocalStore({str(tmp_path)!r})\n"
         "try: store.put('large', bytes(1_000_000))\n"
         "except Exception as e: print(type(e).__name__, e)\n"
-        "print(store.names())"
+        "print(store.list_names())"
     )
 
     def small_files():
@@ -175,13 +175,13 @@ def test_there_is_one_writer_until_it_dies(tmp_path):
 def test_what_a_dead_writer_left_is_swept(local):
     local.put("a/b", b"whole")
     (local.root / "a" / "c.123.partial").write_bytes(b"half")
-    assert local.names() == ["a/b"]
+    assert local.list_names() == ["a/b"]
     (local.root / "film.partial").write_bytes(b"somebody else's")
-    local.sweep()
+    local.remove_partials()
     assert not (local.root / "a" / "c.123.partial").exists()
     assert (local.root / "film.partial").exists(), "only names that we give"
     (local.root / "film.partial").unlink()
-    assert local.foreign() == "a"
+    assert local.first_entry() == "a"
 
 
 def test_a_place_that_is_a_file_is_a_sentence(tmp_path):

@@ -99,7 +99,7 @@ def test_a_restart_says_why(tmp_path, monkeypatch, capfd):
 
 
 def test_no_restart_on_a_machine_that_is_about_to_go(tmp_path, capfd):
-    body = "from convoy import pulse, supervise\nsupervise.follow_parent()\npulse.tell(pulse.NOTICE)\nsys.exit(42)"
+    body = "from convoy import heartbeat, supervise\nsupervise.follow_parent()\nheartbeat.beat(heartbeat.NOTICE)\nsys.exit(42)"
     assert supervise.run(child(tmp_path, body), 3) == 42
     assert (tmp_path / "starts").read_text() == "x"
     assert "no restart here" in capfd.readouterr().err
@@ -181,8 +181,8 @@ def test_a_signal_ends_the_wait_for_a_restart(tmp_path, number, code):
 
 def test_a_child_that_gives_no_sign_of_life_is_given_up(tmp_path, capfd):
     body = (
-        "from convoy import pulse, supervise\nsupervise.follow_parent()\n"
-        "with pulse.working(): time.sleep(2.5)\n"  # longer than the timeout, but alive
+        "from convoy import heartbeat, supervise\nsupervise.follow_parent()\n"
+        "with heartbeat.beating(): time.sleep(2.5)\n"  # longer than the timeout, but alive
         "open(starts + '.worked', 'w')\n"
         "time.sleep(600)"
     )
@@ -231,7 +231,7 @@ def test_an_abort_in_c_shows_where(tmp_path, capfd):
 
 def test_a_child_that_dies_after_its_work_has_succeeded(tmp_path):
     body = (
-        "from convoy import pulse, supervise\nsupervise.follow_parent()\npulse.tell(pulse.DONE)\ntime.sleep(0.3)\n"
+        "from convoy import heartbeat, supervise\nsupervise.follow_parent()\nheartbeat.beat(heartbeat.DONE)\ntime.sleep(0.3)\n"
         "os.abort()"
     )
     assert supervise.run(child(tmp_path, body)) == exits.OK

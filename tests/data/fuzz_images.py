@@ -15,7 +15,7 @@ from PIL import Image
 
 from convoy.data.images.probe import Kind, look
 from convoy.data.images.unreadable import BadImages
-from convoy.data.order import Stretches
+from convoy.data.order import PositionRanges
 from convoy.data.sources.catalogue import ENTRY
 from convoy.data.sources.files import Files
 
@@ -100,7 +100,7 @@ def _read(folder: Path, contents: list[bytes], sound: bytes) -> list[str]:
     bad.expect("train", len(paths))
     files = Files("train", paths, [0] * len(paths), entries, None, (_SIDE, _SIDE, 3), _SIDE, 0, bad)
     fetch = files.fetcher(0.5)
-    stretches = Stretches([(tf.constant(0, tf.int64), len(paths))], 0)
+    stretches = PositionRanges([(tf.constant(0, tf.int64), len(paths))], 0)
     images, counts, shown = tf.function(lambda at: fetch(at, stretches), autograph=False)(stretches.positions)
     assert images.shape == (len(paths), _SIDE, _SIDE, 3)
     assert counts.numpy().all()

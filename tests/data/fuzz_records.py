@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data.config import DataConfig
-from convoy.data.order import Stretches
+from convoy.data.order import PositionRanges
 from convoy.data.records.packing import pack
 from convoy.data.sources import open_dataset
 
@@ -98,7 +98,7 @@ def _read(root: Path, sound: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
         )
         for split, (images, labels) in sound.items():
             examples = dataset.split(split)
-            positions = Stretches([(tf.constant(0, tf.int64), len(labels))], 0)
+            positions = PositionRanges([(tf.constant(0, tf.int64), len(labels))], 0)
             found, counted, shown = (one.numpy() for one in examples.fetcher()(positions.positions, positions))
             assert counted.all(), split
             assert np.array_equal(found, images[shown]), split

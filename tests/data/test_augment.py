@@ -12,9 +12,9 @@ from scipy import ndimage
 from convoy import exits
 from convoy.data.augment.geometry import crop_and_flip, flips, maps, warp
 from convoy.data.augment.recipe import Recipe
-from convoy.data.balance import Drawn, Order
+from convoy.data.balance import Sample, Sampler
 from convoy.data.config import DataConfig
-from convoy.data.pipeline import Deal, training_stream
+from convoy.data.pipeline import BatchSharding, training_stream
 from convoy.data.sources import open_dataset
 
 RNG = np.random.default_rng(7)
@@ -124,13 +124,13 @@ def test_the_smallest_images_can_be_cropped():
 
 def test_flips_come_half_of_the_time():
     numbers = np.random.default_rng(0).random((4000, 8), dtype=np.float32)
-    drawn = Drawn(tf.zeros(4000, tf.int64), tf.zeros(4000, tf.int64))
+    drawn = Sample(tf.zeros(4000, tf.int64), tf.zeros(4000, tf.int64))
     assert 0.46 < tf.reduce_mean(tf.cast(flips(numbers, drawn, 0, Recipe.parse("flip")), tf.float32)) < 0.54
     assert not np.any(flips(numbers, drawn, 0, Recipe.parse("crop")))
 
 
 def test_an_alternating_flip_shows_both_sides_in_turn():
-    order = Order(np.zeros(500, np.int32), "none", 3)
+    order = Sampler(np.zeros(500, np.int32), "none", 3)
     epochs = []
     for epoch in range(4):
         drawn = order.draw(tf.range(500 * epoch, 500 * (epoch + 1), dtype=tf.int64))
@@ -146,4 +146,4 @@ def test_an_alternating_flip_shows_both_sides_in_turn():
 def test_colour_of_other_channels_than_a_picture_has_is_refused(recipe):
     config = DataConfig("synthetic:6x5x2:3:40", augment=recipe)
     with pytest.raises(exits.CannotRun, match="images of 1 or 3 channels, and these have 2"):
-        training_stream(open_dataset(config).split("train"), Deal(4), config, 0, 0)
+        training_stream(open_dataset(config).split("train"), BatchSharding(4), config, 0, 0)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from convoy import exits
 from convoy.data.config import DataConfig
 from convoy.data.images.unreadable import BadImages
-from convoy.data.pipeline import Deal, evaluation_batches, training_stream
+from convoy.data.pipeline import BatchSharding, evaluation_batches, training_stream
 from convoy.data.sources import catalogue, open_dataset
 from support import result_of, write_images
 
@@ -47,7 +47,7 @@ def config(root: Path, policy: str, cache_bytes: int, augment: str = "none", mos
 def train(config: DataConfig, batch_size: int = 12, steps: int = 4, first_step: int = 0) -> tuple[np.ndarray, ...]:
     """(images, labels, shares, examples) of the positions of some steps."""
     examples = open_dataset(config).split("train")
-    stream = training_stream(examples, Deal(batch_size), config, 5, first_step)
+    stream = training_stream(examples, BatchSharding(batch_size), config, 5, first_step)
     assert stream.element_spec.images.shape == (batch_size, 16, 16, 3)
     batches = list(stream.take(steps).as_numpy_iterator())
     from convoy.data.order import indices
@@ -117,7 +117,7 @@ def test_without_being_asked_the_first_bad_image_ends_the_run_by_name(damaged, c
         with pytest.raises(exits.BadData, match="dog/004.jpg cannot be decoded"):
             examples.fetcher()
     else:
-        stream = training_stream(examples, Deal(N), config(damaged, "fail", STREAMED), 5, 0)
+        stream = training_stream(examples, BatchSharding(N), config(damaged, "fail", STREAMED), 5, 0)
         with pytest.raises(tf.errors.OpError):
             next(stream.as_numpy_iterator())
         assert "dog/004.jpg cannot be decoded" in examples.explain()
@@ -127,7 +127,7 @@ def test_too_many_end_the_run(damaged):
     streamed = open_dataset(config(damaged, "skip", STREAMED, most=0.1))
     examples = streamed.split("train")  # one of 24 is known to be bad by its header
     streamed.bad.check()
-    stream = training_stream(examples, Deal(N), config(damaged, "skip", STREAMED), 5, 0)
+    stream = training_stream(examples, BatchSharding(N), config(damaged, "skip", STREAMED), 5, 0)
     with pytest.raises(tf.errors.OpError):
         next(stream.as_numpy_iterator())
     assert "3 of 24 images of the split train are bad, more than --max_bad_fraction=0.1" in examples.explain()
@@ -141,7 +141,7 @@ def test_each_is_listed_once_also_by_a_later_attempt(damaged):
         here = config(damaged, "substitute", STREAMED)
         dataset = open_dataset(here)
         dataset.bad.list_in(lines.append, [json.loads(line) for line in lines])
-        list(training_stream(dataset.split("train"), Deal(12), here, 5, 0).take(6).as_numpy_iterator())
+        list(training_stream(dataset.split("train"), BatchSharding(12), here, 5, 0).take(6).as_numpy_iterator())
         assert len(dataset.bad) == 3
     found = {one["path"].removeprefix(f"{damaged}/"): one for one in map(json.loads, lines)}
     assert len(lines) == len(found) == 3
@@ -215,7 +215,7 @@ def test_a_break_below_what_an_evaluation_shows_is_named_too(tmp_path):
     examples = open_dataset(here).split("train")
     assert len(examples.unreadable()) == 0
     with pytest.raises(tf.errors.OpError):
-        for _ in training_stream(examples, Deal(8), here, 5, 0).take(20):
+        for _ in training_stream(examples, BatchSharding(8), here, 5, 0).take(20):
             pass
     assert f"{broken} cannot be decoded" in examples.explain()
 
@@ -223,7 +223,7 @@ def test_a_break_below_what_an_evaluation_shows_is_named_too(tmp_path):
 def test_random_parts_need_no_whole_images_in_memory(photographs):
     here = config(photographs, "fail", HELD, "photo")
     examples = open_dataset(here).split("train")
-    next(training_stream(examples, Deal(4), here, 5, 0).as_numpy_iterator())
+    next(training_stream(examples, BatchSharding(4), here, 5, 0).as_numpy_iterator())
     assert examples._decoded is None
 
 
@@ -247,7 +247,7 @@ def test_classes_of_the_current_folder_do_not_share_headers(tmp_path, monkeypatc
         path.write_bytes(path.read_bytes().ljust(400, b"\0"))
         os.utime(path, (5, 5))
     for _ in range(2):  # the second time from the cache
-        found = catalogue.Catalogue.of(Path(), ["a/1.bmp", "b/1.bmp"]).entries
+        found = catalogue.Catalogue.scan(Path(), ["a/1.bmp", "b/1.bmp"]).entries
         assert [catalogue.upright(entry) for entry in found] == [(8, 12), (12, 8)]
 
 

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 from convoy import exits
-from convoy.data.balance import Order, draws_per_class, effective_numbers
+from convoy.data.balance import Sampler, draws_per_class, effective_numbers
 from convoy.data.config import DataConfig
-from convoy.data.pipeline import Deal, training_stream
+from convoy.data.pipeline import BatchSharding, training_stream
 from convoy.data.sources.examples import InMemory
 
 ALL = ["oversample", "sqrt", "effective:0.99", "undersample"]
@@ -26,7 +26,7 @@ def labels_of(counts: np.ndarray) -> np.ndarray:
     return np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts)), counts)).astype(np.int32)
 
 
-def drawn(order: Order, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+def drawn(order: Sampler, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
     found = order.draw(tf.range(start, stop, dtype=tf.int64))
     return found.indices.numpy(), found.shown.numpy()
 
@@ -80,7 +80,7 @@ def test_effective_numbers_are_the_papers():
 @pytest.mark.parametrize("balance", ALL)
 def test_every_epoch_has_exactly_its_draws_and_every_pass_every_example_once(counts, balance):
     labels, draws = labels_of(counts), draws_per_class(counts, balance)
-    order, epochs = Order(labels, balance, 3), 7
+    order, epochs = Sampler(labels, balance, 3), 7
     assert order.epoch == draws.sum()
     indices, shown = drawn(order, 0, epochs * order.epoch)
     for epoch in indices.reshape(epochs, -1):
@@ -99,7 +99,7 @@ def test_every_epoch_has_exactly_its_draws_and_every_pass_every_example_once(cou
 def test_part_of_an_epoch_has_about_its_share_of_every_class():
     labels = labels_of(np.array([5000, 400, 60]))
     for balance in ALL:
-        order = Order(labels, balance, 0)
+        order = Sampler(labels, balance, 0)
         share = draws_per_class(np.bincount(labels), balance) / order.epoch
         part = min(1000, order.epoch // 2)
         for start in range(0, 20 * part, part):
@@ -110,9 +110,9 @@ def test_part_of_an_epoch_has_about_its_share_of_every_class():
 
 def test_passes_classes_epochs_and_seeds_have_orders_of_their_own():
     counts = np.array([300, 300, 300])
-    order = Order(np.sort(labels_of(counts)), "oversample", 0)
+    order = Sampler(np.sort(labels_of(counts)), "oversample", 0)
 
-    def places(order: Order) -> np.ndarray:
+    def places(order: Sampler) -> np.ndarray:
         """[class, pass, rank] -> example of the class, rank by rank."""
         shape, grid = (3, 40, 300), np.indices((3, 40, 300)).reshape(3, -1)
         of = tf.fill([grid.shape[1]], tf.constant(300, tf.int64))
@@ -127,7 +127,7 @@ def test_passes_classes_epochs_and_seeds_have_orders_of_their_own():
     # Two random permutations agree in 1 place on average, with variance 1, whatever their size.
     assert agree.mean() == pytest.approx(1, abs=0.1)
     assert agree.max() < 15
-    other = places(Order(np.sort(labels_of(counts)), "oversample", 1))
+    other = places(Sampler(np.sort(labels_of(counts)), "oversample", 1))
     assert (found == other).mean() == pytest.approx(1 / 300, rel=0.2)
     # Which examples the first 30 draws of a pass show: 30 in 300 for each, over 40 passes and 3 classes 12 times.
     early = np.stack([np.bincount(one[:, :30].ravel(), minlength=300) for one in found])
@@ -141,22 +141,22 @@ def test_a_stream_does_not_depend_on_batches_and_continues_anywhere(balance):
     images = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
     examples, data = InMemory(images, labels), DataConfig(augment="altflip", balance=balance)
 
-    def stream(deal: Deal, steps: int, first_step: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        batches = list(training_stream(examples, deal, data, 4, first_step).take(steps).as_numpy_iterator())
+    def stream(batch_sharding: BatchSharding, steps: int, first_step: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        batches = list(training_stream(examples, batch_sharding, data, 4, first_step).take(steps).as_numpy_iterator())
         return tuple(np.concatenate([batch[k] for batch in batches]) for k in (0, 1))
 
-    indices, _ = drawn(Order(labels, balance, 4), 0, 480)
-    fine = stream(Deal(6), 80)
+    indices, _ = drawn(Sampler(labels, balance, 4), 0, 480)
+    fine = stream(BatchSharding(6), 80)
     assert (fine[0][:, 0, 0, 0] == indices).all()
     assert (fine[1][:, 0] == labels[indices]).all()
-    for other in (stream(Deal(96), 5), stream(Deal(48, parts=2), 10)):
+    for other in (stream(BatchSharding(96), 5), stream(BatchSharding(48, parts=2), 10)):
         assert all((a == b).all() for a, b in zip(fine, other, strict=True))
-    later = stream(Deal(48), 4, first_step=6)
+    later = stream(BatchSharding(48), 4, first_step=6)
     assert all((a[288:] == b).all() for a, b in zip(fine, later, strict=True))
 
 
 def test_none_is_what_it_was():
-    indices, shown = drawn(Order(labels_of(LONG), "none", 7), 335, 345)
+    indices, shown = drawn(Sampler(labels_of(LONG), "none", 7), 335, 345)
     # Written down before there was any other: another order would be another run.
     assert indices.tolist() == [109, 162, 137, 155, 9, 95, 63, 40, 103, 5]
     assert shown.tolist() == [1] * 5 + [2] * 5
@@ -165,7 +165,7 @@ def test_none_is_what_it_was():
 @pytest.mark.parametrize("balance", ALL)
 def test_epochs_far_beyond_32_bits(balance):
     labels = labels_of(LONG)
-    order = Order(labels, balance, 7)
+    order = Sampler(labels, balance, 7)
     start = 10 * 2**32 // order.epoch * order.epoch
     found, shown = drawn(order, start, start + order.epoch)
     assert (np.bincount(labels[found], minlength=len(LONG)) == draws_per_class(LONG, balance)).all()

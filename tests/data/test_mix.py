@@ -14,8 +14,8 @@ from scipy import stats
 from convoy.data.augment.mix import beta, mix
 from convoy.data.augment.recipe import Recipe
 from convoy.data.config import DataConfig
-from convoy.data.order import Stretches
-from convoy.data.pipeline import Batch, Deal, training_stream
+from convoy.data.order import PositionRanges
+from convoy.data.pipeline import Batch, BatchSharding, training_stream
 from convoy.data.sources.examples import InMemory
 
 N = 400
@@ -26,7 +26,7 @@ COUNTS = (RNG.random(N) < 0.8).astype(np.float32)
 
 
 def mixed(augment: str, counts: np.ndarray = COUNTS, seed: int = 3) -> list[np.ndarray]:
-    positions = Stretches([(tf.constant(50, tf.int64), N)], seed)
+    positions = PositionRanges([(tf.constant(50, tf.int64), N)], seed)
     made = mix(tf.constant(IMAGES), tf.constant(LABELS), tf.constant(counts), positions, Recipe.parse(augment))
     return [one.numpy() for one in made]
 
@@ -99,7 +99,7 @@ def test_with_both_each_pair_draws_one():
 def test_black_and_white_stay_so():
     for level in (0, 255):
         flat = tf.fill([2, 4, 4, 1], tf.constant(level, tf.uint8))
-        positions = Stretches([(tf.constant(0, tf.int64), 2)], 3)
+        positions = PositionRanges([(tf.constant(0, tf.int64), 2)], 3)
         for augment in ("mixup:1", "cutmix:1"):
             made, *_ = mix(flat, tf.constant([1, 2]), tf.ones(2), positions, Recipe.parse(augment))
             assert np.array_equal(made, flat)
@@ -128,12 +128,13 @@ ITEMS = ["crop", "flip", "altflip", "rotate:20", "shift:0.2", "shear:10", "zoom:
 LENGTH = 42
 
 
-def stream(augment: str, deal: Deal, first_step: int = 0) -> Batch:
+def stream(augment: str, batch_sharding: BatchSharding, first_step: int = 0) -> Batch:
     """At least the positions [0, LENGTH) of a stream, in order, whatever it was dealt by."""
-    batches = training_stream(EXAMPLES, deal, DataConfig(augment=augment), 5, first_step)
-    steps = -(-LENGTH // deal.batch_size) - first_step
+    batches = training_stream(EXAMPLES, batch_sharding, DataConfig(augment=augment), 5, first_step)
+    steps = -(-LENGTH // batch_sharding.batch_size) - first_step
     arrays = [
-        np.concatenate(parts) for parts in zip(*batches.take(steps * deal.local).as_numpy_iterator(), strict=True)
+        np.concatenate(parts)
+        for parts in zip(*batches.take(steps * batch_sharding.local).as_numpy_iterator(), strict=True)
     ]
     order = np.argsort(arrays[3][:, 0], kind="stable")
     return Batch(*(array[order] for array in arrays))
@@ -153,9 +154,9 @@ def references() -> dict[str, Batch]:
 
 @pytest.mark.parametrize("item", ITEMS)
 def test_a_position_shows_the_same_in_any_batch(item, references):
-    whole = references.setdefault(item, stream(item, Deal(LENGTH)))
-    assert_same(stream(item, Deal(7)), whole)
-    assert_same(stream(item, Deal(7), first_step=3), whole, first=21)
+    whole = references.setdefault(item, stream(item, BatchSharding(LENGTH)))
+    assert_same(stream(item, BatchSharding(7)), whole)
+    assert_same(stream(item, BatchSharding(7), first_step=3), whole, first=21)
     assert np.abs(whole.shares.sum(axis=1) - 1).max() < 1e-6
     assert len({image.tobytes() for image in whole.images}) > 35
 
@@ -168,14 +169,14 @@ def recipes(draw: st.DrawFn) -> str:
 
 
 @st.composite
-def deals(draw: st.DrawFn) -> Deal:
+def deals(draw: st.DrawFn) -> BatchSharding:
     replicas = draw(st.sampled_from([1, 2, 3]))
     per_replica = draw(st.integers(1, 9))
     parts = draw(st.integers(1, min(3, per_replica)))
-    return Deal(per_replica * replicas, parts, replicas, 0, replicas)
+    return BatchSharding(per_replica * replicas, parts, replicas, 0, replicas)
 
 
 @settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(augment=recipes(), one=deals())
 def test_recipes_show_the_same_however_batches_are_dealt(augment, one):
-    assert_same(stream(augment, one), stream(augment, Deal(LENGTH)))
+    assert_same(stream(augment, one), stream(augment, BatchSharding(LENGTH)))

@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data.config import DataConfig
-from convoy.data.order import Stretches
-from convoy.data.pipeline import Deal, training_stream
+from convoy.data.order import PositionRanges
+from convoy.data.pipeline import BatchSharding, training_stream
 from convoy.data.records import format
 from convoy.data.records.manifest import shard_name
 from convoy.data.records.packing import pack
@@ -79,7 +79,9 @@ def test_a_stream_of_records_is_that_of_the_source(tmp_path):
     pack(DataConfig(name), tmp_path / "packed", 1000)
     streams = []
     for config in (DataConfig(name), DataConfig(f"records:{tmp_path / 'packed'}", cache_bytes=0)):
-        stream = training_stream(open_dataset(config).split("train"), Deal(15), config, seed=7, first_step=0).take(9)
+        stream = training_stream(
+            open_dataset(config).split("train"), BatchSharding(15), config, seed=7, first_step=0
+        ).take(9)
         streams.append(list(stream.as_numpy_iterator()))
     for one, other in zip(*streams, strict=True):
         assert all(np.array_equal(ours, theirs) for ours, theirs in zip(one, other, strict=True))
@@ -166,7 +168,9 @@ def test_a_stream_of_packed_photographs_is_that_of_the_folder(kinds):
     streams = []
     for dataset in (f"folder:{kinds[0]}", f"records:{kinds[1]}"):
         config = DataConfig(dataset, image_size=40, augment="resized:0.2", cache_bytes=0)
-        stream = training_stream(open_dataset(config).split("train"), Deal(6), config, seed=7, first_step=0).take(4)
+        stream = training_stream(
+            open_dataset(config).split("train"), BatchSharding(6), config, seed=7, first_step=0
+        ).take(4)
         streams.append(np.concatenate([batch.images for batch in stream.as_numpy_iterator()]).astype(int))
     off = np.abs(streams[0] - streams[1]).max(axis=(1, 2, 3))
     assert np.count_nonzero(off == 0) >= 20, "all but the two that EXIF turns, twice"
@@ -210,7 +214,7 @@ def test_a_bad_record_is_skipped_or_substituted(kinds, tmp_path, source, cache_b
         dataset = open_dataset(DataConfig(f"records:{root}", **flags))
         examples = dataset.split("train")
         assert examples.unreadable().tolist() == [row]
-        stretches = Stretches([(tf.constant(0, tf.int64), len(indices))], 0)
+        stretches = PositionRanges([(tf.constant(0, tf.int64), len(indices))], 0)
         images, counts, *others = examples.fetcher()(tf.constant(indices), stretches)
         expected = shown.copy()
         if policy == "substitute":

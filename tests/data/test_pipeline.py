@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from convoy.data.config import DataConfig
 from convoy.data.order import indices
-from convoy.data.pipeline import Deal, evaluation_batches, training_stream
+from convoy.data.pipeline import BatchSharding, evaluation_batches, training_stream
 from convoy.data.sources.examples import InMemory
 
 N = 37
@@ -20,7 +20,7 @@ EXAMPLES = InMemory(
 
 
 def labels_and_ids(batch_size: int, steps: int, first_step: int = 0, augment: str = "none", seed: int = 1):
-    stream = training_stream(EXAMPLES, Deal(batch_size), DataConfig(augment=augment), seed, first_step)
+    stream = training_stream(EXAMPLES, BatchSharding(batch_size), DataConfig(augment=augment), seed, first_step)
     batches = list(stream.take(steps).as_numpy_iterator())
     return np.concatenate([batch[0] for batch in batches]), np.concatenate([batch[1][:, 0] for batch in batches])
 
@@ -45,7 +45,7 @@ def test_the_same_position_has_the_same_pixels_for_other_batches(augment):
 
 def test_parallel_calls_change_nothing():
     def stream(parallel: int) -> list[bytes]:
-        data = training_stream(EXAMPLES, Deal(8), ARTICLE, 0, 0)
+        data = training_stream(EXAMPLES, BatchSharding(8), ARTICLE, 0, 0)
         options = tf.data.Options()
         options.autotune.enabled = False
         options.threading.private_threadpool_size = parallel
@@ -66,9 +66,9 @@ def test_processes_and_replicas_share_every_part_of_the_same_batches(parts):
     for replicas, local in ((2, 2), (4, 2), (4, 1)):
         dealt = {}
         for first in range(0, replicas, local):
-            deal = Deal(24, parts, replicas, first, local)
+            batch_sharding = BatchSharding(24, parts, replicas, first, local)
             for element, batch in enumerate(
-                training_stream(EXAMPLES, deal, ARTICLE, 1, 0).take(6 * local).as_numpy_iterator()
+                training_stream(EXAMPLES, batch_sharding, ARTICLE, 1, 0).take(6 * local).as_numpy_iterator()
             ):
                 dealt[element // local, first + element % local] = batch
         for step in range(6):
@@ -87,14 +87,19 @@ def test_processes_and_replicas_share_every_part_of_the_same_batches(parts):
 
 
 def test_a_short_last_part_is_shared_too():
-    deal = Deal(20, parts=3, replicas=2)
-    assert deal.sizes == [4, 4, 2]
-    assert [deal.runs(replica) for replica in (0, 1)] == [[(0, 4), (8, 4), (16, 2)], [(4, 4), (12, 4), (18, 2)]]
+    batch_sharding = BatchSharding(20, parts=3, replicas=2)
+    assert batch_sharding.sizes == [4, 4, 2]
+    assert [batch_sharding.runs(replica) for replica in (0, 1)] == [
+        [(0, 4), (8, 4), (16, 2)],
+        [(4, 4), (12, 4), (18, 2)],
+    ]
 
 
 def test_positions_beyond_32_bits_keep_their_high_word():
     first_step = 3 * 2**30
-    (*_, positions), *_ = training_stream(EXAMPLES, Deal(8), DataConfig(), 0, first_step).take(1).as_numpy_iterator()
+    (*_, positions), *_ = (
+        training_stream(EXAMPLES, BatchSharding(8), DataConfig(), 0, first_step).take(1).as_numpy_iterator()
+    )
     low, high = positions.astype(np.uint64).T
     assert (low + high * 2**32).tolist() == [first_step * 8 + index for index in range(8)]
 
@@ -117,7 +122,7 @@ def test_evaluation_shows_every_example_once_and_pads_with_weight_0(batch_size):
 
 
 def test_every_shape_of_a_training_batch_is_static():
-    images, labels, shares, positions = training_stream(EXAMPLES, Deal(8, 3), ARTICLE, 0, 0).element_spec
+    images, labels, shares, positions = training_stream(EXAMPLES, BatchSharding(8, 3), ARTICLE, 0, 0).element_spec
     assert images.shape == (8, 4, 4, 1)
     assert labels.shape == shares.shape == (8, 2)
     assert images.dtype == tf.uint8

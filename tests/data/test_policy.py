@@ -15,8 +15,8 @@ from convoy.data.augment.geometry import warp
 from convoy.data.augment.groups import by_group
 from convoy.data.augment.policy import OPERATIONS, compose, policy
 from convoy.data.augment.recipe import Recipe
-from convoy.data.balance import Drawn
-from convoy.data.order import Stretches
+from convoy.data.balance import Sample
+from convoy.data.order import PositionRanges
 
 N = 300
 IMAGES = np.random.default_rng(2).integers(20, 200, (N, 12, 10, 3), dtype=np.uint8)
@@ -24,8 +24,8 @@ ENHANCERS = {"brightness": ImageEnhance.Brightness, "color": ImageEnhance.Color,
              "sharpness": ImageEnhance.Sharpness}  # fmt: skip
 
 
-def at(first: int, count: int) -> Stretches:
-    return Stretches([(tf.constant(first, tf.int64), count)], 3)
+def at(first: int, count: int) -> PositionRanges:
+    return PositionRanges([(tf.constant(first, tf.int64), count)], 3)
 
 
 def drawn_by_hand(row: np.ndarray, augment: str) -> tuple[str, float, int]:
@@ -114,7 +114,7 @@ def test_composed_maps_do_what_one_after_the_other_does():
 
 def changed(augment: str, images: np.ndarray = IMAGES, first: int = 0) -> np.ndarray:
     positions = at(first, len(images))
-    drawn = Drawn(positions.positions, tf.zeros(len(images), tf.int64))
+    drawn = Sample(positions.positions, tf.zeros(len(images), tf.int64))
     return augmenter(Recipe.parse(augment))(tf.constant(images), positions, drawn).numpy()
 
 
@@ -122,9 +122,9 @@ def test_nothing_asked_for_is_nothing_done():
     images = tf.constant(IMAGES)
     with tf.Graph().as_default() as graph:
         inside = tf.compat.v1.placeholder(tf.uint8, IMAGES.shape)
-        positions = Stretches([(tf.compat.v1.placeholder(tf.int64, []), N)], 3)
+        positions = PositionRanges([(tf.compat.v1.placeholder(tf.int64, []), N)], 3)
         before = len(graph.get_operations())
-        assert augmenter(Recipe.parse("none"))(inside, positions, Drawn(inside, inside)) is inside
+        assert augmenter(Recipe.parse("none"))(inside, positions, Sample(inside, inside)) is inside
         assert len(graph.get_operations()) == before
     assert np.array_equal(changed("none"), images)
 

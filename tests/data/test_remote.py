@@ -62,7 +62,7 @@ def counted(monkeypatch):
 
 def test_what_was_sent_comes_back_and_comes_once(packed, monkeypatch, capsys):
     mirror.send(packed, URL)
-    assert files_of(packed) == open_store(URL).names()
+    assert files_of(packed) == open_store(URL).list_names()
     dataset, source = open_dataset(DataConfig(f"records:{URL}")), open_dataset(DataConfig())
     for split in source.split_names:
         np.testing.assert_array_equal(dataset.split(split).labels, source.split(split).labels)
@@ -158,7 +158,7 @@ def test_sending_goes_on_where_it_was_cut_and_the_manifest_is_last(packed, monke
     capsys.readouterr()
     mirror.send(packed, URL)
     assert f"Sending {len(files_of(packed)) - 1 - 2} files" in capsys.readouterr().out
-    assert open_store(URL).names() == files_of(packed)
+    assert open_store(URL).list_names() == files_of(packed)
     mirror.send(packed, URL)
     assert "holds all of it already" in capsys.readouterr().out
 

@@ -98,10 +98,10 @@ def test_real_photographs_are_resized_and_cropped(tmp_path):
 
 def test_a_random_part_of_an_image_in_memory_is_that_of_scipy():
     from convoy.data.images.windows import NUMBERS, random_windows
-    from convoy.data.order import Stretches
+    from convoy.data.order import PositionRanges
 
     images = np.random.default_rng(3).integers(0, 256, (30, 20, 16, 3), dtype=np.uint8)
-    positions = Stretches([(tf.constant(50, tf.int64), 30)], 4)
+    positions = PositionRanges([(tf.constant(50, tf.int64), 30)], 4)
     shown, counts = InMemory(images, np.zeros(30)).fetcher(0.1)(tf.range(30, dtype=tf.int64), positions)
     assert counts.numpy().all()
     sides = tf.fill([30], 20), tf.fill([30], 16)

@@ -58,19 +58,19 @@ def test_a_second_process_on_a_run_directory_is_told_and_harms_nothing(bucket):
     assert events[-1]["event"] == "left"
     (last,) = format.complete(store)
     assert last.step == events[-1]["step"]
-    assert ".lock" not in store.names(), "the next start need not wait"
+    assert ".lock" not in store.list_names(), "the next start need not wait"
 
 
 @pytest.mark.thorough
-def test_a_run_in_a_bucket_ends_like_one_in_a_folder(bucket, undisturbed, convoy, tmp_path):
+def test_a_run_in_a_bucket_ends_like_one_in_a_folder(bucket, seed_initializers, convoy, tmp_path):
     with faulty(os.environ["STORAGE_EMULATOR_HOST"], "--seed=7", "--rate=0.1", "--seconds=0.5") as url:
         for _ in ("train", "find it finished"):
             outcome = convoy("train", *QUICK, f"--run_dir={bucket}", STORAGE_EMULATOR_HOST=url)
             assert outcome.code == exits.OK, outcome
     store = open_store(bucket)
-    for name in store.names():
+    for name in store.list_names():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        store.fetch(name, tmp_path / name)
-    assert_same_bits(undisturbed, tmp_path)
-    assert records_of(undisturbed) == records_of(tmp_path)
+        store.download(name, tmp_path / name)
+    assert_same_bits(seed_initializers, tmp_path)
+    assert records_of(seed_initializers) == records_of(tmp_path)
     assert [name for name in objects(store) if "segments" in name or "lock" in name] == []

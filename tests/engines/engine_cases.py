@@ -28,7 +28,7 @@ import keras  # noqa: E402
 from keras import layers, ops  # noqa: E402
 
 from convoy.data.sources.examples import InMemory  # noqa: E402
-from convoy.trainer.engines.setting import set_up_keras  # noqa: E402
+from convoy.trainer.engines.runtime import set_up_keras  # noqa: E402
 
 SHAPE, CLASSES = (8, 8, 1), 4
 RNG = np.random.default_rng(0)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from convoy.trainer.engines.randomness import a_stream_each
+from convoy.trainer.engines.randomness import decorrelate_replicas
 from convoy.trainer.layers import Dropout, StochasticDepth, drawing, threefry
 
 # Key and counter of the known answers: zeros, ones, digits of pi.
@@ -56,7 +56,7 @@ if keras.backend.backend() == "jax":
     def on_two_devices():
         """One step: what every replica draws, and the states of its generators after it."""
         model, mesh, spec = stock(), jax.make_mesh((2,), ("replica",)), jax.sharding.PartitionSpec
-        a_stream_each(model, lambda: jax.lax.axis_index("replica"))
+        decorrelate_replicas(model, lambda: jax.lax.axis_index("replica"))
 
         def step(state):
             drawn, state = model.stateless_call([], state, np.ones((1, 1000)), training=True)
@@ -90,7 +90,7 @@ else:
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
         with strategy.scope():
             model = stock()
-        a_stream_each(model, lambda: tf.distribute.get_replica_context().replica_id_in_sync_group)
+        decorrelate_replicas(model, lambda: tf.distribute.get_replica_context().replica_id_in_sync_group)
         local = strategy.experimental_local_results
 
         @tf.function(autograph=False)

@@ -16,7 +16,7 @@ from convoy import exits
 from convoy.data.sources.examples import InMemory
 from convoy.trainer import engines
 from convoy.trainer.config import RunConfig
-from convoy.trainer.engines.setting import check_parts
+from convoy.trainer.engines.runtime import check_parts
 from convoy.trainer.engines.tensorflow import Engine, prepare
 from convoy.trainer.processes import cluster
 from convoy.trainer.processes.cluster import Cluster
@@ -162,11 +162,11 @@ def test_the_way_to_a_tpu_and_the_static_shapes_it_needs(tpu, monkeypatch):
     monkeypatch.setenv("TPU_NAME", "my-tpu")
     monkeypatch.setitem(sys.modules, "users", types.SimpleNamespace(looking=looking, __file__="users.py"))
     config = RunConfig(strategy="tpu", batch_size=10, accumulate=3, model="users:looking", optimizer="sgd")
-    setting = prepare(config)
+    runtime = prepare(config)
     assert tpu == ["resolver my-tpu", "connect resolver", "initialize resolver", "strategy resolver"]
-    assert (setting.config.strategy, setting.config.precision, setting.replicas) == ("tpu", "float32", 1)
+    assert (runtime.config.strategy, runtime.config.precision, runtime.replicas) == ("tpu", "float32", 1)
     examples = InMemory(np.zeros((23, 4, 4, 1)), np.arange(23) % 3)
-    engine = Engine(setting, (4, 4, 1), np.array([8, 8, 7]))
+    engine = Engine(runtime, (4, 4, 1), np.array([8, 8, 7]))
     assert engine.description == "1 TPU cores"
     engine.feed(examples, 0)
     assert all(side is not None for spec in tf.nest.flatten(engine._stream.element_spec) for side in spec.shape)
@@ -198,8 +198,8 @@ def test_a_tpu_that_is_not_there_is_a_sentence(monkeypatch):
 
 def test_groups_that_do_not_divide_what_a_device_has_are_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "users", types.SimpleNamespace(looking=looking, __file__="users.py"))
-    setting = prepare(RunConfig(batch_size=10, batchnorm="ghost:4", model="users:looking"))
-    engine = Engine(setting, (4, 4, 1), np.array([8, 8, 7]))
+    runtime = prepare(RunConfig(batch_size=10, batchnorm="ghost:4", model="users:looking"))
+    engine = Engine(runtime, (4, 4, 1), np.array([8, 8, 7]))
     engine.feed(InMemory(np.zeros((23, 4, 4, 1)), np.arange(23) % 3), 0)
     with pytest.raises(exits.CannotRun, match="--batchnorm=ghost:4 cannot cut the 10 examples"):
         engine.train(1)

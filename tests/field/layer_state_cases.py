@@ -34,7 +34,7 @@ import keras  # noqa: E402
 from keras import layers, ops  # noqa: E402
 
 from convoy.data.sources.examples import InMemory  # noqa: E402
-from convoy.trainer.engines.setting import set_up_keras  # noqa: E402
+from convoy.trainer.engines.runtime import set_up_keras  # noqa: E402
 
 # Evaluations of several batches, and no time lost on what was made before.
 importlib.import_module(ENGINES.Engine.__module__).evaluation_batch_size = lambda *values: 8
@@ -349,10 +349,10 @@ class Case:
 
     def engine(self, first_step: int) -> Any:
         values = {"accumulate": self.accumulate, "ema": self.ema, "xla": self.compiled, "seed": 2, "duration": "40st"}
-        setting = SETTINGS[self.devices]
-        config = dataclasses.replace(setting.config, model="users:model", optimizer="sgd", **values)
+        runtime = SETTINGS[self.devices]
+        config = dataclasses.replace(runtime.config, model="users:model", optimizer="sgd", **values)
         set_up_keras(config)
-        built = ENGINES.Engine(dataclasses.replace(setting, config=config), SHAPE, np.bincount(EXAMPLES.labels))
+        built = ENGINES.Engine(dataclasses.replace(runtime, config=config), SHAPE, np.bincount(EXAMPLES.labels))
         built.feed(EXAMPLES, first_step)
         return built
 

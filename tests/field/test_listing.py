@@ -140,11 +140,11 @@ def test_a_run_directory_that_cannot_be_listed_holds_not_nothing(tmp_path, monke
     folder = tmp_path / "checkpoints" / "0000000100.00"
     folder.mkdir(parents=True)
     (folder / "MANIFEST.json").touch()
-    assert store.names() == ["checkpoints/0000000100.00/MANIFEST.json"]
+    assert store.list_names() == ["checkpoints/0000000100.00/MANIFEST.json"]
     with unlisted(monkeypatch, tmp_path / below, number), pytest.raises(exits.ConvoyError) as error:
-        store.names()
+        store.list_names()
     assert error.value.code in (exits.CANNOT_RUN, exits.TRY_AGAIN)
 
 
 def test_what_was_never_made_holds_nothing(tmp_path):
-    assert open_store(str(tmp_path / "new")).names() == []
+    assert open_store(str(tmp_path / "new")).list_names() == []

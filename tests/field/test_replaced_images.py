@@ -14,7 +14,7 @@ from PIL import Image
 from convoy import exits
 from convoy.data.config import DataConfig
 from convoy.data.order import indices
-from convoy.data.pipeline import Deal, evaluation_batches, training_stream
+from convoy.data.pipeline import BatchSharding, evaluation_batches, training_stream
 from convoy.data.records.originals import original
 from convoy.data.sources import open_dataset
 from convoy.data.sources.files import Files
@@ -90,7 +90,7 @@ def test_every_kind_of_replacement_is_seen_when_it_is_drawn(tmp_path, augment):
     here = config(tmp_path, "skip", augment)
     dataset = open_dataset(here)
     examples = dataset.split("train")
-    stream = training_stream(examples, Deal(N), here, 5, 0)
+    stream = training_stream(examples, BatchSharding(N), here, 5, 0)
     whole = next(stream.as_numpy_iterator())
     assert np.asarray(whole.shares)[:, 0].all()
     replaced = replace(examples)
@@ -144,7 +144,7 @@ def test_an_evaluation_leaves_them_out(tmp_path, cache_bytes):
 def test_a_substitute_takes_the_place(photographs):
     here = config(photographs, "substitute")
     examples = open_dataset(here).split("train")
-    stream = training_stream(examples, Deal(24), here, 5, 0)
+    stream = training_stream(examples, BatchSharding(24), here, 5, 0)
     before = next(stream.as_numpy_iterator())
     (photographs / "cat" / "003.png").write_bytes(image("PNG", 24, 20))
     after = next(stream.as_numpy_iterator())
@@ -158,7 +158,7 @@ def test_without_being_asked_it_ends_the_run_by_name(tmp_path, name):
     write(tmp_path)
     here = config(tmp_path, "fail", "photo")
     examples = open_dataset(here).split("train")
-    stream = training_stream(examples, Deal(N), here, 5, 0)
+    stream = training_stream(examples, BatchSharding(N), here, 5, 0)
     next(stream.as_numpy_iterator())
     path = Path(examples.paths[next(row for row, which in replace(examples).items() if which == name)])
     content, status = path.read_bytes(), path.stat()
@@ -179,7 +179,7 @@ def test_a_time_that_alone_has_changed_means_nothing(photographs, monkeypatch):
 
     here = config(photographs, "fail", "photo")
     examples = open_dataset(here).split("train")
-    stream = training_stream(examples, Deal(24), here, 5, 0)
+    stream = training_stream(examples, BatchSharding(24), here, 5, 0)
     before = next(stream.as_numpy_iterator())
     looked: list[str] = []
     monkeypatch.setattr(watch, "look", lambda path, look=watch.look: looked.append(path) or look(path))

@@ -17,7 +17,7 @@ import pytest
 
 from convoy import exits
 from convoy.store.local import LocalStore
-from convoy.trainer.checkpoints import Checkpoint, Keeper, format, select
+from convoy.trainer.checkpoints import Checkpoint, CheckpointManager, format, select
 from convoy.trainer.checkpoints.snapshot import Snapshot
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.verbs.checkpoints import main
@@ -44,7 +44,7 @@ class _Memory(dict[str, bytes]):
         self[name] = bytes(data)
         return 0
 
-    def claim(self, name: str, data: Any) -> bool:
+    def put_if_absent(self, name: str, data: Any) -> bool:
         self.put(name, data)
         return True
 
@@ -128,7 +128,7 @@ def refused(forgery: Forgery, capsys: pytest.CaptureFixture[str], words: str = "
     copied.parent.mkdir(parents=True, exist_ok=True)
     capsys.readouterr()
     with untouched(top, copied):
-        found = Keeper(forgery.store, 1, 1).newest()
+        found = CheckpointManager(forgery.store, 1, 1).load_latest()
         assert found
         assert found[1]["progress"]["step"] == 20
         told = capsys.readouterr().err.removesuffix("\n")

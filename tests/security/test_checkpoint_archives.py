@@ -12,7 +12,7 @@ import pytest
 
 from checkpoint_files import KERNEL, REST, STEP, TENSORS, Forgery, npy, npz, refused
 from convoy import exits
-from convoy.trainer.checkpoints import Checkpoint, Keeper
+from convoy.trainer.checkpoints import Checkpoint, CheckpointManager
 
 
 @pytest.fixture
@@ -113,9 +113,9 @@ def replace_numbers(forgery, file, path, numbers):
 def test_weights_that_are_not_finite_are_never_the_last_good_ones(forgery, capsys, file, path, number):
     replace_numbers(forgery, file, path, TENSORS[f"model/{path}"].dtype.type(number).tobytes())
     refused(forgery, capsys, f"{file} has numbers in model/{path} that are not finite")
-    keeper = Keeper(forgery.store, 2, 1)
-    keeper.newest()
-    assert keeper.last == Checkpoint(20, 1), "what a run that diverges names"
+    manager = CheckpointManager(forgery.store, 2, 1)
+    manager.load_latest()
+    assert manager.last == Checkpoint(20, 1), "what a run that diverges names"
 
 
 def test_truth_is_zero_or_one(forgery, capsys):
@@ -152,4 +152,4 @@ def test_another_model_is_told_by_headers_before_anything_is_copied(forgery):
         raise exits.CannotRun("another model")
 
     with pytest.raises(exits.CannotRun, match="another model"):
-        Keeper(forgery.store, 1, 1).newest(check)
+        CheckpointManager(forgery.store, 1, 1).load_latest(check)

@@ -13,7 +13,7 @@ from checkpoint_files import STEP, Forgery, npy, npz, refused
 from convoy import exits
 from convoy.data.config import DataConfig
 from convoy.store.checksum import crc32c
-from convoy.trainer.checkpoints import Checkpoint, Keeper, format
+from convoy.trainer.checkpoints import Checkpoint, CheckpointManager, format
 from convoy.trainer.config import RunConfig
 from convoy.trainer.flags.durations import MOST_STEPS
 from convoy.trainer.outputs.recorder import MOST_ATTEMPTS
@@ -111,7 +111,7 @@ def test_if_no_checkpoint_is_left_the_run_does_not_start_over(forgery):
     for folder in forgery.folder.parent.iterdir():
         (folder / "MANIFEST.json").write_text('{"schema": 2, "objects": {"state.json": 1}}')
     with pytest.raises(exits.BadData, match="every checkpoint in .* is damaged"):
-        Keeper(forgery.store, 1, 1).newest()
+        CheckpointManager(forgery.store, 1, 1).load_latest()
 
 
 def test_records_of_a_copy_may_be_missing_and_must_be_text(forgery, tmp_path):

@@ -120,7 +120,7 @@ def outside(tmp_path):
 
 WRITES = {
     "put": lambda store, name: store.put(name, b"new"),
-    "claim": lambda store, name: store.claim(name, b"new"),
+    "put_if_absent": lambda store, name: store.put_if_absent(name, b"new"),
     "append": lambda store, name: store.append(name, "new\n"),
     "rewrite": lambda store, name: store.rewrite(name, "new\n"),
 }
@@ -137,7 +137,7 @@ def test_no_link_in_a_run_directory_is_followed_when_writing(outside, write):
         for name in ("file", "folder/file", "loop", "loop/file", "new"):
             with contextlib.suppress(exits.BadData):  # or the link gives way to a file
                 WRITES[write](store, name)
-                assert not (store.root / name).is_symlink() or write == "claim"
+                assert not (store.root / name).is_symlink() or write == "put_if_absent"
     assert (outside / "file").read_text() == "kept"
 
 
@@ -146,23 +146,23 @@ def test_no_link_in_a_run_directory_is_followed_when_cleaning(outside):
     (store.root / "checkpoints").symlink_to(outside / "folder")
     (store.root / "7.123.partial").symlink_to(outside / "file")
     with untouched(outside.parent, store.root):
-        store.sweep()
+        store.remove_partials()
         with pytest.raises(exits.BadData):
             store.remove("checkpoints/1.123.partial")
         store.remove("checkpoints")
-    assert store.names() == []
+    assert store.list_names() == []
 
 
 def test_links_are_listed_and_not_read(outside):
     store = LocalStore(str(outside.parent / "run"))
     (store.root / "file").symlink_to(outside / "file")
     (store.root / "folder").symlink_to(outside / "folder")
-    assert store.names() == ["file", "folder"]
+    assert store.list_names() == ["file", "folder"]
     for name in ("file", "folder/1.123.partial"):
         with pytest.raises(exits.BadData, match="a link, a pipe or another thing"):
             store.get(name)
         with pytest.raises(exits.BadData):
-            store.fetch(name, outside.parent / "copy")
+            store.download(name, outside.parent / "copy")
     with pytest.raises(exits.BadData):
         store.folder("folder")
     assert not (outside.parent / "copy").exists()
@@ -171,7 +171,11 @@ def test_links_are_listed_and_not_read(outside):
 def test_nothing_waits_for_a_pipe_in_a_run_directory(tmp_path):
     store = LocalStore(str(tmp_path))
     os.mkfifo(tmp_path / "pipe")
-    for call in (store.get, lambda name: store.append(name, "x\n"), lambda name: store.fetch(name, tmp_path / "copy")):
+    for call in (
+        store.get,
+        lambda name: store.append(name, "x\n"),
+        lambda name: store.download(name, tmp_path / "copy"),
+    ):
         with pytest.raises(exits.BadData, match="a pipe"):
             call("pipe")
     os.mkfifo(tmp_path / ".lock")
@@ -193,7 +197,7 @@ def test_a_store_takes_no_other_names(outside, name):
 def test_an_object_of_a_bucket_with_a_name_that_climbs_is_refused(bucket):
     bucket._bucket.upload("packed/a/../../b", b"", 0)
     with pytest.raises(exits.BadData, match="climbs out"):
-        bucket.names()
+        bucket.list_names()
 
 
 def test_the_console_draws_empty_folders(bucket):
@@ -201,10 +205,10 @@ def test_the_console_draws_empty_folders(bucket):
     bucket._bucket.upload("packed/", b"", 0)
     bucket._bucket.upload("packed/checkpoints/", b"", 0)
     bucket.put("config.json", b"{}")
-    assert bucket.names() == ["config.json"]
+    assert bucket.list_names() == ["config.json"]
     bucket.remove("config.json")
     bucket._bucket.delete({"packed/checkpoints/": bucket._bucket.generation("packed/checkpoints/")})
-    assert bucket.foreign() == ""
+    assert bucket.first_entry() == ""
 
 
 def test_what_is_larger_than_its_kind_is_not_read(bucket, tmp_path):
@@ -214,7 +218,7 @@ def test_what_is_larger_than_its_kind_is_not_read(bucket, tmp_path):
         assert store.get("config.json", max_bytes=5) == b"12345"
         for call in (
             lambda store=store: store.get("config.json", max_bytes=4),
-            lambda store=store: store.fetch("config.json", tmp_path / "copy", max_bytes=4),
+            lambda store=store: store.download("config.json", tmp_path / "copy", max_bytes=4),
         ):
             with pytest.raises(exits.BadData, match="more than 4 bytes"):
                 call()
@@ -262,7 +266,7 @@ def test_folders_below_a_run_have_a_bound(tmp_path):
     os.close(folder)
     try:
         with pytest.raises(exits.BadData, match="deeper than any run writes"):
-            store.names()
+            store.list_names()
         with pytest.raises(exits.BadData, match="too deep"):
             store.remove("checkpoints")
     finally:  # pytest cannot

@@ -25,7 +25,7 @@ def read_config(store):
 
 
 def read_events(store):
-    found = goodput.of(recorder.read_events(store), now=200.0)
+    found = goodput.summarize(recorder.read_events(store), now=200.0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert 1 <= next_attempt(store) <= recorder.MOST_ATTEMPTS
 

@@ -14,12 +14,12 @@ from convoy.trainer.outputs import advice
 
 
 def test_waiting_is_told_with_what_helps():
-    assert advice.of_waiting(None, DataConfig()) == advice.of_waiting(0.09, DataConfig()) == ""
-    said = advice.of_waiting(0.37, DataConfig("folder:photos", augment="photo"))
+    assert advice.input_advice(None, DataConfig()) == advice.input_advice(0.09, DataConfig()) == ""
+    said = advice.input_advice(0.37, DataConfig("folder:photos", augment="photo"))
     assert said.startswith("input-bound: 37% of the step waits for data; try ")
     for remedy in ("convoy data pack --dataset=folder:photos", "cheaper --augment than photo"):
         assert remedy in said
-    assert "data pack" not in advice.of_waiting(0.37, DataConfig("records:packed"))
+    assert "data pack" not in advice.input_advice(0.37, DataConfig("records:packed"))
 
 
 def test_bench_prints_one_object(convoy):
@@ -50,8 +50,8 @@ def test_preview_draws_a_picture(convoy, tmp_path):
 
 
 def test_a_verdict_advises_no_memory_for_what_is_never_kept_there():
-    assert "--cache_bytes" in advice.of_waiting(0.37, DataConfig("folder:my photos", augment="flip"))
-    said = advice.of_waiting(0.37, DataConfig("folder:my photos", augment="photo"))
+    assert "--cache_bytes" in advice.input_advice(0.37, DataConfig("folder:my photos", augment="flip"))
+    said = advice.input_advice(0.37, DataConfig("folder:my photos", augment="photo"))
     assert "--cache_bytes" not in said
     assert "--dataset='folder:my photos'" in said
 

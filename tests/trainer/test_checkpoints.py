@@ -9,7 +9,7 @@ import pytest
 
 from convoy import exits
 from convoy.store.local import LocalStore
-from convoy.trainer.checkpoints import Checkpoint, Keeper, format, select
+from convoy.trainer.checkpoints import Checkpoint, CheckpointManager, format, select
 from convoy.trainer.checkpoints.documents import Damaged
 from convoy.trainer.checkpoints.snapshot import Snapshot
 from convoy.trainer.loop.progress import Progress
@@ -29,12 +29,12 @@ def store(tmp_path):
     return LocalStore(str(tmp_path / "run"))
 
 
-def save(keeper, step, best=None, value=1.0):
+def save(manager, step, best=None, value=1.0):
     tensors = {"model/value": np.array(value), **TENSORS}
     found = {"step": best, "loss": 1.0, "accuracy": 0.5} if best else None
     state = {**STATE, "progress": Progress(step=step, best=found).to_dict(), "step": step}
     written = Snapshot({name: (value.shape, value.dtype) for name, value in tensors.items()})
-    keeper.save(Checkpoint(step, keeper.attempt), written.take(tensors.items()), written.tensors, state, best)
+    manager.save(Checkpoint(step, manager.attempt), written.take(tensors.items()), written.tensors, state, best)
 
 
 def write(store, checkpoint, tensors, state=None, passing=lambda phase: None):
@@ -62,9 +62,9 @@ def test_what_is_written_is_read_again_and_by_numpy_alone(store, tmp_path):
 @pytest.mark.parametrize("name", ["model.npz", "optimizer.npz", "state.json", "MANIFEST.json"])
 @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "empty"])
 def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_is_used(store, tmp_path, capsys, name, damage):
-    keeper = Keeper(store, 1, keep=5)
-    save(keeper, 20, value=20.0)
-    save(keeper, 40, value=40.0)
+    manager = CheckpointManager(store, 1, keep=5)
+    save(manager, 20, value=20.0)
+    save(manager, 40, value=40.0)
     path = tmp_path / "run" / "checkpoints" / "00000040.1" / name
     data = path.read_bytes()
     if damage == "missing":
@@ -75,8 +75,8 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_is_used(stor
         path.write_bytes(b"")
     else:
         path.write_bytes(bytes([*data[:30], data[30] ^ 1, *data[31:]]))
-    after = Keeper(store, 2, keep=5)
-    tensors, state = after.newest()
+    after = CheckpointManager(store, 2, keep=5)
+    tensors, state = after.load_latest()
     if name == "MANIFEST.json" and damage == "flipped":
         assert state["step"] in (20, 40)  # one bit of white space may not matter
         return
@@ -91,34 +91,34 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_is_used(stor
 
 
 def test_if_every_checkpoint_is_damaged_nothing_starts_over(store, tmp_path):
-    save(Keeper(store, 1, keep=5), 20)
+    save(CheckpointManager(store, 1, keep=5), 20)
     (tmp_path / "run" / "checkpoints" / "00000020.1" / "model.npz").unlink()
     with pytest.raises(exits.CannotRun, match="damaged"):
-        Keeper(store, 2, keep=5).newest()
+        CheckpointManager(store, 2, keep=5).load_latest()
 
 
 def test_no_checkpoint_is_none(store):
-    assert Keeper(store, 1, keep=5).newest() is None
+    assert CheckpointManager(store, 1, keep=5).load_latest() is None
 
 
 def test_the_newest_and_the_best_stay(store):
-    keeper = Keeper(store, 1, keep=2)
+    manager = CheckpointManager(store, 1, keep=2)
     for step, best in ((10, 10), (20, 20), (30, 20), (40, 20), (50, 20)):
-        save(keeper, step, best)
+        save(manager, step, best)
     assert steps(store) == [(20, 1), (40, 1), (50, 1)]
-    save(keeper, 60, 60)
+    save(manager, 60, 60)
     assert steps(store) == [(50, 1), (60, 1)]
 
 
 def test_another_attempt_never_writes_into_an_older_folder(store):
-    save(Keeper(store, 1, keep=5), 20, value=1.0)
-    save(Keeper(store, 2, keep=5), 20, value=2.0)
+    save(CheckpointManager(store, 1, keep=5), 20, value=1.0)
+    save(CheckpointManager(store, 2, keep=5), 20, value=2.0)
     assert steps(store) == [(20, 1), (20, 2)]
-    assert Keeper(store, 3, keep=5).newest()[0]["model/value"] == 2.0
+    assert CheckpointManager(store, 3, keep=5).load_latest()[0]["model/value"] == 2.0
 
 
 def test_what_died_before_its_manifest_is_not_there_and_is_cleaned_up(store, tmp_path):
-    save(Keeper(store, 1, keep=5), 20)
+    save(CheckpointManager(store, 1, keep=5), 20)
 
     class Death(BaseException):
         pass
@@ -130,16 +130,16 @@ def test_what_died_before_its_manifest_is_not_there_and_is_cleaned_up(store, tmp
     with pytest.raises(Death):
         write(store, Checkpoint(40, 1), TENSORS, passing=die)
     assert steps(store) == [(20, 1)]
-    Keeper(store, 2, keep=5).clean(20)
+    CheckpointManager(store, 2, keep=5).clean(20)
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["00000020.1"]
 
 
 def test_select(store):
     with pytest.raises(exits.CannotRun, match="no checkpoint yet"):
         select(store, "last")
-    keeper = Keeper(store, 1, keep=5)
-    save(keeper, 20, best=20, value=20.0)
-    save(keeper, 40, best=20, value=40.0)
+    manager = CheckpointManager(store, 1, keep=5)
+    save(manager, 20, best=20, value=20.0)
+    save(manager, 40, best=20, value=40.0)
     values = {which: float(select(store, which)[1]["model/value"]) for which in ("last", "best", "20", "40")}
     assert values == {"last": 40.0, "best": 20.0, "20": 20.0, "40": 40.0}
     with pytest.raises(exits.CannotRun, match="no checkpoint of step 30; it has those of 20, 40"):

@@ -79,7 +79,7 @@ def test_a_damaged_one_is_not_copied(store, tmp_path):
     damage(store, "checkpoints/00000060.2/model.npz")
     with pytest.raises(exits.CannotRun, match="is damaged: model.npz"):
         main(["copy", f"--run_dir={store.url}", f"--to={tmp_path}/copy"])
-    assert LocalStore(str(tmp_path / "copy")).names() == []
+    assert LocalStore(str(tmp_path / "copy")).list_names() == []
 
 
 def test_sentences(store, tmp_path):

@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data.config import DataConfig
-from convoy.data.pipeline import Batch, Deal, training_stream
+from convoy.data.pipeline import Batch, BatchSharding, training_stream
 from convoy.data.sources.examples import InMemory
 from convoy.trainer.config import RunConfig
-from convoy.trainer.engines.pace import Pace, evaluation_batch_size
+from convoy.trainer.engines.pace import StepsPerLoop, evaluation_batch_size
 from convoy.trainer.engines.tensorflow import Engine, prepare
 from convoy.trainer.losses import build
 
@@ -26,9 +26,9 @@ EXAMPLES = InMemory(RNG.integers(0, 256, (N, *SHAPE)), RNG.integers(0, CLASSES, 
 
 def engine(meanwhile: Callable[[], object] = lambda: None, **values) -> Engine:
     settings = {"precision": "float64", "batch_size": 14, "optimizer": "sgd", "duration": "20st", "seed": 5, **values}
-    setting = prepare(RunConfig(**settings))
+    runtime = prepare(RunConfig(**settings))
     meanwhile()
-    built = Engine(setting, SHAPE, np.bincount(EXAMPLES.labels, minlength=CLASSES))
+    built = Engine(runtime, SHAPE, np.bincount(EXAMPLES.labels, minlength=CLASSES))
     built.feed(EXAMPLES, 0)
     return built
 
@@ -48,7 +48,7 @@ def assert_close(first: dict[str, np.ndarray], second: dict[str, np.ndarray], re
 def test_a_step_is_the_mean_gradient_of_the_batch():
     ours = engine(learning_rate=0.1, label_smoothing=0.1)
     before = {v.path: v.numpy() for v in ours.model.trainable_variables}
-    batch = next(iter(training_stream(EXAMPLES, Deal(14), DataConfig(), 5, 0)))
+    batch = next(iter(training_stream(EXAMPLES, BatchSharding(14), DataConfig(), 5, 0)))
     with tf.GradientTape() as tape:
         logits = ours.model(tf.cast(batch.images, tf.float64) / 255, training=True)
         target = tf.one_hot(batch.labels[:, 0], CLASSES, dtype=tf.float64) * 0.9 + 0.1 / CLASSES
@@ -75,7 +75,7 @@ def test_first_weights_are_the_same_whoever_draws_random_numbers_meanwhile():
 @pytest.mark.parametrize("loss", ["focal", "weighted", "logit_adjusted:2"])
 def test_a_step_has_the_loss_that_was_asked_for_and_an_evaluation_cross_entropy(loss):
     ours, plain = engine(loss=loss), engine()
-    batch = next(iter(training_stream(EXAMPLES, Deal(14), DataConfig(), 5, 0)))
+    batch = next(iter(training_stream(EXAMPLES, BatchSharding(14), DataConfig(), 5, 0)))
     logits = ours.model(tf.cast(batch.images, tf.float64) / 255, training=True)
     of = build(loss, 0.0, np.bincount(EXAMPLES.labels, minlength=CLASSES))
     expected = float(tf.reduce_mean(of(logits, batch.labels, batch.shares)))
@@ -328,17 +328,17 @@ def test_the_input_wait_is_measured_inside_the_loop(monkeypatch):
 
 
 def test_the_pace_aims_at_half_a_second_and_never_leaps():
-    pace = Pace()
+    pace = StepsPerLoop()
     assert pace.steps(100) == 1
-    pace.took(1, 30.0)  # tracing
+    pace.record(1, 30.0)  # tracing
     assert pace.steps(100) == 1
-    pace.took(1, 0.001)
+    pace.record(1, 0.001)
     assert pace.steps(100) == 10
-    pace.took(10, 0.01)
+    pace.record(10, 0.01)
     assert pace.steps(1000) == 100
-    pace.took(100, 0.1)
+    pace.record(100, 0.1)
     assert pace.steps(10**6) == 500
-    pace.took(500, 5.0)
+    pace.record(500, 5.0)
     assert pace.steps(10**6) == 50
-    assert Pace(7).steps(100) == 7
-    assert Pace(7).steps(3) == 3
+    assert StepsPerLoop(7).steps(100) == 7
+    assert StepsPerLoop(7).steps(3) == 3

@@ -21,7 +21,7 @@ FIRST = [
 
 
 def test_a_run_that_nobody_disturbed():
-    found = goodput.of(FIRST, now=120.0)
+    found = goodput.summarize(FIRST, now=120.0)
     assert found["wall_seconds"] == 20.0
     assert found["fraction"] == pytest.approx(8 / 20)
     assert found["seconds"]["start"] == 4.0
@@ -39,7 +39,7 @@ def test_what_was_done_again_counts_for_nothing_the_first_time():
         event("spent", 140.0, step=40, seconds={"compile": 1.0, "steps": 4.0}),
         event("finished", 141.0, step=40),
     ]
-    found = goodput.of([*FIRST, *second], now=141.0)
+    found = goodput.summarize([*FIRST, *second], now=141.0)
     assert found["wall_seconds"] == 41.0
     assert found["fraction"] == pytest.approx(7 / 41)
     assert found["seconds"]["repeated"] == pytest.approx(5.6)
@@ -49,13 +49,13 @@ def test_what_was_done_again_counts_for_nothing_the_first_time():
 
 
 def test_time_between_attempts_is_down_where_the_first_left_by_itself():
-    found = goodput.of([*FIRST, event("left", 117.0, step=40), event("start", 133.0, began=130.0)], now=133.0)
+    found = goodput.summarize([*FIRST, event("left", 117.0, step=40), event("start", 133.0, began=130.0)], now=133.0)
     assert found["seconds"]["down"] == pytest.approx(13.0)
     assert "lost" not in found["seconds"]
 
 
 def test_a_rollback_takes_back_what_came_after():
-    found = goodput.of([*FIRST, event("rollback", 117.0, step=20)], now=120.0)
+    found = goodput.summarize([*FIRST, event("rollback", 117.0, step=20)], now=120.0)
     assert found["seconds"]["repeated"] == pytest.approx(5.6)
     assert found["seconds"]["steps"] == 3.0
 

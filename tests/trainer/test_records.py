@@ -67,7 +67,7 @@ def test_tensorboard_shows_each_step_once(store, tmp_path):
 )
 def test_the_plan_meets_every_boundary_and_ends_on_both(duration, eval_every, checkpoint_every):
     config = RunConfig(batch_size=7, duration=duration, eval_every=eval_every, checkpoint_every=checkpoint_every)
-    plan = Plan.of(config, 100)
+    plan = Plan.from_config(config, 100)
     step, evaluated, saved = 0, [], []
     while step < plan.total:
         step = min(plan.next_evaluation(step), plan.next_checkpoint(step))

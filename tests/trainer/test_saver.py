@@ -11,7 +11,7 @@ import pytest
 
 from convoy import exits
 from convoy.store.local import LocalStore
-from convoy.trainer.checkpoints import Checkpoint, Keeper, Saver, format
+from convoy.trainer.checkpoints import Checkpoint, CheckpointManager, Saver, format
 from convoy.trainer.checkpoints.snapshot import NotFinite, Snapshot, check
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.outputs.recorder import Recorder
@@ -51,7 +51,7 @@ def slow(tmp_path):
 
 @pytest.fixture
 def saver(slow):
-    return Saver(Keeper(slow, 1, keep=5), shapes(), Recorder(slow, 1))
+    return Saver(CheckpointManager(slow, 1, keep=5), shapes(), Recorder(slow, 1))
 
 
 def save(saver, step, tensors=TENSORS):
@@ -150,7 +150,7 @@ def test_what_goes_wrong_in_the_background_is_told_at_the_next_call_and_once(sav
             "leave": lambda: saver.__exit__(None, None, None),
         }[call]()
     assert format.complete(slow) == []
-    assert "events.jsonl" not in slow.names(), "nothing was announced"
+    assert "events.jsonl" not in slow.list_names(), "nothing was announced"
     saver.check()
 
 

@@ -54,7 +54,7 @@ def test_how_a_run_ended(store, error, phase, code):
 def test_a_run_that_did_not_begin_has_no_status(store):
     with pytest.raises(exits.CannotRun), Status(store):
         raise exits.CannotRun("another run's directory")
-    assert store.names() == []
+    assert store.list_names() == []
 
 
 def test_what_is_left_counts_all_that_goes_on_beside_steps(store, monkeypatch):

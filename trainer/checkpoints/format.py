@@ -95,7 +95,7 @@ def write(
         "writer": uuid.uuid4().hex,
         "objects": entries,
     }
-    if not store.claim(below(folder, MANIFEST), json.dumps(manifest, indent=1).encode()):
+    if not store.put_if_absent(below(folder, MANIFEST), json.dumps(manifest, indent=1).encode()):
         raise exits.CannotRun(
             f"another process has written {store.url}/{folder}; only one may train in a run directory, stop one."
         )
@@ -202,7 +202,7 @@ def remove(store: Store, checkpoint: Checkpoint, passing: Callable[[str], None] 
 
 def _folders(store: Store, with_manifest: bool) -> set[Checkpoint]:
     found = set()
-    for name in store.names(CHECKPOINTS):
+    for name in store.list_names(CHECKPOINTS):
         _, folder, *rest = name.split("/")
         checkpoint = Checkpoint.of_folder(folder)
         if checkpoint and (not with_manifest or rest == [MANIFEST]):

@@ -13,7 +13,7 @@ import numpy as np
 
 from convoy import exits
 from convoy.trainer.checkpoints.documents import Checkpoint
-from convoy.trainer.checkpoints.keeper import Keeper
+from convoy.trainer.checkpoints.manager import CheckpointManager
 from convoy.trainer.checkpoints.snapshot import Shapes, Snapshot
 from convoy.trainer.outputs.recorder import Recorder
 
@@ -25,8 +25,8 @@ class Saver:
     wrong in the background is raised by the next call of any method.
     """
 
-    def __init__(self, keeper: Keeper, shapes: Shapes, recorder: Recorder):
-        self.keeper, self.recorder = keeper, recorder
+    def __init__(self, manager: CheckpointManager, shapes: Shapes, recorder: Recorder):
+        self.manager, self.recorder = manager, recorder
         self._snapshot = Snapshot(shapes)
         self._pool = ThreadPoolExecutor(1, "save")
         self._pending: Future[None] | None = None
@@ -38,14 +38,14 @@ class Saver:
         begun = time.perf_counter()
         self.join()
         waited = time.perf_counter() - begun
-        checkpoint = Checkpoint(step, self.keeper.attempt)
-        if self.keeper.last == checkpoint:
+        checkpoint = Checkpoint(step, self.manager.attempt)
+        if self.manager.last == checkpoint:
             return waited  # a signal came right after it was saved
         files = self._snapshot.take(tensors)
         blocked = time.perf_counter() - begun
 
         def write() -> None:
-            self.keeper.save(checkpoint, files, self._snapshot.tensors, state, best_step)
+            self.manager.save(checkpoint, files, self._snapshot.tensors, state, best_step)
             self.recorder.event("saved", step=step, seconds=time.perf_counter() - begun, blocked=blocked, waited=waited)
 
         self._pending = self._pool.submit(write)

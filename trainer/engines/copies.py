@@ -106,12 +106,12 @@ def compare(copies: Iterable[tuple[str, list[np.ndarray]]], engine: Any) -> str 
         if apart:
             digests.append(zlib.crc32(own.data))
     if apart:
-        told = np.frombuffer(engine.share(np.array(digests, "<u4").tobytes()), "<u4")
+        told = np.frombuffer(engine.broadcast(np.array(digests, "<u4").tobytes()), "<u4")
         differs = [here or digest != first for here, digest, first in zip(differs, digests, told, strict=True)]
-    if not engine.agree(any(differs)):
+    if not engine.any(any(differs)):
         return None
     # Seldom: each in turn, so that all learn which it is.
-    return next(name for name, here in zip(names, differs, strict=True) if engine.agree(here))
+    return next(name for name, here in zip(names, differs, strict=True) if engine.any(here))
 
 
 def _bytes(value: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from convoy import exits
 AllSum = Callable[[Any], Any]  # a tensor of one replica -> the sum over all replicas, differentiable
 
 
-def is_in(model: keras.Model) -> bool:
+def has_batch_normalization(model: keras.Model) -> bool:
     """Whether a model has any BatchNormalization."""
     return any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers())
 

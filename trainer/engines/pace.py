@@ -5,7 +5,7 @@ from __future__ import annotations
 TARGET_SECONDS = 0.5
 
 
-class Pace:
+class StepsPerLoop:
     """Chooses the length of the next loop from the time of the last one.
 
     Args:
@@ -20,7 +20,7 @@ class Pace:
         """Steps of the next loop, at most `limit`."""
         return min(self.fixed or self.length, limit)
 
-    def took(self, steps: int, seconds: float) -> None:
+    def record(self, steps: int, seconds: float) -> None:
         """Reports a loop. The first one traced the step, so its time says nothing."""
         self._loops += 1
         if self._loops > 1:

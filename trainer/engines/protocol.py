@@ -79,10 +79,16 @@ class Engine(Protocol):
     def restore(self, state: Mapping[str, np.ndarray] | None) -> None:
         """Takes up the state that the leading process gives; the others give None."""
 
-    def agree(self, flag: bool) -> bool:
+    def any(self, flag: bool) -> bool:
         """Whether any process raised its flag."""
 
-    def share(self, text: bytes) -> bytes:
+    def barrier(self) -> None:
+        """Returns once every process has called it."""
+
+    def broadcast_int(self, number: int) -> int:
+        """The leading process's number, in every process."""
+
+    def broadcast(self, text: bytes) -> bytes:
         """What the leading process gives; the others' is ignored."""
 
     def learning_rate(self, step: int) -> float:

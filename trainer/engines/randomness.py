@@ -17,7 +17,7 @@ NOTE = (
 )
 
 
-def undisturbed(seed: int) -> None:
+def seed_initializers(seed: int) -> None:
     """Has Keras draw the seeds of initializers and random layers from a generator of its own, with the numbers it would have
     drawn after `keras.utils.set_random_seed(seed)`.
 
@@ -28,7 +28,7 @@ def undisturbed(seed: int) -> None:
     seed_generator.python_random = random.Random(seed)  # noqa: S311
 
 
-def a_stream_each(model: keras.Model, replica: Callable[[], Any]) -> None:
+def decorrelate_replicas(model: keras.Model, replica: Callable[[], Any]) -> None:
     """Gives every replica its own stream of each generator in a model; left alone, they would all draw the same.
 
     `replica` says, inside a step, which one is asking. The generators' states stay equal on all, so a checkpoint holds one.

@@ -58,7 +58,7 @@ def compare(shapes: Mapping[str, tuple[tuple[int, ...], np.dtype]], state: Mappi
             raise ValueError(f"the tensor {name} holds a number that is none of {dtype}, which the model needs")
 
 
-def averaged(model: keras.Model) -> list[keras.Variable]:
+def averaged_variables(model: keras.Model) -> list[keras.Variable]:
     """The weights that --ema averages: all floating ones, the statistics of BatchNormalization too, which belong to the
     weights they were measured with."""
     return [v for v in model.weights if keras.backend.is_float_dtype(v.dtype)]

@@ -22,13 +22,13 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, NoReturn
 
-from convoy import exits, pulse
+from convoy import exits, heartbeat
 from convoy.chaos import Chaos
 from convoy.data.identity import Identity
 from convoy.data.sources.examples import Examples
 from convoy.trainer.checkpoints import Saver, snapshot
 from convoy.trainer.config import RunConfig
-from convoy.trainer.engines.pace import Pace
+from convoy.trainer.engines.pace import StepsPerLoop
 from convoy.trainer.engines.protocol import Engine
 from convoy.trainer.flags.durations import Duration
 from convoy.trainer.loop.progress import Progress
@@ -40,7 +40,7 @@ from convoy.trainer.outputs.status import Status
 from convoy.trainer.processes import consensus
 from convoy.trainer.processes.signals import Signals
 
-MOST_SKIPPED, MOST_ROLLBACKS = 10, 3  # of --on_nan: in a row, and in a run
+MAX_CONSECUTIVE_SKIPS, MOST_ROLLBACKS = 10, 3  # of --on_nan: in a row, and in a run
 _JUDGE_SECONDS = 10.0  # of steps, before their input is judged
 _NOTICEABLE_SECONDS = 1.0
 
@@ -56,7 +56,7 @@ class Plan:
     checkpoint_every: Duration
 
     @classmethod
-    def of(cls, config: RunConfig, examples: int) -> Plan:
+    def from_config(cls, config: RunConfig, examples: int) -> Plan:
         return cls(
             config.total_steps(examples),
             config.batch_size,
@@ -105,9 +105,9 @@ class Loop:
         identity: Identity,
     ):
         self.engine, self.plan, self.train, self.held_out, self.progress = engine, plan, train, held_out, progress
-        self.saver, self.keeper, self.recorder, self.display = saver, saver.keeper, saver.recorder, display
+        self.saver, self.manager, self.recorder, self.display = saver, saver.manager, saver.recorder, display
         self.status, self.signals, self.chaos, self.config, self.identity = status, signals, chaos, config, identity
-        self.pace, self.ledger = Pace(config.steps_per_loop), Ledger()
+        self.pace, self.ledger = StepsPerLoop(config.steps_per_loop), Ledger()
         self._loops = 0
         self._judged = self._told_waiting = False
         self._since = time.perf_counter()
@@ -121,7 +121,7 @@ class Loop:
                     break
                 except _NotFinite as error:
                     self._roll_back(str(error))
-            consensus.decide(self.engine, self.saver.join)
+            consensus.leader_decides(self.engine, self.saver.join)
 
     def _to_the_end(self) -> None:
         plan, progress = self.plan, self.progress
@@ -133,7 +133,7 @@ class Loop:
             self.chaos.at("between", progress.step)
             boundary = min(plan.next_evaluation(progress.step), plan.next_checkpoint(progress.step))
             # One length for all processes, each of which would measure another time.
-            self._train(consensus.decide(self.engine, functools.partial(self._next_length, boundary)))
+            self._train(consensus.leader_decides(self.engine, functools.partial(self._next_length, boundary)))
             if plan.evaluates_at(progress.step):
                 self._evaluate_and_save()
             elif plan.saves_at(progress.step):
@@ -149,7 +149,7 @@ class Loop:
         begun = time.perf_counter()
         result = self.engine.train(steps)
         seconds = time.perf_counter() - begun
-        pulse.tell()
+        heartbeat.beat()
         if not result.finite:
             step = progress.step + result.steps - 1
             loss, norm = result.losses[-1], result.gradient_norms[-1]
@@ -163,7 +163,7 @@ class Loop:
         window.correct += result.correct
         window.examples += result.steps * self.plan.batch_size
         self._loops += 1
-        self.pace.took(result.steps, seconds)
+        self.pace.record(result.steps, seconds)
         waited = result.input_wait_seconds
         if self._loops == 1:  # it traced the step
             self._check_layers()
@@ -195,9 +195,10 @@ class Loop:
         progress.skipped_in_a_row += 1
         # As text: JSON has no such numbers.
         self.recorder.event("skipped", step=progress.step, loss=str(loss), gradient_norm=str(norm))
-        if progress.skipped_in_a_row > MOST_SKIPPED:
+        if progress.skipped_in_a_row > MAX_CONSECUTIVE_SKIPS:
             self._diverged(
-                f"{MOST_SKIPPED + 1} steps in a row, up to step {progress.step}, had a loss or gradient that is not finite"
+                f"{progress.skipped_in_a_row} steps in a row, up to step {progress.step}, had a loss or gradient that is"
+                " not finite"
             )
 
     def _evaluate_and_save(self) -> None:
@@ -246,7 +247,7 @@ class Loop:
         if self._judged or progress.wait_seconds is None or progress.timed_seconds < _JUDGE_SECONDS:
             return
         self._judged = True
-        if found := advice.of_waiting(progress.wait_seconds / progress.timed_seconds, self.config.data):
+        if found := advice.input_advice(progress.wait_seconds / progress.timed_seconds, self.config.data):
             self.display.line(f"  Note: {found}")
 
     def _record(self, split: str, metrics: Mapping[str, float | None]) -> None:
@@ -267,7 +268,7 @@ class Loop:
         self._tell_what_was_spent()
         self._check_layers()
         try:
-            if not self.engine.cluster.leads:
+            if not self.engine.cluster.is_leader:
                 snapshot.check(self.engine.stream_state())
                 return
             state = {"progress": progress.to_dict(), **self.identity.to_dict()}
@@ -289,18 +290,18 @@ class Loop:
         try:
             self.engine.check_layers()
         except exits.CannotRun:
-            consensus.part(self.engine)  # all find the same
+            consensus.final_barrier(self.engine)  # all find the same
             raise
 
     def _asked(self) -> bool:
-        pulse.tell()
-        return self.engine.agree(self.signals.asked)
+        heartbeat.beat()
+        return self.engine.any(self.signals.asked)
 
     def _leave_if_asked(self) -> None:
         if self._asked():
             self._save()
             # Nobody leaves before it is saved.
-            consensus.decide(self.engine, self.saver.join)
+            consensus.leader_decides(self.engine, self.saver.join)
             self.recorder.event("left", step=self.progress.step)
             raise self.signals.leave(f"step {self.progress.step}")
 
@@ -316,10 +317,10 @@ class Loop:
 
         tensors: dict[str, Any] | None = None
 
-        def newest() -> dict[str, Any] | None:
+        def load_latest() -> dict[str, Any] | None:
             nonlocal tensors
             self.saver.join()
-            if (found := self.keeper.newest()) is None:
+            if (found := self.manager.load_latest()) is None:
                 return None
             tensors = found[0]
             return found[1]["progress"]
@@ -327,7 +328,7 @@ class Loop:
         made, shift, failed = self.progress.rollbacks + 1, self.progress.shift, self._failed
         if made > MOST_ROLLBACKS:
             self._diverged(f"{what}, after {MOST_ROLLBACKS} rollbacks")
-        found = consensus.decide(self.engine, newest)
+        found = consensus.leader_decides(self.engine, load_latest)
         if found is None:
             self._diverged(f"{what}, and there is no checkpoint to go back to")
         with self.ledger.counting("rollback"):
@@ -347,7 +348,7 @@ class Loop:
         with contextlib.suppress(exits.ConvoyError):
             self.saver.join()
         self.recorder.event("diverged", step=self.progress.step, what=what)
-        last = self.keeper.last
+        last = self.manager.last
         saved = f"the last good checkpoint is {last.folder}" if last else "no checkpoint had been saved before"
         raise exits.Diverged(
             f"{what}; {saved}. Lower --learning_rate, add --warmup, or bound the gradient with --clip_norm=1."

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convoy import __version__, pulse
+from convoy import __version__, heartbeat
 from convoy.data.sources.examples import DataSet, Examples
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.protocol import Engine
@@ -38,8 +38,8 @@ def measure(
     split, examples = final
 
     def asked() -> bool:
-        pulse.tell()
-        return engine.agree(signals.asked)
+        heartbeat.beat()
+        return engine.any(signals.asked)
 
     sums = engine.evaluate(examples, asked)
     if sums is None:

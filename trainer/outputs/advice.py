@@ -10,7 +10,7 @@ from convoy.data.config import DataConfig
 WORTH_SAYING = 0.1  # of the time
 
 
-def of_waiting(fraction: float | None, data: DataConfig) -> str:
+def input_advice(fraction: float | None, data: DataConfig) -> str:
     """A sentence for a run whose steps wait this fraction of the time for data; empty if that is little or not known."""
     if fraction is None or fraction < WORTH_SAYING:
         return ""

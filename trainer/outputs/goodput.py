@@ -51,7 +51,7 @@ class Ledger:
         return {kind: round(seconds[kind], 6) for kind in KINDS if seconds[kind]}
 
 
-def of(events: Iterable[Any], now: float) -> dict[str, Any]:
+def summarize(events: Iterable[Any], now: float) -> dict[str, Any]:
     """result.json's goodput.
 
     Args:

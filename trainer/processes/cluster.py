@@ -23,7 +23,7 @@ class Cluster:
     bind: str = ""  # host:port on which JAX's coordinator listens; empty: that port on all addresses
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         return self.index == 0
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 
-from convoy import exits, pulse
+from convoy import exits, heartbeat
 
 _CODES = {signal.SIGTERM: exits.TRY_AGAIN, signal.SIGINT: exits.STOPPED}
 
@@ -22,7 +22,7 @@ class Signals:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self.notice = ""
-        self.gentle = False
+        self.graceful = False
         self._writer: int | None = None
 
     def install(self) -> None:
@@ -40,10 +40,10 @@ class Signals:
     def asked(self) -> bool:
         return self.received is not None or bool(self.notice)
 
-    def heed(self, notice: str) -> None:
+    def on_notice(self, notice: str) -> None:
         """Takes a notice like a first SIGTERM. The SIGTERM that clusters send some seconds later is none of a second kind."""
-        pulse.tell(pulse.NOTICE)
-        if not self.gentle:
+        heartbeat.beat(heartbeat.NOTICE)
+        if not self.graceful:
             print(f"convoy: asked to leave by the metadata server ({notice}), with nothing to save.", file=sys.stderr)
             sys.stderr.flush()
             os._exit(exits.TRY_AGAIN)
@@ -67,6 +67,6 @@ class Signals:
                     self._take(signal.Signals(byte))
 
     def _take(self, number: signal.Signals) -> None:
-        if self.received is not None or not self.gentle:
+        if self.received is not None or not self.graceful:
             os._exit(_CODES[number])
         self.received = number

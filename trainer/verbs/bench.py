@@ -63,19 +63,19 @@ def measure(config: RunConfig, bench: BenchConfig) -> dict[str, Any]:
     from convoy.data.pipeline import training_stream
     from convoy.data.sources import open_dataset
 
-    setting = backend.prepare(config, alone=True)
+    runtime = backend.prepare(config, alone=True)
     dataset = open_dataset(config.data)
-    config = dataclasses.replace(setting.config, data=splits.resolve(config.data, dataset))
-    setting = dataclasses.replace(setting, config=config)
+    config = dataclasses.replace(runtime.config, data=splits.resolve(config.data, dataset))
+    runtime = dataclasses.replace(runtime, config=config)
     train, _ = splits.train_and_eval(config.data, dataset)
     counts = np.bincount(train.labels, minlength=len(dataset.class_names))
-    engine = backend.Engine(setting, dataset.image_shape, draws_per_class(counts, config.data.balance))
+    engine = backend.Engine(runtime, dataset.image_shape, draws_per_class(counts, config.data.balance))
     waits: list[float | None] = []
 
     def loader() -> float:
         try:
-            fetch = fetcher(training_stream(train, setting.deal, config.data, config.seed, 0))
-            return _rate(lambda steps: fetch(steps * setting.local), bench.seconds)
+            fetch = fetcher(training_stream(train, runtime.batch_sharding, config.data, config.seed, 0))
+            return _rate(lambda steps: fetch(steps * runtime.local), bench.seconds)
         except tf.errors.OpError as error:
             if sentence := train.explain():
                 raise exits.BadData(sentence) from error
@@ -119,7 +119,7 @@ def measure(config: RunConfig, bench: BenchConfig) -> dict[str, Any]:
         "input_wait_fraction": wait,
         "bound": {"images_per_second": bound, "reached": medians["together"] / bound},
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "verdict": advice.of_waiting(wait, config.data),
+        "verdict": advice.input_advice(wait, config.data),
     }
 
 
@@ -152,17 +152,17 @@ def _trained(engine: Any, steps: int) -> float | None:
 
 def _rate(work: Callable[[int], object], seconds: float) -> float:
     """Steps a second of `work(steps)`, over at least `seconds`, once what is made at first has been used up."""
-    from convoy.trainer.engines.pace import Pace
+    from convoy.trainer.engines.pace import StepsPerLoop
 
-    pace, made, spent = Pace(), 0, 0.0
+    pace, made, spent = StepsPerLoop(), 0, 0.0
     work(CACHED)
-    pace.took(CACHED, 0.0)
+    pace.record(CACHED, 0.0)
     while spent < seconds:
         steps = pace.steps(2**30)
         begun = time.perf_counter()
         work(steps)
         took = time.perf_counter() - begun
-        pace.took(steps, took)
+        pace.record(steps, took)
         made, spent = made + steps, spent + took
     return made / spent
 

@@ -12,7 +12,7 @@ from convoy.outside import Name
 from convoy.store import Data, Store, open_store
 from convoy.trainer.checkpoints import format
 from convoy.trainer.checkpoints.documents import STATE, Checkpoint, Damaged, parse_state
-from convoy.trainer.checkpoints.keeper import find
+from convoy.trainer.checkpoints.manager import find
 from convoy.trainer.run_dir.files import CONFIG, FLAGS, METRICS
 
 COMMANDS = {
@@ -130,7 +130,7 @@ Copies a checkpoint with the configuration and the records up to it. The copy is
     source, target = _open(RunOption(**options.take(RunOption, parsed)).run_dir), open_store(wanted.to)
     checkpoint = find(source, wanted.checkpoint)
     with target.locked():
-        if foreign := target.foreign():
+        if foreign := target.first_entry():
             raise exits.CannotRun(f"--to={target.url} holds {foreign}; give an empty or a new directory.")
         _copy(source, target, checkpoint)
     print(f"{target.url}/{checkpoint.folder}")

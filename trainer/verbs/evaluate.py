@@ -91,8 +91,8 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
 
     checkpoint, tensors, _ = select(store, config.checkpoint)
     # The machine may be another one than it was trained on; one device is enough and fits every batch size.
-    setting = backend.prepare(dataclasses.replace(trained, devices="auto", strategy="one", xla="auto"), alone=True)
-    here = setting.config
+    runtime = backend.prepare(dataclasses.replace(trained, devices="auto", strategy="one", xla="auto"), alone=True)
+    here = runtime.config
     asked = bool(config.dataset or config.data_dir)
     dataset = open_dataset(here.data, download=asked or trust.own_place(found))
     train, held_out = splits.train_and_eval(here.data, dataset)
@@ -103,11 +103,11 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     examples = held_out if config.split == "eval" else dataset.split(config.split)
     if examples is None:
         raise exits.CannotRun("--split=eval, but the run held no examples out (--eval_split=none); give another split.")
-    engine = backend.Engine(setting, dataset.image_shape, draws_per_class(counts, here.data.balance))
+    engine = backend.Engine(runtime, dataset.image_shape, draws_per_class(counts, here.data.balance))
     signals.install()
     run.refuse_other_model(engine, tensors, here)
     engine.restore(tensors)
-    sums = engine.evaluate(examples, lambda: engine.agree(signals.asked))
+    sums = engine.evaluate(examples, lambda: engine.any(signals.asked))
     assert sums is not None, "a signal leaves at once: there is nothing to save"
     return {
         "step": checkpoint.step,

@@ -49,8 +49,8 @@ class Bundle:
     def upload(self, bucket: str) -> str:
         """The bundle's URL below gs://BUCKET/PATH; it is written only if it is not there."""
         store = open_store(bucket)
-        if self.name not in store.names(_CODE):
-            store.claim(self.name, self.data)
+        if self.name not in store.list_names(_CODE):
+            store.put_if_absent(self.name, self.data)
         return f"{bucket}/{self.name}"
 
 

@@ -109,10 +109,10 @@ def test_a_job_from_its_queue_to_its_end(server, target, spec):
     assert [state.name for state in target.jobs()] == ["rn50"]
     assert target.submit(spec()).phase == SUCCEEDED
     bucket = open_store(spec().options.bucket)
-    assert any(name.endswith(".tar.gz") for name in bucket.names(FOLDER))
+    assert any(name.endswith(".tar.gz") for name in bucket.list_names(FOLDER))
     target.remove("rn50")
     assert target.jobs() == []
-    assert bucket.names() == []
+    assert bucket.list_names() == []
     with pytest.raises(exits.CannotRun, match="there is no job rn50 in z of project p"):
         target.state("rn50")
 
@@ -168,7 +168,7 @@ def test_cancelling_tells_the_machines_and_then_ends_them(server, target, spec, 
     bucket = open_store(spec().options.bucket)
     assert target.cancel("rn50").phase == CANCELLED
     assert server.resources == {}
-    assert bucket.names() == []
+    assert bucket.list_names() == []
     assert target.submit(spec()).phase == PENDING
 
 
@@ -223,13 +223,13 @@ def test_jobs_of_one_name_in_two_zones_share_nothing(server, target, spec, monke
     active(server)
     tell(server, 0, phase="ended", exit_code=70)
     bucket = open_store(spec().options.bucket)
-    there = dict.fromkeys(bucket.names())
+    there = dict.fromkeys(bucket.list_names())
     with TpuServer() as elsewhere:
         other = TpuVmTarget("p", "y", elsewhere.client())
         assert other.submit(spec("--zone=y")).phase == PENDING
-        assert there.keys() < set(bucket.names())
+        assert there.keys() < set(bucket.list_names())
         other.cancel("rn50")
-    assert set(bucket.names()) == there.keys()
+    assert set(bucket.list_names()) == there.keys()
     assert target.state("rn50").exit_code == 70
 
 

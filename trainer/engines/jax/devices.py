@@ -13,14 +13,14 @@ from convoy import exits
 from convoy.data.parallel import cores
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.lost import cannot_join
-from convoy.trainer.engines.setting import Setting, check_batch, set_up_keras, topology
+from convoy.trainer.engines.runtime import Runtime, check_batch, set_up_keras, topology
 from convoy.trainer.processes import cluster as clusters
 from convoy.trainer.processes.cluster import Cluster
 
 AXIS = "replica"  # of the mesh: one device, one replica
 
 
-def prepare(config: RunConfig, alone: bool = False) -> Setting:
+def prepare(config: RunConfig, alone: bool = False) -> Runtime:
     """Joins the other processes, makes the asked devices visible, and resolves what was `auto`.
 
     Before anything else touches JAX: its first use fixes what is visible.
@@ -85,14 +85,14 @@ def prepare(config: RunConfig, alone: bool = False) -> Setting:
     config = dataclasses.replace(config, precision=set_up_keras(config))
     # In the order of processes, which is the order of their shares of a batch.
     devices = sorted(devices, key=lambda device: (device.process_index, device.id))
-    return Setting(config, cluster, len(here), jax.sharding.Mesh(np.array(devices), (AXIS,)))
+    return Runtime(config, cluster, len(here), jax.sharding.Mesh(np.array(devices), (AXIS,)))
 
 
-def describe(setting: Setting) -> str:
+def describe(runtime: Runtime) -> str:
     """The devices for a person."""
-    platform, count = setting.config.devices.split(":")
-    device = setting.place.local_devices[0]
+    platform, count = runtime.config.devices.split(":")
+    device = runtime.place.local_devices[0]
     here = f"{count} {'CPU' if platform == 'cpu' else device.device_kind}" + (
         f" ({cores()} cores)" if platform == "cpu" else ""
     )
-    return here if setting.cluster.processes == 1 else f"{setting.cluster.processes} processes, each {here}"
+    return here if runtime.cluster.processes == 1 else f"{runtime.cluster.processes} processes, each {here}"

@@ -33,9 +33,9 @@ from convoy.trainer.engines.jax.step import (
     training_steps,
 )
 from convoy.trainer.engines.lost import lost_peer
-from convoy.trainer.engines.pace import Pace, evaluation_batch_size
+from convoy.trainer.engines.pace import StepsPerLoop, evaluation_batch_size
 from convoy.trainer.engines.protocol import LoopResult
-from convoy.trainer.engines.setting import Setting, check_parts
+from convoy.trainer.engines.runtime import Runtime, check_parts
 from convoy.trainer.metrics import EvaluationSums
 from convoy.trainer.models import build_model, rescaling
 from convoy.trainer.optimizers import build_optimizer
@@ -55,12 +55,12 @@ class JaxEngine:
         turns epochs of the schedule into steps, and --loss corrects for them.
     """
 
-    def __init__(self, setting: Setting, image_shape: tuple[int, int, int], draws: np.ndarray):
-        config = setting.config
-        self.setting, self.config, self.cluster, self.replicas = setting, config, setting.cluster, setting.replicas
-        self.description = devices.describe(setting)
+    def __init__(self, runtime: Runtime, image_shape: tuple[int, int, int], draws: np.ndarray):
+        config = runtime.config
+        self.runtime, self.config, self.cluster, self.replicas = runtime, config, runtime.cluster, runtime.replicas
+        self.description = devices.describe(runtime)
         self.loss = losses.build(config.loss, config.label_smoothing, draws)
-        self.classes, self.pixels, self._mesh = len(draws), image_shape[0] * image_shape[1], setting.place
+        self.classes, self.pixels, self._mesh = len(draws), image_shape[0] * image_shape[1], runtime.place
         self.model = build_model(config.model, image_shape, self.classes, config.stochastic_depth)
         self.schedule = build_schedule(config, int(draws.sum()))
         self.optimizer = build_optimizer(config, self.schedule, self.model)
@@ -70,16 +70,18 @@ class JaxEngine:
         normalization.install(self.model, config.batchnorm, all_sum, self.replicas)
         if self.replicas > 1:
             self.notes += randomness.note(self.model, config.model)
-            randomness.a_stream_each(self.model, lambda: jax.lax.axis_index(devices.AXIS))
+            randomness.decorrelate_replicas(self.model, lambda: jax.lax.axis_index(devices.AXIS))
         if config.devices.startswith("cpu"):
             kernels.install(self.model)
         self.parameters = variables.trainable_numbers(self.model)
         self._names = self._named()
         self._state = self._place(self._initial())
-        deal = setting.deal
-        self._chunk = chunk_length(deal.per_replica * deal.local * int(np.prod(image_shape)))
+        batch_sharding = runtime.batch_sharding
+        self._chunk = chunk_length(batch_sharding.per_replica * batch_sharding.local * int(np.prod(image_shape)))
         merging = copies.merging(self.model, self.replicas)
-        step = training_step(self.model, self.loss, self.optimizer, self._averaged, config, deal.sizes, merging)
+        step = training_step(
+            self.model, self.loss, self.optimizer, self._averaged, config, batch_sharding.sizes, merging
+        )
         alone = config.devices.startswith("cpu") and self.parameters >= LARGE
         self._train = training_steps(step, self._mesh) if alone else training_loop(step, self._mesh, self._chunk)
         self._train_again = lambda: training_loop(step, self._mesh, self._chunk)
@@ -94,8 +96,8 @@ class JaxEngine:
             self._feed.close()
         self._examples = examples
         config = self.config
-        stream = training_stream(examples, self.setting.deal, config.data, config.seed, first_step, cached)
-        self._feed = Feed(stream, self.setting.local, self._chunk, self._mesh)
+        stream = training_stream(examples, self.runtime.batch_sharding, config.data, config.seed, first_step, cached)
+        self._feed = Feed(stream, self.runtime.local, self._chunk, self._mesh)
 
     def train(self, steps: int) -> LoopResult:
         assert self._feed is not None, "feed comes first"
@@ -134,11 +136,13 @@ class JaxEngine:
             raise exits.CannotRun(copies.sentence(self, name))
 
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
-        deal, pace, total = self.setting.deal, Pace(), EvaluationSums.zero(self.classes)
-        batch_size = evaluation_batch_size(max(deal.sizes), self.pixels, len(examples))
+        batch_sharding, pace, total = self.runtime.batch_sharding, StepsPerLoop(), EvaluationSums.zero(self.classes)
+        batch_size = evaluation_batch_size(max(batch_sharding.sizes), self.pixels, len(examples))
         expected = len(examples) - len(examples.unreadable())
-        stream = evaluation_batches(examples, batch_size, deal.replicas, deal.first, deal.local)
-        batches = iter(stream.batch(deal.local, drop_remainder=True).as_numpy_iterator())
+        stream = evaluation_batches(
+            examples, batch_size, batch_sharding.replicas, batch_sharding.first, batch_sharding.local
+        )
+        batches = iter(stream.batch(batch_sharding.local, drop_remainder=True).as_numpy_iterator())
         sharding = NamedSharding(self._mesh, SHARED)
         trainable, other = self._for_evaluation()
         left = -(-len(examples) // (batch_size * self.replicas))
@@ -146,7 +150,7 @@ class JaxEngine:
             while left:
                 if stop():
                     return None
-                begun, some, outcomes = time.perf_counter(), int(self.share(str(pace.steps(left)).encode())), []
+                begun, some, outcomes = time.perf_counter(), self.broadcast_int(pace.steps(left)), []
                 for _ in range(some):
                     own = [one.reshape(-1, *one.shape[2:]) for one in next(batches)]
                     sent = (jax.make_array_from_process_local_data(sharding, one) for one in own)
@@ -156,7 +160,7 @@ class JaxEngine:
                     count, right, top5, *per_class = sums
                     found = (one.astype(np.int64) for one in per_class)
                     total.add(EvaluationSums(float(loss), int(count), int(right), int(top5), *found))
-                pace.took(some, time.perf_counter() - begun)
+                pace.record(some, time.perf_counter() - begun)
                 left -= some
         if total.examples != expected or int(total.count.sum()) != expected:
             raise RuntimeError(f"evaluation counted {total.examples} of {expected} examples")
@@ -189,18 +193,24 @@ class JaxEngine:
                 own = [np.asarray(one) for one in multihost_utils.broadcast_one_to_all(own)]
             self._state = self._place(jax.tree.unflatten(jax.tree.structure(self._state), own))
 
-    def agree(self, flag: bool) -> bool:
+    def any(self, flag: bool) -> bool:
         if self.cluster.processes == 1:
             return flag
         with self._sentences(None):
             return bool(multihost_utils.process_allgather(np.array(flag, np.int32)).any())
 
-    def share(self, text: bytes) -> bytes:
+    def barrier(self) -> None:
+        self.any(False)
+
+    def broadcast_int(self, number: int) -> int:
+        return int(self.broadcast(str(number).encode()))
+
+    def broadcast(self, text: bytes) -> bytes:
         if self.cluster.processes == 1:
             return text
         with self._sentences(None):
             size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
-            own = np.frombuffer(text, np.uint8) if self.cluster.leads else np.zeros(size, np.uint8)
+            own = np.frombuffer(text, np.uint8) if self.cluster.is_leader else np.zeros(size, np.uint8)
             return np.asarray(multihost_utils.broadcast_one_to_all(own.astype(np.int32))).astype(np.uint8).tobytes()
 
     def learning_rate(self, step: int) -> float:
@@ -217,7 +227,7 @@ class JaxEngine:
         self._attributes.check(lambda: jax.eval_shape(self._train_again(), self._state, np.True_, some, number, number))
 
     def _initial(self) -> State:
-        averages = [v.value for v in variables.averaged(self.model)] if self.config.ema else []
+        averages = [v.value for v in variables.averaged_variables(self.model)] if self.config.ema else []
         scaled = self.config.precision == "mixed_float16"
         return State(
             [v.value for v in self.model.trainable_variables],
@@ -232,7 +242,7 @@ class JaxEngine:
         names = [f"model/{v.path}" for v in (*self.model.trainable_variables, *self.model.non_trainable_variables)]
         names += [f"optimizer/{v.path}" for v in self.optimizer.variables]
         if self.config.ema:
-            names += [f"ema/{v.path}" for v in variables.averaged(self.model)]
+            names += [f"ema/{v.path}" for v in variables.averaged_variables(self.model)]
         if self.config.precision == "mixed_float16":
             names += ["loss_scale/scale", "loss_scale/good_steps"]
         return names
@@ -256,7 +266,7 @@ class JaxEngine:
     def _locations(self) -> list[tuple[str, int]]:
         places = {id(v): ("trainable", i) for i, v in enumerate(self.model.trainable_variables)}
         places |= {id(v): ("other", i) for i, v in enumerate(self.model.non_trainable_variables)}
-        return [places[id(v)] for v in variables.averaged(self.model)]
+        return [places[id(v)] for v in variables.averaged_variables(self.model)]
 
     def _for_evaluation(self) -> tuple[list[Any], list[Any]]:
         """(trainable, other) with the averaged weights in place of the last ones."""

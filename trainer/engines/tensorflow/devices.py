@@ -13,7 +13,7 @@ from convoy import exits
 from convoy.data.parallel import cores
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.lost import cannot_join
-from convoy.trainer.engines.setting import Setting, check_batch, set_up_keras, topology
+from convoy.trainer.engines.runtime import Runtime, check_batch, set_up_keras, topology
 from convoy.trainer.processes import cluster as clusters
 from convoy.trainer.processes.cluster import Cluster
 
@@ -21,7 +21,7 @@ from convoy.trainer.processes.cluster import Cluster
 deterministic = False
 
 
-def prepare(config: RunConfig, alone: bool = False) -> Setting:
+def prepare(config: RunConfig, alone: bool = False) -> Runtime:
     """Makes the asked devices the only visible ones, joins the other processes, and resolves what was `auto`.
 
     Before anything else touches TensorFlow: reading a data set with it, too, fixes what is visible, and collective operations
@@ -53,13 +53,13 @@ def prepare(config: RunConfig, alone: bool = False) -> Setting:
     return _settle(config, cluster, count, lambda: _strategy(config, cluster.processes))
 
 
-def _settle(config: RunConfig, cluster: Cluster, local: int, build: Any) -> Setting:
+def _settle(config: RunConfig, cluster: Cluster, local: int, build: Any) -> Runtime:
     if config.deterministic:
         global deterministic
         tf.config.experimental.enable_op_determinism()
         deterministic = True
     config = dataclasses.replace(config, precision=set_up_keras(config))
-    return Setting(config, cluster, local, build())
+    return Runtime(config, cluster, local, build())
 
 
 def _strategy(config: RunConfig, processes: int) -> tf.distribute.Strategy:
@@ -82,7 +82,7 @@ def _tpu_is_here() -> bool:
     return here or bool(os.environ.get("TPU_NAME"))
 
 
-def _prepare_tpu(config: RunConfig) -> Setting:
+def _prepare_tpu(config: RunConfig) -> Runtime:
     """TPUStrategy over all cores of the TPU that TPU_NAME names, or of this machine.
 
     TensorFlow's TPUs end with tensorflow-tpu 2.19/2.20 (docs/engines.md); TensorFlow itself has no TPU kernels.
@@ -125,14 +125,14 @@ def _make_visible(kind: str, count: int, gpus: list[Any]) -> None:
         tf.config.experimental.set_memory_growth(gpu, True)
 
 
-def describe(setting: Setting) -> str:
+def describe(runtime: Runtime) -> str:
     """The devices for a person: a GPU by its name, a CPU by its cores."""
-    if setting.config.strategy == "tpu":
-        return f"{setting.local} TPU cores"
-    kind, count = setting.config.devices.split(":")
+    if runtime.config.strategy == "tpu":
+        return f"{runtime.local} TPU cores"
+    kind, count = runtime.config.devices.split(":")
     if kind == "gpu":
         details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
         here = f"{count} GPU ({details.get('device_name', 'unknown')})"
     else:
         here = f"{count} CPU ({cores()} cores)"
-    return here if setting.cluster.processes == 1 else f"{setting.cluster.processes} processes, each {here}"
+    return here if runtime.cluster.processes == 1 else f"{runtime.cluster.processes} processes, each {here}"

@@ -19,9 +19,9 @@ from convoy.data.sources.examples import Examples
 from convoy.trainer import losses
 from convoy.trainer.engines import copies, hidden, normalization, randomness, variables
 from convoy.trainer.engines.lost import lost_peer
-from convoy.trainer.engines.pace import Pace, evaluation_batch_size
+from convoy.trainer.engines.pace import StepsPerLoop, evaluation_batch_size
 from convoy.trainer.engines.protocol import LoopResult
-from convoy.trainer.engines.setting import Setting, check_parts
+from convoy.trainer.engines.runtime import Runtime, check_parts
 from convoy.trainer.engines.tensorflow import devices, graph, undo
 from convoy.trainer.engines.tensorflow.average import Average
 from convoy.trainer.engines.tensorflow.host import Host
@@ -43,18 +43,18 @@ class TensorFlowEngine:
         turns epochs of the schedule into steps, and --loss corrects for them.
     """
 
-    def __init__(self, setting: Setting, image_shape: tuple[int, int, int], draws: np.ndarray):
-        config = setting.config
-        self.setting, self.config, self.cluster, self.replicas = setting, config, setting.cluster, setting.replicas
-        self.description = devices.describe(setting)
+    def __init__(self, runtime: Runtime, image_shape: tuple[int, int, int], draws: np.ndarray):
+        config = runtime.config
+        self.runtime, self.config, self.cluster, self.replicas = runtime, config, runtime.cluster, runtime.replicas
+        self.description = devices.describe(runtime)
         self.loss = losses.build(config.loss, config.label_smoothing, draws)
         self.classes, self.pixels = len(draws), image_shape[0] * image_shape[1]
-        self._strategy: tf.distribute.Strategy = setting.place
+        self._strategy: tf.distribute.Strategy = runtime.place
         with self._strategy.scope():
             self.model = build_model(config.model, image_shape, self.classes, config.stochastic_depth)
             self.schedule = build_schedule(config, int(draws.sum()))
             self.optimizer = build_optimizer(config, self.schedule, self.model)
-            self.average = Average(variables.averaged(self.model), config.ema) if config.ema else None
+            self.average = Average(variables.averaged_variables(self.model), config.ema) if config.ema else None
             self.scale = LossScale() if config.precision == "mixed_float16" else None
         variables.check(self.model, self.optimizer, config.model)
         check_parts(config, self.model, self.replicas)
@@ -62,24 +62,26 @@ class TensorFlowEngine:
         normalization.install(self.model, config.batchnorm, all_sum, self.replicas)
         if self.replicas > 1:
             self.notes += randomness.note(self.model, config.model)
-            randomness.a_stream_each(self.model, lambda: tf.distribute.get_replica_context().replica_id_in_sync_group)
+            randomness.decorrelate_replicas(
+                self.model, lambda: tf.distribute.get_replica_context().replica_id_in_sync_group
+            )
             # Keras' optimizer sums gradients over replicas inside `apply`, one collective per variable, after clipping.
             # They have been summed by then, in one, so this part of it must pass them on as they are.
             self.optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
         self.parameters = variables.trainable_numbers(self.model)
-        speaks = self.replicas > 1 and normalization.is_in(self.model)
+        speaks = self.replicas > 1 and normalization.has_batch_normalization(self.model)
         self._merging = [self.model.non_trainable_variables[i] for i in copies.merging(self.model, self.replicas)]
         for variable in self._merging:
             # Else an assignment would ask the other replicas on the spot, which no loop over parts of a batch can.
             variable.value._aggregation = tf.VariableAggregation.NONE
         self._revocable = self._undone()
-        self._gradients = gradients_of(self.model, self.loss, config, setting.deal.sizes, speaks)
+        self._gradients = gradients_of(self.model, self.loss, config, runtime.batch_sharding.sizes, speaks)
         compiled = config.xla == "on" and config.strategy != "tpu"  # TPUStrategy compiles what it runs by itself
         step = tf.function(self._step, autograph=False, jit_compile=True) if compiled else self._step
         self._train = training_loop(self._spread_step(step), timed=not devices.deterministic)
         self._train_again = lambda: training_loop(self._spread_step(self._step), timed=False)
         self._evaluate = evaluation_loop(self._strategy, self.model, self.classes)
-        self._host = Host(self._strategy, setting)
+        self._host = Host(self._strategy, runtime)
         self._stream: Any = None
         self._examples: Examples | None = None
         self._outside = graph.Outside(config.model, [variable.value for variable in self._variables().values()])
@@ -88,7 +90,7 @@ class TensorFlowEngine:
 
     def feed(self, examples: Examples, first_step: int, cached: int = 0) -> None:
         self._examples, config = examples, self.config
-        stream = training_stream(examples, self.setting.deal, config.data, config.seed, first_step, cached)
+        stream = training_stream(examples, self.runtime.batch_sharding, config.data, config.seed, first_step, cached)
         self._stream = self._spread(stream)
 
     def train(self, steps: int) -> LoopResult:
@@ -118,10 +120,12 @@ class TensorFlowEngine:
         self._outside.check()
 
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
-        batch_size = evaluation_batch_size(max(self.setting.deal.sizes), self.pixels, len(examples))
-        deal, pace, total = self.setting.deal, Pace(), EvaluationSums.zero(self.classes)
+        batch_size = evaluation_batch_size(max(self.runtime.batch_sharding.sizes), self.pixels, len(examples))
+        batch_sharding, pace, total = self.runtime.batch_sharding, StepsPerLoop(), EvaluationSums.zero(self.classes)
         expected = len(examples) - len(examples.unreadable())
-        stream = evaluation_batches(examples, batch_size, deal.replicas, deal.first, deal.local)
+        stream = evaluation_batches(
+            examples, batch_size, batch_sharding.replicas, batch_sharding.first, batch_sharding.local
+        )
         if self.cluster.processes > 1:
             # Else every fetch would ask all processes whether they have one more. They have: the count is exact.
             stream = stream.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
@@ -132,11 +136,11 @@ class TensorFlowEngine:
             while left:
                 if stop():
                     return None
-                begun, some = time.perf_counter(), self._host.of_the_leader(pace.steps(left))
+                begun, some = time.perf_counter(), self.broadcast_int(pace.steps(left))
                 loss, *sums = (tensor.numpy() for tensor in self._evaluate(batches, tf.constant(some)))
                 count, right, top5, *per_class = sums
                 total.add(EvaluationSums(float(loss), int(count), int(right), int(top5), *per_class))
-                pace.took(some, time.perf_counter() - begun)
+                pace.record(some, time.perf_counter() - begun)
                 left -= some
         if total.examples != expected or int(total.count.sum()) != expected:
             raise RuntimeError(f"evaluation counted {total.examples} of {expected} examples")
@@ -164,18 +168,25 @@ class TensorFlowEngine:
         for name, variable in self._variables().items():
             if self.cluster.processes > 1:
                 own = np.zeros(variable.shape, variable.dtype) if state is None else state[name]
-                variable.assign(self._host.broadcast(own))
+                variable.assign(self._host.broadcast_array(own))
             else:
                 assert state is not None, "one process gives the state itself"
                 variable.assign(state[name])
 
-    def agree(self, flag: bool) -> bool:
+    def any(self, flag: bool) -> bool:
         with self._sentences(None):
             return self._host.any(flag)
 
-    def share(self, text: bytes) -> bytes:
+    def barrier(self) -> None:
+        self.any(False)
+
+    def broadcast_int(self, number: int) -> int:
         with self._sentences(None):
-            return self._host.share(text)
+            return self._host.broadcast_int(number)
+
+    def broadcast(self, text: bytes) -> bytes:
+        with self._sentences(None):
+            return self._host.broadcast(text)
 
     def learning_rate(self, step: int) -> float:
         return float(self.schedule(step))
@@ -197,7 +208,7 @@ class TensorFlowEngine:
         return run
 
     def _step(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        before, old = undo.remember(self._revocable), undo.remember([variable.value for variable in self._merging])
+        before, old = undo.snapshot(self._revocable), undo.snapshot([variable.value for variable in self._merging])
         loss, correct, gradients, norm = self._gradients(batch, self.scale.value if self.scale else None)
         self._merge(old)
         step = tf.identity(self.optimizer.iterations.value)
@@ -205,7 +216,7 @@ class TensorFlowEngine:
         if self.average:
             self.average.update(step)
         sound, finite = tf.math.is_finite(loss), tf.math.is_finite(norm)
-        undo.take_back(self._revocable, before, unless=finite & sound)
+        undo.restore_unless(self._revocable, before, unless=finite & sound)
         skips = self.config.on_nan == "skip"
         with tf.control_dependencies([finite, sound]):  # the loop takes `going` for the end of the step
             going = tf.constant(True) if skips else finite & sound
@@ -218,7 +229,7 @@ class TensorFlowEngine:
         if not self._merging:
             return
         first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
-        new = undo.remember([variable.value for variable in self._merging])
+        new = undo.snapshot([variable.value for variable in self._merging])
         kinds = [variable.aggregation for variable in self._merging]
         for variable, value in zip(
             self._merging, copies.merge(kinds, old, new, all_sum, self.replicas, first), strict=True

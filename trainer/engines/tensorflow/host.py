@@ -8,35 +8,35 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from convoy.trainer.engines.setting import Setting
+from convoy.trainer.engines.runtime import Runtime
 
 
 class Host:
-    """One process of `setting.cluster`; with a single process nothing is sent."""
+    """One process of `runtime.cluster`; with a single process nothing is sent."""
 
-    def __init__(self, strategy: tf.distribute.Strategy, setting: Setting):
-        self._strategy, self._cluster = strategy, setting.cluster
+    def __init__(self, strategy: tf.distribute.Strategy, runtime: Runtime):
+        self._strategy, self._cluster = strategy, runtime.cluster
 
     def any(self, flag: bool) -> bool:
         if self._cluster.processes == 1:
             return flag
         return bool(self._total(np.array([flag], np.int32))[0])
 
-    def of_the_leader(self, number: int) -> int:
+    def broadcast_int(self, number: int) -> int:
         if self._cluster.processes == 1:
             return number
-        return int(self.broadcast(np.array([number], np.int32))[0])
+        return int(self.broadcast_array(np.array([number], np.int32))[0])
 
-    def broadcast(self, array: np.ndarray) -> np.ndarray:
+    def broadcast_array(self, array: np.ndarray) -> np.ndarray:
         """The leading process's array; the others give one of the same shape and type."""
-        return self._total(array if self._cluster.leads else np.zeros_like(array))
+        return self._total(array if self._cluster.is_leader else np.zeros_like(array))
 
-    def share(self, text: bytes) -> bytes:
+    def broadcast(self, text: bytes) -> bytes:
         if self._cluster.processes == 1:
             return text
-        size = self.of_the_leader(len(text))
-        own = np.frombuffer(text, np.uint8) if self._cluster.leads else np.zeros(size, np.uint8)
-        return self.broadcast(own.astype(np.int32)).astype(np.uint8).tobytes()
+        size = self.broadcast_int(len(text))
+        own = np.frombuffer(text, np.uint8) if self._cluster.is_leader else np.zeros(size, np.uint8)
+        return self.broadcast_array(own.astype(np.int32)).astype(np.uint8).tobytes()
 
     def _total(self, array: np.ndarray) -> np.ndarray:
         if not array.size:

@@ -175,9 +175,9 @@ def evaluation_loop(
     """
 
     def count(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        before = undo.remember(kept)
+        before = undo.snapshot(kept)
         logits = tf.cast(model(to_floats(images), training=False), keras.config.floatx())
-        undo.take_back(kept, before)
+        undo.restore_unless(kept, before)
         losses = cross_entropy(logits, labels) * tf.cast(weights, logits.dtype)
         inside = tf.cast(weights, tf.int64)
         guesses = tf.argmax(logits, axis=-1, output_type=tf.int32)

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 
-def remember(variables: Sequence[tf.Variable]) -> list[tf.Tensor]:
+def snapshot(variables: Sequence[tf.Variable]) -> list[tf.Tensor]:
     """Their values, in the graph before whatever changes them: TensorFlow keeps a function's reads and writes in order."""
     return [tf.identity(variable) for variable in variables]
 
 
-def take_back(variables: Sequence[tf.Variable], before: list[tf.Tensor], unless: tf.Tensor | None = None) -> None:
+def restore_unless(variables: Sequence[tf.Variable], before: list[tf.Tensor], unless: tf.Tensor | None = None) -> None:
     """Gives `variables` the values of `before` again, where `unless` is false if it is given."""
     for variable, old in zip(variables, before, strict=True):
         variable.assign(old if unless is None else tf.where(unless, variable, old))

@@ -20,7 +20,7 @@ from convoy.trainer.checkpoints.documents import Checkpoint, Damaged
 _STEP = re.compile(r"[0-9]{1,18}")
 
 
-class Keeper:
+class CheckpointManager:
     """The checkpoints of one attempt of a run: the `keep` newest and the best one stay. `chaos` learns where it is."""
 
     def __init__(self, store: Store, attempt: int, keep: int, chaos: Chaos | None = None):
@@ -28,7 +28,7 @@ class Keeper:
         self.last: Checkpoint | None = None
         self._refused: set[Checkpoint] = set()
 
-    def newest(
+    def load_latest(
         self, check: Callable[[Mapping[str, np.ndarray]], None] = lambda tensors: None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Tensors and state of the newest complete checkpoint that is undamaged; None if none was ever completed.
@@ -114,12 +114,12 @@ def select(store: Store, which: str) -> tuple[Checkpoint, dict[str, np.ndarray],
 
     The last one is the one that the run would continue from.
     """
-    keeper = Keeper(store, 0, 1)
-    newest = keeper.newest()
-    if newest is None or keeper.last is None:
+    manager = CheckpointManager(store, 0, 1)
+    newest = manager.load_latest()
+    if newest is None or manager.last is None:
         raise exits.CannotRun(f"{store.url} has no checkpoint yet; train first.")
     if which == "last":
-        return keeper.last, *newest
+        return manager.last, *newest
     wanted = find(store, str(_best_step(store, newest[1])) if which == "best" else which)
     try:
         return wanted, *format.read(store, wanted)

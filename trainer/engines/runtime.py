@@ -8,14 +8,14 @@ from typing import Any
 import keras
 
 from convoy import exits
-from convoy.data.pipeline import Deal
+from convoy.data.pipeline import BatchSharding
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import normalization, randomness
 from convoy.trainer.processes.cluster import Cluster
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class Runtime:
     """A run on this machine: no `auto` is left in its configuration.
 
     `place` is the engine's own: a tf.distribute.Strategy, or a jax Mesh.
@@ -31,10 +31,12 @@ class Setting:
         return self.local * self.cluster.processes
 
     @property
-    def deal(self) -> Deal:
+    def batch_sharding(self) -> BatchSharding:
         """How training batches come to this process."""
         config = self.config
-        return Deal(config.batch_size, config.accumulate, self.replicas, self.cluster.index * self.local, self.local)
+        return BatchSharding(
+            config.batch_size, config.accumulate, self.replicas, self.cluster.index * self.local, self.local
+        )
 
 
 def check_batch(config: RunConfig, replicas: int, where: str) -> None:
@@ -48,7 +50,7 @@ def check_batch(config: RunConfig, replicas: int, where: str) -> None:
 def check_parts(config: RunConfig, model: keras.Model, replicas: int) -> None:
     """CannotRun where --accumulate would show BatchNormalization other parts than one device sees."""
     parts = config.accumulate
-    if parts == 1 or not normalization.is_in(model):
+    if parts == 1 or not normalization.has_batch_normalization(model):
         return
     if -(-config.batch_size // (parts * replicas)) * replicas != -(-config.batch_size // parts):
         raise exits.CannotRun(
@@ -64,7 +66,7 @@ def set_up_keras(config: RunConfig) -> str:
     # First of all: it forgets the seed and the precision too.
     keras.utils.clear_session()
     keras.utils.set_random_seed(config.seed % 2**32)
-    randomness.undisturbed(config.seed % 2**32)
+    randomness.seed_initializers(config.seed % 2**32)
     precision = "float32" if config.precision == "auto" else config.precision
     keras.config.set_floatx("float64" if precision == "float64" else "float32")
     keras.config.set_dtype_policy(precision)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 
 ALIVE = b"."
-GENTLE = b"g"  # from here on there is something to save, and a signal deserves an answer
+CAN_SAVE = b"g"  # from here on there is something to save, and a signal deserves an answer
 DONE = b"d"  # whatever kills the run now, it has done its work
 NOTICE = b"n"  # this machine is about to go: a restart on it would be in vain
 SECONDS_BETWEEN_SIGNS = 1.0
@@ -20,14 +20,14 @@ SECONDS_BETWEEN_SIGNS = 1.0
 _writer: int | None = None
 
 
-def speak_into(writer: int) -> None:
-    """From now on `tell` writes to this file descriptor."""
+def connect(writer: int) -> None:
+    """From now on `beat` writes to this file descriptor."""
     global _writer
     _writer = writer
     os.set_blocking(writer, False)
 
 
-def tell(sign: bytes = ALIVE) -> None:
+def beat(sign: bytes = ALIVE) -> None:
     """Gives the parent a sign; without a parent, nothing."""
     if _writer is not None:
         with contextlib.suppress(OSError):  # the pipe is full, or the parent is gone, which another thread notices
@@ -35,20 +35,20 @@ def tell(sign: bytes = ALIVE) -> None:
 
 
 @contextlib.contextmanager
-def working() -> Iterator[None]:
+def beating() -> Iterator[None]:
     """Gives signs of life for as long as this process works by itself: reading, decoding, building; not waiting for peers."""
     over = threading.Event()
 
-    def beat() -> None:
+    def pump() -> None:
         while not over.wait(SECONDS_BETWEEN_SIGNS):
-            tell()
+            beat()
 
-    thread = threading.Thread(target=beat, name="pulse", daemon=True)
+    thread = threading.Thread(target=pump, name="heartbeat", daemon=True)
     thread.start()
-    tell()
+    beat()
     try:
         yield
     finally:
         over.set()
         thread.join()
-        tell()
+        beat()
