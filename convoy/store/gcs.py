@@ -60,7 +60,7 @@ class GcsStore:
         return self._logs.get(self._root + name, max_bytes)
 
     def download(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
-        self._bucket.download(self._root + name, path, generation, max_bytes)
+        self._bucket.download_file(self._root + name, path, generation, max_bytes)
 
     def append(self, name: Name, text: str) -> None:
         self._lease.require()

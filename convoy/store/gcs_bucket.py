@@ -150,7 +150,7 @@ class Bucket:
 
         return self._call("read", name, attempt, seconds)
 
-    def download(self, name: str, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
+    def download_file(self, name: str, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
         """Writes an object's bytes, checked, to a local file, which appears when it is whole.
 
         Raises:

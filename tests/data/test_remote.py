@@ -50,13 +50,13 @@ def counted(monkeypatch):
     """The names of the objects that are fetched from now on."""
     from convoy.store.gcs import GcsStore
 
-    fetched, fetch = [], GcsStore.fetch
+    fetched, fetch = [], GcsStore.download
 
     def count(self, name, path, **options):
         fetched.append(name)
         fetch(self, name, path, **options)
 
-    monkeypatch.setattr(GcsStore, "fetch", count)
+    monkeypatch.setattr(GcsStore, "download", count)
     return fetched
 
 
@@ -107,14 +107,14 @@ def test_a_copy_that_was_cut_is_not_whole(packed, monkeypatch):
     from convoy.store.gcs import GcsStore
 
     mirror.send(packed, URL)
-    fetch = GcsStore.fetch
+    fetch = GcsStore.download
 
     def cut(self, name, path, **options):
         if name == "train.index.npy":
             raise exits.TryAgain("the storage is away")
         fetch(self, name, path, **options)
 
-    monkeypatch.setattr(GcsStore, "fetch", cut)
+    monkeypatch.setattr(GcsStore, "download", cut)
     with pytest.raises(exits.TryAgain):
         mirror.mirrored(URL, "")
     assert not (copy_of(URL, "") / MANIFEST).exists()
@@ -125,14 +125,14 @@ def test_a_disk_that_fills_up_is_a_sentence(packed, monkeypatch):
     from convoy.store.gcs import GcsStore
 
     mirror.send(packed, URL)
-    fetch = GcsStore.fetch
+    fetch = GcsStore.download
 
     def full(self, name, path, **options):
         if name != MANIFEST:
             raise OSError(28, "No space left on device")
         fetch(self, name, path, **options)
 
-    monkeypatch.setattr(GcsStore, "fetch", full)
+    monkeypatch.setattr(GcsStore, "download", full)
     with pytest.raises(exits.CannotRun, match="no space left on device; name another place with --data_dir"):
         mirror.mirrored(URL, "")
 
