@@ -229,6 +229,10 @@ def assert_job_is_valid(job: JobSpec) -> None:
         with pytest.raises(exits.CannotRun, match="no nodes of that kind"):
             manifest.render(job)
         return
+    if len(",".join(manifest.hosts(job))) >= 2**17:  # more than Linux passes to a process in one variable
+        with pytest.raises(exits.CannotRun, match="give the job a shorter name"):
+            manifest.render(job)
+        return
     found = manifest.render(job)
     assert_valid(found, KUBERNETES_VERSIONS[-1:])
     limits = container(found)["resources"]["limits"]
@@ -241,6 +245,11 @@ def assert_job_is_valid(job: JobSpec) -> None:
 @given(JOBS)
 def test_any_job_is_valid(job):
     assert_job_is_valid(job)
+
+
+@pytest.mark.parametrize("letters", [20, 21])
+def test_the_hosts_of_the_largest_slice_fit_into_a_variable_or_the_name_is_too_long(letters):
+    assert_job_is_valid(any_job(("tpu7x-18304", "4x44x52"), 1, "a" * letters, "jobset", "", "", {}, "", 0.0))
 
 
 @pytest.mark.thorough
