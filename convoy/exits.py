@@ -24,6 +24,15 @@ STOPPED = 130
 _LINES = "\n\t"
 
 
+def worth_restarting(code: int) -> bool:
+    """Whether the same command may end differently when it is started again.
+
+    It may after TRY_AGAIN, and after a death by a signal, which shells and containers report as 128 and above. It stays
+    ended after STOPPED: a person wanted that.
+    """
+    return code == TRY_AGAIN or (code >= 128 and code != STOPPED)
+
+
 class ConvoyError(Exception):
     """An end that a person can act on: its text is one sentence, its `code` the exit code of the process."""
 

@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from convoy.launch.targets import CANCELLED, FAILED, PENDING, SUCCEEDED
-from convoy.launch.targets.kubernetes.documents import base, job_spec
 from convoy.launch.targets.local import pod, rehearsal
 from convoy.launch.targets.local.job_folder import JobFolder
 from convoy.launch.targets.local.job_record import Record
@@ -135,14 +134,6 @@ sys.exit(0 if a else 42)"""
     # A worker has its own name right: it is the others that do not find it.
     assert lines[0, 0] == ["CHAOS None", writer, "DNS_SECONDS 10", "False", "127.0.0.1,127.0.0.1"]
     assert lines[1, 0] == ["CHAOS term:between@40", writer, "DNS_SECONDS 10", "False", "worker-0.invalid,127.0.0.1"]
-
-
-def test_the_policy_is_that_of_the_manifests():
-    for name in ("jobset/jobset.yaml", "indexed/job.yaml"):
-        rules = [rule for rule in job_spec(base(name))["podFailurePolicy"]["rules"] if "onExitCodes" in rule]
-        assert [(rule["action"], rule["onExitCodes"]["operator"]) for rule in rules] == [("FailJob", "NotIn")]
-        again = set(rules[0]["onExitCodes"]["values"])
-        assert {code for code in range(1, 256) if rehearsal.may_try_again(code)} == again
 
 
 def test_who_wanted_a_job_to_end_that_has_succeeded_came_too_late(monkeypatch):

@@ -205,9 +205,7 @@ def _deaths(found: Iterable[Object]) -> Iterator[_Death]:
                 how = "was killed (137), which is what want of memory looks like; give more --memory if nobody did it"
             else:
                 how = f"ended with exit code {code}"
-            yield _Death(
-                supervise.exit_code(code) == exits.TRY_AGAIN, end.get("finishedAt") or "", worker(pod), code, how
-            )
+            yield _Death(exits.worth_restarting(code), end.get("finishedAt") or "", worker(pod), code, how)
 
 
 def _admission(cluster: Cluster, job: Object) -> str:

@@ -31,11 +31,6 @@ _OUT_OF_TIME, _FORGOTTEN = "out of time", "forgotten"  # ends of an attempt, bes
 _PR_SET_PDEATHSIG = 1
 
 
-def may_try_again(code: int) -> bool:
-    """Whether a worker's exit code is worth another attempt: the rule of k8s/base."""
-    return code == exits.TRY_AGAIN or (code >= 128 and code != exits.STOPPED)
-
-
 def most_restarts(spec: JobSpec) -> int:
     """How often all workers begin again."""
     return spec.options.max_restarts if spec.options.gang == "jobset" else 0
@@ -75,7 +70,7 @@ class Rehearsal:
             words = self._last_words(failed, attempt)
             hint = f"`convoy launch logs --name={self.spec.name} --worker={failed}` has what it said"
             reason = f"worker {failed} ended with exit code {code}: {words or hint}"
-            if not may_try_again(code):
+            if not exits.worth_restarting(code):
                 return self._tell(FAILED, reason, code)
             if self.record.restarts >= most_restarts(self.spec):
                 return self._tell(FAILED, f"no restart is left of {most_restarts(self.spec)}; {reason}", code)
@@ -111,7 +106,7 @@ class Rehearsal:
             codes = {worker: process.poll() for worker, process in enumerate(self.workers)}
             if failed := [worker for worker, code in codes.items() if code]:
                 # Of those that ended together, one that would end so again decides.
-                return FAILED, min(failed, key=lambda worker: may_try_again(_code(self.workers[worker])))
+                return FAILED, min(failed, key=lambda worker: exits.worth_restarting(_code(self.workers[worker])))
             if None not in codes.values():
                 return SUCCEEDED, 0
             if not os.fstat(self.occupied).st_nlink:

@@ -132,6 +132,11 @@ def status_of(data):
     return found if fits else None
 
 
+def worth_restarting(code):
+    """The rule of convoy/exits.py, which this script cannot import: a test compares the two."""
+    return code == TRY_AGAIN or (code >= 128 and code != STOPPED)
+
+
 def _is_count(value, most):
     return type(value) is int and 0 <= value <= most
 
@@ -281,7 +286,7 @@ class Worker:
             others = self.others()
             ended = [told["exit_code"] for told in others if told and told["phase"] == "ended"]
             failed = next(filter(None, ended), 0)
-            if not (code == TRY_AGAIN or code >= 128) or failed or self.restarts >= self.job["max_restarts"]:
+            if not worth_restarting(code) or failed or self.restarts >= self.job["max_restarts"]:
                 return self.end(failed if failed and code == TRY_AGAIN else code)
             first = others[0]
             if first and first["phase"] == "ended":  # with 0: the run is complete, and its result written

@@ -186,7 +186,9 @@ def test_a_worker_starts_again_after_42_and_the_machines_go_when_it_has_ended(ma
     assert (machine.log(), machine.told()) == before
 
 
-@pytest.mark.parametrize(("codes", "code", "restarts"), [([70], 70, 0), ([42, 78], 78, 1), ([42], 42, 2)])
+@pytest.mark.parametrize(
+    ("codes", "code", "restarts"), [([70], 70, 0), ([42, 78], 78, 1), ([42], 42, 2), ([130], 130, 0)]
+)
 def test_what_does_not_heal_is_an_end(machine, codes, code, restarts):
     machine.ship_stub(codes)
     told = machine.run()
