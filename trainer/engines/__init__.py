@@ -7,7 +7,7 @@ import os
 import sys
 from types import ModuleType
 
-from convoy import exits, noise
+from convoy import exits, imports, noise
 
 
 def choose(backend: str) -> ModuleType:
@@ -27,6 +27,8 @@ def choose(backend: str) -> ModuleType:
                 "--backend=jax needs JAX, which is not installed; pip install 'keras-convoy[jax]' (on a TPU: [tpu]), or leave"
                 " --backend out."
             )
+    imports.tensorflow_and_keras(backend)
+    if backend == "jax":
         from convoy.trainer.engines import jax
 
         return jax
