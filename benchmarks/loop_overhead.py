@@ -74,7 +74,7 @@ def bare_jax(engine: Any) -> Callable[[int], None]:
 
     from convoy.trainer.engines.jax.step import SHARED, WHOLE, training_step
 
-    sizes = engine.runtime.batch_sharding.sizes
+    sizes = engine.runtime.batch_sharding.microbatch_sizes
     whole = training_step(engine.model, engine.loss, engine.optimizer, engine._averaged, engine.config, sizes)
 
     def step(state: Any, batch: Any) -> tuple[Any, Any]:

@@ -124,7 +124,7 @@ def serve(dataset: str) -> None:
         return config, open_dataset(config).split("train")
 
     config, examples = opened(0)
-    stream = iter(training_stream(examples, BatchSharding(BATCH["png"]), config, seed=0, first_step=0))
+    stream = iter(training_stream(examples, BatchSharding(BATCH["png"]), config, seed=0, first_position=0))
     for line in sys.stdin:
         if line == "streamed\n":
             rate = STRETCH * BATCH["png"] / seconds(lambda: [next(stream) for _ in range(STRETCH)])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from convoy.data.arrays import Images, LabelPairs, LabelWeights, PositionWords
 from convoy.data.augment.augmenter import augmenter
 from convoy.data.augment.mix import mix
 from convoy.data.augment.recipe import Recipe
@@ -22,26 +23,26 @@ from convoy.data.sources.examples import Examples
 class Batch(NamedTuple):
     """What one replica gets of a step."""
 
-    images: Any  # uint8 [n, height, width, channels]
-    labels: Any  # int32 [n, 2]: an example's own, and that of the one it is mixed with
-    shares: Any  # float32 [n, 2]: how much of the target each is; together 1, or less where an image could not be read
-    positions: Any  # uint32 [n, 2]: low and high word of each example's position; JAX has no 64-bit integers by default
+    images: Images  # uint8 [n, h, w, c]
+    labels: LabelPairs  # int32 [n, 2]: an example's own, and its partner's in a mix
+    label_weights: LabelWeights  # float32 [n, 2]: together 1, or less where an image could not be read
+    positions: PositionWords  # uint32 [n, 2]: low and high word of each
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchSharding:
-    """How each global batch is dealt, and which hands this process holds.
+    """How every global batch is divided among replicas, and which replicas this process has.
 
-    The batch is cut into `parts`, one after the other in the order of positions, and each part into contiguous slices, one
-    for each of the `replicas`. So what a part consists of does not depend on the number of replicas, as long as they divide
-    it. The last part may be shorter. This process holds replicas [first, first + local).
+    The batch is cut into `microbatches`, one after the other in the order of positions, and each of them into contiguous
+    slices, one per replica. So the examples of a microbatch do not depend on the number of replicas, as long as it divides
+    them. The last microbatch may be shorter.
     """
 
     batch_size: int
-    parts: int = 1
+    microbatches: int = 1
     replicas: int = 1
-    first: int = 0
-    local: int = 1
+    first_replica: int = 0
+    local_replicas: int = 1
 
     @property
     def per_replica(self) -> int:
@@ -49,54 +50,62 @@ class BatchSharding:
         return self.batch_size // self.replicas
 
     @property
-    def sizes(self) -> list[int]:
-        """Examples of one replica in each part."""
-        size = -(-self.per_replica // self.parts)
-        whole, tail = divmod(self.per_replica, size)
-        return [size] * whole + [tail] * (tail > 0)
+    def microbatch_sizes(self) -> list[int]:
+        """Examples of one replica in each microbatch."""
+        size = -(-self.per_replica // self.microbatches)
+        full, tail = divmod(self.per_replica, size)
+        return [size] * full + [tail] * (tail > 0)
 
-    def runs(self, replica: tf.Tensor) -> list[tuple[tf.Tensor, int]]:
-        """(offset in the batch, length) of the consecutive positions that a replica of this process holds, in order."""
+    def runs(self, local_replica: tf.Tensor) -> list[tuple[tf.Tensor, int]]:
+        """(offset in the batch, length) of the consecutive positions of a replica of this process, in order."""
         offset, runs = 0, []
-        for size in self.sizes:
-            runs.append((offset + (self.first + replica) * size, size))
+        for size in self.microbatch_sizes:
+            runs.append((offset + (self.first_replica + local_replica) * size, size))
             offset += size * self.replicas
         return runs
 
 
 def training_stream(
-    examples: Examples, batch_sharding: BatchSharding, data: DataConfig, seed: int, first_step: int, cached: int = 0
+    examples: Examples, sharding: BatchSharding, data: DataConfig, seed: int, first_position: int, cached: int = 0
 ) -> tf.data.Dataset:
-    """Endless `Batch`es from step `first_step` on, of static shape, each for one replica of this process in turn.
+    """Endless `Batch`es from `first_position` on, of static shape, each for one replica of this process in turn.
 
-    The batch of step s holds positions [s * B, (s + 1) * B) of the order, straddling epochs, never padded. What it
-    contains is a function of (seed, s) alone: starting at any step costs nothing, and neither parallel calls, replicas nor
-    processes change what a position shows. With `cached`, the batches of so many steps over and over, from memory.
+    Step i of the stream has the positions [first_position + i * B, first_position + (i + 1) * B). They straddle epochs and
+    are never padded. What a position shows is a function of (seed, position) alone: to start anywhere costs nothing, and
+    neither the batch size, parallel calls, replicas nor processes change it.
+
+    Args:
+      examples: the split to train on.
+      sharding: which slices of a batch this process reads.
+      data: the augmentation and balance.
+      seed: the run's.
+      first_position: any integer, 0 or above.
+      cached: if above 0, the batches of so many steps over and over, from memory.
     """
     recipe, order = Recipe.parse(data.augment), Sampler(examples.labels, data.balance, seed)
     fetch, change, labels = examples.fetcher(recipe.least_area), augmenter(recipe), _on_host(examples.labels)
-    # Partners of a mix may be dealt to different replicas: then each replica reads both.
-    aligned = not recipe.mixes or all(number % 2 == 0 for number in (batch_sharding.batch_size, *batch_sharding.sizes))
+    # Partners of a mix may belong to different replicas, or to different steps: then each reads both.
+    starts = (first_position, sharding.batch_size, *sharding.microbatch_sizes)
+    aligned = not recipe.mixes or all(start % 2 == 0 for start in starts)
 
     def batch(element: tf.Tensor) -> Batch:
-        step, replica = element // batch_sharding.local, element % batch_sharding.local
-        asked = PositionRanges(
-            [(step * batch_sharding.batch_size + at, length) for at, length in batch_sharding.runs(replica)], seed
-        )
-        stretches = asked.padded_to_pairs(aligned)
-        drawn = order.draw(stretches.positions)
-        images, counts, *others = fetch(drawn.indices, stretches)
-        images = change(images, stretches, drawn)
-        shown = others[0] if others else drawn.indices
-        made = mix(images, tf.gather(labels, shown), counts, stretches, recipe)
-        if (rows := asked.rows_after_padding(aligned)) is not None:
-            made = [tf.gather(one, rows) for one in made]
-        images, own, shares = made
-        return Batch(images, own, shares, tf.bitcast(asked.positions, tf.uint32))
+        step, replica = element // sharding.local_replicas, element % sharding.local_replicas
+        start = first_position + step * sharding.batch_size
+        own = PositionRanges([(start + offset, length) for offset, length in sharding.runs(replica)], seed)
+        read = own.padded_to_pairs(aligned)
+        drawn = order.draw(read.positions)
+        images, counts, *substitutes = fetch(drawn.indices, read)
+        images = change(images, read, drawn)
+        shown = substitutes[0] if substitutes else drawn.indices
+        mixed = mix(images, tf.gather(labels, shown), counts, read, recipe)
+        if (rows := own.rows_after_padding(aligned)) is not None:
+            mixed = [tf.gather(array, rows) for array in mixed]
+        images, label_pairs, label_weights = mixed
+        return Batch(images, label_pairs, label_weights, tf.bitcast(own.positions, tf.uint32))
 
-    size = batch_sharding.per_replica * _floats_of(examples)
-    stream = in_parallel(tf.data.Dataset.counter(first_step * batch_sharding.local), batch, size)
-    return untuned(stream.take(cached * batch_sharding.local).cache().repeat().prefetch(2)) if cached else stream
+    size = sharding.per_replica * _floats_of(examples)
+    stream = in_parallel(tf.data.Dataset.counter(), batch, size)
+    return untuned(stream.take(cached * sharding.local_replicas).cache().repeat().prefetch(2)) if cached else stream
 
 
 def evaluation_batches(

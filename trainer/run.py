@@ -159,7 +159,7 @@ def _run(config: RunConfig, store: Store, status: Status, signals: Signals | Non
             if part is not None:
                 part.fetcher()  # decodes what fits in memory: a bad image must not end a run of days
                 part.unreadable()  # nor one that can be left out be met for the first time when that is due
-        engine.feed(train, progress.step + progress.shift)
+        engine.feed(train, (progress.step + progress.shift) * config.batch_size)
     signals = signals or Signals()
     signals.graceful = True  # from here on there is something to save
     heartbeat.beat(heartbeat.CAN_SAVE)

@@ -116,7 +116,7 @@ def _draw(originals: np.ndarray, batch: Batch, class_names: tuple[str, ...], tit
             # Of other numbers of channels than a picture has, the first.
             visible = image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
             axis.imshow(visible, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        label = _label(batch.labels[index], batch.shares[index], class_names)
+        label = _label(batch.labels[index], batch.label_weights[index], class_names)
         axes[row, 3 * pair].set_title(printable(label), fontsize=7, loc="left", pad=2, parse_math=False)
     figure.suptitle(printable(title), fontsize=9, parse_math=False)
     buffer = io.BytesIO()

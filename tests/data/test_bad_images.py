@@ -47,7 +47,7 @@ def config(root: Path, policy: str, cache_bytes: int, augment: str = "none", mos
 def train(config: DataConfig, batch_size: int = 12, steps: int = 4, first_step: int = 0) -> tuple[np.ndarray, ...]:
     """(images, labels, shares, examples) of the positions of some steps."""
     examples = open_dataset(config).split("train")
-    stream = training_stream(examples, BatchSharding(batch_size), config, 5, first_step)
+    stream = training_stream(examples, BatchSharding(batch_size), config, 5, first_step * batch_size)
     assert stream.element_spec.images.shape == (batch_size, 16, 16, 3)
     batches = list(stream.take(steps).as_numpy_iterator())
     from convoy.data.order import indices

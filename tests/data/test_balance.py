@@ -141,17 +141,17 @@ def test_a_stream_does_not_depend_on_batches_and_continues_anywhere(balance):
     images = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
     examples, data = InMemory(images, labels), DataConfig(augment="altflip", balance=balance)
 
-    def stream(batch_sharding: BatchSharding, steps: int, first_step: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        batches = list(training_stream(examples, batch_sharding, data, 4, first_step).take(steps).as_numpy_iterator())
+    def stream(sharding: BatchSharding, steps: int, first_position: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        batches = list(training_stream(examples, sharding, data, 4, first_position).take(steps).as_numpy_iterator())
         return tuple(np.concatenate([batch[k] for batch in batches]) for k in (0, 1))
 
     indices, _ = drawn(Sampler(labels, balance, 4), 0, 480)
     fine = stream(BatchSharding(6), 80)
     assert (fine[0][:, 0, 0, 0] == indices).all()
     assert (fine[1][:, 0] == labels[indices]).all()
-    for other in (stream(BatchSharding(96), 5), stream(BatchSharding(48, parts=2), 10)):
+    for other in (stream(BatchSharding(96), 5), stream(BatchSharding(48, microbatches=2), 10)):
         assert all((a == b).all() for a, b in zip(fine, other, strict=True))
-    later = stream(BatchSharding(48), 4, first_step=6)
+    later = stream(BatchSharding(48), 4, first_position=6 * 48)
     assert all((a[288:] == b).all() for a, b in zip(fine, later, strict=True))
 
 

@@ -80,7 +80,7 @@ def test_a_stream_of_records_is_that_of_the_source(tmp_path):
     streams = []
     for config in (DataConfig(name), DataConfig(f"records:{tmp_path / 'packed'}", cache_bytes=0)):
         stream = training_stream(
-            open_dataset(config).split("train"), BatchSharding(15), config, seed=7, first_step=0
+            open_dataset(config).split("train"), BatchSharding(15), config, seed=7, first_position=0
         ).take(9)
         streams.append(list(stream.as_numpy_iterator()))
     for one, other in zip(*streams, strict=True):
@@ -169,7 +169,7 @@ def test_a_stream_of_packed_photographs_is_that_of_the_folder(kinds):
     for dataset in (f"folder:{kinds[0]}", f"records:{kinds[1]}"):
         config = DataConfig(dataset, image_size=40, augment="resized:0.2", cache_bytes=0)
         stream = training_stream(
-            open_dataset(config).split("train"), BatchSharding(6), config, seed=7, first_step=0
+            open_dataset(config).split("train"), BatchSharding(6), config, seed=7, first_position=0
         ).take(4)
         streams.append(np.concatenate([batch.images for batch in stream.as_numpy_iterator()]).astype(int))
     off = np.abs(streams[0] - streams[1]).max(axis=(1, 2, 3))

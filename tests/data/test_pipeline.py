@@ -19,8 +19,8 @@ EXAMPLES = InMemory(
 )
 
 
-def labels_and_ids(batch_size: int, steps: int, first_step: int = 0, augment: str = "none", seed: int = 1):
-    stream = training_stream(EXAMPLES, BatchSharding(batch_size), DataConfig(augment=augment), seed, first_step)
+def labels_and_ids(batch_size: int, steps: int, first_position: int = 0, augment: str = "none", seed: int = 1):
+    stream = training_stream(EXAMPLES, BatchSharding(batch_size), DataConfig(augment=augment), seed, first_position)
     batches = list(stream.take(steps).as_numpy_iterator())
     return np.concatenate([batch[0] for batch in batches]), np.concatenate([batch[1][:, 0] for batch in batches])
 
@@ -56,28 +56,28 @@ def test_parallel_calls_change_nothing():
 
 def test_resuming_costs_nothing_and_changes_nothing():
     whole, _ = labels_and_ids(8, 1010, augment="standard")
-    later, _ = labels_and_ids(8, 10, first_step=1000, augment="standard")
+    later, _ = labels_and_ids(8, 10, first_position=8000, augment="standard")
     assert np.array_equal(whole[8000:], later)
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3])
-def test_processes_and_replicas_share_every_part_of_the_same_batches(parts):
+@pytest.mark.parametrize("microbatches", [1, 2, 3])
+def test_processes_and_replicas_share_every_microbatch_of_the_same_batches(microbatches):
     whole, labels = labels_and_ids(24, 6, augment="article")
     for replicas, local in ((2, 2), (4, 2), (4, 1)):
         dealt = {}
         for first in range(0, replicas, local):
-            batch_sharding = BatchSharding(24, parts, replicas, first, local)
+            sharding = BatchSharding(24, microbatches, replicas, first, local)
             for element, batch in enumerate(
-                training_stream(EXAMPLES, batch_sharding, ARTICLE, 1, 0).take(6 * local).as_numpy_iterator()
+                training_stream(EXAMPLES, sharding, ARTICLE, 1, 0).take(6 * local).as_numpy_iterator()
             ):
                 dealt[element // local, first + element % local] = batch
         for step in range(6):
             start = step * 24
-            for part in range(parts):
-                size = 24 // parts // replicas
+            for microbatch in range(microbatches):
+                size = 24 // microbatches // replicas
                 for replica in range(replicas):
                     images, own, _, positions = (
-                        array[part * size : (part + 1) * size] for array in dealt[step, replica]
+                        array[microbatch * size : (microbatch + 1) * size] for array in dealt[step, replica]
                     )
                     there = slice(start + replica * size, start + (replica + 1) * size)
                     assert np.array_equal(images, whole[there])
@@ -86,22 +86,22 @@ def test_processes_and_replicas_share_every_part_of_the_same_batches(parts):
                 start += size * replicas
 
 
-def test_a_short_last_part_is_shared_too():
-    batch_sharding = BatchSharding(20, parts=3, replicas=2)
-    assert batch_sharding.sizes == [4, 4, 2]
-    assert [batch_sharding.runs(replica) for replica in (0, 1)] == [
+def test_a_short_last_microbatch_is_shared_too():
+    sharding = BatchSharding(20, microbatches=3, replicas=2)
+    assert sharding.microbatch_sizes == [4, 4, 2]
+    assert [sharding.runs(replica) for replica in (0, 1)] == [
         [(0, 4), (8, 4), (16, 2)],
         [(4, 4), (12, 4), (18, 2)],
     ]
 
 
 def test_positions_beyond_32_bits_keep_their_high_word():
-    first_step = 3 * 2**30
+    first = 3 * 2**33 + 5
     (*_, positions), *_ = (
-        training_stream(EXAMPLES, BatchSharding(8), DataConfig(), 0, first_step).take(1).as_numpy_iterator()
+        training_stream(EXAMPLES, BatchSharding(8), DataConfig(), 0, first).take(1).as_numpy_iterator()
     )
     low, high = positions.astype(np.uint64).T
-    assert (low + high * 2**32).tolist() == [first_step * 8 + index for index in range(8)]
+    assert (low + high * 2**32).tolist() == list(range(first, first + 8))
 
 
 def test_processes_evaluate_every_example_once():
@@ -122,8 +122,8 @@ def test_evaluation_shows_every_example_once_and_pads_with_weight_0(batch_size):
 
 
 def test_every_shape_of_a_training_batch_is_static():
-    images, labels, shares, positions = training_stream(EXAMPLES, BatchSharding(8, 3), ARTICLE, 0, 0).element_spec
+    images, labels, weights, positions = training_stream(EXAMPLES, BatchSharding(8, 3), ARTICLE, 0, 0).element_spec
     assert images.shape == (8, 4, 4, 1)
-    assert labels.shape == shares.shape == (8, 2)
+    assert labels.shape == weights.shape == (8, 2)
     assert images.dtype == tf.uint8
     assert positions.shape == (8, 2)

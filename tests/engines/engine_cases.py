@@ -18,10 +18,11 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import choose
 
 BACKEND, DEVICES, FILE = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+BATCH = 40
 ENGINES = choose(BACKEND)
 # No `auto` but the precision, which every case may choose.
 SETTING = ENGINES.prepare(
-    RunConfig(backend=BACKEND, devices=f"cpu:{DEVICES}", precision="float64", batch_size=40, deterministic=True)
+    RunConfig(backend=BACKEND, devices=f"cpu:{DEVICES}", precision="float64", batch_size=BATCH, deterministic=True)
 )
 
 import keras  # noqa: E402
@@ -94,14 +95,14 @@ MODELS = {
 sys.modules["cases"] = types.SimpleNamespace(**MODELS)  # type: ignore[assignment]
 
 
-def engine(model: str, examples: InMemory = EXAMPLES, first_step: int = 0, **values: Any) -> Any:
+def engine(model: str, examples: InMemory = EXAMPLES, first_position: int = 0, **values: Any) -> Any:
     config = dataclasses.replace(
         SETTING.config, model=f"cases:{model}", **{"optimizer": "sgd", "duration": "40st", "seed": 2, **values}
     )
     set_up_keras(config)
     draws = np.bincount(examples.labels, minlength=CLASSES)
     built = ENGINES.Engine(dataclasses.replace(SETTING, config=config), SHAPE, draws)
-    built.feed(examples, first_step)
+    built.feed(examples, first_position)
     return built
 
 
@@ -189,7 +190,7 @@ def loops() -> dict[str, np.ndarray]:
     begun = engine("normalized", **options)
     begun.train(4)
     state = begun.state()
-    again = engine("normalized", first_step=4, **options)
+    again = engine("normalized", first_position=4 * BATCH, **options)
     again.restore(state)
     again.train(5)
     bits = bits_of(once.state())
@@ -223,7 +224,7 @@ def skipping(**values: Any) -> dict[str, np.ndarray]:
             count = next(name for name in state if name.startswith("optimizer/") and name.endswith("iteration"))
             state[count] += 1
             built.restore(state)
-            built.feed(BAD, step + 1)
+            built.feed(BAD, (step + 1) * BATCH)
         else:
             losses.append(built.train(1).losses[0])
     return {
@@ -259,7 +260,7 @@ def rewound() -> dict[str, np.ndarray]:
     losses = built.train(6).losses
     untouched, last, feed = bits_of(state) == kept, bits_of(built.state()), getattr(built, "_feed", None)
     built.restore(state)
-    built.feed(EXAMPLES, 4)
+    built.feed(EXAMPLES, 4 * BATCH)
     again = built.train(6).losses
     shapes, stream = built.shapes(), [(name, value.copy()) for name, value in built.stream_state()]
     return {

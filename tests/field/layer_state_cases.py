@@ -353,7 +353,7 @@ class Case:
         config = dataclasses.replace(runtime.config, model="users:model", optimizer="sgd", **values)
         set_up_keras(config)
         built = ENGINES.Engine(dataclasses.replace(runtime, config=config), SHAPE, np.bincount(EXAMPLES.labels))
-        built.feed(EXAMPLES, first_step)
+        built.feed(EXAMPLES, first_step * config.batch_size)
         return built
 
 

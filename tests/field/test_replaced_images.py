@@ -96,7 +96,7 @@ def test_every_kind_of_replacement_is_seen_when_it_is_drawn(tmp_path, augment):
     replaced = replace(examples)
     batch = next(stream.as_numpy_iterator())
     shown = indices(tf.range(N, dtype=tf.int64), N, 5).numpy()
-    counted = {int(row): bool(share) for row, share in zip(shown, np.asarray(batch.shares)[:, 0], strict=True)}
+    counted = {int(row): bool(share) for row, share in zip(shown, np.asarray(batch.label_weights)[:, 0], strict=True)}
     assert {name for row, name in replaced.items() if counted[row]} == set(), "drawn as if nothing had happened"
     kept = np.array([row not in replaced for row in shown])
     assert all(counted[row] for row in shown[kept])

@@ -17,6 +17,7 @@ from convoy.data.sources.examples import InMemory
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.pace import StepsPerLoop, evaluation_batch_size
 from convoy.trainer.engines.tensorflow import Engine, prepare
+from convoy.trainer.flags.specs import LossSpec
 from convoy.trainer.losses import build
 
 SHAPE, CLASSES, N = (8, 8, 1), 10, 53
@@ -77,8 +78,8 @@ def test_a_step_has_the_loss_that_was_asked_for_and_an_evaluation_cross_entropy(
     ours, plain = engine(loss=loss), engine()
     batch = next(iter(training_stream(EXAMPLES, BatchSharding(14), DataConfig(), 5, 0)))
     logits = ours.model(tf.cast(batch.images, tf.float64) / 255, training=True)
-    of = build(loss, 0.0, np.bincount(EXAMPLES.labels, minlength=CLASSES))
-    expected = float(tf.reduce_mean(of(logits, batch.labels, batch.shares)))
+    of = build(LossSpec.parse(loss), 0.0, np.bincount(EXAMPLES.labels, minlength=CLASSES))
+    expected = float(tf.reduce_mean(of(logits, batch.labels, batch.label_weights)))
     assert ours.evaluate(EXAMPLES, lambda: False).loss == plain.evaluate(EXAMPLES, lambda: False).loss
     assert ours.train(1).losses[0] == pytest.approx(expected, rel=1e-12)
     assert abs(expected - plain.train(1).losses[0]) > 1e-3
@@ -234,7 +235,7 @@ def test_a_restored_engine_goes_on_with_the_same_bits():
     resumed = engine(optimizer="adam", ema=0.99, clip_norm=1.0, schedule="cosine", data=DataConfig(augment="standard"),
                      )  # fmt: skip
     resumed.restore(state)
-    resumed.feed(EXAMPLES, 5)
+    resumed.feed(EXAMPLES, 5 * 14)
     resumed.train(7)
     assert_close(straight.state(), resumed.state(), 0.0)
 

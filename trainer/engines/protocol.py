@@ -44,8 +44,8 @@ class Engine(Protocol):
     notes: list[str]  # what a person should know before the run begins
     cluster: Cluster
 
-    def feed(self, examples: Examples, first_step: int, cached: int = 0) -> None:
-        """Prepares the training stream from step `first_step` on; each process reads its share of every batch only.
+    def feed(self, examples: Examples, first_position: int, cached: int = 0) -> None:
+        """Prepares the training stream from position `first_position` on; each process reads its share of every batch only.
 
         With `cached`, so many steps' batches over and over, from memory: to measure steps without their input.
         """

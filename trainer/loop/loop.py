@@ -339,7 +339,7 @@ class Loop:
             self.recorder.event("rollback", step=progress.step, failed=failed, what=what, shift=progress.shift)
             self.recorder.resume(progress.lines, progress.step)
             self.engine.restore(tensors)
-            self.engine.feed(self.train, progress.step + progress.shift)
+            self.engine.feed(self.train, (progress.step + progress.shift) * self.config.batch_size)
         self.display.line(
             f"  Note: {what}: back to step {progress.step}, on with other examples ({made} of {MOST_ROLLBACKS} times)."
         )

@@ -77,10 +77,12 @@ class JaxEngine:
         self._names = self._named()
         self._state = self._place(self._initial())
         batch_sharding = runtime.batch_sharding
-        self._chunk = chunk_length(batch_sharding.per_replica * batch_sharding.local * int(np.prod(image_shape)))
+        self._chunk = chunk_length(
+            batch_sharding.per_replica * batch_sharding.local_replicas * int(np.prod(image_shape))
+        )
         merging = copies.merging(self.model, self.replicas)
         step = training_step(
-            self.model, self.loss, self.optimizer, self._averaged, config, batch_sharding.sizes, merging
+            self.model, self.loss, self.optimizer, self._averaged, config, batch_sharding.microbatch_sizes, merging
         )
         alone = config.devices.startswith("cpu") and self.parameters >= LARGE
         self._train = training_steps(step, self._mesh) if alone else training_loop(step, self._mesh, self._chunk)
@@ -91,12 +93,14 @@ class JaxEngine:
         self._attributes = hidden.Attributes(self.model, config.model)
         self._traced = False
 
-    def feed(self, examples: Examples, first_step: int, cached: int = 0) -> None:
+    def feed(self, examples: Examples, first_position: int, cached: int = 0) -> None:
         if self._feed:
             self._feed.close()
         self._examples = examples
         config = self.config
-        stream = training_stream(examples, self.runtime.batch_sharding, config.data, config.seed, first_step, cached)
+        stream = training_stream(
+            examples, self.runtime.batch_sharding, config.data, config.seed, first_position, cached
+        )
         self._feed = Feed(stream, self.runtime.local, self._chunk, self._mesh)
 
     def train(self, steps: int) -> LoopResult:
@@ -137,12 +141,12 @@ class JaxEngine:
 
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
         batch_sharding, pace, total = self.runtime.batch_sharding, StepsPerLoop(), EvaluationSums.zero(self.classes)
-        batch_size = evaluation_batch_size(max(batch_sharding.sizes), self.pixels, len(examples))
+        batch_size = evaluation_batch_size(max(batch_sharding.microbatch_sizes), self.pixels, len(examples))
         expected = len(examples) - len(examples.unreadable())
         stream = evaluation_batches(
-            examples, batch_size, batch_sharding.replicas, batch_sharding.first, batch_sharding.local
+            examples, batch_size, batch_sharding.replicas, batch_sharding.first_replica, batch_sharding.local_replicas
         )
-        batches = iter(stream.batch(batch_sharding.local, drop_remainder=True).as_numpy_iterator())
+        batches = iter(stream.batch(batch_sharding.local_replicas, drop_remainder=True).as_numpy_iterator())
         sharding = NamedSharding(self._mesh, SHARED)
         trainable, other = self._for_evaluation()
         left = -(-len(examples) // (batch_size * self.replicas))

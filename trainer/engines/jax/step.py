@@ -75,11 +75,11 @@ def training_step(
             logits, other, penalties = model.stateless_call(
                 trainable, other, to_floats(batch.images), training=True, return_losses=True
             )
-        losses = loss_of(logits, batch.labels, batch.shares)
+        losses = loss_of(logits, batch.labels, batch.label_weights)
         loss = jnp.sum(losses) / config.batch_size
         if penalties:
             loss += jnp.asarray(sum(penalties), loss.dtype) * (batch.images.shape[0] / config.batch_size)
-        correct = jnp.sum(right(logits, batch.labels, batch.shares), dtype=jnp.int32)
+        correct = jnp.sum(right(logits, batch.labels, batch.label_weights), dtype=jnp.int32)
         return loss * scale.astype(loss.dtype), (loss, correct, other)
 
     differentiate = jax.grad(differentiated, has_aux=True)

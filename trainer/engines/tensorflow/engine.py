@@ -75,7 +75,7 @@ class TensorFlowEngine:
             # Else an assignment would ask the other replicas on the spot, which no loop over parts of a batch can.
             variable.value._aggregation = tf.VariableAggregation.NONE
         self._revocable = self._undone()
-        self._gradients = gradients_of(self.model, self.loss, config, runtime.batch_sharding.sizes, speaks)
+        self._gradients = gradients_of(self.model, self.loss, config, runtime.batch_sharding.microbatch_sizes, speaks)
         compiled = config.xla == "on" and config.strategy != "tpu"  # TPUStrategy compiles what it runs by itself
         step = tf.function(self._step, autograph=False, jit_compile=True) if compiled else self._step
         self._train = training_loop(self._spread_step(step), timed=not devices.deterministic)
@@ -88,9 +88,11 @@ class TensorFlowEngine:
         self._attributes = hidden.Attributes(self.model, config.model)
         self._traced = self._writes_in_evaluation = False
 
-    def feed(self, examples: Examples, first_step: int, cached: int = 0) -> None:
+    def feed(self, examples: Examples, first_position: int, cached: int = 0) -> None:
         self._examples, config = examples, self.config
-        stream = training_stream(examples, self.runtime.batch_sharding, config.data, config.seed, first_step, cached)
+        stream = training_stream(
+            examples, self.runtime.batch_sharding, config.data, config.seed, first_position, cached
+        )
         self._stream = self._spread(stream)
 
     def train(self, steps: int) -> LoopResult:
@@ -120,11 +122,13 @@ class TensorFlowEngine:
         self._outside.check()
 
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
-        batch_size = evaluation_batch_size(max(self.runtime.batch_sharding.sizes), self.pixels, len(examples))
+        batch_size = evaluation_batch_size(
+            max(self.runtime.batch_sharding.microbatch_sizes), self.pixels, len(examples)
+        )
         batch_sharding, pace, total = self.runtime.batch_sharding, StepsPerLoop(), EvaluationSums.zero(self.classes)
         expected = len(examples) - len(examples.unreadable())
         stream = evaluation_batches(
-            examples, batch_size, batch_sharding.replicas, batch_sharding.first, batch_sharding.local
+            examples, batch_size, batch_sharding.replicas, batch_sharding.first_replica, batch_sharding.local_replicas
         )
         if self.cluster.processes > 1:
             # Else every fetch would ask all processes whether they have one more. They have: the count is exact.

@@ -53,7 +53,7 @@ def gradients_of(
             tape.watch([variable.value for variable in variables])
             with drawing(config.seed, batch.positions):
                 logits = model(to_floats(batch.images), training=True)
-            losses = loss_of(logits, batch.labels, batch.shares)
+            losses = loss_of(logits, batch.labels, batch.label_weights)
             loss = tf.reduce_sum(losses) / config.batch_size
             if model.losses:
                 loss += tf.cast(tf.add_n(model.losses), loss.dtype) * (batch.images.shape[0] / config.batch_size)
@@ -61,7 +61,7 @@ def gradients_of(
         gradients = tape.gradient(
             target, [variable.value for variable in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        correct = tf.math.count_nonzero(right(logits, batch.labels, batch.shares), dtype=tf.int64)
+        correct = tf.math.count_nonzero(right(logits, batch.labels, batch.label_weights), dtype=tf.int64)
         return loss, correct, gradients
 
     def some(batch: Batch, start: Any, length: int) -> Batch:
