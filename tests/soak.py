@@ -72,9 +72,9 @@ def run(place: Path, kills: list[Kill], steps: int, every: int, seed: int, rate:
       AssertionError: an announced checkpoint is missing, or the end is another one.
     """
     flags = [*FLAGS, f"--duration={steps}st", f"--checkpoint_every={every}st", f"--eval_every={2 * every}st"]
-    seed_initializers = place / "undisturbed"
+    undisturbed = place / "undisturbed"
     subprocess.run(
-        command("train", *flags, "--keep=1000", f"--run_dir={seed_initializers}"), check=True, stdout=subprocess.DEVNULL
+        command("train", *flags, "--keep=1000", f"--run_dir={undisturbed}"), check=True, stdout=subprocess.DEVNULL
     )
     with Emulator() as emulator, faulty(emulator.host, f"--seed={seed}", f"--rate={rate}") as url:
         emulator.create("bucket")
@@ -88,7 +88,7 @@ def run(place: Path, kills: list[Kill], steps: int, every: int, seed: int, rate:
                 attempts += 1
                 outcome = _attempt(kill, flags, url)
                 refused += outcome.stderr.count(" is refused: ")
-                _nothing_announced_is_missing(store, open_store(str(seed_initializers)))
+                _nothing_announced_is_missing(store, open_store(str(undisturbed)))
                 if verbose:
                     print(kill, outcome.returncode, outcome.stdout, outcome.stderr, flush=True)
                 if "SIGKILL" in outcome.stderr:
@@ -101,7 +101,7 @@ def run(place: Path, kills: list[Kill], steps: int, every: int, seed: int, rate:
                 break
         assert outcome.returncode == 0, outcome.stderr
         assert killed == Counter(kill.phase for kill in kills), "the run was over before a kill was due"
-        _same_end(store, seed_initializers)
+        _same_end(store, undisturbed)
     return Found(killed, other, attempts, refused)
 
 
@@ -112,7 +112,7 @@ def _attempt(kill: Kill, flags: list[str], host: str) -> subprocess.CompletedPro
     )
 
 
-def _nothing_announced_is_missing(store, seed_initializers) -> None:
+def _nothing_announced_is_missing(store, undisturbed) -> None:
     """The newest checkpoint that an event told of is there, or a newer one; and those that are there have the right bits."""
     from convoy.trainer.checkpoints import format
     from convoy.trainer.outputs.recorder import read_events
@@ -122,22 +122,22 @@ def _nothing_announced_is_missing(store, seed_initializers) -> None:
     if announced:
         assert there, announced
         assert max(announced) <= there[-1].step, (announced, there)
-    right = {one.step: one for one in format.complete(seed_initializers)}
+    right = {one.step: one for one in format.complete(undisturbed)}
     for checkpoint in there:
         tensors, _ = format.read(store, checkpoint)
-        expected, _ = format.read(seed_initializers, right[checkpoint.step])
+        expected, _ = format.read(undisturbed, right[checkpoint.step])
         assert tensors.keys() == expected.keys()
         for name, value in expected.items():
             np.testing.assert_array_equal(tensors[name], value, f"{name} of {checkpoint}")
 
 
-def _same_end(store, seed_initializers: Path) -> None:
+def _same_end(store, undisturbed: Path) -> None:
     from convoy.store import open_store
     from convoy.trainer.checkpoints import select
     from convoy.trainer.outputs.recorder import read_metrics
 
     ends, records, results = [], [], []
-    for one in (store, open_store(str(seed_initializers))):
+    for one in (store, open_store(str(undisturbed))):
         _, tensors, state = select(one, "last")
         ends.append(tensors)
         records.append(

@@ -62,7 +62,7 @@ def test_a_second_process_on_a_run_directory_is_told_and_harms_nothing(bucket):
 
 
 @pytest.mark.thorough
-def test_a_run_in_a_bucket_ends_like_one_in_a_folder(bucket, seed_initializers, convoy, tmp_path):
+def test_a_run_in_a_bucket_ends_like_one_in_a_folder(bucket, undisturbed, convoy, tmp_path):
     with faulty(os.environ["STORAGE_EMULATOR_HOST"], "--seed=7", "--rate=0.1", "--seconds=0.5") as url:
         for _ in ("train", "find it finished"):
             outcome = convoy("train", *QUICK, f"--run_dir={bucket}", STORAGE_EMULATOR_HOST=url)
@@ -71,6 +71,6 @@ def test_a_run_in_a_bucket_ends_like_one_in_a_folder(bucket, seed_initializers, 
     for name in store.list_names():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         store.download(name, tmp_path / name)
-    assert_same_bits(seed_initializers, tmp_path)
-    assert records_of(seed_initializers) == records_of(tmp_path)
+    assert_same_bits(undisturbed, tmp_path)
+    assert records_of(undisturbed) == records_of(tmp_path)
     assert [name for name in objects(store) if "segments" in name or "lock" in name] == []

@@ -15,7 +15,7 @@ from support import QUICK, assert_same_bits, command, environment, events_of, re
 KILLS = ["kill:step@1+3", "kill:manifest@20", "kill:evaluation@60"]
 
 
-def test_killed_once_in_every_phase(convoy, seed_initializers, tmp_path):
+def test_killed_once_in_every_phase(convoy, undisturbed, tmp_path):
     run_dir = tmp_path / "run"
     for kill in KILLS:
         outcome = convoy("train", *QUICK, f"--run_dir={run_dir}", "--steps_per_loop=10", chaos=kill)
@@ -23,16 +23,16 @@ def test_killed_once_in_every_phase(convoy, seed_initializers, tmp_path):
         assert "SIGKILL" in outcome.err
     outcome = convoy("train", *QUICK, f"--run_dir={run_dir}")
     assert outcome.code == 0, outcome
-    assert_same_bits(run_dir, seed_initializers)
-    assert records_of(run_dir) == records_of(seed_initializers)
-    assert result_of(run_dir)["eval"] == result_of(seed_initializers)["eval"]
+    assert_same_bits(run_dir, undisturbed)
+    assert records_of(run_dir) == records_of(undisturbed)
+    assert result_of(run_dir)["eval"] == result_of(undisturbed)["eval"]
     assert result_of(run_dir)["attempts"] == len(KILLS) + 1
     restored = [event["step"] for event in events_of(run_dir) if event["event"] == "restored"]
     # Two kills came before a checkpoint was complete. The save of step 40 waited for that of step 20, and may be cut itself.
     assert restored in ([20], [40])
 
 
-def test_killed_at_a_random_moment_and_restarted_by_the_parent(seed_initializers, tmp_path):
+def test_killed_at_a_random_moment_and_restarted_by_the_parent(undisturbed, tmp_path):
     seed = int(os.environ.get("CONVOY_TEST_SEED") or random.randrange(10**6))
     print(f"CONVOY_TEST_SEED={seed}")
     run_dir = tmp_path / "run"
@@ -54,7 +54,7 @@ def test_killed_at_a_random_moment_and_restarted_by_the_parent(seed_initializers
             os.kill(int(child), signal.SIGKILL)
     _, err = parent.communicate(timeout=150)
     assert parent.returncode == 0, (seed, err)
-    assert_same_bits(run_dir, seed_initializers)
-    assert records_of(run_dir) == records_of(seed_initializers)
+    assert_same_bits(run_dir, undisturbed)
+    assert records_of(run_dir) == records_of(undisturbed)
     # A kill after result.json was written leaves nothing to repeat.
     assert result_of(run_dir)["attempts"] in (1, 2)

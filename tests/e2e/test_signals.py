@@ -67,7 +67,7 @@ def test_during_a_loop(tmp_path, number, code):
     assert (run_dir / "checkpoints" / f"{last['step']:08d}.1" / "MANIFEST.json").exists()
 
 
-def test_during_a_save(convoy, seed_initializers, tmp_path):
+def test_during_a_save(convoy, undisturbed, tmp_path):
     run_dir = tmp_path / "run"
     code, _, err = interrupted(run_dir, chaos="term:snapshot@20", argv=QUICK)
     assert code == 42, err
@@ -75,8 +75,8 @@ def test_during_a_save(convoy, seed_initializers, tmp_path):
     assert last["event"] == "left"
     assert time.time() - last["time"] < 10
     assert convoy("train", *QUICK, f"--run_dir={run_dir}").code == 0
-    assert_same_bits(run_dir, seed_initializers)
-    assert records_of(run_dir) == records_of(seed_initializers)
+    assert_same_bits(run_dir, undisturbed)
+    assert records_of(run_dir) == records_of(undisturbed)
 
 
 def test_during_an_evaluation(convoy, tmp_path):

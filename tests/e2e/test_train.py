@@ -108,15 +108,15 @@ def test_evaluate_measures_what_the_run_reached(finished, convoy, tmp_path):
     assert f"step {result['best']['step']:.0f}: {result['best']['accuracy']:.2%}" in best.out
 
 
-def test_a_longer_duration_goes_on_and_equals_a_run_of_that_length(convoy, seed_initializers, tmp_path):
+def test_a_longer_duration_goes_on_and_equals_a_run_of_that_length(convoy, undisturbed, tmp_path):
     short = tmp_path / "short"
     assert convoy("train", *QUICK, f"--run_dir={short}", "--duration=40st", "--steps_per_loop=7").code == 0
     outcome = convoy("train", *QUICK, f"--run_dir={short}")
     assert outcome.code == 0, outcome
     assert "continues at step 40 of 60" in outcome.out
-    assert_same_bits(short, seed_initializers)
-    assert records_of(short) == records_of(seed_initializers)
-    assert result_of(short)["eval"] == result_of(seed_initializers)["eval"]
+    assert_same_bits(short, undisturbed)
+    assert records_of(short) == records_of(undisturbed)
+    assert result_of(short)["eval"] == result_of(undisturbed)["eval"]
 
 
 def test_a_users_own_model_trains_from_the_current_directory(convoy, tmp_path):
