@@ -13,13 +13,13 @@ Google's names of v3, v4, v5p and v7x count TensorCores, two a chip; those of v5
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from convoy import exits
 from convoy.chips import CHIPS, LIST_PRICE, SPOT_PRICE, TPU_SPOT_PRICE, Chip, Machine, size
+from convoy.table import closest
 
 _GPUS = re.compile(r"(?P<chip>.+?)(x(?P<count>[1-9]\d*))?")
 _SLICE = re.compile(r"(?P<chip>.+?)(-(?P<count>[1-9]\d*))?")
@@ -84,8 +84,8 @@ def resolve(text: str, topology: str = "") -> Accelerator:
             return _gpus(chip, count or 1, machine_type, text)
     known = [accelerator.name for accelerator in all_of()]
     known += [short(accelerator) for accelerator in all_of() if short(accelerator) not in known]
-    near = difflib.get_close_matches(wanted, known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "cpu, l4x4, h100x8 and v5e-16 are some;"
+    close = closest(wanted, known, count=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "cpu, l4x4, h100x8 and v5e-16 are some;"
     raise exits.CannotRun(
         f"--accelerator={text} is not known; {hint} `convoy launch accelerators` lists those there are."
     )
@@ -114,8 +114,10 @@ def _topology(chip: Chip, count: int | None, topology: str, text: str) -> str:
     if topology and not _TOPOLOGY.fullmatch(topology):
         raise exits.CannotRun(f"--topology={topology} is not possible: give sides, 2x4 or 2x2x4 for example.")
     if topology and topology not in chip.topologies:
-        near = difflib.get_close_matches(topology, chip.topologies, n=3, cutoff=0.5) or chip.topologies[:3]
-        raise exits.CannotRun(f"--topology={topology}: {chip.name} has none of that shape; {', '.join(near)} are some.")
+        close = closest(topology, chip.topologies, count=3, cutoff=0.5) or chip.topologies[:3]
+        raise exits.CannotRun(
+            f"--topology={topology}: {chip.name} has none of that shape; {', '.join(close)} are some."
+        )
     if topology:
         if count not in (None, size(topology) * chip.cores):
             raise exits.CannotRun(

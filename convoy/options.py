@@ -8,7 +8,6 @@ holds a dataclass to it.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import shutil
 import textwrap
@@ -20,6 +19,7 @@ from absl import flags
 from convoy import bounds, exits, flagfiles
 from convoy.bounds import Bounds
 from convoy.outside import printable
+from convoy.table import near
 
 _SHOWN = 60  # characters of a value in a sentence
 _INTEGER = re.compile(r"\s*[+-]?(0x[0-9a-f]+|0o[0-7]+|[0-9]+(_[0-9]+)*)\s*", re.IGNORECASE | re.ASCII)
@@ -63,8 +63,7 @@ def parse(argv: list[str], *classes: type) -> dict[str, Any]:
         rest = values(["convoy", *words])[1:]
     except flags.UnrecognizedFlagError as error:
         names = [field.name for field in fields(*classes)]
-        near = difflib.get_close_matches(error.flagname, names, n=1)
-        hint = f"did you mean --{near[0]}?" if near else "--help lists the flags there are."
+        hint = near(error.flagname, names, "--help lists the flags there are.", shown="--{}")
         raise exits.UsageError(f"there is no flag --{shortened(error.flagname)}; {hint}") from None
     except flags.Error as error:
         # absl names flag, value and what it should be.

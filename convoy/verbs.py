@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 from collections.abc import Mapping
 
 from convoy import exits
+from convoy.table import near
 
 # verb -> ("module:function" that takes argv and returns an exit code, what it does)
 Verbs = Mapping[str, tuple[str, str]]
@@ -25,7 +25,6 @@ def dispatch(program: str, verbs: Verbs, argv: list[str], usage: str) -> int:
         return exits.OK
     verb, rest = argv[0], argv[1:]
     if verb not in verbs:
-        near = difflib.get_close_matches(verb, verbs, n=1)
-        hint = f"did you mean `{program} {near[0]}`?" if near else f"there are {', '.join(verbs)}."
+        hint = near(verb, verbs, shown=f"`{program} {{}}`")
         raise exits.UsageError(f"there is no `{program} {verb}`; {hint}")
     return pkgutil.resolve_name(verbs[verb][0])(rest)

@@ -12,7 +12,6 @@ import tensorflow as tf
 from convoy.data.arrays import Images, LabelPairs, LabelWeights, PositionWords
 from convoy.data.augment.augmenter import augmenter
 from convoy.data.augment.mix import mix
-from convoy.data.augment.recipe import Recipe
 from convoy.data.balance import Sampler
 from convoy.data.config import DataConfig
 from convoy.data.order import PositionRanges
@@ -82,7 +81,7 @@ def training_stream(
       first_position: any integer, 0 or above.
       cached: if above 0, the batches of so many steps over and over, from memory.
     """
-    recipe, order = Recipe.parse(data.augment), Sampler(examples.labels, data.balance, seed)
+    recipe, order = data.recipe, Sampler(examples.labels, data.balance, seed)
     fetch, change, labels = examples.fetcher(recipe.least_area), augmenter(recipe), _on_host(examples.labels)
     # Partners of a mix may belong to different replicas, or to different steps: then each reads both.
     starts = (first_position, sharding.batch_size, *sharding.microbatch_sizes)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +22,7 @@ from convoy.outside import parse_object
 from convoy.trainer.flags import validation
 from convoy.trainer.flags.choices import BACKENDS, MODELS, ON_NAN, OPTIMIZERS, PRECISIONS, STRATEGIES, XLA
 from convoy.trainer.flags.durations import MOST_EXAMPLES, MOST_STEPS, Duration
+from convoy.trainer.flags.specs import BatchNormSpec, DevicesSpec, LossSpec, ScaleSpec, ScheduleSpec
 
 # What may differ between a run and its continuation: none of it changes which examples a step sees or what it does to them.
 MAY_CHANGE = frozenset(
@@ -224,7 +225,49 @@ class RunConfig:
         within=real(0, 1e9),
     )
 
+    # Flags that are small languages, parsed: once, and before anybody reads them.
+
+    @functools.cached_property
+    def duration_spec(self) -> Duration:
+        return Duration.parse(self.duration, "duration", positive=True)
+
+    @functools.cached_property
+    def warmup_spec(self) -> Duration:
+        return Duration.parse(self.warmup, "warmup")
+
+    @functools.cached_property
+    def eval_every_spec(self) -> Duration:
+        return Duration.parse(self.eval_every, "eval_every", positive=True)
+
+    @functools.cached_property
+    def checkpoint_every_spec(self) -> Duration:
+        return Duration.parse(self.checkpoint_every, "checkpoint_every", positive=True)
+
+    @functools.cached_property
+    def scale_lr_spec(self) -> ScaleSpec:
+        return ScaleSpec.parse(self.scale_lr)
+
+    @functools.cached_property
+    def schedule_spec(self) -> ScheduleSpec:
+        return ScheduleSpec.parse(self.schedule)
+
+    @functools.cached_property
+    def loss_spec(self) -> LossSpec:
+        return LossSpec.parse(self.loss)
+
+    @functools.cached_property
+    def batchnorm_spec(self) -> BatchNormSpec:
+        return BatchNormSpec.parse(self.batchnorm)
+
+    @functools.cached_property
+    def devices_spec(self) -> DevicesSpec:
+        return DevicesSpec.parse(self.devices)
+
     def __post_init__(self) -> None:
+        options.check(self)
+        for name, member in vars(RunConfig).items():
+            if isinstance(member, functools.cached_property):
+                getattr(self, name)
         validation.check(self)
 
     def patience(self, processes: int) -> float:
@@ -235,15 +278,11 @@ class RunConfig:
     def peak_learning_rate(self) -> float:
         """The learning rate after the default and --scale_lr."""
         rate = OPTIMIZERS[self.optimizer] if self.learning_rate is None else self.learning_rate
-        rule, _, base = self.scale_lr.partition(":")
-        if rule == "none":
-            return rate
-        ratio = self.batch_size / int(base)
-        return rate * (ratio if rule == "linear" else math.sqrt(ratio))
+        return rate * self.scale_lr_spec.factor(self.batch_size)
 
     def total_steps(self, examples: int) -> int:
         """Steps of the whole run: ceil(epochs * examples / batch_size); CannotRun for more than can be counted."""
-        steps = Duration.parse(self.duration, "duration").steps(examples, self.batch_size)
+        steps = self.duration_spec.steps(examples, self.batch_size)
         if steps > MOST_STEPS:
             raise options.impossible("duration", self.duration, f"it is {steps:,} steps; give at most {MOST_STEPS:,}")
         return steps
@@ -340,5 +379,5 @@ def differences(old: RunConfig, new: RunConfig, moves: bool = True) -> list[str]
 
 
 def _not_shorter(old: RunConfig, new: RunConfig) -> bool:
-    before, after = Duration.parse(old.duration, "duration"), Duration.parse(new.duration, "duration")
+    before, after = old.duration_spec, new.duration_spec
     return before.unit == after.unit and after.amount >= before.amount

@@ -10,13 +10,13 @@ from keras import ops
 
 from convoy import exits
 from convoy.data.balance import effective_numbers
-from convoy.trainer.flags.validation import check_loss
+from convoy.trainer.flags.specs import LossSpec
 
 # (logits [n, classes], labels integers [n, k], shares [n, k]) -> [n], as `cross_entropy` has them.
 Loss = Callable[[Any, Any, Any], Any]
 
 
-def build(loss: str, label_smoothing: float, draws: np.ndarray) -> Loss:
+def build(spec: LossSpec, label_smoothing: float, draws: np.ndarray) -> Loss:
     """--loss and --label_smoothing -> the loss of training.
 
     - focal: every term of the cross-entropy times (1 - p)**gamma (Lin et al. 2017, equation 4).
@@ -26,18 +26,18 @@ def build(loss: str, label_smoothing: float, draws: np.ndarray) -> Loss:
       not see.
 
     Args:
-      loss: as RunConfig has it.
-      label_smoothing: likewise.
+      spec: of --loss.
+      label_smoothing: as RunConfig has it.
       draws: int64 [classes], how often an epoch of the stream shows each. What a loss corrects are the frequencies it meets;
         with --balance these are not those of the examples.
 
     Raises:
       exits.CannotRun: a frequency is 0, and so has no logarithm.
     """
-    kind, number = check_loss(loss)
+    kind, number = spec.kind, spec.number
     gamma = number if kind == "focal" else 0.0
     weights = class_weights(draws, number) if kind == "weighted" else None
-    added = number * _log_frequencies(loss, draws) if kind in ("balanced_softmax", "logit_adjusted") else None
+    added = number * _log_frequencies(spec, draws) if kind in ("balanced_softmax", "logit_adjusted") else None
 
     def losses(logits: Any, labels: Any, shares: Any) -> Any:
         logits = _floats(logits)
@@ -111,10 +111,10 @@ def _floats(logits: Any) -> Any:
     return logits if ops.dtype(logits) == "float64" else ops.cast(logits, "float32")
 
 
-def _log_frequencies(loss: str, draws: np.ndarray) -> np.ndarray:
+def _log_frequencies(spec: LossSpec, draws: np.ndarray) -> np.ndarray:
     if not draws.all():
         raise exits.CannotRun(
-            f"--loss={loss} needs training examples of every class, and class {int(draws.argmin())} of {len(draws)}, counted"
+            f"--loss={spec} needs training examples of every class, and class {int(draws.argmin())} of {len(draws)}, counted"
             " from 0, has none; add some, leave the class out, or give another --loss."
         )
     return np.log(draws / draws.sum())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 
 from convoy import bounds, exits
 from convoy.options import shortened
+from convoy.table import near
 
 PRESETS = {"article": "rotate:15+shift:0.1+flip", "standard": "crop+flip", "photo": "resized+flip"}
 
@@ -91,8 +91,7 @@ def _item(text: str, item: str, before: dict[str, float]) -> dict[str, float]:
     name, *given = item.split(":")
     if name not in _ITEMS:
         known = [*_ITEMS, *PRESETS, "none"]
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}, joined by +."
+        hint = near(name, known, f"there are {', '.join(known)}, joined by +.")
         raise exits.CannotRun(f"--augment={shortened(text)}: {shortened(name)!r} is no augmentation; {hint}")
     fields, defaults, largest = _ITEMS[name]
     if fields[0] in before:

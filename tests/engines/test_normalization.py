@@ -11,12 +11,13 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from convoy.trainer.engines.normalization import install
 from convoy.trainer.engines.tensorflow.step import all_sum
+from convoy.trainer.flags.specs import BatchNormSpec
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 x = (np.random.default_rng(0).normal(size=(64, 3, 3, 4)) + 1e4).astype(np.float32)
 with strategy.scope():
     layer = keras.layers.BatchNormalization(momentum=0.0)
     layer.build(x.shape)
-install(keras.Sequential([layer]), "sync", all_sum, 2)
+install(keras.Sequential([layer]), BatchNormSpec.parse("sync"), all_sum, 2)
 
 @tf.function(autograph=False)
 def normalize():

@@ -18,6 +18,7 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.pace import StepsPerLoop, evaluation_batch_size
 from convoy.trainer.engines.tensorflow import Engine, prepare
 from convoy.trainer.flags.specs import LossSpec
+from convoy.trainer.flags.specs import LossSpec
 from convoy.trainer.losses import build
 
 SHAPE, CLASSES, N = (8, 8, 1), 10, 53

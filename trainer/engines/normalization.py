@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from convoy import exits
+from convoy.trainer.flags.specs import BatchNormSpec
 
 AllSum = Callable[[Any], Any]  # a tensor of one replica -> the sum over all replicas, differentiable
 
@@ -20,29 +21,29 @@ def has_batch_normalization(model: keras.Model) -> bool:
     return any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers())
 
 
-def install(model: keras.Model, mode: str, all_sum: AllSum, replicas: int) -> None:
+def install(model: keras.Model, spec: BatchNormSpec, all_sum: AllSum, replicas: int) -> None:
     """--batchnorm for every BatchNormalization of a model. Whatever is measured, the moving statistics are those of all
     replicas together, so that no replica's own ever reach a checkpoint.
 
     Args:
       model: changed in place.
-      mode: sync, local or ghost:N.
+      spec: of --batchnorm.
       all_sum: sums over the replicas.
       replicas: how many there are; all hold equally many examples.
     """
-    if mode == "sync" and replicas == 1:
+    if spec.mode == "sync" and replicas == 1:
         return  # Keras' own is that
     for layer in model._flatten_layers(include_self=False):
         if not isinstance(layer, keras.layers.BatchNormalization):
             continue
-        if mode == "sync":
+        if spec.mode == "sync":
             layer._moments = functools.partial(_global_moments, layer, all_sum, replicas)
         else:
             if layer.renorm:
                 raise exits.CannotRun(
-                    f"--batchnorm={mode} is not built for the renormalization of the layer {layer.name}; use sync."
+                    f"--batchnorm={spec} is not built for the renormalization of the layer {layer.name}; use sync."
                 )
-            layer.call = functools.partial(_grouped, layer, int(mode.partition(":")[2] or 0), all_sum, replicas)
+            layer.call = functools.partial(_grouped, layer, spec.group, all_sum, replicas)
 
 
 def _global_moments(

@@ -24,8 +24,8 @@ class Duration:
     unit: str
 
     @classmethod
-    def parse(cls, text: str, flag: str) -> Duration:
-        """`text` as --`flag` has it; CannotRun, a sentence, if it is no duration."""
+    def parse(cls, text: str, flag: str, positive: bool = False) -> Duration:
+        """`text` as --`flag` has it; CannotRun, a sentence, if it is no duration, or zero where it has to be `positive`."""
         match = _FORM.fullmatch(text)
         if not match or (match[2] == "st" and "." in match[1]):
             raise exits.CannotRun(
@@ -35,6 +35,8 @@ class Duration:
         amount = Fraction(match[1])
         if match[2] == "st" and amount > MOST_STEPS:
             raise impossible(flag, text, f"give at most {MOST_STEPS:,} steps")
+        if positive and not amount:
+            raise impossible(flag, text, "give a duration above zero")
         return cls(amount, match[2])
 
     def boundary(self, times: int, examples: int, batch_size: int) -> int:

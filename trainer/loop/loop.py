@@ -61,8 +61,8 @@ class Plan:
             config.total_steps(examples),
             config.batch_size,
             examples,
-            Duration.parse(config.eval_every, "eval_every"),
-            Duration.parse(config.checkpoint_every, "checkpoint_every"),
+            config.eval_every_spec,
+            config.checkpoint_every_spec,
         )
 
     def next_evaluation(self, step: int) -> int:

@@ -9,8 +9,6 @@ from keras import ops
 
 from convoy import exits
 from convoy.trainer.config import RunConfig
-from convoy.trainer.flags.durations import Duration
-from convoy.trainer.flags.validation import check_schedule
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -58,10 +56,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 def build_schedule(config: RunConfig, examples: int) -> Schedule:
     """--learning_rate, --scale_lr, --schedule and --warmup for a training set of `examples`."""
-    kind, numbers = check_schedule(config.schedule)
-    warmup = Duration.parse(config.warmup, "warmup").steps(examples, config.batch_size)
+    warmup = config.warmup_spec.steps(examples, config.batch_size)
     if warmup and warmup >= config.total_steps(examples):
         raise exits.CannotRun(
             f"--warmup={config.warmup} is as long as the run, --duration={config.duration}; give a shorter one."
         )
-    return Schedule(kind, numbers, config.peak_learning_rate, warmup, config.total_steps(examples))
+    spec = config.schedule_spec
+    return Schedule(spec.kind, spec.numbers, config.peak_learning_rate, warmup, config.total_steps(examples))

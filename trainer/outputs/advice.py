@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 
-from convoy.data.augment.recipe import Recipe
 from convoy.data.config import DataConfig
 
 WORTH_SAYING = 0.1  # of the time
@@ -24,7 +23,7 @@ def remedies(data: DataConfig) -> list[str]:
     if kind == "folder":
         found.append(f"`convoy data pack --dataset={shlex.quote(data.dataset)} --out=DIR` and --dataset=records:DIR")
     # Random parts of the files of a folder are decoded as they are drawn, however much there is.
-    if kind == "records" or (kind == "folder" and not Recipe.parse(data.augment).least_area):
+    if kind == "records" or (kind == "folder" and not data.recipe.least_area):
         found.append(f"a larger --cache_bytes (now {data.cache_bytes}) if the images fit into memory")
     if data.augment != "none":
         found.append(f"a cheaper --augment than {data.augment}")

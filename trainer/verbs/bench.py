@@ -104,7 +104,7 @@ def measure(config: RunConfig, bench: BenchConfig) -> dict[str, Any]:
         for part, measured in zip(PARTS, (loader, step, together), strict=True):
             speeds[part].append(measured() * config.batch_size)
     medians = {part: statistics.median(speeds[part]) for part in PARTS}
-    shared = config.devices.startswith("cpu")
+    shared = config.devices_spec.platform == "cpu"
     rates = (medians["loader"], medians["step"])
     bound = 1 / sum(1 / rate for rate in rates) if shared else min(rates)
     known = [wait for wait in waits if wait is not None]

@@ -37,12 +37,12 @@ def prepare(config: RunConfig, alone: bool = False) -> Runtime:
     jax.config.update("jax_enable_x64", config.precision == "float64")
     # With JAX, Keras takes float64 for float32 in all its arithmetic, unasked; this table is where it says so.
     dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64" if config.precision == "float64" else "float32"
-    kind, _, count = config.devices.partition(":")
-    if kind == "cpu":
+    asked = config.devices_spec
+    if asked.platform == "cpu":
         jax.config.update("jax_platforms", "cpu")
-        jax.config.update("jax_num_cpu_devices", int(count))
-    elif kind == "gpu":
-        jax.config.update("jax_cuda_visible_devices", ",".join(map(str, range(int(count)))))
+        jax.config.update("jax_num_cpu_devices", asked.count)
+    elif asked.platform == "gpu":
+        jax.config.update("jax_cuda_visible_devices", ",".join(map(str, range(asked.count))))
     if cluster.processes > 1:
         patience = config.patience(cluster.processes)
         try:
@@ -64,10 +64,10 @@ def prepare(config: RunConfig, alone: bool = False) -> Runtime:
             f"--devices={config.devices}: JAX finds no such device here ({str(error).splitlines()[0]}); install its extra and"
             " driver, or use --devices=cpu:1."
         ) from error
-    if config.devices == "auto" and config.strategy == "one":
+    if asked.is_auto and config.strategy == "one":
         here = here[:1]
     found = f"{here[0].platform}:{len(here)}"
-    if config.devices != "auto" and found != config.devices:
+    if not asked.is_auto and found != config.devices:
         raise exits.CannotRun(
             f"--devices={config.devices}, but JAX finds {found} here; give that, or install the extra and driver of the other."
         )
@@ -90,9 +90,8 @@ def prepare(config: RunConfig, alone: bool = False) -> Runtime:
 
 def describe(runtime: Runtime) -> str:
     """The devices for a person."""
-    platform, count = runtime.config.devices.split(":")
+    devices = runtime.config.devices_spec
     device = runtime.place.local_devices[0]
-    here = f"{count} {'CPU' if platform == 'cpu' else device.device_kind}" + (
-        f" ({cores()} cores)" if platform == "cpu" else ""
-    )
+    on_cpu = devices.platform == "cpu"
+    here = f"{devices.count} {f'CPU ({cores()} cores)' if on_cpu else device.device_kind}"
     return here if runtime.cluster.processes == 1 else f"{runtime.cluster.processes} processes, each {here}"

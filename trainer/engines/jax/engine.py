@@ -59,7 +59,7 @@ class JaxEngine:
         config = runtime.config
         self.runtime, self.config, self.cluster, self.replicas = runtime, config, runtime.cluster, runtime.replicas
         self.description = devices.describe(runtime)
-        self.loss = losses.build(config.loss, config.label_smoothing, draws)
+        self.loss = losses.build(config.loss_spec, config.label_smoothing, draws)
         self.classes, self.pixels, self._mesh = len(draws), image_shape[0] * image_shape[1], runtime.place
         self.model = build_model(config.model, image_shape, self.classes, config.stochastic_depth)
         self.schedule = build_schedule(config, int(draws.sum()))
@@ -67,11 +67,11 @@ class JaxEngine:
         variables.check(self.model, self.optimizer, config.model)
         check_parts(config, self.model, self.replicas)
         self.notes = rescaling.note(self.model, config.model)
-        normalization.install(self.model, config.batchnorm, all_sum, self.replicas)
+        normalization.install(self.model, config.batchnorm_spec, all_sum, self.replicas)
         if self.replicas > 1:
             self.notes += randomness.note(self.model, config.model)
             randomness.decorrelate_replicas(self.model, lambda: jax.lax.axis_index(devices.AXIS))
-        if config.devices.startswith("cpu"):
+        if config.devices_spec.platform == "cpu":
             kernels.install(self.model)
         self.parameters = variables.trainable_numbers(self.model)
         self._names = self._named()
@@ -84,7 +84,7 @@ class JaxEngine:
         step = training_step(
             self.model, self.loss, self.optimizer, self._averaged, config, batch_sharding.microbatch_sizes, merging
         )
-        alone = config.devices.startswith("cpu") and self.parameters >= LARGE
+        alone = config.devices_spec.platform == "cpu" and self.parameters >= LARGE
         self._train = training_steps(step, self._mesh) if alone else training_loop(step, self._mesh, self._chunk)
         self._train_again = lambda: training_loop(step, self._mesh, self._chunk)
         self._evaluate = evaluation_step(self.model, self._mesh, self.classes)

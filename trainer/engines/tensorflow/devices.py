@@ -32,14 +32,14 @@ def prepare(config: RunConfig, alone: bool = False) -> Runtime:
       alone: whatever processes the environment names, this one works for itself.
     """
     cluster = Cluster() if alone else clusters.from_environment("tensorflow")
-    if config.strategy == "tpu" or (config.strategy == "auto" and config.devices == "auto" and _tpu_is_here()):
+    if config.strategy == "tpu" or (config.strategy == "auto" and config.devices_spec.is_auto and _tpu_is_here()):
         return _prepare_tpu(config)
     gpus = tf.config.list_physical_devices("GPU")
     asked = config.devices
-    if asked == "auto":
+    if config.devices_spec.is_auto:
         asked = f"gpu:{1 if config.strategy == 'one' else len(gpus)}" if gpus else "cpu:1"
-    kind, count = asked.split(":")[0], int(asked.split(":")[1])
     config = dataclasses.replace(config, devices=asked, xla="off" if config.xla == "auto" else config.xla)
+    kind, count = config.devices_spec.platform, config.devices_spec.count
     strategy = topology(config, cluster, count)
     if strategy == "multiworker" and kind == "cpu" and count > 1:
         raise exits.CannotRun(
@@ -72,8 +72,8 @@ def _strategy(config: RunConfig, processes: int) -> tf.distribute.Strategy:
             return tf.distribute.MultiWorkerMirroredStrategy()
         except tf.errors.UnknownError as error:
             raise cannot_join(processes, error) from error
-    kind, count = config.devices.split(":")
-    return tf.distribute.MirroredStrategy([f"{kind.upper()}:{index}" for index in range(int(count))])
+    devices = config.devices_spec
+    return tf.distribute.MirroredStrategy([f"{devices.platform.upper()}:{index}" for index in range(devices.count)])
 
 
 def _tpu_is_here() -> bool:
@@ -129,10 +129,10 @@ def describe(runtime: Runtime) -> str:
     """The devices for a person: a GPU by its name, a CPU by its cores."""
     if runtime.config.strategy == "tpu":
         return f"{runtime.local} TPU cores"
-    kind, count = runtime.config.devices.split(":")
-    if kind == "gpu":
+    devices = runtime.config.devices_spec
+    if devices.platform == "gpu":
         details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
-        here = f"{count} GPU ({details.get('device_name', 'unknown')})"
+        here = f"{devices.count} GPU ({details.get('device_name', 'unknown')})"
     else:
-        here = f"{count} CPU ({cores()} cores)"
+        here = f"{devices.count} CPU ({cores()} cores)"
     return here if runtime.cluster.processes == 1 else f"{runtime.cluster.processes} processes, each {here}"

@@ -47,7 +47,7 @@ class TensorFlowEngine:
         config = runtime.config
         self.runtime, self.config, self.cluster, self.replicas = runtime, config, runtime.cluster, runtime.replicas
         self.description = devices.describe(runtime)
-        self.loss = losses.build(config.loss, config.label_smoothing, draws)
+        self.loss = losses.build(config.loss_spec, config.label_smoothing, draws)
         self.classes, self.pixels = len(draws), image_shape[0] * image_shape[1]
         self._strategy: tf.distribute.Strategy = runtime.place
         with self._strategy.scope():
@@ -59,7 +59,7 @@ class TensorFlowEngine:
         variables.check(self.model, self.optimizer, config.model)
         check_parts(config, self.model, self.replicas)
         self.notes = rescaling.note(self.model, config.model)
-        normalization.install(self.model, config.batchnorm, all_sum, self.replicas)
+        normalization.install(self.model, config.batchnorm_spec, all_sum, self.replicas)
         if self.replicas > 1:
             self.notes += randomness.note(self.model, config.model)
             randomness.decorrelate_replicas(

@@ -1,0 +1,103 @@
+"""One row for a name: what a person may write in a flag, what it opens, and one line of help.
+
+A table holds texts and numbers only, so flags, validation and documents read it without importing what it names:
+
+    @dataclasses.dataclass(frozen=True)
+    class Optimizer(Entry):
+        learning_rate: float = 0.001  # what a row of this table needs beyond every row's
+
+    OPTIMIZERS = Table("optimizer", {"lars": Optimizer("convoy.trainer.optimizers.lars:lars", "layer-wise rates")})
+
+    OPTIMIZERS["lars"].learning_rate  # imports nothing
+    OPTIMIZERS.load("lars")  # imports the module, and returns the function
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import pkgutil
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A row. A table whose rows need more declares a subclass with more fields.
+
+    Args:
+      target: "module:function", imported by `Table.load`; "" where the name alone decides.
+      help: one line, for --help and the documentation.
+      source: the paper or page that the implementation follows, for example "Lin et al. 2017".
+      options: flags that have a meaning for this row, and for no row that does not list them.
+    """
+
+    target: str
+    help: str
+    _: dataclasses.KW_ONLY
+    source: str = ""
+    options: tuple[str, ...] = ()
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class Table(Mapping[str, E], Generic[E]):
+    """name -> row, in the order of --help.
+
+    Args:
+      kind: the noun for one of these names, for sentences: "optimizer".
+      rows: the names and their rows.
+    """
+
+    def __init__(self, kind: str, rows: Mapping[str, E]) -> None:
+        self.kind = kind
+        self.rows = dict(rows)
+
+    def __getitem__(self, name: str) -> E:
+        return self.rows[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def load(self, name: str) -> Any:
+        """Imports what the row's target names, and returns it."""
+        return pkgutil.resolve_name(self.rows[name].target)
+
+    def near(self, name: str) -> str:
+        """Completes the refusal of an unknown name: `did you mean adam?`, or all names."""
+        return near(name, self.rows)
+
+    def help(self) -> str:
+        """`name: its line of help`, joined into one text for a flag."""
+        return "; ".join(f"{name}: {row.help}" for name, row in self.rows.items())
+
+    def lines(self) -> str:
+        """A line a row, names and help in two columns, for the --help of a command."""
+        width = max(map(len, self.rows))
+        return "\n".join(f"  {name:<{width}}  {row.help}" for name, row in self.rows.items())
+
+    def with_option(self, flag: str) -> list[str]:
+        """The names whose rows take this flag."""
+        return [name for name, row in self.rows.items() if flag in row.options]
+
+
+def closest(name: str, names: Iterable[str], count: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Up to `count` of `names` that are spelled almost like `name`, the best first."""
+    return difflib.get_close_matches(name, list(names), n=count, cutoff=cutoff)
+
+
+def near(name: str, names: Iterable[str], otherwise: str = "", shown: str = "{}") -> str:
+    """The remedy for an unknown name: `did you mean X?`, or `there are A, B.`
+
+    Args:
+      otherwise: said in place of the list where no name is close.
+      shown: how a name is written, for example "--{}".
+    """
+    names = list(names)
+    if close := closest(name, names):
+        return f"did you mean {shown.format(close[0])}?"
+    return otherwise or f"there are {', '.join(names)}."
