@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 
 from convoy import exits, options
@@ -115,12 +116,17 @@ class DataConfig:
                 f"--eval_split={self.eval_split} would choose the best checkpoint on the examples it learned from; give"
                 " another split, hash:0.1 or none."
             )
-        Recipe.parse(self.augment)
+        _ = self.recipe  # refused here, before anybody reads it
         if not _BALANCE.fullmatch(self.balance):
             raise exits.CannotRun(
                 f"--balance={options.shortened(self.balance)} is not possible; give none, oversample, sqrt, undersample, or"
                 " effective:BETA with BETA between 0 and 1, for example effective:0.999."
             )
+
+    @functools.cached_property
+    def recipe(self) -> Recipe:
+        """--augment, parsed."""
+        return Recipe.parse(self.augment)
 
     def _check_synthetic(self) -> None:
         shape = self.synthetic_shape()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 from typing import Any
@@ -19,6 +18,7 @@ from convoy.data.sources import prepared
 from convoy.data.sources.examples import DataSet, InMemory
 from convoy.options import shortened
 from convoy.outside import printable
+from convoy.table import near
 
 
 def open_tfds(config: DataConfig, download: bool) -> DataSet:
@@ -54,8 +54,7 @@ def _prepared(config: DataConfig, download: bool) -> Any:
         raise
     except tfds.core.DatasetNotFoundError as error:
         names = ["digits", *tfds.list_builders(with_community_datasets=False)]
-        near = difflib.get_close_matches(name.partition(":")[0], names, n=1)
-        hint = f"did you mean {near[0]}?" if near else "TFDS's catalogue lists what there is."
+        hint = near(name.partition(":")[0], names, "TFDS's catalogue lists what there is.")
         raise exits.CannotRun(
             f"--dataset={shortened(name)} is neither digits, folder:PATH, synthetic:... nor a data set of TFDS; {hint}"
         ) from error
