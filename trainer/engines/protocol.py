@@ -50,6 +50,13 @@ class Engine(Protocol):
         With `cached`, so many steps' batches over and over, from memory: to measure steps without their input.
         """
 
+    def compile(self) -> None:
+        """Builds the program that `train` runs. Called after `feed`; a second call returns at once.
+
+        JAX compiles here all that `train` runs. TensorFlow traces and optimizes the graph here; the first `train` still makes the
+        kernels, and compiles the step where --xla=on. The evaluation's program is made by the first `evaluate`.
+        """
+
     def train(self, steps: int) -> LoopResult:
         """Runs `steps` optimizer steps, fewer if one is not finite."""
 

@@ -103,6 +103,9 @@ class JaxEngine:
         )
         self._feed = Feed(stream, self.runtime.local, self._chunk, self._mesh)
 
+    def compile(self) -> None:
+        return  # the first `train` still compiles
+
     def train(self, steps: int) -> LoopResult:
         assert self._feed is not None, "feed comes first"
         outcomes, waited, left = [], 0.0, steps

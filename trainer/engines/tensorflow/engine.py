@@ -95,10 +95,20 @@ class TensorFlowEngine:
         )
         self._stream = self._spread(stream)
 
+    def compile(self) -> None:
+        if self._traced:
+            return
+        with self._sentences(None):
+            with self._attributes.explaining(), _created(self.config.model):
+                concrete = self._train.get_concrete_function(self._stream, tf.constant(1))
+            self._traced = True
+            self._outside.watch(concrete)
+            self._attributes.check(lambda: self._train_again().get_concrete_function(self._stream, tf.constant(1)))
+            self._train(self._stream, tf.constant(0))  # no step: TensorFlow optimizes a graph when it is first called
+
     def train(self, steps: int) -> LoopResult:
+        self.compile()
         with self._sentences(self._examples):
-            if not self._traced:
-                self._trace()
             outcome = self._train(self._stream, tf.constant(steps))
             made, losses, norms, correct, wait, finite = (tensor.numpy() for tensor in outcome)
         return LoopResult(
@@ -239,14 +249,6 @@ class TensorFlowEngine:
             self._merging, copies.merge(kinds, old, new, all_sum, self.replicas, first), strict=True
         ):
             variable.assign(value)
-
-    def _trace(self) -> None:
-        """Compiles the loop, before the first step and before any evaluation."""
-        with self._attributes.explaining(), _created(self.config.model):
-            concrete = self._train.get_concrete_function(self._stream, tf.constant(1))
-        self._traced = True
-        self._outside.watch(concrete)
-        self._attributes.check(lambda: self._train_again().get_concrete_function(self._stream, tf.constant(1)))
 
     def _trace_evaluation(self, batches: Any) -> None:
         """Compiles an evaluation's loop, in which a model that writes variables of its own begins every batch with the same."""
