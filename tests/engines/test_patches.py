@@ -1,0 +1,138 @@
+"""Changes made to Keras and TensorFlow from outside: what each does, and the sentence where its target has changed."""
+
+from __future__ import annotations
+
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras.src.backend.common import dtypes
+from tensorflow.python.data.ops import multi_device_iterator_ops
+
+from convoy import exits
+from convoy.trainer.engines import patches
+
+IMAGES = np.ones((1, 4, 4, 2), np.float32)
+
+
+def of_another_form(*args, something_new):
+    """What a later version might have in place of a function that is patched."""
+
+
+# What the patch needs, and a call of the patch.
+PATCHES = {
+    "BatchNormalization._moments": (
+        (keras.layers.BatchNormalization, "_moments"),
+        lambda: patches.replace_moments(keras.layers.BatchNormalization(), lambda inputs, mask: (0, 1)),
+    ),
+    "BatchNormalization.call": (
+        (keras.layers.BatchNormalization, "call"),
+        lambda: patches.replace_normalization(keras.layers.BatchNormalization(), lambda inputs: inputs),
+    ),
+    "MaxPooling2D.call": (
+        (keras.layers.MaxPooling2D, "call"),
+        lambda: patches.replace_pooling(keras.layers.MaxPooling2D(), lambda inputs: inputs),
+    ),
+    "Conv2D.convolution_op": (
+        (keras.layers.Conv2D, "convolution_op"),
+        lambda: patches.replace_convolution(keras.layers.Conv2D(2, 3), lambda inputs, kernel: inputs),
+    ),
+    "SGD._all_reduce_sum_gradients": (
+        (keras.optimizers.Optimizer, "_all_reduce_sum_gradients"),
+        lambda: patches.apply_gradients_as_they_are(keras.optimizers.SGD()),
+    ),
+    "SeedGenerator.next": (
+        (keras.random.SeedGenerator, "next"),
+        lambda: patches.shift_seeds(keras.random.SeedGenerator(1), lambda seed: seed),
+    ),
+    "StatelessScope.add_update": (
+        (keras.StatelessScope, "add_update"),
+        lambda: patches.observed_updates(print).__enter__(),
+    ),
+    "_create_device_dataset": (
+        (multi_device_iterator_ops, "_create_device_dataset"),
+        lambda: patches.device_datasets(lambda dataset: dataset).__enter__(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PATCHES)
+def test_a_target_of_another_form_is_refused_with_the_version(monkeypatch, name):
+    (owner, attribute), patch = PATCHES[name]
+    library = "TensorFlow" if owner is multi_device_iterator_ops else "Keras"
+    version = (tf if library == "TensorFlow" else keras).__version__
+    monkeypatch.setattr(owner, attribute, of_another_form)
+    with pytest.raises(exits.CannotRun, match=rf"{attribute}\(.* which {library} {version} does not have in that form"):
+        patch()
+
+
+def test_a_target_that_is_gone_is_refused(monkeypatch):
+    monkeypatch.delattr(dtypes, "BIT64_TO_BIT32_DTYPE")
+    with pytest.raises(exits.CannotRun, match="BIT64_TO_BIT32_DTYPE of Keras"):
+        patches.compute_in_float64(True)
+    with pytest.raises(exits.CannotRun, match=r"\._aggregation of TensorFlow"):
+        patches.assign_without_aggregation(types.SimpleNamespace(value=object()))
+
+
+def test_float64_is_computed_in_float64_where_it_is_allowed(monkeypatch):
+    monkeypatch.setattr(dtypes, "BIT64_TO_BIT32_DTYPE", dict(dtypes.BIT64_TO_BIT32_DTYPE))
+    for allowed, expected in ((True, "float64"), (False, "float32")):
+        patches.compute_in_float64(allowed)
+        assert dtypes.BIT64_TO_BIT32_DTYPE["float64"] == expected
+
+
+def test_a_layer_computes_what_it_was_given_and_others_stay_as_they_were():
+    normalization, other = keras.layers.BatchNormalization(epsilon=0.0), keras.layers.BatchNormalization(epsilon=0.0)
+    patches.replace_moments(normalization, lambda inputs, mask: (keras.ops.zeros(2), keras.ops.full((2,), 4.0)))
+    np.testing.assert_array_equal(normalization(IMAGES, training=True), IMAGES / 2)
+    np.testing.assert_array_equal(other(IMAGES, training=False), IMAGES)
+    patches.replace_normalization(other, lambda inputs, training=None, mask=None: 3 * inputs)
+    np.testing.assert_array_equal(other(IMAGES, training=True), 3 * IMAGES)
+    pooling, convolution = keras.layers.MaxPooling2D(2), keras.layers.Conv2D(2, 1, bias_initializer="ones")
+    patches.replace_pooling(pooling, lambda inputs: -inputs)
+    np.testing.assert_array_equal(pooling(IMAGES), -IMAGES)
+    patches.replace_convolution(convolution, lambda inputs, kernel: 5 * inputs)
+    np.testing.assert_array_equal(convolution(IMAGES), 5 * IMAGES + 1)
+
+
+def test_an_optimizer_passes_gradients_on():
+    optimizer = keras.optimizers.SGD()
+    patches.apply_gradients_as_they_are(optimizer)
+    pairs = [(tf.constant(2.0), keras.Variable(1.0))]
+    assert optimizer._all_reduce_sum_gradients(pairs) is pairs
+
+
+def test_a_mirrored_variable_is_assigned_without_aggregation():
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        variable = keras.Variable(0.0, aggregation="mean")
+    patches.assign_without_aggregation(variable)
+    assert variable.value._aggregation is tf.VariableAggregation.NONE
+
+
+def test_seeds_are_shifted_and_the_generator_goes_on_as_ever():
+    plain, shifted = keras.random.SeedGenerator(3), keras.random.SeedGenerator(3)
+    patches.shift_seeds(shifted, lambda seed: seed + 7)
+    for _ in range(2):
+        np.testing.assert_array_equal(shifted.next(), np.asarray(plain.next()) + 7)
+    np.testing.assert_array_equal(shifted.state, plain.state)
+
+
+def test_updates_are_observed_within_and_no_longer_after():
+    variable, seen = keras.Variable(0.0), []
+    with patches.observed_updates(seen.append):
+        with keras.StatelessScope() as scope:
+            variable.assign(2.0)
+        assert float(scope.get_current_value(variable)) == 2.0
+    with keras.StatelessScope():
+        variable.assign(3.0)
+    assert len(seen) == 1
+    assert seen[0] is variable
+
+
+def test_data_sets_of_devices_are_changed_within_and_no_longer_after():
+    original = multi_device_iterator_ops._create_device_dataset
+    with patches.device_datasets(lambda dataset: dataset):
+        assert multi_device_iterator_ops._create_device_dataset is not original
+    assert multi_device_iterator_ops._create_device_dataset is original
