@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras.src import backend
 from keras.src.backend.common import dtypes
@@ -25,127 +24,39 @@ from tensorflow.python.data.ops import multi_device_iterator_ops
 from convoy import exits
 from convoy.data.arrays import Array
 from convoy.trainer.engines import first_weights as weights
+from convoy.trainer.engines import initializers
 
-_NORMAL = "(shape, mean=0.0, stddev=1.0, dtype=None, seed=None)"
-_DISTRIBUTIONS = {
-    "normal": (weights.normal, _NORMAL),
-    "truncated_normal": (weights.truncated_normal, _NORMAL),
-    "uniform": (weights.uniform, "(shape, minval=0.0, maxval=1.0, dtype=None, seed=None)"),
-    "randint": (weights.randint, "(shape, minval, maxval, dtype='int32', seed=None)"),
-}
+_NORMAL = ("shape", "mean", "stddev", "dtype", "seed")
 
 
 @contextlib.contextmanager
 def first_weights(seed: int) -> Iterator[list[str]]:
-    """Within, a variable's first value is a function of (seed, path), and random layers get their seeds from `seed`.
+    """Within, variables get first values that are a function of (seed, path), and random layers get seeds that follow `seed`.
 
-    Yields the paths of variables whose first value is not, because a user's initializer draws from elsewhere.
+    Yields the paths of variables whose first value is not, because a user's initializer draws from a source of its own.
     """
     unrepeatable: list[str] = []
     with contextlib.ExitStack() as stack:
         replace = functools.partial(_replace, stack)
-        # Keras makes up seeds with Python's global generator. Retries in other threads draw from that, too.
-        assert seed_generator.python_random is random, "Keras makes up seeds elsewhere now"
-        replace(seed_generator, "python_random", lambda _: random.Random(seed % 2**32))  # noqa: S311
-        initialize = functools.partial(_initialize, seed, unrepeatable)
-        replace(backend.Variable, "_initialize_with_initializer", initialize, "(self, initializer)")
-        replace(keras.initializers.Orthogonal, "__call__", _orthogonal, "(self, shape, dtype=None)")
-        for name, (draw, signature) in _DISTRIBUTIONS.items():
-            replace(backend.random, name, functools.partial(_distribution, draw), signature)
-        for name in ("beta", "binomial", "categorical", "dropout", "gamma", "shuffle"):
-            replace(backend.random, name, _reseeded)
-        yield unrepeatable
-
-
-def _initialize(seed: int, unrepeatable: list[str], original: Callable[..., None]) -> Callable[..., None]:
-    """Variable._initialize_with_initializer that tells initializers which variable they draw for."""
-
-    def initialize(variable: keras.Variable, initializer: Callable[..., Any]) -> None:
-        @functools.wraps(initializer)
-        def first_value(*arguments: Any, **options: Any) -> Any:
-            def draw() -> Any:
-                with weights.drawing(weights.Numbers(seed, variable.path)):
-                    return initializer(*arguments, **options)
-
-            value = draw()
-            # Keras' own draw from keras.random alone. What a user's draws from elsewhere, a second call shows.
-            if not initializer.__module__.startswith("keras.") and _bits(draw()) != _bits(value):
-                unrepeatable.append(variable.path)
-            return value
-
-        original(variable, first_value)
-
-    return initialize
-
-
-def _distribution(draw: Callable[..., np.ndarray], original: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of keras.random that computes with `draw` while a variable gets its first value."""
-    signature = inspect.signature(original)
-
-    @functools.wraps(original)
-    def random_tensor(*arguments: Any, **options: Any) -> Any:
-        numbers = weights.current()
-        if numbers is None:
-            return original(*arguments, **options)
-        call = signature.bind(*arguments, **options)
-        call.apply_defaults()
-        seed, dtype = call.arguments.pop("seed"), call.arguments.pop("dtype")
-        return _tensor(draw(numbers.generator(seed), **call.arguments), dtype)
-
-    return random_tensor
-
-
-def _reseeded(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of keras.random that is given another seed while a variable gets its first value.
-
-    The engine computes these few itself, so they are a function of (seed, path) on each, but not the same on both.
-    """
-
-    @functools.wraps(original)
-    def random_tensor(*arguments: Any, **options: Any) -> Any:
-        numbers = weights.current()
-        if numbers is None:
-            return original(*arguments, **options)
-        call = inspect.signature(original).bind(*arguments, **options)
-        call.arguments["seed"] = numbers.word(call.arguments.get("seed")) % 2**31
-        return original(*call.args, **call.kwargs)
-
-    return random_tensor
-
-
-def _orthogonal(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Orthogonal.__call__ with NumPy's QR decomposition: the engines' differ in the last bits."""
-
-    @functools.wraps(original)
-    def orthogonal(initializer: Any, shape: Any, dtype: Any = None) -> Any:
-        numbers = weights.current()
-        if numbers is None or len(shape) < 2:
-            return original(initializer, shape, dtype)
-        return _tensor(weights.orthogonal(numbers.generator(initializer.seed), shape, initializer.gain), dtype)
-
-    return orthogonal
-
-
-def _tensor(values: np.ndarray, dtype: Any) -> Any:
-    dtype = keras.backend.standardize_dtype(dtype or keras.config.floatx())
-    return backend.convert_to_tensor(values.astype(dtype), dtype)
-
-
-def _bits(tensor: Any) -> bytes:
-    return backend.convert_to_numpy(tensor).tobytes()
-
-
-def _replace(
-    stack: contextlib.ExitStack, owner: Any, name: str, wrap: Callable[[Any], Any], signature: str | None = None
-) -> None:
-    """Puts `wrap` of an attribute in its place until `stack` closes."""
-    original = getattr(owner, name)
-    if signature:
-        assert str(inspect.signature(original)) == signature, (
-            f"{name} of Keras {keras.__version__} takes other arguments"
+        replace(
+            backend.Variable,
+            "_initialize_with_initializer",
+            ("self", "initializer"),
+            lambda original: initializers.initialize(original, seed, unrepeatable),
         )
-    setattr(owner, name, wrap(original))
-    stack.callback(setattr, owner, name, original)
+        for name, draw, parameters in (
+            ("normal", weights.normal, _NORMAL),
+            ("truncated_normal", weights.truncated_normal, _NORMAL),
+            ("uniform", weights.uniform, ("shape", "minval", "maxval", "dtype", "seed")),
+            ("randint", weights.randint, ("shape", "minval", "maxval", "dtype", "seed")),
+        ):
+            replace(backend.random, name, parameters, functools.partial(initializers.distribution, draw=draw))
+        for name in ("beta", "binomial", "categorical", "dropout", "gamma", "shuffle"):
+            replace(backend.random, name, None, initializers.reseeded)
+        replace(keras.initializers.Orthogonal, "__call__", ("self", "shape", "dtype"), initializers.orthogonal)
+        # Keras makes up seeds with Python's global generator, from which retries in other threads draw, too.
+        replace(seed_generator, "python_random", None, lambda _: random.Random(seed % 2**32))  # noqa: S311
+        yield unrepeatable
 
 
 def compute_in_float64(allowed: bool) -> None:
@@ -248,6 +159,19 @@ def _expected(library: ModuleType, owner: object, name: str, parameters: Sequenc
     if parameters is not None and tuple(inspect.signature(target).parameters) != tuple(parameters):
         _refuse(library, f"{described}({', '.join(parameters)})")
     return target
+
+
+def _replace(
+    stack: contextlib.ExitStack,
+    owner: object,
+    name: str,
+    parameters: Sequence[str] | None,
+    wrap: Callable[[Any], Any],
+) -> None:
+    """Puts `wrap` of Keras' `owner.name` in its place until `stack` closes."""
+    original = _expected(keras, owner, name, parameters)
+    setattr(owner, name, wrap(original))
+    stack.callback(setattr, owner, name, original)
 
 
 def _refuse(library: ModuleType, target: str) -> NoReturn:
