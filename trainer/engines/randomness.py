@@ -1,13 +1,11 @@
-"""Keras' own random numbers: first weights that no thread disturbs, random layers on several replicas."""
+"""Keras' own random layers on several replicas."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras.src.random import seed_generator
 
 from convoy.trainer import layers
 
@@ -15,17 +13,6 @@ NOTE = (
     "{model} draws random numbers in Keras' own layers ({path}): the run ends elsewhere on another number of devices. Take"
     " Dropout and StochasticDepth from convoy.trainer.layers to have it the same everywhere."
 )
-
-
-def seed_initializers(seed: int) -> None:
-    """Has Keras draw the seeds of initializers and random layers from a generator of its own, with the numbers it would have
-    drawn after `keras.utils.set_random_seed(seed)`.
-
-    Else it draws from Python's global one. So do retries in other threads, when they choose how long to pause: a request for
-    storage that failed while a model was built gave it other first weights.
-    """
-    assert hasattr(seed_generator, "python_random"), "Keras draws its seeds elsewhere now"
-    seed_generator.python_random = random.Random(seed)  # noqa: S311
 
 
 def decorrelate_replicas(model: keras.Model, replica: Callable[[], Any]) -> None:

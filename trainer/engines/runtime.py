@@ -10,7 +10,7 @@ import keras
 from convoy import exits
 from convoy.data.pipeline import BatchSharding
 from convoy.trainer.config import RunConfig
-from convoy.trainer.engines import normalization, randomness
+from convoy.trainer.engines import normalization
 from convoy.trainer.processes.cluster import Cluster
 
 
@@ -66,7 +66,6 @@ def set_up_keras(config: RunConfig) -> str:
     # First of all: it forgets the seed and the precision too.
     keras.utils.clear_session()
     keras.utils.set_random_seed(config.seed % 2**32)
-    randomness.seed_initializers(config.seed % 2**32)
     precision = "float32" if config.precision == "auto" else config.precision
     keras.config.set_floatx("float64" if precision == "float64" else "float32")
     keras.config.set_dtype_policy(precision)
