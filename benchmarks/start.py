@@ -1,9 +1,9 @@
 """From the command to the end of the first step, beside an older commit: `python benchmarks/start.py --before=COMMIT`. Minutes.
 
-Digits, article_cnn, one CPU device, on either engine; each turn is a process of its own, the sides in turn. The first round, which
-brings files into memory and compiles bytecode, does not count. Seconds are of the clock, from the start of `convoy train` to the
-first record of metrics.jsonl; CPU seconds are of the whole command, parent and child, with its save and its test. Writes
-results/start.csv.
+Digits, article_cnn, one CPU device, on either engine; each turn is a process of its own, the sides in turn. The first round
+does not count: it brings files into memory and compiles bytecode. Seconds are of the clock, from the start of `convoy train` to
+the first record of metrics.jsonl. CPU seconds are of the whole command, parent and child, with its save and its test.
+Writes results/start.csv.
 """
 
 from __future__ import annotations
