@@ -23,7 +23,7 @@ SAME = "bilinear, nearest edge pixel"
 def prepare(folder: Path) -> str:
     """The training images of CIFAR-10 in a file."""
     from convoy.data.config import DataConfig
-    from convoy.data.sources import open_dataset
+    from convoy.data.sources.opening import open_dataset
 
     train = open_dataset(DataConfig("cifar10", str(DATA))).split("train")
     np.savez(folder / "train.npz", images=train.images, labels=train.labels)

@@ -44,7 +44,7 @@ def convoy_with(augment: str) -> Callable[[str], Callable[[], int]]:
     def start(folder: str) -> Callable[[], int]:
         from convoy.data.config import DataConfig
         from convoy.data.pipeline import BatchSharding, training_stream
-        from convoy.data.sources import open_dataset
+        from convoy.data.sources.opening import open_dataset
         from convoy.trainer.verbs.bench import fetcher
 
         data = DataConfig(f"folder:{folder}", image_size=SIZE, augment=augment, cache_bytes=0, eval_split="none")

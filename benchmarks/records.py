@@ -51,7 +51,7 @@ def write_folder(folder: Path) -> None:
     from PIL import Image
 
     from convoy.data.config import DataConfig
-    from convoy.data.sources import open_dataset
+    from convoy.data.sources.opening import open_dataset
 
     dataset = open_dataset(DataConfig("cifar10", data_dir=str(DATA)))
     for split in dataset.split_names:
@@ -117,7 +117,7 @@ def serve(dataset: str) -> None:
     """One side of the loader: measures whenever a line names what, and prints the rate."""
     from convoy.data.config import DataConfig
     from convoy.data.pipeline import BatchSharding, training_stream
-    from convoy.data.sources import open_dataset
+    from convoy.data.sources.opening import open_dataset
 
     def opened(cache_bytes: int) -> tuple[DataConfig, Any]:
         config = DataConfig(dataset, cache_bytes=cache_bytes)

@@ -49,7 +49,7 @@ def turn(folder: str) -> dict[str, list[float]]:
     """One process of a side: figure -> seconds, seconds of the processor."""
     from convoy.data.config import DataConfig
     from convoy.data.sources import folder as source
-    from convoy.data.sources import open_dataset
+    from convoy.data.sources.opening import open_dataset
 
     def scan() -> None:
         config = DataConfig(f"folder:{folder}/photographs", image_size=224, eval_split="hash:0.1")

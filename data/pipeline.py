@@ -12,10 +12,10 @@ import tensorflow as tf
 from convoy.data.arrays import Images, LabelPairs, LabelWeights, PositionWords
 from convoy.data.augment.augmenter import augmenter
 from convoy.data.augment.mix import mix
-from convoy.data.balance import Sampler
 from convoy.data.config import DataConfig
 from convoy.data.order import PositionRanges
 from convoy.data.parallel import in_parallel, untuned
+from convoy.data.sampler import Sampler
 from convoy.data.sources.examples import Examples
 
 
@@ -81,7 +81,7 @@ def training_stream(
       first_position: any integer, 0 or above.
       cached: if above 0, the batches of so many steps over and over, from memory.
     """
-    recipe, order = data.recipe, Sampler(examples.labels, data.balance, seed)
+    recipe, order = data.recipe, Sampler(examples.labels, data.balance_spec, seed)
     fetch, change, labels = examples.fetcher(recipe.least_area), augmenter(recipe), _on_host(examples.labels)
     # Partners of a mix may belong to different replicas, or to different steps: then each reads both.
     starts = (first_position, sharding.batch_size, *sharding.microbatch_sizes)
@@ -92,7 +92,7 @@ def training_stream(
         start = first_position + step * sharding.batch_size
         own = PositionRanges([(start + offset, length) for offset, length in sharding.runs(replica)], seed)
         read = own.padded_to_pairs(aligned)
-        drawn = order.draw(read.positions)
+        drawn = order.sample(read.positions)
         images, counts, *substitutes = fetch(drawn.indices, read)
         images = change(images, read, drawn)
         shown = substitutes[0] if substitutes else drawn.indices

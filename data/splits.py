@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection
 from typing import TypeVar
 
 import numpy as np
@@ -13,20 +11,12 @@ from convoy.data.config import DataConfig
 from convoy.data.images.hashing import content_hash
 from convoy.data.sources.examples import DataSet, Examples
 
-_DEFAULT = "hash:0.1"
 _E = TypeVar("_E", bound=Examples)
 
 
 def resolve(config: DataConfig, dataset: DataSet) -> DataConfig:
     """--eval_split=auto -> the split that it means for this data set."""
-    return resolve_among(config, dataset.split_names)
-
-
-def resolve_among(config: DataConfig, split_names: Collection[str]) -> DataConfig:
-    """The same for one of these splits."""
-    if config.eval_split != "auto":
-        return config
-    return dataclasses.replace(config, eval_split="validation" if "validation" in split_names else _DEFAULT)
+    return config.resolved(dataset.split_names)
 
 
 def train_and_eval(config: DataConfig, dataset: DataSet) -> tuple[Examples, Examples | None]:
@@ -34,7 +24,7 @@ def train_and_eval(config: DataConfig, dataset: DataSet) -> tuple[Examples, Exam
     train = dataset.split("train")
     if config.eval_split == "none":
         return train, None
-    if not (fraction := config.eval_fraction()):
+    if not (fraction := config.eval_split_spec.fraction):
         return train, dataset.split(config.eval_split)
     train, held_out = by_hash(train, fraction, "eval")
     if not len(train) or not len(held_out):

@@ -12,8 +12,8 @@ from convoy.data.augment.erase import erase
 from convoy.data.augment.geometry import crop_and_flip, flips, maps, warp
 from convoy.data.augment.policy import compose, policy
 from convoy.data.augment.recipe import Recipe
-from convoy.data.balance import Sample
 from convoy.data.order import PositionRanges
+from convoy.data.sampler import Sample
 
 Change = Callable[[tf.Tensor, PositionRanges, Sample], tf.Tensor]
 

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from convoy.data.augment.recipe import Recipe
-from convoy.data.balance import Sample
 from convoy.data.keys import key
+from convoy.data.sampler import Sample
 
 _ANGLE, _SHIFT_X, _SHIFT_Y, _FLIP, _SHEAR, _ZOOM, _TOP, _LEFT = range(8)  # columns of the random numbers
 
@@ -22,7 +22,7 @@ def flips(numbers: tf.Tensor, drawn: Sample, seed: int, recipe: Recipe) -> tf.Te
         seeds = tf.tile(tf.constant([[key(seed, "altflip"), 0, 0]], tf.int64), [count[0], 1])
         bounds = tf.fill(count, tf.constant(2**62, tf.int64))
         first = tf.raw_ops.RandomIndexShuffle(index=drawn.indices, seed=seeds, max_index=bounds, rounds=8)
-        return (first + drawn.shown) % 2 == 1
+        return (first + drawn.times_seen) % 2 == 1
     return numbers[:, _FLIP] < (0.5 if recipe.flip else 0.0)
 
 

@@ -28,10 +28,10 @@ from convoy.data.records.format import Packed
 from convoy.data.records.index import PIXELS, RECORD, check_index, read_index
 from convoy.data.records.manifest import MANIFEST, PLAN, SCHEMA, Damaged, Entry, index_name, read_manifest, shard_name
 from convoy.data.records.originals import original
-from convoy.data.sources import open_dataset
 from convoy.data.sources.catalogue import upright
 from convoy.data.sources.examples import DataSet, Examples
 from convoy.data.sources.files import Files
+from convoy.data.sources.opening import open_dataset
 from convoy.options import shortened
 from convoy.outside import Name
 
@@ -111,7 +111,7 @@ def _pack_splits(
 
 def _opened(config: DataConfig) -> tuple[DataSet, bool]:
     """The data set, and whether the pixels of its images are packed, not their files."""
-    if config.image_size or not config.dataset.startswith("folder:"):
+    if config.image_size or not config.dataset_spec.source.holds_files:
         return open_dataset(config), True
     # With any size, images of many sizes are no error.
     dataset = open_dataset(dataclasses.replace(config, image_size=1))

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data.augment.geometry import warp
+from convoy.data.config import DataConfig
 from convoy.data.identity import Origin
 from convoy.data.images.hashing import content_hash
 from convoy.data.images.unreadable import TRIES, BadImages
@@ -104,6 +105,11 @@ class DataSet:
                 f"label out of range: example {where} of the split {split} of {self.name} has label {wrong}, but its"
                 f" {classes} classes are numbered 0 to {classes - 1}; mend the label or leave that split out."
             )
+
+
+def larger_cache(config: DataConfig) -> str:
+    """The remedy for a source that decodes as it draws."""
+    return f"a larger --cache_bytes (now {config.cache_bytes}) if the images fit into memory"
 
 
 class InMemory:

@@ -18,13 +18,14 @@ from convoy.data.records.format import Shards
 from convoy.data.records.index import check_index, read_index
 from convoy.data.records.manifest import MANIFEST, PLAN, Damaged, Manifest, index_name, read_manifest, shard_name
 from convoy.data.records.mirror import mirrored
-from convoy.data.sources.examples import DataSet
+from convoy.data.sources.examples import DataSet, larger_cache
 from convoy.data.sources.files import CHANNELS
 from convoy.data.sources.packed import REMEDY, PackedFiles, PackedPixels
 
 
-def open_records(path: str, config: DataConfig) -> DataSet:
+def open_records(config: DataConfig) -> DataSet:
     """DIR as `convoy data pack` left it: the examples of what was packed, in its order and splits."""
+    path = str(config.dataset_spec.value)
     # expanduser leaves ~nobody as it is, where a Path raises.
     root = mirrored(path, config.data_dir) if is_remote(path) else Path(os.path.expanduser(path))  # noqa: PTH111
     manifest = _manifest(root, path)
@@ -58,6 +59,11 @@ def open_records(path: str, config: DataConfig) -> DataSet:
 
     splits = {split: reader(split) for split in manifest.splits}
     return DataSet(f"records:{path}", manifest.classes, shape, splits, bad, _origin(manifest))
+
+
+def remedies(config: DataConfig) -> list[str]:
+    """What makes reading from records faster."""
+    return [larger_cache(config)]
 
 
 def _origin(manifest: Manifest) -> Origin:

@@ -8,14 +8,15 @@ from convoy import exits
 from convoy.data import memory
 from convoy.data.config import DataConfig
 from convoy.data.keys import key
+from convoy.data.sources.arguments import SyntheticShape
 from convoy.data.sources.examples import DataSet, InMemory
 
 
 def open_synthetic(config: DataConfig) -> DataSet:
     """synthetic:HxWxC:CLASSES:N -> N training examples and ceil(N / 5) of test; a class is a brightness plus noise."""
-    numbers = config.synthetic_shape()
-    assert numbers is not None, "DataConfig has validated the name"
-    height, width, channels, classes, count = numbers
+    asked = config.dataset_spec.value
+    assert isinstance(asked, SyntheticShape)
+    height, width, channels, classes, count = asked
     if config.image_size:
         raise exits.CannotRun(
             f"--image_size={config.image_size} does not go with {config.dataset}, which names its size; leave it out."

@@ -16,6 +16,7 @@ from convoy.data.images.resize import resize_and_crop
 from convoy.data.parallel import in_parallel
 from convoy.data.sources import prepared
 from convoy.data.sources.examples import DataSet, InMemory
+from convoy.data.sources.names import SOURCES, syntaxes
 from convoy.options import shortened
 from convoy.outside import printable
 from convoy.table import near
@@ -53,10 +54,10 @@ def _prepared(config: DataConfig, download: bool) -> Any:
     except exits.ConvoyError:
         raise
     except tfds.core.DatasetNotFoundError as error:
-        names = ["digits", *tfds.list_builders(with_community_datasets=False)]
-        hint = near(name.partition(":")[0], names, "TFDS's catalogue lists what there is.")
+        known = [*SOURCES, *tfds.list_builders(with_community_datasets=False)]
+        hint = near(name.partition(":")[0], known, "TFDS's catalogue lists what there is.")
         raise exits.CannotRun(
-            f"--dataset={shortened(name)} is neither digits, folder:PATH, synthetic:... nor a data set of TFDS; {hint}"
+            f"--dataset={shortened(name)} is neither {', '.join(syntaxes())} nor a data set of TFDS; {hint}"
         ) from error
     except Exception as error:  # what is wrong with a name or a folder comes out of TFDS as anything
         place = printable(folder or config.data_dir or "TFDS's own folder")

@@ -1,4 +1,4 @@
-"""`convoy data pack`: reads the flags, starts the packing as a child, and answers for its exit code.
+"""`convoy data pack`: its flags. records/packing.py packs.
 
 `python -m convoy.data.verbs.pack FLAGS` is the packing without its parent.
 """
@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
-from convoy import exits, options, supervise
+from convoy import exits, options
 from convoy.bounds import whole
-from convoy.data.config import MOST_PIXELS, DataConfig
+from convoy.data.config import DataConfig
 from convoy.data.records.caches import copy_of, is_remote
+from convoy.data.sources.arguments import MAX_SIDE
 from convoy.options import option
+from convoy.verbs import ChildVerb
 
 USAGE = """usage: convoy data pack --dataset=NAME --out=DIR [--flag=value ...]
 
@@ -40,7 +41,7 @@ class PackConfig:
         "pack the pixels of images resized and centre-cropped to this side in pixels (0: the pixels of small images of one"
         " size, and the files of others).",
         group="Data",
-        within=whole(0, MOST_PIXELS),
+        within=whole(0, MAX_SIDE),
     )
     cache_bytes: int = _like("cache_bytes")
     out: str = option("", "the directory to fill, or gs://BUCKET/PATH.", group="Packing")
@@ -50,10 +51,10 @@ class PackConfig:
         options.check(self)
         if not self.out:
             raise exits.CannotRun("--out is missing; give the directory to pack into.")
-        kind, _, rest = self.data.dataset.partition(":")
-        if kind == "records":
+        spec = self.data.dataset_spec
+        if spec.source.is_packed:
             raise exits.CannotRun(f"--dataset={self.dataset} is packed already; give the data set that it was made of.")
-        if kind == "folder" and self.root.resolve().is_relative_to(_expanded(rest).resolve()):
+        if spec.source.has_place and self.root.resolve().is_relative_to(_expanded(str(spec.value)).resolve()):
             raise exits.CannotRun(f"--out={self.out} lies within the folder that is packed; choose another place.")
 
     @property
@@ -72,29 +73,21 @@ def _expanded(path: str) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 - which leaves ~nobody as it is, where a Path raises
 
 
-def main(argv: list[str]) -> int:
-    if options.wants_help(argv):
-        print(options.help_text(USAGE, PackConfig))
-        return exits.OK
-    _parse(argv)
-    return supervise.run(supervise.module("convoy.data.verbs.pack", argv))
+def _parse(argv: list[str]) -> PackConfig:
+    return PackConfig(**options.parse(argv, PackConfig))
 
 
-def child(argv: list[str]) -> int:
-    supervise.follow_parent()
-    config = _parse(argv)
+def _work(config: PackConfig) -> None:
     from convoy.data.records.mirror import send
     from convoy.data.records.packing import pack
 
     pack(config.data, config.root, config.shard_bytes)
     if is_remote(config.out):
         send(config.root, config.out)
-    return exits.OK
 
 
-def _parse(argv: list[str]) -> PackConfig:
-    return PackConfig(**options.parse(argv, PackConfig))
-
+VERB = ChildVerb("convoy.data.verbs.pack", USAGE, (PackConfig,), _parse, _work)
+main = VERB.main
 
 if __name__ == "__main__":
-    exits.call(lambda: child(sys.argv[1:]))
+    VERB.child()

@@ -12,7 +12,7 @@ from convoy import exits
 from convoy.data.config import DataConfig
 from convoy.data.order import PositionRanges
 from convoy.data.records.packing import pack
-from convoy.data.sources import open_dataset
+from convoy.data.sources.opening import open_dataset
 
 
 def read_all(root: Path, cache_bytes: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:

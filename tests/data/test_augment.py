@@ -12,10 +12,11 @@ from scipy import ndimage
 from convoy import exits
 from convoy.data.augment.geometry import crop_and_flip, flips, maps, warp
 from convoy.data.augment.recipe import Recipe
-from convoy.data.balance import Sample, Sampler
 from convoy.data.config import DataConfig
 from convoy.data.pipeline import BatchSharding, training_stream
-from convoy.data.sources import open_dataset
+from convoy.data.sampler import Sample, Sampler
+from convoy.data.sources.opening import open_dataset
+from convoy.data.specs import BalanceSpec
 
 RNG = np.random.default_rng(7)
 IMAGES = RNG.integers(0, 256, (16, 12, 10, 3), dtype=np.uint8)
@@ -130,10 +131,10 @@ def test_flips_come_half_of_the_time():
 
 
 def test_an_alternating_flip_shows_both_sides_in_turn():
-    order = Sampler(np.zeros(500, np.int32), "none", 3)
+    order = Sampler(np.zeros(500, np.int32), BalanceSpec(), 3)
     epochs = []
     for epoch in range(4):
-        drawn = order.draw(tf.range(500 * epoch, 500 * (epoch + 1), dtype=tf.int64))
+        drawn = order.sample(tf.range(500 * epoch, 500 * (epoch + 1), dtype=tf.int64))
         mirrored = flips(NUMBERS[:1].repeat(500, 0), drawn, 3, Recipe.parse("altflip")).numpy()
         epochs.append(mirrored[np.argsort(drawn.indices.numpy())])
     assert 0.4 < epochs[0].mean() < 0.6

@@ -15,7 +15,8 @@ from convoy import exits
 from convoy.data.config import DataConfig
 from convoy.data.images.unreadable import BadImages
 from convoy.data.pipeline import BatchSharding, evaluation_batches, training_stream
-from convoy.data.sources import catalogue, open_dataset
+from convoy.data.sources import catalogue
+from convoy.data.sources.opening import open_dataset
 from support import result_of, write_images
 
 N = 24

@@ -9,10 +9,12 @@ import pytest
 import tensorflow as tf
 
 from convoy import exits
-from convoy.data.balance import Sampler, draws_per_class, effective_numbers
+from convoy.data.balance import draws_per_class, effective_numbers
 from convoy.data.config import DataConfig
 from convoy.data.pipeline import BatchSharding, training_stream
+from convoy.data.sampler import Sampler
 from convoy.data.sources.examples import InMemory
+from convoy.data.specs import BalanceSpec
 
 ALL = ["oversample", "sqrt", "effective:0.99", "undersample"]
 LONG = np.array([97, 41, 0, 23, 8, 1])  # a class without examples, one with a single one
@@ -26,9 +28,18 @@ def labels_of(counts: np.ndarray) -> np.ndarray:
     return np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts)), counts)).astype(np.int32)
 
 
-def drawn(order: Sampler, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    found = order.draw(tf.range(start, stop, dtype=tf.int64))
-    return found.indices.numpy(), found.shown.numpy()
+def sampler(labels: np.ndarray, balance: str, seed: int) -> Sampler:
+    return Sampler(labels, BalanceSpec.parse(balance), seed)
+
+
+def draws_of(counts: np.ndarray, balance: str) -> np.ndarray:
+    return draws_per_class(counts, BalanceSpec.parse(balance))
+
+
+def sampled(order: Sampler, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the positions from start to stop show, and how often it was shown before."""
+    sample = order.sample(tf.range(start, stop, dtype=tf.int64))
+    return sample.indices.numpy(), sample.times_seen.numpy()
 
 
 def exact(counts: np.ndarray, balance: str) -> list[Fraction]:
@@ -48,7 +59,7 @@ def exact(counts: np.ndarray, balance: str) -> list[Fraction]:
 @pytest.mark.parametrize("counts", SETS.values(), ids=SETS)
 @pytest.mark.parametrize("balance", ["oversample", "sqrt", "effective:0.99", "effective:0.5"])
 def test_an_epoch_is_as_long_as_ever_and_shared_to_within_one_draw(counts, balance):
-    draws = draws_per_class(counts, balance)
+    draws = draws_of(counts, balance)
     assert draws.sum() == counts.sum()
     assert ((draws > 0) == (counts > 0)).all()
     quotas = exact(counts, balance)
@@ -61,11 +72,11 @@ def test_an_epoch_is_as_long_as_ever_and_shared_to_within_one_draw(counts, balan
 
 def test_draws_by_hand():
     counts = np.array([6, 3, 0, 1])
-    assert draws_per_class(counts, "none").tolist() == [6, 3, 0, 1]
-    assert draws_per_class(counts, "oversample").tolist() == [4, 3, 0, 3]
-    assert draws_per_class(counts, "undersample").tolist() == [1, 1, 0, 1]
+    assert draws_of(counts, "none").tolist() == [6, 3, 0, 1]
+    assert draws_of(counts, "oversample").tolist() == [4, 3, 0, 3]
+    assert draws_of(counts, "undersample").tolist() == [1, 1, 0, 1]
     # 6 : 3 : 1 by roots is 4.73 : 3.34 : 1.93.
-    assert draws_per_class(counts, "sqrt").tolist() == [5, 3, 0, 2]
+    assert draws_of(counts, "sqrt").tolist() == [5, 3, 0, 2]
 
 
 def test_effective_numbers_are_the_papers():
@@ -79,10 +90,10 @@ def test_effective_numbers_are_the_papers():
 @pytest.mark.parametrize("counts", SETS.values(), ids=SETS)
 @pytest.mark.parametrize("balance", ALL)
 def test_every_epoch_has_exactly_its_draws_and_every_pass_every_example_once(counts, balance):
-    labels, draws = labels_of(counts), draws_per_class(counts, balance)
-    order, epochs = Sampler(labels, balance, 3), 7
+    labels, draws = labels_of(counts), draws_of(counts, balance)
+    order, epochs = sampler(labels, balance, 3), 7
     assert order.epoch == draws.sum()
-    indices, shown = drawn(order, 0, epochs * order.epoch)
+    indices, shown = sampled(order, 0, epochs * order.epoch)
     for epoch in indices.reshape(epochs, -1):
         assert (np.bincount(labels[epoch], minlength=len(counts)) == draws).all()
     # (example, for how many times) comes once each: all whole passes, and a part of the last.
@@ -99,18 +110,18 @@ def test_every_epoch_has_exactly_its_draws_and_every_pass_every_example_once(cou
 def test_part_of_an_epoch_has_about_its_share_of_every_class():
     labels = labels_of(np.array([5000, 400, 60]))
     for balance in ALL:
-        order = Sampler(labels, balance, 0)
-        share = draws_per_class(np.bincount(labels), balance) / order.epoch
+        order = sampler(labels, balance, 0)
+        share = draws_of(np.bincount(labels), balance) / order.epoch
         part = min(1000, order.epoch // 2)
         for start in range(0, 20 * part, part):
-            found = np.bincount(labels[drawn(order, start, start + part)[0]], minlength=3)
+            found = np.bincount(labels[sampled(order, start, start + part)[0]], minlength=3)
             # Drawn without replacement, so less than binomial; five standard deviations of it.
             assert (np.abs(found - part * share) < 5 * np.sqrt(part * share * (1 - share)) + 1).all(), (balance, start)
 
 
 def test_passes_classes_epochs_and_seeds_have_orders_of_their_own():
     counts = np.array([300, 300, 300])
-    order = Sampler(np.sort(labels_of(counts)), "oversample", 0)
+    order = sampler(np.sort(labels_of(counts)), "oversample", 0)
 
     def places(order: Sampler) -> np.ndarray:
         """[class, pass, rank] -> example of the class, rank by rank."""
@@ -127,7 +138,7 @@ def test_passes_classes_epochs_and_seeds_have_orders_of_their_own():
     # Two random permutations agree in 1 place on average, with variance 1, whatever their size.
     assert agree.mean() == pytest.approx(1, abs=0.1)
     assert agree.max() < 15
-    other = places(Sampler(np.sort(labels_of(counts)), "oversample", 1))
+    other = places(sampler(np.sort(labels_of(counts)), "oversample", 1))
     assert (found == other).mean() == pytest.approx(1 / 300, rel=0.2)
     # Which examples the first 30 draws of a pass show: 30 in 300 for each, over 40 passes and 3 classes 12 times.
     early = np.stack([np.bincount(one[:, :30].ravel(), minlength=300) for one in found])
@@ -145,7 +156,7 @@ def test_a_stream_does_not_depend_on_batches_and_continues_anywhere(balance):
         batches = list(training_stream(examples, sharding, data, 4, first_position).take(steps).as_numpy_iterator())
         return tuple(np.concatenate([batch[k] for batch in batches]) for k in (0, 1))
 
-    indices, _ = drawn(Sampler(labels, balance, 4), 0, 480)
+    indices, _ = sampled(sampler(labels, balance, 4), 0, 480)
     fine = stream(BatchSharding(6), 80)
     assert (fine[0][:, 0, 0, 0] == indices).all()
     assert (fine[1][:, 0] == labels[indices]).all()
@@ -156,7 +167,7 @@ def test_a_stream_does_not_depend_on_batches_and_continues_anywhere(balance):
 
 
 def test_none_is_what_it_was():
-    indices, shown = drawn(Sampler(labels_of(LONG), "none", 7), 335, 345)
+    indices, shown = sampled(sampler(labels_of(LONG), "none", 7), 335, 345)
     # Written down before there was any other: another order would be another run.
     assert indices.tolist() == [109, 162, 137, 155, 9, 95, 63, 40, 103, 5]
     assert shown.tolist() == [1] * 5 + [2] * 5
@@ -165,10 +176,10 @@ def test_none_is_what_it_was():
 @pytest.mark.parametrize("balance", ALL)
 def test_epochs_far_beyond_32_bits(balance):
     labels = labels_of(LONG)
-    order = Sampler(labels, balance, 7)
+    order = sampler(labels, balance, 7)
     start = 10 * 2**32 // order.epoch * order.epoch
-    found, shown = drawn(order, start, start + order.epoch)
-    assert (np.bincount(labels[found], minlength=len(LONG)) == draws_per_class(LONG, balance)).all()
+    found, shown = sampled(order, start, start + order.epoch)
+    assert (np.bincount(labels[found], minlength=len(LONG)) == draws_of(LONG, balance)).all()
     assert len(set(zip(found.tolist(), shown.tolist(), strict=True))) == order.epoch
 
 

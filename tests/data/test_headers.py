@@ -14,7 +14,8 @@ from convoy.data.config import DataConfig
 from convoy.data.images import headers, probe
 from convoy.data.images.hashing import content_hash
 from convoy.data.images.probe import Kind
-from convoy.data.sources import catalogue, open_dataset
+from convoy.data.sources import catalogue
+from convoy.data.sources.opening import open_dataset
 from convoy.data.splits import train_and_eval
 from support import DATA
 

@@ -20,7 +20,7 @@ from convoy.data.pipeline import BatchSharding, training_stream
 from convoy.data.records import format
 from convoy.data.records.manifest import shard_name
 from convoy.data.records.packing import pack
-from convoy.data.sources import open_dataset
+from convoy.data.sources.opening import open_dataset
 from convoy.data.splits import train_and_eval
 from convoy.data.verbs.pack import PackConfig
 from support import QUICK, assert_same_bits

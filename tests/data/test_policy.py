@@ -15,8 +15,8 @@ from convoy.data.augment.geometry import warp
 from convoy.data.augment.groups import by_group
 from convoy.data.augment.policy import OPERATIONS, compose, policy
 from convoy.data.augment.recipe import Recipe
-from convoy.data.balance import Sample
 from convoy.data.order import PositionRanges
+from convoy.data.sampler import Sample
 
 N = 300
 IMAGES = np.random.default_rng(2).integers(20, 200, (N, 12, 10, 3), dtype=np.uint8)

@@ -12,7 +12,7 @@ from convoy.data.records import format, mirror
 from convoy.data.records.caches import copy_of
 from convoy.data.records.manifest import MANIFEST, PLAN
 from convoy.data.records.packing import pack
-from convoy.data.sources import open_dataset
+from convoy.data.sources.opening import open_dataset
 from convoy.store import open_store
 
 URL = "gs://bucket/packed/digits"

@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from convoy import exits
 from convoy.data.config import DataConfig
-from convoy.data.sources import open_dataset
 from convoy.data.sources.examples import DataSet, InMemory
+from convoy.data.sources.opening import open_dataset
 from convoy.data.splits import by_hash, resolve, train_and_eval
 from support import write_images
 

@@ -15,7 +15,7 @@ import pytest
 
 from convoy import exits
 from convoy.data.config import DataConfig
-from convoy.data.sources import open_dataset
+from convoy.data.sources.opening import open_dataset
 from convoy.launch.targets.tpu_vm import bundle
 from convoy.store import open_store
 from support import write_images

@@ -17,7 +17,7 @@ from convoy.data.identity import Identity, Origin, Split, split_of_files
 from convoy.data.records import format
 from convoy.data.records.manifest import MANIFEST
 from convoy.data.records.packing import pack
-from convoy.data.sources import open_dataset
+from convoy.data.sources.opening import open_dataset
 from convoy.store import open_store
 from convoy.trainer import config as configuration
 from convoy.trainer import run

@@ -16,8 +16,8 @@ from convoy.data.config import DataConfig
 from convoy.data.order import indices
 from convoy.data.pipeline import BatchSharding, evaluation_batches, training_stream
 from convoy.data.records.originals import original
-from convoy.data.sources import open_dataset
 from convoy.data.sources.files import Files
+from convoy.data.sources.opening import open_dataset
 
 STREAMED, HELD = 0, 1 << 30  # --cache_bytes
 

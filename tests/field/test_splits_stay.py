@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from convoy.data.config import DataConfig
-from convoy.data.sources import open_dataset
+from convoy.data.sources.opening import open_dataset
 from convoy.data.splits import train_and_eval
 from support import DATA
 

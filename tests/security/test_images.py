@@ -23,7 +23,7 @@ from convoy.data.images.unreadable import BadImages
 from convoy.data.records import format
 from convoy.data.records.format import Packed, Shards
 from convoy.data.records.packing import pack
-from convoy.data.sources import open_dataset
+from convoy.data.sources.opening import open_dataset
 from convoy.data.sources.packed import PackedFiles
 from support import write_images
 

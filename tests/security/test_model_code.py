@@ -249,7 +249,7 @@ def test_how_much_memory_images_take_is_not_for_a_stranger_to_say(home, monkeypa
         asked.append(data.cache_bytes)
         raise exits.CannotRun("far enough")
 
-    monkeypatch.setattr("convoy.data.sources.open_dataset", opened)
+    monkeypatch.setattr("convoy.data.sources.opening.open_dataset", opened)
     for dataset, cache_bytes in (("folder:x", 1 << 60), ("records:x", 1 << 60), ("folder:x", 1000)):
         edit(model="article_cnn", dataset=dataset, cache_bytes=cache_bytes)
         with pytest.raises(exits.CannotRun, match="far enough"):

@@ -18,7 +18,7 @@ from convoy.data.config import DataConfig
 from convoy.data.exclusive import alone
 from convoy.data.records import caches, mirror
 from convoy.data.records.packing import pack
-from convoy.data.sources import open_dataset
+from convoy.data.sources.opening import open_dataset
 from convoy.outside import name_in
 from convoy.store import open_store
 from convoy.store.local import LocalStore

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data.config import DataConfig
-from convoy.data.sources import open_dataset
+from convoy.data.sources.opening import open_dataset
 from mutations import SEED, case, document, untouched
 from run_files import KINDS, instead
 

@@ -22,7 +22,7 @@ from convoy.data.identity import split_of_records
 from convoy.data.records.index import RECORD, check_index, index_bytes, read_index
 from convoy.data.records.manifest import Damaged, Entry, Manifest, parse_manifest, read_manifest
 from convoy.data.records.packing import pack
-from convoy.data.sources import open_dataset
+from convoy.data.sources.opening import open_dataset
 from support import once
 
 CASES = 5000

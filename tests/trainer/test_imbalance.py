@@ -10,6 +10,7 @@ import pytest
 from convoy.data.balance import draws_per_class
 from convoy.data.config import DataConfig
 from convoy.data.sources.examples import DataSet, InMemory
+from convoy.data.specs import BalanceSpec
 from convoy.trainer import losses, run
 from convoy.trainer.config import RunConfig
 
@@ -28,7 +29,7 @@ def examples(counts: np.ndarray) -> InMemory:
 def long_tail(monkeypatch):
     splits = {"train": lambda: examples(TRAINED), "test": lambda: examples(TESTED)}
     dataset = DataSet("tail", ("a", "b", "c", "d"), (8, 8, 1), splits)
-    monkeypatch.setattr("convoy.data.sources.open_dataset", lambda config: dataset)
+    monkeypatch.setattr("convoy.data.sources.opening.open_dataset", lambda config: dataset)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_a_run(balance, said, tmp_path, monkeypatch, capsys):
         str(tmp_path / "run"), data, batch_size=8, duration="3ep", loss="logit_adjusted", devices="cpu:1"
     )
     result = run.run(config)
-    draws = draws_per_class(TRAINED, balance)
+    draws = draws_per_class(TRAINED, BalanceSpec.parse(balance))
     [(loss, _, given)] = told
     assert loss.kind == "logit_adjusted"
     assert given.tolist() == draws.tolist()

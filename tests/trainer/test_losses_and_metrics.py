@@ -11,10 +11,11 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data.balance import draws_per_class
-from convoy.trainer import losses
-from convoy.trainer.flags.specs import LossSpec
+from convoy.data.specs import BalanceSpec
 from convoy.trainer.loop.progress import Progress
-from convoy.trainer.losses import class_weights, cross_entropy
+from convoy.trainer.losses.build import build_loss, class_weights
+from convoy.trainer.losses.cross_entropy import cross_entropy
+from convoy.trainer.losses.names import LossSpec
 from convoy.trainer.metrics import EvaluationSums
 from support import environment
 
@@ -85,19 +86,20 @@ def slopes(loss: str, smoothing: float) -> np.ndarray:
 ON_JAX = """
 import sys
 import jax, keras, numpy
-from convoy.trainer import losses
-from convoy.trainer.flags.specs import LossSpec
+
+from convoy.trainer.losses.build import build_loss
+from convoy.trainer.losses.names import LossSpec
 assert keras.backend.backend() == "jax"
 with numpy.load(sys.argv[1]) as given:
     logits, pairs, shares, draws = (given[name] for name in ("logits", "pairs", "shares", "draws"))
 found = {}
 for name in sys.argv[3:]:
     for smoothing in (0.0, 0.1):
-        loss = losses.build(LossSpec.parse(name), smoothing, draws)
+        loss = build_loss(LossSpec.parse(name), smoothing, draws)
         found[f"{name} {smoothing} values"] = loss(logits, pairs, shares)
         found[f"{name} {smoothing} slopes"] = jax.grad(lambda logits: loss(logits, pairs, shares).sum())(logits)
     # All that is wanted of p = 1 is that it does no harm.
-    loss = losses.build(LossSpec.parse(name), 0.0, draws)
+    loss = build_loss(LossSpec.parse(name), 0.0, draws)
     sure = numpy.float32([[1e4, 0, 0, 0, 0, 0, -1e4]])
     pair, share = numpy.int32([[0, 0]]), numpy.float32([[1, 0]])
     found[f"{name} sure"] = jax.grad(lambda logits: loss(logits, pair, share).sum())(sure)
@@ -123,7 +125,7 @@ def on_jax(tmp_path_factory) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses_and_gradients_are_the_papers_on_both_backends(loss, smoothing, on_jax):
-    logits, of = tf.constant(LOGITS), losses.build(LossSpec.parse(loss), smoothing, DRAWS)
+    logits, of = tf.constant(LOGITS), build_loss(LossSpec.parse(loss), smoothing, DRAWS)
     with tf.GradientTape() as tape:
         tape.watch(logits)
         values = of(logits, tf.constant(PAIRS), tf.constant(SHARES))
@@ -137,7 +139,7 @@ def test_losses_and_gradients_are_the_papers_on_both_backends(loss, smoothing, o
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_sure_answer_and_low_precision_do_no_harm(loss, on_jax):
-    of = losses.build(LossSpec.parse(loss), 0.0, DRAWS)
+    of = build_loss(LossSpec.parse(loss), 0.0, DRAWS)
     sure = tf.constant([[1e4, 0, 0, 0, 0, 0, -1e4]])
     with tf.GradientTape() as tape:
         tape.watch(sure)
@@ -165,10 +167,10 @@ def test_class_weights_have_the_mean_1_over_the_stream():
 def test_what_is_corrected_are_the_frequencies_of_the_stream():
     """Where --balance draws all classes equally often there is nothing left to correct."""
     counts, given = DRAWS * 7, (tf.constant(LOGITS), tf.constant(PAIRS), tf.constant(SHARES))
-    plain = losses.build(LossSpec.parse("cross_entropy"), 0.1, counts)(*given)
+    plain = build_loss(LossSpec.parse("cross_entropy"), 0.1, counts)(*given)
     for loss in ("balanced_softmax", "logit_adjusted:2", "weighted", "weighted:0.99"):
         equal, root, own = (
-            losses.build(LossSpec.parse(loss), 0.1, draws_per_class(counts, balance))(*given)
+            build_loss(LossSpec.parse(loss), 0.1, draws_per_class(counts, BalanceSpec.parse(balance)))(*given)
             for balance in ("undersample", "sqrt", "none")
         )
         np.testing.assert_allclose(equal, plain, rtol=1e-12)
@@ -179,7 +181,7 @@ def test_what_is_corrected_are_the_frequencies_of_the_stream():
 @pytest.mark.parametrize("loss", ["balanced_softmax", "logit_adjusted:0.5"])
 def test_a_class_without_examples_has_no_frequency(loss):
     with pytest.raises(exits.CannotRun, match=f"--loss={loss} needs .* class 1 of 3, counted from 0, has none; add"):
-        losses.build(LossSpec.parse(loss), 0.0, np.array([3, 0, 0]))
+        build_loss(LossSpec.parse(loss), 0.0, np.array([3, 0, 0]))
 
 
 def test_huge_and_bfloat16_logits_stay_finite():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import pkgutil
 
 from convoy.data.config import DataConfig
 
@@ -18,13 +18,7 @@ def input_advice(fraction: float | None, data: DataConfig) -> str:
 
 def remedies(data: DataConfig) -> list[str]:
     """What makes the input of these settings faster, the most effective first."""
-    found = []
-    kind = data.dataset.partition(":")[0]
-    if kind == "folder":
-        found.append(f"`convoy data pack --dataset={shlex.quote(data.dataset)} --out=DIR` and --dataset=records:DIR")
-    # Random parts of the files of a folder are decoded as they are drawn, however much there is.
-    if kind == "records" or (kind == "folder" and not data.recipe.least_area):
-        found.append(f"a larger --cache_bytes (now {data.cache_bytes}) if the images fit into memory")
-    if data.augment != "none":
-        found.append(f"a cheaper --augment than {data.augment}")
-    return [*found, "more CPU cores, which all work on the input"]
+    of_source = data.dataset_spec.source.remedies
+    found = pkgutil.resolve_name(of_source)(data) if of_source else []
+    augment = [f"a cheaper --augment than {data.augment}"] if data.augment != "none" else []
+    return [*found, *augment, "more CPU cores, which all work on the input"]

@@ -24,8 +24,8 @@ from convoy import exits, outside
 from convoy.data.records.caches import caches
 from convoy.trainer.config import Found, RunConfig
 
-# --dataset=NAMESPACE:NAME, but none of ours: TFDS downloads Python code for it, and imports that.
-_COMMUNITY = re.compile(r"(?!(folder|records|synthetic):)[\w-]+:[A-Za-z]")
+# --dataset=NAMESPACE:NAME of TFDS, which downloads Python code for it, and imports that.
+_COMMUNITY = re.compile(r"[\w-]+:[A-Za-z]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ def remember(run_id: str, config: RunConfig) -> list[str]:
     """
     own, data = ":" in config.model, config.data
     flags = [f"--model={config.model}"] * own
-    flags += ["--data_dir"] if data.data_dir else [f"--dataset={data.dataset}"] * data.is_prepared
+    flags += ["--data_dir"] if data.data_dir else [f"--dataset={data.dataset}"] * data.dataset_spec.source.downloads
     if not flags:
         return []
     code = code_of(config.model) if own else None
@@ -89,7 +89,8 @@ def consented(found: Found, run_dir: str, model: str = "", trusted: bool = False
         raise exits.CannotRun(
             f"--model={model}, but the run in {run_dir} was begun with --model={config.model}; give that, or leave it out."
         )
-    if not trusted and _COMMUNITY.match(config.data.dataset):
+    downloads = config.data.dataset_spec.source.downloads
+    if not trusted and downloads and _COMMUNITY.match(config.data.dataset):
         raise exits.CannotRun(
             f"{run_dir} names --dataset={outside.printable(config.data.dataset)}, for which TFDS downloads Python code that"
             " would run with your rights; nothing was imported. If you trust it, give --trust_model_code."
@@ -99,7 +100,7 @@ def consented(found: Found, run_dir: str, model: str = "", trusted: bool = False
             f"{run_dir} names --model={config.model}, code that would run with your rights, and {reason}; nothing was imported."
             f" If you trust it, give --model={config.model} too, or --trust_model_code."
         )
-    if config.data.dataset.startswith("records:") and not own_place(found):
+    if config.data.dataset_spec.source.copies and not own_place(found):
         # Copies of records go to the user's cache then, also of those that --dataset says are in a bucket now.
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=""))
     return config

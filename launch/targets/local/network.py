@@ -53,9 +53,9 @@ def needs_network(spec: JobSpec, environment: Mapping[str, str] = os.environ) ->
     for flag in spec.train_flags:
         if "://" in flag:
             return f"{flag} is reached over one"
-    data, model = spec.run.data.dataset, spec.run.model
-    if data != "digits" and data.partition(":")[0] not in ("synthetic", "folder", "records"):
-        return f"--dataset={data} may have to be downloaded"
+    data, model = spec.run.data, spec.run.model
+    if data.dataset_spec.source.downloads:
+        return f"--dataset={data.dataset} may have to be downloaded"
     if ":" in model:
         return f"--model={model} may download weights"
     if named := [name for name in _SERVERS if environment.get(name)]:

@@ -1,0 +1,89 @@
+"""--balance and --eval_split, parsed once into typed values. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from convoy import exits
+from convoy.options import shortened
+from convoy.table import Entry, Table
+
+_FRACTION = re.compile(r"0?\.[0-9]{1,20}")
+_BETA = re.compile(r"0?\.(?=0*[1-9])[0-9]{1,12}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Balance(Entry):
+    """A row. Its target is a function of (examples per class, beta) that returns the draws per class of an epoch.
+
+    Args:
+      argument: BETA, or "" for a name that stands alone.
+    """
+
+    argument: str = ""
+
+
+BALANCES: Table[Balance] = Table(
+    "balance",
+    {
+        "none": Balance("convoy.data.balance:unbalanced", "every example once"),
+        "oversample": Balance("convoy.data.balance:oversampled", "all classes equally often"),
+        "sqrt": Balance("convoy.data.balance:square_root", "in proportion to the root of their examples"),
+        "undersample": Balance(
+            "convoy.data.balance:undersampled",
+            "as often as the smallest class has examples, which makes an epoch shorter",
+        ),
+        "effective": Balance(
+            "convoy.data.balance:effective",
+            "in proportion to examples / effective number of them",
+            source="Cui et al. 2019",
+            argument="BETA",
+        ),
+    },
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class BalanceSpec:
+    """--balance, parsed."""
+
+    name: str = "none"  # of a row of BALANCES
+    beta: float = 0.0  # of effective, between 0 and 1; 0 for the others
+
+    @classmethod
+    def parse(cls, text: str) -> BalanceSpec:
+        name, colon, beta = text.partition(":")
+        row = BALANCES.get(name)
+        if row and row.argument and _BETA.fullmatch(beta):
+            return cls(name, float(beta))
+        if row and not row.argument and not colon:
+            return cls(name)
+        raise exits.CannotRun(
+            f"--balance={shortened(text)} is not possible; give none, oversample, sqrt, undersample, or"
+            " effective:BETA with BETA between 0 and 1, for example effective:0.999."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalSplitSpec:
+    """--eval_split, parsed: auto, none, the name of a split, or a fraction of train by content hash."""
+
+    name: str  # "hash" for a fraction
+    fraction: float = 0.0  # above 0 for "hash"
+
+    @classmethod
+    def parse(cls, text: str) -> EvalSplitSpec:
+        if text in ("", "train"):
+            raise exits.CannotRun(
+                f"--eval_split={text} would choose the best checkpoint on the examples it learned from; give"
+                " another split, hash:0.1 or none."
+            )
+        if not text.startswith("hash:"):
+            return cls(text)
+        fraction = text.removeprefix("hash:")
+        if not _FRACTION.fullmatch(fraction) or not float(fraction):
+            raise exits.CannotRun(
+                f"--eval_split={shortened(text)} is not hash:FRACTION with a fraction between 0 and 1, for example hash:0.1."
+            )
+        return cls("hash", float(fraction))
