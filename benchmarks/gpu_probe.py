@@ -44,10 +44,10 @@ def multiplications(model: str, pixels: int) -> dict[str, Any]:
     engines.choose("tensorflow")
     import keras
 
-    from convoy.trainer.models import build_model
+    from convoy.trainer.models.build import build_model
 
     total = 0
-    for layer in build_model(model, (pixels, pixels, 3), CLASSES, 0.0)._flatten_layers():
+    for layer in build_model(model, (pixels, pixels, 3), CLASSES)._flatten_layers():
         if isinstance(layer, keras.layers.Conv2D):
             total += math.prod(layer.output.shape[1:]) * math.prod(layer.kernel.shape[:3])
         elif isinstance(layer, keras.layers.Dense):

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from convoy.trainer.models import build_model
+from convoy.trainer.models.build import build_model
 from saving import BATCH, BEGIN, CLASSES, END, PIXELS, SAVE, STEPS
 
 
@@ -90,7 +90,7 @@ def main() -> None:
     images = generator.integers(0, 256, (5120, PIXELS, PIXELS, 3), dtype=np.uint8)
     stream = tf.data.Dataset.from_tensor_slices((images, generator.integers(0, CLASSES, len(images)))).repeat()
     stream = stream.batch(BATCH).map(lambda x, y: (tf.cast(x, tf.float32) / 255, y), num_parallel_calls=2).prefetch(2)
-    model = build_model("resnet50", (PIXELS, PIXELS, 3), CLASSES, 0.0)
+    model = build_model("resnet50", (PIXELS, PIXELS, 3), CLASSES)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     # XLA, which Keras would take, computes convolutions on CPUs far more slowly.
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True), loss, jit_compile=False)

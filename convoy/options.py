@@ -11,7 +11,7 @@ import dataclasses
 import re
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from absl import flags
@@ -27,15 +27,36 @@ _CONTROL = re.compile(r"[\0-\x08\n-\x1f\x7f-\x9f]")
 
 
 def option(
-    default: Any, help: str, *, group: str, choices: Iterable[str] | None = None, within: Bounds | None = None
+    default: Any,
+    help: str | Callable[[], str],
+    *,
+    group: str,
+    choices: Collection[str] | None = None,
+    within: Bounds | None = None,
+    check: Callable[[Any], object] | None = None,
+    may_change: bool = False,
 ) -> Any:
     """A dataclass field that is also a flag; the flag's type is the type of `default` (None: a float or nothing).
 
-    `within` is what a number can be, and every number has it; see `check`.
+    Args:
+      help: one text, or a function that makes it when it is asked for.
+      group: the heading of --help that it stands under.
+      choices: all values that it can have: names, or a Table.
+      within: what a number can be, and every number has it.
+      check: raises exits.CannotRun for a value that is impossible for another reason.
+      may_change: whether a run may have another value when it is continued: it changes neither which examples a step sees
+        nor what the step does to them.
     """
     is_number = default is None or type(default) in (int, float)
     assert is_number == (within is not None), f"a number has bounds, and nothing else: {help}"
-    metadata = {"help": help, "group": group, "choices": tuple(choices) if choices else None, "within": within}
+    metadata = {
+        "help": help,
+        "group": group,
+        "choices": choices,
+        "within": within,
+        "check": check,
+        "may_change": may_change,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -88,7 +109,8 @@ def take(cls: type, parsed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(config: Any) -> None:
-    """Raises exits.CannotRun for a number out of its bounds, and for a text that no file or terminal should get."""
+    """Raises exits.CannotRun for a number out of its bounds, a text that is none of its choices or that no file or terminal
+    should get, and whatever a field's own check refuses."""
     for field in fields(type(config)):
         _check(field, getattr(config, field.name))
 
@@ -99,6 +121,11 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
         raise impossible(field.name, value, f"give {within}")
     if isinstance(value, str):
         _check_text(field.name, value)
+    choices = field.metadata["choices"]
+    if choices is not None and value not in choices:
+        raise impossible(field.name, value, near(value, choices))
+    if field.metadata["check"]:
+        field.metadata["check"](value)
 
 
 def _check_text(name: str, value: str) -> None:
@@ -148,7 +175,7 @@ def help_text(usage: str, *classes: type) -> str:
         parts.append(f"\n{group}")
         for field in members:
             default = "" if field.default in (None, "") else f" [{_shown(field.default)}]"
-            text = field.metadata["help"] + default
+            text = _help(field) + default
             body = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
             parts.append(f"  --{field.name:<18} {body[0]}")
             parts.extend(f"{'':<23}{line}" for line in body[1:])
@@ -161,9 +188,9 @@ def wants_help(argv: list[str]) -> bool:
 
 
 def _define(field: dataclasses.Field[Any], values: flags.FlagValues) -> None:
-    name, default, help = field.name, field.default, field.metadata["help"]
-    if field.metadata["choices"]:
-        flags.DEFINE_enum(name, default, list(field.metadata["choices"]), help, flag_values=values)
+    name, default, help = field.name, field.default, _help(field)
+    if field.metadata["choices"] is not None:
+        flags.DEFINE(_Choice(field), name, default, help, flag_values=values)
     elif _kind(field) is bool:
         flags.DEFINE_bool(name, default, help, flag_values=values)
     elif _kind(field) is str:
@@ -184,6 +211,20 @@ def _typed(field: dataclasses.Field[Any], value: Any) -> Any:
         return value
     called = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]
     raise TypeError(f"{field.name} is {shortened(repr(value))} and should be {called}")
+
+
+class _Choice(flags.ArgumentParser[str]):
+    """Reads one of a few texts."""
+
+    def __init__(self, field: dataclasses.Field[Any]):
+        self._field = field
+
+    def parse(self, argument: str) -> str:
+        choices = self._field.metadata["choices"]
+        if argument not in choices:
+            error = impossible(self._field.name, argument, near(argument, choices))
+            raise exits.UsageError(str(error))
+        return argument
 
 
 class _Number(flags.ArgumentParser[Any]):
@@ -207,6 +248,11 @@ class _Number(flags.ArgumentParser[Any]):
             raise exits.UsageError(
                 f"--{self._field.name}={shortened(argument)} is no {'whole ' * whole}number; give {within}."
             ) from None
+
+
+def _help(field: dataclasses.Field[Any]) -> str:
+    help = field.metadata["help"]
+    return help if isinstance(help, str) else help()
 
 
 def _shown(value: Any) -> str:

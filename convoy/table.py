@@ -29,6 +29,7 @@ class Entry:
       target: "module:function", imported by `Table.load`; "" where the name alone decides.
       help: one line, for --help and the documentation.
       source: the paper or page that the implementation follows, for example "Lin et al. 2017".
+      argument: what follows the name and a colon, as --help writes it: "POWER"; "" for a name that stands alone.
       options: flags that have a meaning for this row, and for no row that does not list them.
     """
 
@@ -36,6 +37,7 @@ class Entry:
     help: str
     _: dataclasses.KW_ONLY
     source: str = ""
+    argument: str = ""
     options: tuple[str, ...] = ()
 
 
@@ -71,9 +73,17 @@ class Table(Mapping[str, E], Generic[E]):
         """Completes the refusal of an unknown name: `did you mean adam?`, or all names."""
         return near(name, self.rows)
 
+    def syntax(self, name: str) -> str:
+        """How a person writes the name: polynomial:POWER."""
+        argument = self.rows[name].argument
+        return f"{name}:{argument}" if argument else name
+
     def help(self) -> str:
-        """`name: its line of help`, joined into one text for a flag."""
-        return "; ".join(f"{name}: {row.help}" for name, row in self.rows.items())
+        """`name: its line of help (its source)`, joined into one text for a flag."""
+        rows = self.rows.items()
+        return "; ".join(
+            f"{self.syntax(name)}: {row.help}{f' ({row.source})' * bool(row.source)}" for name, row in rows
+        )
 
     def lines(self) -> str:
         """A line a row, names and help in two columns, for the --help of a command."""

@@ -79,8 +79,8 @@ def test_python_in_the_readme_runs(tmp_path):
     assert block, "the README shows how to bring a model of one's own"
     (tmp_path / "my_model.py").write_text(block[1])
     program = (
-        "import convoy.trainer.models, sys\n"
-        "model = convoy.trainer.models.build_model('my_model:build', (32, 32, 3), 10)\n"
+        "import convoy.trainer.models.build, sys\n"
+        "model = convoy.trainer.models.build.build_model('my_model:build', (32, 32, 3), 10)\n"
         "print(model.count_params())"
     )
     done = subprocess.run(

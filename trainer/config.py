@@ -20,34 +20,22 @@ from convoy.data.config import DataConfig
 from convoy.options import option
 from convoy.outside import parse_object
 from convoy.trainer.flags import validation
-from convoy.trainer.flags.choices import BACKENDS, MODELS, ON_NAN, OPTIMIZERS, PRECISIONS, STRATEGIES, XLA
+from convoy.trainer.flags.choices import BACKENDS, ON_NAN, PRECISIONS, STRATEGIES, XLA
 from convoy.trainer.flags.durations import MOST_EXAMPLES, MOST_STEPS, Duration
-from convoy.trainer.flags.specs import BatchNormSpec, DevicesSpec, LossSpec, ScaleSpec, ScheduleSpec
-
-# What may differ between a run and its continuation: none of it changes which examples a step sees or what it does to them.
-MAY_CHANGE = frozenset(
-    (
-        "run_dir",
-        "devices",
-        "strategy",
-        "backend",
-        "xla",
-        "hang_timeout",
-        "on_nan",
-        "steps_per_loop",
-        "checkpoint_every",
-        "eval_every",
-        "keep",
-        "data_dir",
-        "restarts",
-        "cache_bytes",
-        "max_bad_fraction",
-    )
-)
+from convoy.trainer.flags.specs import BatchNormSpec, DevicesSpec, ScaleSpec
+from convoy.trainer.losses.names import LOSSES, LossSpec
+from convoy.trainer.models.names import MODELS
+from convoy.trainer.optimizers.names import OPTIMIZERS
+from convoy.trainer.schedules.names import SCHEDULES, ScheduleSpec
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
-_RUN, _MODEL, _OPTIMIZATION, _RHYTHM, _MACHINE = "Run", "Model", "Optimization", "Rhythm", "Machine"
+# Groups of --help.
+_RUN = "Run"
+_MODEL = "Model"
+_OPTIMIZATION = "Optimization"
+_SCHEDULE = "Schedule and checkpoints"
+_MACHINE = "Machine"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,29 +46,31 @@ class RunConfig:
     """
 
     run_dir: str = option(
-        "", "where the run lives; a run that stands there is continued (default: runs/DATASET-TIME).", group=_RUN
+        "",
+        "where the run lives; a run that stands there is continued (default: runs/DATASET-TIME).",
+        group=_RUN,
+        may_change=True,
     )
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: str = option(
         "article_cnn",
-        f"{', '.join(MODELS)}, or package.module:function of your own, which takes (input_shape, num_classes) and returns a"
-        " keras.Model of logits; images arrive as numbers from 0 to 1.",
+        lambda: (
+            f"{MODELS.help()}; or package.module:function of your own, which takes (input_shape, num_classes) and returns a"
+            " keras.Model of logits; images arrive as numbers from 0 to 1."
+        ),
         group=_MODEL,
+        check=validation.check_model,
     )
     stochastic_depth: float = option(
         0.0,
-        "leave residual blocks of a resnet out at random in training, at a rate that grows to this one at the last block"
-        " (Huang et al. 2016; 0: none).",
+        lambda: (
+            "leave residual blocks out at random in training, at a rate that grows to this one at the last block, with"
+            f" --model={' or '.join(MODELS.with_option('stochastic_depth'))} (Huang et al. 2016; 0: off)."
+        ),
         group=_MODEL,
         within=real(0, 1, below=True),
     )
-    precision: str = option(
-        "auto",
-        "float32; mixed_bfloat16: variables in float32, layers in bfloat16; mixed_float16: likewise, with a loss scale;"
-        " float64: to compare runs exactly. auto: float32.",
-        group=_MODEL,
-        choices=PRECISIONS,
-    )
+    precision: str = option("auto", lambda: f"{PRECISIONS.help()}.", group=_MODEL, choices=PRECISIONS)
     batchnorm: str = option(
         "sync",
         "what BatchNormalization measures in training: sync, the whole batch on all devices (with --accumulate, each part of"
@@ -94,16 +84,10 @@ class RunConfig:
         within=whole(1, MOST_EXAMPLES),
     )
     duration: str = option("10ep", "how long to train: epochs (10ep) or steps (600st).", group=_OPTIMIZATION)
-    optimizer: str = option(
-        "adam",
-        "sgd (Nesterov, momentum 0.9), adam, adamw, or muon (orthogonalized for the kernels of dense layers but the last,"
-        " Adam for the rest).",
-        group=_OPTIMIZATION,
-        choices=OPTIMIZERS,
-    )
+    optimizer: str = option("adam", lambda: f"{OPTIMIZERS.help()}.", group=_OPTIMIZATION, choices=OPTIMIZERS)
     learning_rate: float | None = option(
         None,
-        "peak learning rate (default: 0.1 for sgd, 0.001 for the others).",
+        lambda: f"peak learning rate (default: {_default_rates()}).",
         group=_OPTIMIZATION,
         within=real(0, above=True),
     )
@@ -113,12 +97,7 @@ class RunConfig:
         " leaves it.",
         group=_OPTIMIZATION,
     )
-    schedule: str = option(
-        "constant",
-        "after warm-up: constant, cosine, linear, polynomial:POWER (all to 0), or step:F1,F2,... (a tenth at each of these"
-        " fractions of the run).",
-        group=_OPTIMIZATION,
-    )
+    schedule: str = option("constant", lambda: f"after warm-up: {SCHEDULES.help()}.", group=_OPTIMIZATION)
     warmup: str = option("0st", "linear warm-up to the peak, in epochs (5ep) or steps (100st).", group=_OPTIMIZATION)
     weight_decay: float = option(
         0.0,
@@ -129,14 +108,13 @@ class RunConfig:
         within=real(0),
     )
     clip_norm: float = option(
-        0.0, "clip the gradient of the global batch to this norm (0: not).", group=_OPTIMIZATION, within=real(0)
+        0.0, "clip the gradient of the global batch to this norm (0: off).", group=_OPTIMIZATION, within=real(0)
     )
     loss: str = option(
         "cross_entropy",
-        "of training; evaluation is cross-entropy. cross_entropy; focal:GAMMA, less of what is right already (Lin et al. 2017;"
-        " focal alone: 2); weighted:inverse or weighted:BETA, each class by 1 / its examples or 1 / their effective number"
-        " (Cui et al. 2019); logit_adjusted:TAU, logits + TAU * log frequency (Menon et al. 2021; alone: 1), which for 1 is"
-        " balanced_softmax (Ren et al. 2020). Classes count as often as --balance draws them.",
+        lambda: (
+            f"of training; evaluation is cross-entropy. {LOSSES.help()}. Classes count as often as --balance draws them."
+        ),
         group=_OPTIMIZATION,
     )
     label_smoothing: float = option(
@@ -147,7 +125,7 @@ class RunConfig:
     )
     ema: float = option(
         0.0,
-        "decay of a moving average of the weights, used for every evaluation (0: none; try 0.999).",
+        "decay of a moving average of the weights, used for every evaluation (0: off; try 0.999).",
         group=_OPTIMIZATION,
         within=real(0, 1, below=True),
     )
@@ -158,27 +136,31 @@ class RunConfig:
         group=_OPTIMIZATION,
         within=whole(1, MOST_EXAMPLES),
     )
-    eval_every: str = option("1ep", "how often to evaluate and to record.", group=_RHYTHM)
-    checkpoint_every: str = option("1ep", "how often to save.", group=_RHYTHM)
-    keep: int = option(2, "checkpoints to keep, besides the best.", group=_RHYTHM, within=whole(1, 1_000_000))
+    eval_every: str = option("1ep", "how often to evaluate and to record.", group=_SCHEDULE, may_change=True)
+    checkpoint_every: str = option("1ep", "how often to save.", group=_SCHEDULE, may_change=True)
+    keep: int = option(
+        2, "checkpoints to keep, besides the best.", group=_SCHEDULE, within=whole(1, 1_000_000), may_change=True
+    )
     steps_per_loop: int = option(
         0,
         "steps between two looks at signals (0: as many as take half a second).",
-        group=_RHYTHM,
+        group=_SCHEDULE,
         within=whole(0, MOST_STEPS),
+        may_change=True,
     )
     restarts: int = option(
         0,
         "restart the run up to this often when it may be tried again (exit code 42).",
-        group=_RHYTHM,
+        group=_SCHEDULE,
         within=whole(0, 1_000_000),
+        may_change=True,
     )
     on_nan: str = option(
         "stop",
-        "a step whose loss or gradient is no finite number: stop ends the run (70); skip leaves its update out, up to 10 in a"
-        " row; rollback goes back to the last checkpoint and passes over the examples since, up to 3 times.",
-        group=_RHYTHM,
+        lambda: f"after a step whose loss or gradient is not finite, {ON_NAN.help()}.",
+        group=_SCHEDULE,
         choices=ON_NAN,
+        may_change=True,
     )
     seed: int = option(
         0,
@@ -196,26 +178,28 @@ class RunConfig:
         "of each process: cpu:N (N logical devices that share the cores: for tests), gpu:N, or with --backend=jax tpu:N;"
         " auto: all accelerators, else cpu:1.",
         group=_MACHINE,
+        may_change=True,
     )
     backend: str = option(
         "tensorflow",
-        "tensorflow, or jax (the jax extra; the one for TPUs); a run may change it when it continues.",
+        lambda: f"{BACKENDS.help()}; a run may change it when it continues.",
         group=_MACHINE,
         choices=BACKENDS,
+        may_change=True,
     )
     strategy: str = option(
         "auto",
-        "how a step is spread: one device; mirrored over all of this machine; multiworker over the processes that TF_CONFIG"
-        " (or, with --backend=jax, JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID) names; tpu: TensorFlow's"
-        " TPUStrategy. auto: what the environment and the devices say.",
+        lambda: f"how a step is spread over devices: {STRATEGIES.help()}.",
         group=_MACHINE,
         choices=STRATEGIES,
+        may_change=True,
     )
     xla: str = option(
         "auto",
-        "compile a step of TensorFlow with XLA: on or off; auto: off. JAX always does.",
+        lambda: f"whether XLA compiles a step of TensorFlow: {XLA.help()}. JAX always compiles.",
         group=_MACHINE,
         choices=XLA,
+        may_change=True,
     )
     hang_timeout: float | None = option(
         None,
@@ -223,6 +207,7 @@ class RunConfig:
         " and ends with 42 (0: never; default: 120 where several processes share the run, else 0).",
         group=_MACHINE,
         within=real(0, 1e9),
+        may_change=True,
     )
 
     # Flags that are small languages, parsed: once, and before anybody reads them.
@@ -277,8 +262,18 @@ class RunConfig:
     @property
     def peak_learning_rate(self) -> float:
         """The learning rate after the default and --scale_lr."""
-        rate = OPTIMIZERS[self.optimizer] if self.learning_rate is None else self.learning_rate
+        rate = OPTIMIZERS[self.optimizer].learning_rate if self.learning_rate is None else self.learning_rate
         return rate * self.scale_lr_spec.factor(self.batch_size)
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """The flags that the row of --model takes; none for a user's own model."""
+        return {name: getattr(self, name) for name in (MODELS[self.model].options if self.model in MODELS else ())}
+
+    @property
+    def optimizer_options(self) -> dict[str, Any]:
+        """The flags that the row of --optimizer takes."""
+        return {name: getattr(self, name) for name in OPTIMIZERS[self.optimizer].options}
 
     def total_steps(self, examples: int) -> int:
         """Steps of the whole run: ceil(epochs * examples / batch_size); CannotRun for more than can be counted."""
@@ -291,7 +286,7 @@ class RunConfig:
         """The same run with the defaults written out that need neither the machine nor the data to be known."""
         config = self
         if config.learning_rate is None:
-            config = dataclasses.replace(config, learning_rate=OPTIMIZERS[config.optimizer])
+            config = dataclasses.replace(config, learning_rate=OPTIMIZERS[config.optimizer].learning_rate)
         if not config.run_dir:
             name = "".join(c if c.isalnum() else "-" for c in config.data.dataset).strip("-")
             now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -365,19 +360,34 @@ def differences(old: RunConfig, new: RunConfig, moves: bool = True) -> list[str]
       moves: whether data may lie in another place now, because what it was is known and will be compared.
     """
     before, after = old.to_dict(), new.to_dict()
+    may_change = {field.name for field in options.fields(RunConfig, DataConfig) if field.metadata["may_change"]}
     lines = []
     for name in before:
-        if before[name] == after[name] or name in MAY_CHANGE:
+        if before[name] == after[name] or name in may_change:
             continue
         if name == "duration" and _not_shorter(old, new):
             continue
-        if name == "dataset" and moves and old.data.has_place and old.data.kind == new.data.kind:
+        if name == "dataset" and moves and _may_move(old.data, new.data):
             continue
         now, then = (options.shortened(values[name], 400) for values in (after, before))
         lines.append(f"  --{name}={now}, but the run was begun with --{name}={then}")
     return lines
 
 
+def _may_move(before: DataConfig, after: DataConfig) -> bool:
+    source = before.dataset_spec.source
+    return source.has_place and after.dataset_spec.source == source
+
+
 def _not_shorter(old: RunConfig, new: RunConfig) -> bool:
     before, after = old.duration_spec, new.duration_spec
     return before.unit == after.unit and after.amount >= before.amount
+
+
+def _default_rates() -> str:
+    """The default learning rates of all optimizers: `0.1 for sgd, 0.001 for adam, adamw and muon`."""
+    names: dict[float, list[str]] = {}
+    for name, row in OPTIMIZERS.items():
+        names.setdefault(row.learning_rate, []).append(name)
+    groups = ((rate, " and ".join(filter(None, (", ".join(group[:-1]), group[-1])))) for rate, group in names.items())
+    return ", ".join(f"{rate:g} for {group}" for rate, group in groups)

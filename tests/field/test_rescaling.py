@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from convoy.trainer.config import RunConfig
-from convoy.trainer.models import build_model, rescaling
+from convoy.trainer.models import rescaling
+from convoy.trainer.models.build import build_model
 from convoy.trainer.run import run
 
 SHAPE = (32, 32, 3)

@@ -18,8 +18,8 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.pace import StepsPerLoop, evaluation_batch_size
 from convoy.trainer.engines.tensorflow import Engine, prepare
 from convoy.trainer.flags.specs import LossSpec
-from convoy.trainer.flags.specs import LossSpec
-from convoy.trainer.losses import build
+from convoy.trainer.losses.build import build_loss
+from convoy.trainer.losses.names import LossSpec
 
 SHAPE, CLASSES, N = (8, 8, 1), 10, 53
 RNG = np.random.default_rng(0)
@@ -79,7 +79,7 @@ def test_a_step_has_the_loss_that_was_asked_for_and_an_evaluation_cross_entropy(
     ours, plain = engine(loss=loss), engine()
     batch = next(iter(training_stream(EXAMPLES, BatchSharding(14), DataConfig(), 5, 0)))
     logits = ours.model(tf.cast(batch.images, tf.float64) / 255, training=True)
-    of = build(LossSpec.parse(loss), 0.0, np.bincount(EXAMPLES.labels, minlength=CLASSES))
+    of = build_loss(LossSpec.parse(loss), 0.0, np.bincount(EXAMPLES.labels, minlength=CLASSES))
     expected = float(tf.reduce_mean(of(logits, batch.labels, batch.label_weights)))
     assert ours.evaluate(EXAMPLES, lambda: False).loss == plain.evaluate(EXAMPLES, lambda: False).loss
     assert ours.train(1).losses[0] == pytest.approx(expected, rel=1e-12)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from convoy import exits
-from convoy.trainer.models import build_model
+from convoy.trainer.models.build import build_model
 
 MODULE = """
 import keras

@@ -10,9 +10,9 @@ import pytest
 
 from convoy import exits
 from convoy.trainer.config import RunConfig
-from convoy.trainer.models import build_model
-from convoy.trainer.optimizers import build_optimizer
-from convoy.trainer.optimizers.schedules import build_schedule
+from convoy.trainer.models.build import build_model
+from convoy.trainer.optimizers.build import build_optimizer
+from convoy.trainer.schedules.schedule import build_schedule
 
 EXAMPLES = 1000  # 10 steps an epoch of batch 100, 100 steps in 10 epochs
 

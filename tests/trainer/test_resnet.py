@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from convoy import exits
-from convoy.trainer.models import build_model, resnet
+from convoy.trainer.models import resnet
+from convoy.trainer.models.build import build_model
 from support import environment
 
 COLOUR, PHOTOGRAPH = (32, 32, 3), (224, 224, 3)
@@ -182,7 +183,7 @@ def test_stochastic_depth_grows_with_the_block(name, monkeypatch):
 
 def test_stochastic_depth_has_no_variables():
     """So that the weights of a run with it fit a model without, and are the same function there."""
-    plain, dropping = (build_model("resnet18", COLOUR, 10, rate) for rate in (0.0, 0.2))
+    plain, dropping = (build_model("resnet18", COLOUR, 10, stochastic_depth=rate) for rate in (0.0, 0.2))
     shake(dropping)
     values = {variable.path: variable for variable in dropping.variables}
     assert values.keys() == {variable.path for variable in plain.variables}
@@ -216,7 +217,7 @@ def test_images_that_are_too_small_are_a_sentence(name):
 JAX = """
 import sys
 import keras, numpy
-from convoy.trainer.models import build_model
+from convoy.trainer.models.build import build_model
 assert keras.backend.backend() == "jax"
 with numpy.load(sys.argv[1]) as given:
     model = build_model("resnet18", (32, 32, 3), 10)

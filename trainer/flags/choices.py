@@ -1,14 +1,53 @@
-"""The names a configuration may choose from; one table each, so that flags, validation and builders agree."""
+"""Flags with a few fixed values: a row of help for each value. Imports nothing heavy."""
 
 from __future__ import annotations
 
-RESNETS = ("resnet18", "resnet50")
-MODELS = ("article_cnn", *RESNETS)
-OPTIMIZERS = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3, "muon": 1e-3}  # name -> default learning rate
-LOSSES = ("cross_entropy", "focal", "weighted", "balanced_softmax", "logit_adjusted")
-PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16", "float64")
-SCHEDULES = ("constant", "cosine", "linear", "polynomial", "step")
-STRATEGIES = ("auto", "one", "mirrored", "multiworker", "tpu")
-BACKENDS = ("tensorflow", "jax")
-XLA = ("auto", "on", "off")
-ON_NAN = ("stop", "skip", "rollback")
+from convoy.table import Entry, Table
+
+PRECISIONS = Table(
+    "precision",
+    {
+        "auto": Entry("", "float32"),
+        "float32": Entry("", "variables and layers"),
+        "mixed_bfloat16": Entry("", "variables in float32, layers in bfloat16"),
+        "mixed_float16": Entry("", "likewise in float16, with a loss scale"),
+        "float64": Entry("", "to compare runs exactly"),
+    },
+)
+STRATEGIES = Table(
+    "strategy",
+    {
+        "auto": Entry("", "what the environment and the devices say"),
+        "one": Entry("", "one device"),
+        "mirrored": Entry("", "all devices of this machine"),
+        "multiworker": Entry(
+            "",
+            "the processes that TF_CONFIG names, or with --backend=jax JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and"
+            " JAX_PROCESS_ID",
+        ),
+        "tpu": Entry("", "TensorFlow's TPUStrategy"),
+    },
+)
+BACKENDS = Table(
+    "backend",
+    {
+        "tensorflow": Entry(
+            "convoy.trainer.engines.tensorflow", "CPUs, GPUs, and TPUs as far as TensorFlow still has them"
+        ),
+        "jax": Entry("convoy.trainer.engines.jax", "the jax extra; the one for TPUs"),
+    },
+)
+XLA = Table(
+    "compilation",
+    {"auto": Entry("", "off"), "on": Entry("", "compiled"), "off": Entry("", "run operation by operation")},
+)
+ON_NAN = Table(
+    "policy",
+    {
+        "stop": Entry("", "the run ends with exit code 70"),
+        "skip": Entry("", "its update is left out, up to 10 times in a row"),
+        "rollback": Entry(
+            "", "the run goes back to the last checkpoint and passes over the examples since, up to 3 times"
+        ),
+    },
+)

@@ -18,7 +18,6 @@ from jax.sharding import NamedSharding
 from convoy import exits
 from convoy.data.pipeline import evaluation_batches, training_stream
 from convoy.data.sources.examples import Examples
-from convoy.trainer import losses
 from convoy.trainer.engines import copies, hidden, loss_scale, normalization, randomness, variables
 from convoy.trainer.engines.jax import devices, kernels
 from convoy.trainer.engines.jax.feed import Feed, chunk_length
@@ -37,9 +36,11 @@ from convoy.trainer.engines.pace import StepsPerLoop, evaluation_batch_size
 from convoy.trainer.engines.protocol import LoopResult
 from convoy.trainer.engines.runtime import Runtime, check_parts
 from convoy.trainer.metrics import EvaluationSums
-from convoy.trainer.models import build_model, rescaling
-from convoy.trainer.optimizers import build_optimizer
-from convoy.trainer.optimizers.schedules import build_schedule
+from convoy.trainer.losses.build import build_loss
+from convoy.trainer.models import rescaling
+from convoy.trainer.models.build import build_model
+from convoy.trainer.optimizers.build import build_optimizer
+from convoy.trainer.schedules.schedule import build_schedule
 
 _STATUS = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): ")
 LARGE = 1_000_000  # parameters; on CPUs a step of a model of that size takes a tenth of a second and more
@@ -59,9 +60,9 @@ class JaxEngine:
         config = runtime.config
         self.runtime, self.config, self.cluster, self.replicas = runtime, config, runtime.cluster, runtime.replicas
         self.description = devices.describe(runtime)
-        self.loss = losses.build(config.loss_spec, config.label_smoothing, draws)
+        self.loss = build_loss(config.loss_spec, config.label_smoothing, draws)
         self.classes, self.pixels, self._mesh = len(draws), image_shape[0] * image_shape[1], runtime.place
-        self.model = build_model(config.model, image_shape, self.classes, config.stochastic_depth)
+        self.model = build_model(config.model, image_shape, self.classes, **config.model_options)
         self.schedule = build_schedule(config, int(draws.sum()))
         self.optimizer = build_optimizer(config, self.schedule, self.model)
         variables.check(self.model, self.optimizer, config.model)

@@ -18,7 +18,8 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import copies, hidden, loss_scale
 from convoy.trainer.engines.jax.devices import AXIS
 from convoy.trainer.layers import drawing
-from convoy.trainer.losses import Loss, cross_entropy, right
+from convoy.trainer.losses.build import Loss
+from convoy.trainer.losses.cross_entropy import cross_entropy, is_correct
 
 WHOLE, SHARED = PartitionSpec(), PartitionSpec(AXIS)
 
@@ -79,7 +80,7 @@ def training_step(
         loss = jnp.sum(losses) / config.batch_size
         if penalties:
             loss += jnp.asarray(sum(penalties), loss.dtype) * (batch.images.shape[0] / config.batch_size)
-        correct = jnp.sum(right(logits, batch.labels, batch.label_weights), dtype=jnp.int32)
+        correct = jnp.sum(is_correct(logits, batch.labels, batch.label_weights), dtype=jnp.int32)
         return loss * scale.astype(loss.dtype), (loss, correct, other)
 
     differentiate = jax.grad(differentiated, has_aux=True)

@@ -16,7 +16,6 @@ from convoy import exits
 from convoy.data.parallel import untuned
 from convoy.data.pipeline import Batch, evaluation_batches, training_stream
 from convoy.data.sources.examples import Examples
-from convoy.trainer import losses
 from convoy.trainer.engines import copies, hidden, normalization, randomness, variables
 from convoy.trainer.engines.lost import lost_peer
 from convoy.trainer.engines.pace import StepsPerLoop, evaluation_batch_size
@@ -28,9 +27,11 @@ from convoy.trainer.engines.tensorflow.host import Host
 from convoy.trainer.engines.tensorflow.scaling import LossScale
 from convoy.trainer.engines.tensorflow.step import all_sum, evaluation_loop, gradients_of, training_loop
 from convoy.trainer.metrics import EvaluationSums
-from convoy.trainer.models import build_model, rescaling
-from convoy.trainer.optimizers import build_optimizer
-from convoy.trainer.optimizers.schedules import build_schedule
+from convoy.trainer.losses.build import build_loss
+from convoy.trainer.models import rescaling
+from convoy.trainer.models.build import build_model
+from convoy.trainer.optimizers.build import build_optimizer
+from convoy.trainer.schedules.schedule import build_schedule
 
 
 class TensorFlowEngine:
@@ -47,11 +48,11 @@ class TensorFlowEngine:
         config = runtime.config
         self.runtime, self.config, self.cluster, self.replicas = runtime, config, runtime.cluster, runtime.replicas
         self.description = devices.describe(runtime)
-        self.loss = losses.build(config.loss_spec, config.label_smoothing, draws)
+        self.loss = build_loss(config.loss_spec, config.label_smoothing, draws)
         self.classes, self.pixels = len(draws), image_shape[0] * image_shape[1]
         self._strategy: tf.distribute.Strategy = runtime.place
         with self._strategy.scope():
-            self.model = build_model(config.model, image_shape, self.classes, config.stochastic_depth)
+            self.model = build_model(config.model, image_shape, self.classes, **config.model_options)
             self.schedule = build_schedule(config, int(draws.sum()))
             self.optimizer = build_optimizer(config, self.schedule, self.model)
             self.average = Average(variables.averaged_variables(self.model), config.ema) if config.ema else None

@@ -12,7 +12,8 @@ from convoy.data.pipeline import Batch
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.tensorflow import undo
 from convoy.trainer.layers import drawing
-from convoy.trainer.losses import Loss, cross_entropy, right
+from convoy.trainer.losses.build import Loss
+from convoy.trainer.losses.cross_entropy import cross_entropy, is_correct
 
 
 class Gradients(NamedTuple):
@@ -61,7 +62,7 @@ def gradients_of(
         gradients = tape.gradient(
             target, [variable.value for variable in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        correct = tf.math.count_nonzero(right(logits, batch.labels, batch.label_weights), dtype=tf.int64)
+        correct = tf.math.count_nonzero(is_correct(logits, batch.labels, batch.label_weights), dtype=tf.int64)
         return loss, correct, gradients
 
     def some(batch: Batch, start: Any, length: int) -> Batch:

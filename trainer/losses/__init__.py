@@ -1,0 +1,1 @@
+"""Losses of training: names.py has a row for each."""

@@ -1,0 +1,46 @@
+"""Keras' own optimizers, with the numbers of their papers.
+
+Each function takes the schedule, the weight decay or None, and the model.
+"""
+
+from __future__ import annotations
+
+import re
+
+import keras
+import numpy as np
+
+from convoy.trainer.schedules.schedule import Schedule
+
+
+def single(number: float) -> float:
+    """The float32 next to a number: Keras takes that on TensorFlow, also where variables are float64, but not on JAX."""
+    return float(np.float32(number))
+
+
+_MOMENTUM = single(0.9)
+_BETAS = {"beta_1": single(0.9), "beta_2": single(0.999)}
+
+
+def sgd(schedule: Schedule, weight_decay: float | None, model: keras.Model) -> keras.optimizers.Optimizer:
+    return keras.optimizers.SGD(schedule, momentum=_MOMENTUM, nesterov=True, weight_decay=weight_decay)
+
+
+def adam(schedule: Schedule, weight_decay: float | None, model: keras.Model) -> keras.optimizers.Optimizer:
+    return keras.optimizers.Adam(schedule, weight_decay=weight_decay, **_BETAS)
+
+
+def adamw(schedule: Schedule, weight_decay: float | None, model: keras.Model) -> keras.optimizers.Optimizer:
+    return keras.optimizers.AdamW(schedule, weight_decay=weight_decay or 0.0, **_BETAS)
+
+
+def muon(schedule: Schedule, weight_decay: float | None, model: keras.Model) -> keras.optimizers.Optimizer:
+    return keras.optimizers.Muon(
+        schedule, weight_decay=weight_decay, adam_weight_decay=weight_decay, exclude_layers=_last_kernel(model)
+    )
+
+
+def _last_kernel(model: keras.Model) -> list[str]:
+    """The path of the classifier's kernel, which Muon leaves to Adam (Jordan et al. 2024), as Keras' list of patterns."""
+    kernels = [variable.path for variable in model.trainable_variables if len(variable.shape) == 2]
+    return [f"^{re.escape(kernels[-1])}$"] if kernels else []

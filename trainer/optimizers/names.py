@@ -1,0 +1,42 @@
+"""The optimizers: a row for each name that --optimizer may be. Imports nothing heavy.
+
+A row's target takes (schedule, weight_decay, model) and the flags in its `options`, and returns a Keras optimizer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from convoy.table import Entry, Table
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerEntry(Entry):
+    """A row.
+
+    Args:
+      learning_rate: the peak where --learning_rate is not given.
+    """
+
+    learning_rate: float = 0.001
+
+
+OPTIMIZERS: Table[OptimizerEntry] = Table(
+    "optimizer",
+    {
+        "sgd": OptimizerEntry("convoy.trainer.optimizers.keras_own:sgd", "Nesterov, momentum 0.9", learning_rate=0.1),
+        "adam": OptimizerEntry(
+            "convoy.trainer.optimizers.keras_own:adam", "beta 0.9 and 0.999", source="Kingma & Ba 2015"
+        ),
+        "adamw": OptimizerEntry(
+            "convoy.trainer.optimizers.keras_own:adamw",
+            "adam, under the name of its decoupled decay",
+            source="Loshchilov & Hutter 2019",
+        ),
+        "muon": OptimizerEntry(
+            "convoy.trainer.optimizers.keras_own:muon",
+            "orthogonalized for the kernels of dense layers but the last, Adam for the rest",
+            source="Jordan et al. 2024",
+        ),
+    },
+)
