@@ -25,8 +25,8 @@ Bounds: TypeAlias = "float | np.ndarray"
 BLOCK = 1 << 17  # numbers that one counter gives, so that threads can share a large kernel
 TRUNCATION = 2.0  # standard deviations, on both engines
 UNREPEATABLE = (
-    "{model} draws first weights of {path} from a source that Convoy does not know, so every start has others. Draw them"
-    " with keras.random, or seed that source."
+    "{model} draws first weights of {path} from a source that --seed does not reach, so that each start has others. Draw them"
+    " with keras.random."
 )
 
 
@@ -89,6 +89,11 @@ def drawing(variable: Variable) -> Iterator[None]:
         yield
     finally:
         _current.reset(before)
+
+
+def note(model: str, unrepeatable: Sequence[str]) -> list[str]:
+    """What the start-up block has to say about variables whose first values are not a function of (seed, path)."""
+    return [UNREPEATABLE.format(model=model, path=", ".join(unrepeatable))] if unrepeatable else []
 
 
 def normal(stream: Stream, shape: Shape, mean: Bounds = 0.0, stddev: Bounds = 1.0) -> np.ndarray:
