@@ -6,7 +6,7 @@ from convoy import verbs
 
 VERBS = {
     "submit": ("convoy.launch.submit:submit", "begin a job, or a sweep of them; --dry_run says what that would do"),
-    "render": ("convoy.launch.submit:render", "print a job's documents for Kubernetes"),
+    "render": ("convoy.launch.targets.kubernetes.render:render", "print a job's documents for Kubernetes"),
     "status": ("convoy.launch.watch:status", "what a job is doing, and why it waits"),
     "logs": ("convoy.launch.watch:logs", "what a worker printed"),
     "wait": ("convoy.launch.watch:wait", "until a job ends; the exit code is the job's"),

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import importlib.util
-import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from convoy import exits, options
 from convoy.launch import shell
-from convoy.launch.job import GANGS, POLICIES
-from convoy.launch.targets import open_target
-from convoy.launch.where import Where
+from convoy.launch.targets.base import Check
+from convoy.launch.targets.names import platform
+from convoy.launch.targets.options import doctor_options
 from convoy.options import option
 from convoy.store import open_store
 
@@ -24,94 +21,46 @@ nothing. Exit code 0 if all is well, else 78."""
 
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 _GROUP = "What the job would use"
-# Without these there is nothing more to be seen of a place.
-_GROUND = ("client", "kubeconfig", "cluster", "credentials")
-
-# (what is looked at, a function that returns what was found or raises a sentence)
-Look = tuple[str, Callable[[], str]]
 
 
 @dataclasses.dataclass(frozen=True)
 class DoctorOptions:
-    """What is looked at beside the place itself."""
+    """What is checked beside the target itself."""
 
     run_dir: str = option("", "its run directory.", group=_GROUP)
     image: str = option("", "k8s: its image.", group=_GROUP)
-    gang: str = option("jobset", "k8s: as for submit.", group=_GROUP, choices=GANGS)
-    queue: str = option("", "k8s: its Kueue queue.", group=_GROUP)
-    service_account: str = option("", "k8s: whom its pods act as.", group=_GROUP)
-    network_policy: str = option("on", "k8s: as for submit.", group=_GROUP, choices=POLICIES)
 
 
 def doctor(argv: list[str]) -> int:
     """The verb."""
+    kind = doctor_options(DoctorOptions)
     if options.wants_help(argv):
-        print(options.help_text(USAGE, DoctorOptions, Where))
+        print(options.help_text(USAGE, kind))
         return exits.OK
-    parsed = options.parse(argv, DoctorOptions, Where)
-    given, where = DoctorOptions(**options.take(DoctorOptions, parsed)), Where(**options.take(Where, parsed))
-    code = exits.OK
-    for looks in (_place(where, given), _common(given)):
-        for what, look in looks:
-            try:
-                print(f"ok     {what}: {look()}", flush=True)
-            except exits.ConvoyError as error:
-                print(f"wrong  {what}: {error}", flush=True)
-                code = exits.CANNOT_RUN
-                if what in _GROUND:
-                    break
-    return code
+    given = kind(**options.parse(argv, kind))
+    of_target = _passed(platform(given.target).doctor(given))
+    return exits.OK if all([of_target, _passed(_common(given.of(DoctorOptions)))]) else exits.CANNOT_RUN
 
 
-def _place(where: Where, given: DoctorOptions) -> Iterator[Look]:
-    if where.target == "k8s":
-        yield "client", lambda: _client("kubernetes", "kubernetes")
-        from convoy.launch.targets.kubernetes import doctor
-
-        yield from doctor.looks(where, given.gang, given.queue, given.service_account, given.network_policy)
-    elif where.target == "tpu-vm":
-        yield "client", lambda: _client("tpu_vm", "google-cloud-tpu")
-        yield "credentials", _credentials
-        yield "Cloud TPU", lambda: _jobs(where)
-    else:
-        yield "Python", platform.python_version
-        yield "engine", _engine
-        yield "jobs", lambda: _jobs(where)
+def _passed(checks: Iterator[Check]) -> bool:
+    """Prints the outcome of each check; whether all of them passed."""
+    passed = True
+    for subject, examine, essential in checks:
+        try:
+            print(f"ok     {subject}: {examine()}", flush=True)
+        except exits.ConvoyError as error:
+            print(f"wrong  {subject}: {error}", flush=True)
+            passed = False
+            if essential:
+                break
+    return passed
 
 
-def _common(given: DoctorOptions) -> Iterator[Look]:
+def _common(given: DoctorOptions) -> Iterator[Check]:
     if given.image:
-        yield "image", lambda: _image(given.image)
+        yield Check("image", lambda: _image(given.image))
     if given.run_dir:
-        yield "run directory", lambda: _run_dir(given.run_dir)
-
-
-def _client(target: str, package: str) -> str:
-    importlib.import_module(f"convoy.launch.targets.{target}")  # says so if a package is missing
-    return f"{package} {importlib.metadata.version(package)}"
-
-
-def _credentials() -> str:
-    import google.auth
-    from google.auth.exceptions import GoogleAuthError
-
-    try:
-        credentials, _ = google.auth.default()
-    except GoogleAuthError:
-        raise exits.CannotRun("Google Cloud has none here; run `gcloud auth application-default login`.") from None
-    return str(getattr(credentials, "service_account_email", "") or "those of a person")
-
-
-def _engine() -> str:
-    here = [name for name in ("tensorflow", "jax") if importlib.util.find_spec(name)]
-    if not here:
-        raise exits.CannotRun("neither TensorFlow nor JAX is installed; run `pip install keras-convoy`.")
-    return " and ".join(here)
-
-
-def _jobs(where: Where) -> str:
-    count = len(open_target(where).jobs())
-    return f"{count} job{'s' * (count != 1)} there"
+        yield Check("run directory", lambda: _run_dir(given.run_dir))
 
 
 def _image(image: str) -> str:
@@ -125,5 +74,6 @@ def _image(image: str) -> str:
 
 
 def _run_dir(url: str) -> str:
-    found = open_store(url).first_entry()
-    return f"{url} can be read by you{', and is not empty' if found else ', and is empty'}; the job's own account is not tried"
+    empty = open_store(url).first_entry() is None
+    content = "is empty" if empty else "is not empty"
+    return f"{url} can be read by you, and {content}; the job's own account is not tried"

@@ -1,4 +1,4 @@
-"""Bearing with a place of jobs that does not answer for a while."""
+"""Tolerating a target that does not answer for a while."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from collections.abc import Iterator
 from convoy import exits
 from convoy.outside import printable
 
-AWAY_SECONDS = 1800.0  # control planes are away while they are upgraded
+AWAY_SECONDS = 1800.0  # control planes do not answer while they are upgraded
 
 
-class Outage:
-    """How long a place has been away; for who follows jobs there."""
+class OutageTolerance:
+    """Measures how long a target has not answered; for commands that follow jobs there."""
 
     def __init__(self) -> None:
         self.since: float | None = None  # None while it answers
 
     @contextlib.contextmanager
-    def borne(self, patient: bool = True) -> Iterator[None]:
-        """Within, exits.TryAgain is told and passed over, until AWAY_SECONDS after the first of a row of them."""
+    def tolerate(self, enabled: bool = True) -> Iterator[None]:
+        """Prints and suppresses exits.TryAgain raised inside, until AWAY_SECONDS after the first of a row of them."""
         try:
             yield
             self.since = None
         except exits.TryAgain as error:
             self.since = self.since or time.monotonic()
-            if not patient or time.monotonic() - self.since > AWAY_SECONDS:
+            if not enabled or time.monotonic() - self.since > AWAY_SECONDS:
                 raise
             print(f"convoy: {printable(str(error))}", file=sys.stderr, flush=True)

@@ -9,7 +9,10 @@ from convoy import accelerators as table
 from convoy import chips, exits, options
 from convoy.accelerators import Accelerator
 from convoy.bounds import real, whole
-from convoy.launch.job import JobOptions, JobSpec, machines, parse, read_run, split
+from convoy.launch.build import machines
+from convoy.launch.command_line import parse, read_run, split
+from convoy.launch.job import JobSpec
+from convoy.launch.targets.options import job_options
 from convoy.options import option
 from convoy.store import open_store
 from convoy.trainer.flags import durations
@@ -79,12 +82,12 @@ def cost(argv: list[str]) -> int:
     """The verb."""
     own, train = split(argv)
     if options.wants_help(own):
-        print(options.help_text(COST_USAGE, CostOptions, JobOptions))
+        print(options.help_text(COST_USAGE, CostOptions, job_options()))
         return exits.OK
-    parsed = parse(own, JobOptions, CostOptions)
+    parsed = parse(own, job_options(), CostOptions)
     speed = CostOptions(**options.take(CostOptions, parsed))
-    # A job that is only asked about needs no name, no image and no place.
-    given = JobOptions(**{**options.take(JobOptions, parsed), "name": "any", "target": "local"})
+    # A job that is only asked about needs no name.
+    given = job_options()(**{**options.take(job_options(), parsed), "name": "any"})
     run = read_run(train)
     accelerator, workers = machines(given)
     total, source = per_hour(accelerator, workers, given.spot, given.price_per_hour)

@@ -1,4 +1,4 @@
-"""`convoy launch submit | render`: one job, or one for each point of a sweep."""
+"""`convoy launch submit`: one job, or one for each point of a sweep."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from collections.abc import Iterator
 from convoy import exits, options
 from convoy.bounds import whole
 from convoy.launch import prices, sweep, watch
-from convoy.launch.job import JobOptions, build, job_and_run, parse, read_run, split
-from convoy.launch.targets import JobState, open_target
+from convoy.launch.command_line import job_and_run, parse, split
+from convoy.launch.flags import JobOptions
+from convoy.launch.targets.base import JobState
+from convoy.launch.targets.names import open_target, platform
+from convoy.launch.targets.options import job_options
 from convoy.options import option
 
 USAGE = """usage: convoy launch submit --name=NAME [--flag=value ...] -- --run_dir=PATH [flags of `convoy train`]
 
 Begins a job and returns. The same job again changes nothing while it runs and after it has succeeded. A sweep stays until the
 last of its jobs has ended. A rehearsal needs neither --run_dir nor --name: the first is made up, the second its last part."""
-
-RENDER_USAGE = """usage: convoy launch render --name=NAME --image=REF [--flag=value ...] -- [flags of `convoy train`]
-
-Prints the documents of a job for Kubernetes, and nothing else: ... | kubectl apply -f -"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +54,9 @@ def submit(argv: list[str]) -> int:
     """The verb."""
     own, train = split(argv)
     if options.wants_help(own):
-        print(options.help_text(USAGE, JobOptions, SubmitOptions))
+        print(options.help_text(USAGE, job_options(), SubmitOptions))
         return exits.OK
-    parsed = parse(sweep.joined(own), JobOptions, SubmitOptions)
+    parsed = parse(sweep.joined(own), job_options(), SubmitOptions)
     how = SubmitOptions(**options.take(SubmitOptions, parsed))
     given, run = job_and_run(parsed, train)
     specs = sweep.jobs(given, [*train, f"--run_dir={run.run_dir}"], how.sweep)
@@ -66,7 +65,7 @@ def submit(argv: list[str]) -> int:
         print(f"convoy: {warning}", file=sys.stderr)
     if how.dry_run:
         for spec in specs:
-            if spec.options.target != "local":
+            if not platform(spec.options.target).rehearses:
                 print(textwrap.indent(prices.job_cost(spec), "# "))
             print(target.describe(spec))
         return exits.OK
@@ -86,33 +85,10 @@ def submit(argv: list[str]) -> int:
     return exits.OK
 
 
-def render(argv: list[str]) -> int:
-    """The verb."""
-    from convoy.launch.targets.kubernetes import documents, manifest
-
-    own, train = split(argv)
-    if options.wants_help(own):
-        print(options.help_text(RENDER_USAGE, JobOptions))
-        return exits.OK
-    # Documents are for Kubernetes; the digest in them is that of the job that `submit --target=k8s` would begin.
-    given = JobOptions(**parse(["--target=k8s", *own], JobOptions))
-    if given.target != "k8s":
-        raise exits.CannotRun(
-            f"--target={given.target} has no documents; `convoy launch submit --dry_run` tells what it has."
-        )
-    print(documents.to_yaml(manifest.render(build(given, read_run(train)))), end="")
-    return exits.OK
-
-
 def _warnings(given: JobOptions) -> Iterator[str]:
     if given.image and "@sha256:" not in given.image:
         yield f"--image={given.image} is no digest: a pod that starts later may get another image."
-    if given.target == "tpu-vm" and not given.service_account:
-        yield (
-            "without --service_account the machines act as Compute Engine's default account, and whatever runs on them gets its"
-            " token with the scope https://www.googleapis.com/auth/cloud-platform: all that this account may do in the project;"
-            " give an account that may use the bucket and delete TPU nodes, and no more."
-        )
+    yield from platform(given.target).warnings(given)
 
 
 def _tell(state: JobState) -> None:

@@ -13,14 +13,15 @@ from urllib.parse import quote
 
 from convoy import exits
 from convoy.launch import watch
-from convoy.launch.job import JobOptions, JobSpec, build, read_run
-from convoy.launch.outage import Outage
-from convoy.launch.targets import ENDS, JobState, NoSuchJob, Target
-from convoy.launch.where import LONGEST
+from convoy.launch.build import build
+from convoy.launch.command_line import read_run
+from convoy.launch.flags import MAX_NAME_CHARACTERS, JobOptions
+from convoy.launch.job import JobSpec
+from convoy.launch.outage import OutageTolerance
+from convoy.launch.targets.base import ENDS, JobState, NoSuchJob, Target
 
 _RANGE = re.compile(r"(-?\d{1,18}):(-?\d{1,18})", re.ASCII)
 MOST_JOBS = 10_000
-LOOK_SECONDS = 2.0
 
 
 def jobs(given: JobOptions, train: list[str], text: str) -> list[JobSpec]:
@@ -125,9 +126,9 @@ def submit_all(
             f"{', '.join(taken)}: of that name there is another job; nothing was submitted. Give --replace, or another --name."
         )
     waiting, going, ended = list(specs), dict[str, JobState](), dict[str, JobState]()
-    outage = Outage()
+    outage = OutageTolerance()
     while waiting or going:
-        with outage.borne():
+        with outage.tolerate():
             while waiting and len(going) < most:
                 state = target.submit(waiting[0], replace)
                 going[state.name] = state
@@ -140,7 +141,7 @@ def submit_all(
                 if state.phase in ENDS:
                     ended[name] = going.pop(name)
         if outage.since or len(going) == most or (going and not waiting):
-            time.sleep(LOOK_SECONDS)
+            time.sleep(target.poll_seconds)
     return [ended[spec.name] for spec in specs]
 
 
@@ -162,7 +163,7 @@ def _name(begin: str, tag: str) -> str:
     """A name made of both: as it is where it can be, else cut, with a digest that keeps it apart from others."""
     wanted = f"{begin}-{tag}"
     clean = re.sub(r"[^a-z0-9-]+", "-", wanted.lower()).strip("-")
-    if clean == wanted and len(clean) <= LONGEST:
+    if clean == wanted and len(clean) <= MAX_NAME_CHARACTERS:
         return clean
     digest = hashlib.sha256(wanted.encode()).hexdigest()[:6]
-    return f"{clean[: LONGEST - 7].rstrip('-')}-{digest}"
+    return f"{clean[: MAX_NAME_CHARACTERS - 7].rstrip('-')}-{digest}"

@@ -13,22 +13,22 @@ from typing import Any
 from convoy import exits, options, outside
 from convoy.bounds import real, whole
 from convoy.launch import shell
-from convoy.launch.outage import Outage
-from convoy.launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob, Target, open_target
-from convoy.launch.where import MOST_WORKERS, Name, Where
+from convoy.launch.flags import MAX_WORKERS, JobName, TargetOptions
+from convoy.launch.outage import OutageTolerance
+from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob, Target
+from convoy.launch.targets.names import open_target
+from convoy.launch.targets.options import target_options
 from convoy.options import option
 from convoy.outside import printable
 from convoy.store import open_store
 from convoy.trainer.run_dir.files import STATUS
-
-LOOK_SECONDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class LogOptions:
     """Which lines."""
 
-    worker: int = option(0, "of which worker.", group="Log", within=whole(0, MOST_WORKERS - 1))
+    worker: int = option(0, "of which worker.", group="Log", within=whole(0, MAX_WORKERS - 1))
     follow: bool = option(False, "go on until the job ends.", group="Log")
 
     def __post_init__(self) -> None:
@@ -49,10 +49,10 @@ class WaitOptions:
 
 def status(argv: list[str]) -> int:
     """The verb."""
-    parsed = _parsed(argv, "status --name=NAME", "Says what a job is doing and how far its run is.", Name)
+    parsed = _parsed(argv, "status --name=NAME", "Says what a job is doing and how far its run is.", JobName)
     if parsed is None:
         return exits.OK
-    state = _target(parsed).state(Name(**options.take(Name, parsed)).name)
+    state = _target(parsed).state(JobName(**options.take(JobName, parsed)).name)
     print(line(state))
     for name, value in _details(state):
         print(f"  {name:<10} {printable(value)}")
@@ -61,10 +61,10 @@ def status(argv: list[str]) -> int:
 
 def logs(argv: list[str]) -> int:
     """The verb."""
-    parsed = _parsed(argv, "logs --name=NAME", "Prints what a worker printed.", Name, LogOptions)
+    parsed = _parsed(argv, "logs --name=NAME", "Prints what a worker printed.", JobName, LogOptions)
     if parsed is None:
         return exits.OK
-    name = Name(**options.take(Name, parsed)).name
+    name = JobName(**options.take(JobName, parsed)).name
     for text in _target(parsed).logs(name, parsed["worker"], parsed["follow"]):
         # Every state of a progress bar is a line of its own; colours and all else that a terminal obeys are shown as escapes.
         for part in text.removesuffix("\r").split("\r"):
@@ -75,20 +75,23 @@ def logs(argv: list[str]) -> int:
 def wait(argv: list[str]) -> int:
     """The verb."""
     what = "Stays until a job has ended. Exit code 0 if it succeeded, else that of its run, 130 if it was cancelled."
-    parsed = _parsed(argv, "wait --name=NAME", what, Name, WaitOptions)
+    parsed = _parsed(argv, "wait --name=NAME", what, JobName, WaitOptions)
     if parsed is None:
         return exits.OK
-    name, timeout = Name(**options.take(Name, parsed)).name, WaitOptions(**options.take(WaitOptions, parsed)).timeout
-    with going_on(name, Where(**options.take(Where, parsed))):
+    name, timeout = (
+        JobName(**options.take(JobName, parsed)).name,
+        WaitOptions(**options.take(WaitOptions, parsed)).timeout,
+    )
+    with going_on(name, _place(parsed)):
         return until_the_end(_target(parsed), name, timeout)
 
 
 def cancel(argv: list[str]) -> int:
     """The verb."""
-    parsed = _parsed(argv, "cancel --name=NAME", "Ends a job; its run is saved first if it can be.", Name)
+    parsed = _parsed(argv, "cancel --name=NAME", "Ends a job; its run is saved first if it can be.", JobName)
     if parsed is None:
         return exits.OK
-    print(line(_target(parsed).cancel(Name(**options.take(Name, parsed)).name)))
+    print(line(_target(parsed).cancel(JobName(**options.take(JobName, parsed)).name)))
     return exits.OK
 
 
@@ -128,9 +131,9 @@ def until_the_end(target: Target, name: str, timeout: float = 0.0) -> int:
     """Tells every change of a job until it ends; the exit code of `wait`."""
     deadline = time.monotonic() + timeout if timeout else float("inf")
     state: JobState | None = None
-    outage = Outage()
+    outage = OutageTolerance()
     while True:
-        with outage.borne(state is not None):
+        with outage.tolerate(state is not None):
             last, state = state, look(target, name, state)
             if last is None or line(state) != line(last):
                 print(line(state), flush=True)
@@ -138,7 +141,7 @@ def until_the_end(target: Target, name: str, timeout: float = 0.0) -> int:
                 return exit_code(state)
         if time.monotonic() > deadline:
             raise exits.TryAgain(f"{name} has not ended within --timeout={timeout:g} s; it goes on, wait again.")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(target.poll_seconds)
 
 
 def look(target: Target, name: str, last: JobState | None) -> JobState:
@@ -160,9 +163,9 @@ def interrupted(sentence: str) -> Iterator[None]:
         raise exits.Stopped(sentence) from None
 
 
-def going_on(name: str, where: Where) -> contextlib.AbstractContextManager[None]:
+def going_on(name: str, place: TargetOptions) -> contextlib.AbstractContextManager[None]:
     """Within, Ctrl-C leaves the job alone and says so."""
-    return interrupted(f"{name} goes on; {command('wait', name, where)} waits for it again, and `cancel` ends it.")
+    return interrupted(f"{name} goes on; {command('wait', name, place)} waits for it again, and `cancel` ends it.")
 
 
 def exit_code(state: JobState) -> int:
@@ -186,25 +189,29 @@ def line(state: JobState) -> str:
     return printable(", ".join(parts))
 
 
-def command(verb: str, name: str, where: Where) -> str:
-    """The command that a sentence tells somebody to give; of the place, what has its default is left out."""
-    default = Where()
-    values = ((field.name, getattr(where, field.name)) for field in options.fields(Where))
-    flags = options.to_flags((flag, value) for flag, value in values if value != getattr(default, flag))
+def command(verb: str, name: str, place: TargetOptions) -> str:
+    """The command that a sentence tells somebody to give; flags of the target with their default are left out."""
+    fields = options.fields(target_options())
+    values = ((field, getattr(place, field.name)) for field in fields)
+    flags = options.to_flags((field.name, value) for field, value in values if value != field.default)
     return f"`{shell.line(['convoy', 'launch', verb, f'--name={name}', *flags])}`"
 
 
 def _parsed(argv: list[str], usage: str, what: str, *classes: type) -> dict[str, Any] | None:
     """The flags; None once --help is printed."""
-    classes = (*classes, Where)
+    classes = (*classes, target_options())
     if options.wants_help(argv):
         print(options.help_text(f"usage: convoy launch {usage} [--flag=value ...]\n\n{what}", *classes))
         return None
     return options.parse(argv, *classes)
 
 
+def _place(parsed: dict[str, Any]) -> TargetOptions:
+    return target_options()(**options.take(target_options(), parsed))
+
+
 def _target(parsed: dict[str, Any]) -> Target:
-    return open_target(Where(**options.take(Where, parsed)))
+    return open_target(_place(parsed))
 
 
 def _details(state: JobState) -> list[tuple[str, str]]:

@@ -48,7 +48,7 @@ _MOST_NAMES = 8  # in a sentence
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class WorkerIdentity:
     """One worker of a job. Raises CannotRun for an environment that names none."""
 
     job: str
@@ -69,7 +69,7 @@ class Place:
         return max(self.grace_seconds - _MARGIN_SECONDS, self.grace_seconds / 2)
 
 
-def from_environment(environment: Mapping[str, str] = os.environ) -> Place:
+def from_environment(environment: Mapping[str, str] = os.environ) -> WorkerIdentity:
     """The variables of this module's docstring -> a place."""
 
     def number(name: str, default: float) -> float:
@@ -97,7 +97,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Place:
         )
     if index >= max(workers, 1):
         raise exits.CannotRun(f"JOB_COMPLETION_INDEX={index} is not among CONVOY_WORKERS={workers}, counted from 0.")
-    return Place(
+    return WorkerIdentity(
         environment.get("CONVOY_JOB", ""),
         index,
         tuple(host if ":" in host else f"{host}:{port}" for host in hosts),
@@ -107,29 +107,31 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Place:
     )
 
 
-def cluster_variables(place: Place, backend: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def cluster_variables(
+    identity: WorkerIdentity, backend: str, environment: Mapping[str, str] = os.environ
+) -> dict[str, str]:
     """What tells a run its peers (trainer/processes): TF_CONFIG, or JAX's three variables; nothing for a single worker.
 
     A slice of TPUs has numbers of its own: GKE sets TPU_WORKER_ID and TPU_WORKER_HOSTNAMES, which libtpu reads and which
     stay as they are. JAX counts processes as libtpu does, so with them the number is theirs, and so is the first host.
     """
-    if len(place.hosts) < 2:
+    if len(identity.hosts) < 2:
         return {}
     if backend == "tensorflow":
-        task_of_ours = {"type": "worker", "index": place.index}
-        return {"TF_CONFIG": json.dumps({"cluster": {"worker": list(place.hosts)}, "task": task_of_ours})}
-    index, first = place.index, place.hosts[0]
+        task_of_ours = {"type": "worker", "index": identity.index}
+        return {"TF_CONFIG": json.dumps({"cluster": {"worker": list(identity.hosts)}, "task": task_of_ours})}
+    index, first = identity.index, identity.hosts[0]
     if number := environment.get("TPU_WORKER_ID"):
         names = [name.strip() for name in environment.get("TPU_WORKER_HOSTNAMES", "").split(",")]
-        if len(names) != len(place.hosts) or number not in map(str, range(len(names))):
+        if len(names) != len(identity.hosts) or number not in map(str, range(len(names))):
             raise exits.CannotRun(
-                f"TPU_WORKER_ID={number} and TPU_WORKER_HOSTNAMES={','.join(names)} do not name one of the {len(place.hosts)}"
-                " workers of this job; give it exactly one slice of TPUs."
+                f"TPU_WORKER_ID={number} and TPU_WORKER_HOSTNAMES={','.join(names)} do not name one of the"
+                f" {len(identity.hosts)} workers of this job; give it exactly one slice of TPUs."
             )
         index, first = int(number), f"{names[0]}:{first.rpartition(':')[2]}"
     return {
         "JAX_COORDINATOR_ADDRESS": first,
-        "JAX_NUM_PROCESSES": str(len(place.hosts)),
+        "JAX_NUM_PROCESSES": str(len(identity.hosts)),
         "JAX_PROCESS_ID": str(index),
     }
 
@@ -194,14 +196,15 @@ def main(argv: list[str]) -> int:
         raise exits.UsageError("a worker's flags, those of `convoy train`, stand after --.")
     flags = argv[1:]
     config = configuration.from_argv(flags)
-    place = from_environment()
-    check_model(config.model, place.job)
-    again = f", restart {place.attempt}" if place.attempt else ""
-    # Without the prefix of sentences, the last of which tells why a worker ended.
-    print(f"Worker {place.index} of {max(len(place.hosts), 1)} of job {place.job}{again}.", file=sys.stderr, flush=True)
-    os.environ |= cluster_variables(place, config.backend)
-    wait_for_names(place.peers, place.dns_seconds)
-    return train.main(flags, place.answer_seconds)
+    identity = from_environment()
+    check_model(config.model, identity.job)
+    workers = max(len(identity.hosts), 1)
+    restart = f", restart {identity.attempt}" if identity.attempt else ""
+    # Without the prefix "convoy: ": the last sentence with that prefix says why a worker ended.
+    print(f"Worker {identity.index} of {workers} of job {identity.job}{restart}.", file=sys.stderr, flush=True)
+    os.environ |= cluster_variables(identity, config.backend)
+    wait_for_names(identity.peers, identity.dns_seconds)
+    return train.main(flags, identity.answer_seconds)
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

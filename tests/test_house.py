@@ -45,9 +45,9 @@ def test_every_flag_in_the_documents_exists():
     from convoy.data.config import DataConfig
     from convoy.data.verbs.pack import PackConfig
     from convoy.data.verbs.preview import PreviewConfig
-    from convoy.launch.job import JobOptions
     from convoy.launch.prices import CostOptions
     from convoy.launch.submit import SubmitOptions
+    from convoy.launch.targets.options import job_options
     from convoy.launch.watch import LogOptions, WaitOptions
     from convoy.options import fields
     from convoy.trainer.config import RunConfig
@@ -56,7 +56,7 @@ def test_every_flag_in_the_documents_exists():
     from convoy.trainer.verbs.evaluate import EvaluateConfig
 
     trained = (RunConfig, DataConfig, EvaluateConfig, BenchConfig, PackConfig, PreviewConfig, CopyOptions)
-    launched = (JobOptions, CostOptions, SubmitOptions, LogOptions, WaitOptions)
+    launched = (job_options(), CostOptions, SubmitOptions, LogOptions, WaitOptions)
     configs = (*trained, *launched)
     known = {field.name for field in fields(*configs)} | {"flagfile", "help", "version"}
     for page in [REPOSITORY / "README.md", *tracked("docs/*.md"), *tracked("recipes/*.flags")]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from convoy.launch import submit
+from convoy.launch.targets.kubernetes import render
 from support import REPOSITORY, result_of
 
 
@@ -96,5 +96,5 @@ def test_it_renders_what_the_checkout_renders(installed, gang, capsys):
     """From its own copy of k8s/base."""
     words = ["--target=k8s", "--name=rn50", "--image=registry.example.com/convoy:1", "--accelerator=l4x2", "--workers=4",
              f"--gang={gang}", "--", "--dataset=cifar10", "--run_dir=gs://b/r"]  # fmt: skip
-    assert submit.render(words) == 0
+    assert render.render(words) == 0
     assert installed.convoy("launch", "render", *words) == capsys.readouterr().out

@@ -7,10 +7,7 @@ from collections.abc import Iterator
 import pytest
 from kubernetes.config import kube_config
 
-from convoy.launch import watch
 from convoy.launch.targets.kubernetes import errors as kube_errors
-from convoy.launch.targets.kubernetes import logs as kube_logs
-from convoy.launch.targets.kubernetes import target as kubernetes
 from convoy.launch.targets.kubernetes.target import KubernetesTarget
 from crds import jobset_errors
 from kube_jobs import spec
@@ -22,8 +19,7 @@ from kube_server import KubeServer
 def server(tmp_path, monkeypatch) -> Iterator[KubeServer]:
     """A cluster that the kubeconfig names; nobody waits long for anything."""
     monkeypatch.setattr(kube_errors, "FIRST_PAUSE_SECONDS", 0.001)
-    for module in (kubernetes, kube_logs, watch):
-        monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(KubernetesTarget, "poll_seconds", 0.01)
     with KubeServer(jobset_errors) as server:
         config = server.write_kubeconfig(tmp_path / "kubeconfig")
         monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(config))

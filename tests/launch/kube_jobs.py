@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from convoy import exits
-from convoy.launch.job import JobSpec, from_argv
+from convoy.launch.command_line import from_argv
+from convoy.launch.job import JobSpec
 from kube_server import TOKEN
 
 IMAGE = f"registry.example.com/convoy@sha256:{'0' * 64}"

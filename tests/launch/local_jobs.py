@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from convoy.launch.job import JobSpec, from_argv
-from convoy.launch.targets import JobState
+from convoy.launch.command_line import from_argv
+from convoy.launch.job import JobSpec
+from convoy.launch.targets.base import JobState
 from convoy.launch.targets.local.job_folder import JobFolder
 from convoy.launch.targets.local.target import LocalTarget
 

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from convoy import exits
 from convoy.launch import worker
-from convoy.launch.job import JobOptions, JobSpec, build, from_argv
+from convoy.launch.build import build
+from convoy.launch.command_line import from_argv
+from convoy.launch.job import JobSpec
 from convoy.launch.targets.kubernetes import documents, manifest
+from convoy.launch.targets.options import job_options
 from convoy.trainer import config as configuration
 from convoy.trainer.config import RunConfig
 from kube_documents import KUBERNETES_VERSIONS, assert_valid, container, expanded
@@ -59,7 +62,7 @@ def test_flags_arrive_as_they_were_given(text):
 def test_any_flag_arrives_as_it_was_given(text, dollars):
     try:
         run = RunConfig(run_dir=f"gs://b/{text}{dollars}")
-        job = build(JobOptions(target="k8s", name="rn50", image=IMAGE), run)
+        job = build(job_options()(target="k8s", name="rn50", image=IMAGE), run)
     except exits.CannotRun:
         return
     found = manifest.render(job)
@@ -78,7 +81,7 @@ def test_any_flag_arrives_as_it_was_given(text, dollars):
 def test_any_option_is_refused_or_stays_one_value(name, text):
     """It is refused, or the documents are possible and read back as they were made: no option opens a key."""
     try:
-        options = JobOptions(**{"target": "k8s", "name": "rn50", "image": IMAGE, "accelerator": "l4x2", name: text})
+        options = job_options()(**{"target": "k8s", "name": "rn50", "image": IMAGE, "accelerator": "l4x2", name: text})
         found = manifest.render(build(options, RunConfig(run_dir="gs://b/r")))
     except exits.CannotRun:
         return

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from convoy.launch.job import from_argv
+from convoy.launch.command_line import from_argv
 from convoy.launch.targets.kubernetes.documents import Object, job_spec
 from convoy.launch.targets.kubernetes.manifest import render
 from support import REPOSITORY

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from convoy import exits
-from convoy.launch import job
-from convoy.launch.job import from_argv, from_dict
+from convoy.launch.build import from_dict
+from convoy.launch.command_line import from_argv, split
 
 CLUSTER = ["--target=k8s", "--image=ref", "--name=rn50"]
 RUN = ["--", "--dataset=cifar10", "--run_dir=gs://b/r"]
@@ -64,7 +64,7 @@ def test_equal_specs_have_equal_digests_and_come_back_from_json():
             exits.CannotRun,
             "--accelerator=cpu is no TPU",
         ),
-        ([*CLUSTER, "--workers=3", *RUN], exits.CannotRun, "cannot be dealt to them evenly"),
+        ([*CLUSTER, "--workers=3", *RUN], exits.CannotRun, "cannot be divided among them"),
         ([*CLUSTER, "--hours=0", *RUN], exits.CannotRun, "--hours=0"),
         ([*CLUSTER, "--namespace=a/b", *RUN], exits.CannotRun, "--namespace=a/b"),
         ([*CLUSTER, "--memory=lots", *RUN], exits.CannotRun, "--memory=lots"),
@@ -73,7 +73,7 @@ def test_equal_specs_have_equal_digests_and_come_back_from_json():
             exits.CannotRun,
             "--scratch=1TB is not possible: give a number of Gi or Mi",
         ),
-        ([*CLUSTER, "--network_policy=no", *RUN], exits.UsageError, "value should be one of <on|off>"),
+        ([*CLUSTER, "--network_policy=no", *RUN], exits.UsageError, "--network_policy=no"),
         ([*CLUSTER, "--max_restarts=-1", *RUN], exits.CannotRun, "--max_restarts=-1"),
         ([*CLUSTER, "--max_restarts=3", "--gang=indexed", *RUN], exits.CannotRun, "an Indexed Job does not restart"),
         ([*CLUSTER, "--accelerator=v5e-16", *RUN], exits.CannotRun, "v5e-16 has 4; give --backend=jax after --"),
@@ -106,5 +106,5 @@ def test_a_rehearsal_without_a_run_directory_gets_one():
 
 
 def test_what_stands_after_the_dashes_is_the_runs():
-    assert job.split(["--a", "--", "--b", "--", "--c"]) == (["--a"], ["--b", "--", "--c"])
-    assert job.split(["--a"]) == (["--a"], [])
+    assert split(["--a", "--", "--b", "--", "--c"]) == (["--a"], ["--b", "--", "--c"])
+    assert split(["--a"]) == (["--a"], [])

@@ -13,7 +13,7 @@ import yaml
 
 import overlays
 from convoy.launch import images
-from convoy.launch.job import from_argv
+from convoy.launch.command_line import from_argv
 from convoy.launch.targets.kubernetes import documents, manifest
 from kube_documents import assert_valid, container
 from support import REPOSITORY

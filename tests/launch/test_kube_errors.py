@@ -15,7 +15,7 @@ import yaml
 from kubernetes.config import incluster_config, kube_config
 
 from convoy import exits
-from convoy.launch.targets import NoSuchJob
+from convoy.launch.targets.base import NoSuchJob
 from convoy.launch.targets.kubernetes import api as kube_api
 from convoy.launch.targets.kubernetes import errors as kube_errors
 from convoy.launch.targets.kubernetes import target as kubernetes

@@ -84,7 +84,6 @@ def test_a_job_that_is_cancelled(server, convoy):
 
 def test_a_sweep(server, convoy, monkeypatch):
     """Its jobs succeed as they are looked at, and no more than two are there at a time."""
-    monkeypatch.setattr("convoy.launch.sweep.LOOK_SECONDS", 0.01)
     most = []
 
     def succeeds(found):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from convoy.launch.job import from_argv
+from convoy.launch.command_line import from_argv
 from convoy.launch.targets.kubernetes import manifest
 from convoy.launch.targets.kubernetes.target import KubernetesTarget
 from kube_jobs import IMAGE, spec

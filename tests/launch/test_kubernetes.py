@@ -10,9 +10,10 @@ import dataclasses
 
 from convoy import exits
 from convoy.launch import watch
-from convoy.launch.targets import NoSuchJob, open_target
+from convoy.launch.targets.base import NoSuchJob
 from convoy.launch.targets.kubernetes import api as kube_api
 from convoy.launch.targets.kubernetes import target as kubernetes
+from convoy.launch.targets.names import open_target
 from kube_jobs import RUN, refusal, spec
 from kube_lives import Life
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from convoy.launch.job import from_argv
+from convoy.launch.command_line import from_argv
 from convoy.launch.targets.kubernetes import documents, manifest
 from convoy.launch.targets.kubernetes.lints import lint
 

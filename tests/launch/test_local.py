@@ -13,7 +13,7 @@ import time
 import pytest
 
 from convoy import exits
-from convoy.launch.targets import CANCELLED, ENDS, FAILED, PENDING, RUNNING, SUCCEEDED, JobState, NoSuchJob
+from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, PENDING, RUNNING, SUCCEEDED, JobState, NoSuchJob
 from convoy.launch.targets.local.job_folder import JobFolder
 from convoy.launch.targets.local.job_record import Record
 from convoy.launch.targets.local.target import LocalTarget, about

@@ -14,9 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convoy import accelerators, exits
-from convoy.launch import submit, worker
-from convoy.launch.job import JobOptions, JobSpec, build, from_argv
-from convoy.launch.targets.kubernetes import documents, manifest
+from convoy.launch import worker
+from convoy.launch.build import build
+from convoy.launch.command_line import from_argv
+from convoy.launch.job import JobSpec
+from convoy.launch.targets.kubernetes import documents, manifest, render
+from convoy.launch.targets.options import job_options
 from convoy.trainer.config import RunConfig
 from crds import JOBSET_VERSIONS, jobset_errors
 from kube_documents import KUBERNETES_VERSIONS, assert_valid, container, expanded, owner
@@ -54,7 +57,7 @@ def spec(case: str) -> JobSpec:
 @pytest.mark.parametrize("case", CASES)
 def test_documents_are_what_they_were(case, capsys):
     """The verb prints them and nothing else. CONVOY_UPDATE_GOLDEN=1 rewrites the files; the digest is not in them."""
-    assert submit.render(argv(case)) == exits.OK
+    assert render.render(argv(case)) == exits.OK
     printed = capsys.readouterr()
     assert not printed.err
     # Digits have quotes, letters need none.
@@ -201,7 +204,7 @@ def test_an_unknown_machine_is_asked_about():
 def any_job(which, workers, name, gang, queue, priority, taken, memory, cpus) -> JobSpec:
     known = accelerators.resolve(*which)
     workers = known.hosts if known.kind == "tpu" else workers
-    options = JobOptions(
+    options = job_options()(
         target="k8s", accelerator=which[0], topology=which[1], workers=workers, name=name, image=IMAGE, gang=gang,
         queue=queue, priority=priority, memory=memory or ("" if known.memory_gib else "8Gi"),
         cpus=cpus or (0.0 if known.vcpus else 4.0), **taken,

@@ -8,8 +8,8 @@ import pytest
 
 from convoy import accelerators as table
 from convoy import exits
-from convoy.launch.job import from_argv
-from convoy.launch.prices import accelerators, cost, of_job
+from convoy.launch.command_line import from_argv
+from convoy.launch.prices import accelerators, cost, job_cost
 
 
 def test_the_table_fits_and_names_every_machine_type(capsys):
@@ -58,10 +58,10 @@ def test_an_unknown_price_is_unknown_and_says_how_to_give_one(capsys, accelerato
 
 def test_a_job_has_at_most_its_hours():
     argv = ["--name=a", "--accelerator=l4x4", "--workers=2", "--hours=10", "--", "--run_dir=r"]
-    assert "$8.46 an hour" in of_job(from_argv(argv))
-    assert "at most $84.60 an attempt, which --hours=10 bounds" in of_job(from_argv(argv))
-    assert "an epoch: unknown; `convoy launch cost`" in of_job(from_argv(argv))
-    assert "unknown what an hour costs" in of_job(from_argv(["--name=a", "--", "--run_dir=r"]))
+    assert "$8.46 an hour" in job_cost(from_argv(argv))
+    assert "at most $84.60 an attempt, which --hours=10 bounds" in job_cost(from_argv(argv))
+    assert "an epoch: unknown; `convoy launch cost`" in job_cost(from_argv(argv))
+    assert "unknown what an hour costs" in job_cost(from_argv(["--name=a", "--", "--run_dir=r"]))
 
 
 def test_an_epoch_costs_its_time(capsys):

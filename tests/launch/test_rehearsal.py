@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from convoy.launch.targets import CANCELLED, FAILED, PENDING, SUCCEEDED
+from convoy.launch.targets.base import CANCELLED, FAILED, PENDING, SUCCEEDED
 from convoy.launch.targets.local import pod, rehearsal
 from convoy.launch.targets.local.job_folder import JobFolder
 from convoy.launch.targets.local.job_record import Record

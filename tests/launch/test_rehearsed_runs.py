@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from convoy.launch.targets import CANCELLED, ENDS, SUCCEEDED
+from convoy.launch.targets.base import CANCELLED, ENDS, SUCCEEDED
 from convoy.launch.targets.local.job_folder import JobFolder
 from convoy.launch.targets.local.target import LocalTarget
 from local_jobs import job, until

@@ -9,10 +9,10 @@ from hypothesis import given, strategies
 
 from convoy import exits
 from convoy.launch import submit, sweep, watch
-from convoy.launch.job import JobOptions
-from convoy.launch.targets import CANCELLED, FAILED, RUNNING, SUCCEEDED, JobState, NoSuchJob
+from convoy.launch.targets.base import CANCELLED, FAILED, RUNNING, SUCCEEDED, JobState, NoSuchJob
+from convoy.launch.targets.options import job_options
 
-OPTIONS = JobOptions(name="lr")
+OPTIONS = job_options()(name="lr")
 TRAIN = ["--run_dir=runs/lr"]
 
 
@@ -95,6 +95,8 @@ def test_names_can_be_names_and_differ_where_points_do(values):
 class Place:
     """A target whose jobs end after some looks; `there` are the digests of those that it had before."""
 
+    poll_seconds = 0.0
+
     def __init__(self, ends, there=None):
         self.ends, self.there, self.looks, self.most, self.order = ends, there or {}, {}, 0, []
 
@@ -116,11 +118,6 @@ class Place:
         if phase == "gone":
             raise NoSuchJob("no more")
         return JobState(name, phase, exit_code=code)
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch):
-    monkeypatch.setattr(sweep, "LOOK_SECONDS", 0.0)
 
 
 def test_so_many_run_at_a_time_and_all_of_them():

@@ -9,12 +9,14 @@ import pytest
 
 from convoy import exits
 from convoy.launch import outage, watch
-from convoy.launch.targets import CANCELLED, FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, JobState, NoSuchJob
-from convoy.launch.where import Where
+from convoy.launch.targets.base import CANCELLED, FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, JobState, NoSuchJob
+from convoy.launch.targets.options import target_options
 
 
 class Place:
     """A target with one job, and what it is doing at one look after the other; None: there is none."""
+
+    poll_seconds = 0.0
 
     def __init__(self, *states):
         self.states = iter(states)
@@ -23,11 +25,6 @@ class Place:
         if (state := next(self.states)) is None:
             raise NoSuchJob(f"there is no job {name}")
         return state
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch):
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +61,7 @@ def test_a_time_to_wait_that_cannot_be(timeout):
 
 
 def test_a_command_to_give_is_one_that_a_shell_reads():
-    where = Where(target="k8s", context="mine; reboot", namespace="training")
+    where = target_options()(target="k8s", context="mine; reboot", namespace="training")
     told = watch.command("wait", "one", where)
     assert told == "`convoy launch wait --name=one --target=k8s --namespace=training '--context=mine; reboot'`"
 
@@ -100,11 +97,11 @@ def test_a_run_that_has_said_nothing_of_use_is_not_yet_known(tmp_path, text):
 def test_an_outage_counts_from_its_first_failure_whatever_came_before(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr("convoy.launch.outage.time", types.SimpleNamespace(monotonic=lambda: now[0]))
-    away = outage.Outage()
+    away = outage.OutageTolerance()
 
     def look(moment, well):
         now[0] = moment
-        with away.borne():
+        with away.tolerate():
             if not well:
                 raise exits.TryAgain("away")
 

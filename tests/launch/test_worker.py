@@ -17,7 +17,7 @@ import pytest
 
 from convoy import exits
 from convoy.launch import worker
-from convoy.launch.worker import Place, cluster_variables, from_environment, wait_for_names
+from convoy.launch.worker import WorkerIdentity, cluster_variables, from_environment, wait_for_names
 from convoy.trainer.processes import cluster
 from support import environment
 
@@ -259,5 +259,5 @@ def test_nothing_heavy_is_imported_before_the_names_resolve():
 
 
 def test_a_place_is_what_its_docstring_says_without_any_variable():
-    assert from_environment({}) == Place("", 0, ())
+    assert from_environment({}) == WorkerIdentity("", 0, ())
     assert worker.from_environment.__defaults__ == (os.environ,)

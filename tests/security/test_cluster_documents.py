@@ -23,13 +23,14 @@ from kubernetes.config import kube_config
 
 import mutations
 from convoy import exits, options
-from convoy.launch import cli, submit, watch
-from convoy.launch.job import JobOptions, from_argv
-from convoy.launch.targets import FAILED, PENDING, RUNNING, SUCCEEDED
+from convoy.launch import cli, watch
+from convoy.launch.command_line import from_argv
+from convoy.launch.targets.base import FAILED, PENDING, RUNNING, SUCCEEDED
 from convoy.launch.targets.kubernetes import api as kube_api
-from convoy.launch.targets.kubernetes import documents
+from convoy.launch.targets.kubernetes import documents, render
 from convoy.launch.targets.kubernetes import errors as kube_errors
 from convoy.launch.targets.kubernetes.target import KubernetesTarget
+from convoy.launch.targets.options import job_options
 from convoy.launch.targets.tpu_vm import bundle
 from convoy.store import open_store
 from convoy.trainer.config import RunConfig
@@ -47,7 +48,7 @@ TPU_RUN = ["--", "--run_dir=gs://b/runs/rn50", "--backend=jax"]
 
 def rendered(capsys, *flags: str, run: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """The documents that `convoy launch render` prints."""
-    assert submit.render([*SPEC, *flags, *RUN, *run]) == exits.OK
+    assert render.render([*SPEC, *flags, *RUN, *run]) == exits.OK
     return list(yaml.safe_load_all(capsys.readouterr().out))
 
 
@@ -216,7 +217,7 @@ def impossible(words: list[str]) -> exits.ConvoyError:
     return found.value
 
 
-@pytest.mark.parametrize("flag", texts(JobOptions))
+@pytest.mark.parametrize("flag", texts(job_options()))
 def test_no_flag_of_a_job_has_what_cannot_be_seen(flag):
     """In comments, commands and requests it would begin a line of its own, or hide what a line says."""
     wrong = exits.USAGE if flag in ("target", "gang", "network_policy") else exits.CANNOT_RUN

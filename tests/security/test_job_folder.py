@@ -18,7 +18,7 @@ import pytest
 import mutations
 from convoy import exits
 from convoy.launch import sweep, watch
-from convoy.launch.targets import FAILED, RUNNING, SUCCEEDED
+from convoy.launch.targets.base import FAILED, RUNNING, SUCCEEDED
 from convoy.launch.targets.local.job_folder import JobFolder, changing
 from convoy.launch.targets.local.job_record import Record
 from convoy.launch.targets.local.target import LocalTarget, about

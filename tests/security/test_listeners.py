@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from convoy.launch.targets import CANCELLED, ENDS, RUNNING
+from convoy.launch.targets.base import CANCELLED, ENDS, RUNNING
 from convoy.launch.targets.local import network as private
 from convoy.launch.targets.local.job_folder import JobFolder
 from convoy.launch.targets.local.target import LocalTarget

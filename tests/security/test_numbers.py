@@ -30,16 +30,16 @@ MODULES = [
     *(
         "convoy.trainer.verbs.evaluate",
         "convoy.launch.doctor",
-        "convoy.launch.job",
+        "convoy.launch.flags",
         "convoy.launch.prices",
         "convoy.launch.submit",
         "convoy.launch.watch",
-        "convoy.launch.where",
+        "convoy.launch.targets.kubernetes.options",
     ),
 ]
 # What the others of a class need to be valid.
 NEEDED = {
-    "JobOptions": {"name": "x"}, "Name": {"name": "x"}, "PackConfig": {"out": "x"}, "EvaluateConfig": {"run_dir": "x"},
+    "JobOptions": {"name": "x"}, "JobName": {"name": "x"}, "PackConfig": {"out": "x"}, "EvaluateConfig": {"run_dir": "x"},
     "RunOption": {"run_dir": "x"}, "CopyOptions": {"to": "x"},
 }  # fmt: skip
 EXTREMES = [

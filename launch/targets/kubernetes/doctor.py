@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from convoy import exits
-from convoy.launch.doctor import Look
-from convoy.launch.job import JobOptions, build
+from convoy.launch.build import build
+from convoy.launch.targets.base import Check
 from convoy.launch.targets.kubernetes import documents, manifest
 from convoy.launch.targets.kubernetes.api import (
     EVENTS,
@@ -23,7 +23,8 @@ from convoy.launch.targets.kubernetes.api import (
     Resource,
 )
 from convoy.launch.targets.kubernetes.errors import INSTALL_JOBSET
-from convoy.launch.where import Where
+from convoy.launch.targets.kubernetes.options import KubernetesDoctorOptions, KubernetesPlace
+from convoy.launch.targets.options import job_options
 from convoy.trainer.config import RunConfig
 
 # podReplacementPolicy is on from there; before, a worker's pod could have met the one that it replaces.
@@ -36,25 +37,25 @@ _SINCE = {"0.8": ("replicatedJobs", "dependsOn"), "0.10": _RULE, "0.11": ("volum
 _IMAGE = "registry.example.com/convoy:doctor"  # of the job that is shown to the cluster, and not stored
 
 
-def looks(where: Where, gang: str, queue: str, service_account: str, network_policy: str) -> Iterator[Look]:
-    """What to look at, in order; whoever calls them stops after the second if one of the first two raises."""
-    namespace, context = where.namespace, where.context
+def checks(place: KubernetesPlace, given: KubernetesDoctorOptions) -> Iterator[Check]:
+    """What to check, in order; the later ones need the cluster that the first one opens."""
     opened: list[Cluster] = []
 
     def kubeconfig() -> str:
-        opened.append(Cluster(namespace, context))
-        return f"{f'context {context}' if context else 'the current context'}, {opened[0].server}"
+        opened.append(Cluster(place.namespace, place.context))
+        context = f"context {place.context}" if place.context else "the current context"
+        return f"{context}, {opened[0].server}"
 
-    yield "kubeconfig", kubeconfig
-    yield "cluster", lambda: _version(opened[0])
-    yield "permissions", lambda: _permissions(opened[0], gang, service_account, network_policy)
-    if gang == "jobset":
-        yield "JobSet", lambda: _jobset(opened[0])
-    yield "a job", lambda: _dry_run(opened[0], gang, queue)
-    if queue:
-        yield "queue", lambda: _queue(opened[0], queue)
-    if service_account:
-        yield "service account", lambda: _service_account(opened[0], service_account)
+    yield Check("kubeconfig", kubeconfig, essential=True)
+    yield Check("cluster", lambda: _version(opened[0]), essential=True)
+    yield Check("permissions", lambda: _permissions(opened[0], given))
+    if given.gang == "jobset":
+        yield Check("JobSet", lambda: _jobset(opened[0]))
+    yield Check("a job", lambda: _dry_run(opened[0], given))
+    if given.queue:
+        yield Check("queue", lambda: _queue(opened[0], given.queue))
+    if given.service_account:
+        yield Check("service account", lambda: _service_account(opened[0], given.service_account))
 
 
 def _version(cluster: Cluster) -> str:
@@ -67,18 +68,18 @@ def _version(cluster: Cluster) -> str:
     return f"Kubernetes {told['gitVersion']}"
 
 
-def _permissions(cluster: Cluster, gang: str, service_account: str, network_policy: str) -> str:
-    main = JOBSETS if gang == "jobset" else JOBS
+def _permissions(cluster: Cluster, given: KubernetesDoctorOptions) -> str:
+    main = JOBSETS if given.gang == "jobset" else JOBS
     needed: list[tuple[str, Resource, str]] = [(verb, main, "") for verb in ("create", "get", "list", "delete")]
     needed += [*(("list", kind, "") for kind in (PODS, JOBS, EVENTS)), ("get", PODS, "log")]
-    if not service_account:
+    if not given.service_account:
         needed.append(("get", SERVICE_ACCOUNTS, ""))
         ours = documents.base("service-account/service_account.yaml")["metadata"]["name"]
         if cluster.may("get", SERVICE_ACCOUNTS) and cluster.get(SERVICE_ACCOUNTS, ours) is None:
             needed.append(("create", SERVICE_ACCOUNTS, ""))
-    if gang == "indexed":
+    if given.gang == "indexed":
         needed += [("get", SERVICES, ""), ("create", SERVICES, "")]
-    if network_policy == "on":
+    if given.network_policy == "on":
         needed += [("get", NETWORK_POLICIES, ""), ("create", NETWORK_POLICIES, "")]
     lacking = [
         (verb, f"{kind}{f'/{part}' * bool(part)}") for verb, kind, part in needed if not cluster.may(verb, kind, part)
@@ -120,12 +121,11 @@ def _has(schema: dict[str, Any], way: tuple[str, ...]) -> bool:
     return True
 
 
-def _dry_run(cluster: Cluster, gang: str, queue: str) -> str:
+def _dry_run(cluster: Cluster, given: KubernetesDoctorOptions) -> str:
     """Shows the cluster a job that it checks like any other (fields, webhooks, policies, permission) and does not keep."""
-    given = JobOptions(
-        name="convoy-doctor", target="k8s", namespace=cluster.namespace, image=_IMAGE, workers=2, gang=gang, queue=queue
-    )
-    job = manifest.render(build(given, RunConfig(run_dir="gs://bucket/doctor")))[-1]
+    own: dict[str, Any] = {"gang": given.gang, "queue": given.queue, "namespace": cluster.namespace}
+    flags = job_options()(name="convoy-doctor", target="k8s", image=_IMAGE, workers=2, **own)
+    job = manifest.render(build(flags, RunConfig(run_dir="gs://bucket/doctor")))[-1]
     cluster.create(job, dry_run=True)
     return f"a {job['kind']} of two workers would be accepted (a dry run)"
 

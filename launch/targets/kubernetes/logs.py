@@ -7,14 +7,13 @@ import time
 from collections.abc import Iterator
 
 from convoy import exits
-from convoy.launch.outage import Outage
-from convoy.launch.targets import ENDS
+from convoy.launch.outage import OutageTolerance
+from convoy.launch.targets.base import ENDS
 from convoy.launch.targets.kubernetes import manifest
 from convoy.launch.targets.kubernetes.api import JOBS, JOBSETS, Cluster
 from convoy.launch.targets.kubernetes.documents import Object, job_spec
 from convoy.launch.targets.kubernetes.status import phase, pods, why_waiting, worker
 
-LOOK_SECONDS = 2.0
 _OVER = ("Succeeded", "Failed")
 
 
@@ -45,7 +44,7 @@ def lines(cluster: Cluster, job: Object, index: int) -> Iterator[str]:
             yield line
 
 
-def follow(cluster: Cluster, job: Object, index: int) -> Iterator[str]:
+def follow(cluster: Cluster, job: Object, index: int, poll_seconds: float) -> Iterator[str]:
     """What a worker prints from its last start on, until its job has ended or is gone."""
     _check(job, index)
     resource = JOBSETS if job["kind"] == "JobSet" else JOBS
@@ -53,15 +52,15 @@ def follow(cluster: Cluster, job: Object, index: int) -> Iterator[str]:
     # By pod: the time of the last line that was told, and how many lines had that time.
     told: dict[str, tuple[str, int]] = {}
     over: set[str] = set()
-    outage = Outage()
+    outage = OutageTolerance()
     while True:
         # The job before its pods: of one that has ended every line is then there to be read.
-        with outage.borne():
+        with outage.tolerate():
             now = cluster.get(resource, name)
             ended = now is None or now["metadata"]["uid"] != uid or phase(now) in ENDS
             found = [pod for pod in pods(cluster, job) if worker(pod) == index]
         if outage.since:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(poll_seconds)
             continue
         for pod in reversed([pod for pod in found if pod is found[0] or pod["metadata"]["uid"] in told]):
             own = pod["metadata"]["uid"]
@@ -76,7 +75,7 @@ def follow(cluster: Cluster, job: Object, index: int) -> Iterator[str]:
                 over.add(own)
         if ended:
             return
-        time.sleep(LOOK_SECONDS)
+        time.sleep(poll_seconds)
 
 
 def _new_lines(cluster: Cluster, pod: Object, told: dict[str, tuple[str, int]]) -> Iterator[str]:

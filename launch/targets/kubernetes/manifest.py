@@ -9,6 +9,7 @@ from convoy import exits
 from convoy.launch.job import JobSpec
 from convoy.launch.targets.kubernetes.documents import Object, base, job_spec
 from convoy.launch.targets.kubernetes.lints import EXCLUSIVE, lint
+from convoy.launch.targets.kubernetes.options import KubernetesOptions, KubernetesPlace
 from convoy.launch.targets.kubernetes.pod_lints import GOOGLE
 
 PORT = 2222
@@ -48,10 +49,11 @@ def render(spec: JobSpec) -> list[Object]:
     """
     if not spec.options.image:
         raise exits.CannotRun("--image is missing; give the image that k8s/Dockerfile builds, best by digest.")
-    objects = [base(name) for name in _BASE[spec.options.gang]]
+    given = spec.options.of(KubernetesOptions)
+    objects = [base(name) for name in _BASE[given.gang]]
     owner = objects[-1]
     for found in objects:
-        found["metadata"]["namespace"] = spec.options.namespace
+        found["metadata"]["namespace"] = spec.options.of(KubernetesPlace).namespace
         if INSTANCE in found["metadata"]["labels"]:
             found["metadata"]["name"] = found["metadata"]["labels"][INSTANCE] = spec.name
         if found["kind"] == "Service":
@@ -79,7 +81,7 @@ def render(spec: JobSpec) -> list[Object]:
     _resources(pod, spec)
     _place(pod, spec)
     _admission(owner, pod, spec)
-    if spec.options.network_policy == "off":
+    if given.network_policy == "off":
         objects = [found for found in objects if found["kind"] != "NetworkPolicy"]
     if spec.options.service_account:
         pod["serviceAccountName"] = spec.options.service_account
@@ -96,7 +98,7 @@ def command(spec: JobSpec) -> list[str]:
 
 def hosts(spec: JobSpec) -> list[str]:
     """By which name each worker's pod is found within its namespace."""
-    pod = spec.name if spec.options.gang == "indexed" else f"{spec.name}-{REPLICATED_JOB}-0"
+    pod = spec.name if spec.options.of(KubernetesOptions).gang == "indexed" else f"{spec.name}-{REPLICATED_JOB}-0"
     return [f"{pod}-{index}.{spec.name}" for index in range(spec.workers)]
 
 
@@ -144,7 +146,8 @@ def _seconds(spec: JobSpec) -> int:
 
 def _resources(pod: Object, spec: JobSpec) -> None:
     """Cores, memory and accelerators of a worker. Where no machine is known, the base's cores and memory."""
-    given, machine = spec.options, spec.accelerator
+    given = spec.options.of(KubernetesOptions)
+    machine = spec.accelerator
     resources = pod["containers"][0]["resources"]
     requests, limits = resources["requests"], resources["limits"]
     if given.cpus:
@@ -182,7 +185,8 @@ def _known(figure: float | None, flag: str, spec: JobSpec) -> float:
 
 def _place(pod: Object, spec: JobSpec) -> None:
     """Onto which nodes the workers go: the labels and taints of Google Kubernetes Engine."""
-    given, machine = spec.options, spec.accelerator
+    given = spec.options
+    machine = spec.accelerator
     selector: dict[str, str] = {}
     tolerations: list[Object] = []
     if machine.kind != "cpu" and not machine.gke_label:
@@ -211,7 +215,7 @@ def _place(pod: Object, spec: JobSpec) -> None:
 
 def _admission(owner: Object, pod: Object, spec: JobSpec) -> None:
     """Who decides when it starts, and before whom: Kueue where there is a queue, else the scheduler."""
-    given = spec.options
+    given = spec.options.of(KubernetesOptions)
     if given.queue:
         # Kueue starts it. Without Kueue nothing would.
         owner["spec"] = {"suspend": True, **owner["spec"]}

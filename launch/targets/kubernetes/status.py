@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from convoy import exits, supervise
-from convoy.launch.targets import CANCELLED, FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, JobState
+from convoy.launch.targets.base import CANCELLED, FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, JobState
 from convoy.launch.targets.kubernetes import manifest
 from convoy.launch.targets.kubernetes.api import EVENTS, JOBS, PODS, WORKLOADS, Cluster
 from convoy.launch.targets.kubernetes.documents import Object, job_spec

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 from convoy import exits, options
 from convoy.launch import shell
-from convoy.launch.job import JobOptions, JobSpec
-from convoy.launch.targets import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob
+from convoy.launch.job import JobSpec
+from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob
 
 try:
     from convoy.launch.targets.kubernetes import documents, logs, manifest, status
@@ -34,7 +34,6 @@ except ModuleNotFoundError as error:
         f"--target=k8s needs the package {error.name}, which is not here; run `pip install 'keras-convoy[launch]'`."
     ) from None
 
-LOOK_SECONDS = 1.0
 # Until a job that is ended is gone: its pods have the grace of their manifest to save and leave, controllers some more.
 GONE_SECONDS = manifest.GRACE_SECONDS + 60.0
 _OURS = f"app.kubernetes.io/managed-by=convoy,!{status.JOBSET_NAME}"
@@ -48,8 +47,11 @@ class KubernetesTarget:
       context: of the kubeconfig; empty: its current one.
     """
 
+    poll_seconds = 2.0
+
     def __init__(self, namespace: str, context: str):
-        self.namespace, self.context = namespace, context
+        self.namespace = namespace
+        self.context = context
         self._opened: Cluster | None = None
 
     @property
@@ -98,8 +100,9 @@ class KubernetesTarget:
         return [status.state_or_why(self._cluster, job) for job in found]
 
     def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
-        read = logs.follow if follow else logs.lines
-        return read(self._cluster, self._need(name), worker)
+        if follow:
+            return logs.follow(self._cluster, self._need(name), worker, self.poll_seconds)
+        return logs.lines(self._cluster, self._need(name), worker)
 
     def cancel(self, name: str) -> JobState:
         """As Target.cancel. It is cancelled as long as its pods save and leave; then nothing is left of it."""
@@ -123,7 +126,7 @@ class KubernetesTarget:
         objects = manifest.render(spec)
         flags = options.to_flags(
             (field.name, getattr(spec.options, field.name))
-            for field in options.fields(JobOptions)
+            for field in options.fields(type(spec.options))
             if getattr(spec.options, field.name) != field.default
         )
         rendered = shell.line(["convoy", "launch", "render", *flags, "--", *spec.train_flags])
@@ -229,7 +232,7 @@ class KubernetesTarget:
                 raise exits.TryAgain(
                     f"the job {name} that was there is still ending after {GONE_SECONDS:g} s; look with `{look}` and try again."
                 )
-            time.sleep(LOOK_SECONDS)
+            time.sleep(self.poll_seconds)
 
 
 def _resource(thing: Object) -> Resource:

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from convoy import exits, outside
+from convoy.launch.flags import JobName
 from convoy.launch.targets.local.job_record import Record, check_job, read_record
-from convoy.launch.where import Name
 
 SUPERVISED, OCCUPIED, SUPERVISOR_LOG = "supervised", "occupied", "supervisor.log"
 _JOB, _STATE, _CANCEL, _LOGS = "job.json", "state.json", "cancel", "logs"
@@ -42,7 +42,7 @@ class JobFolder:
     """The folder of one job. Raises CannotRun for what is no name of a job, and for a directory that cannot be used."""
 
     def __init__(self, name: str):
-        self.name = Name(name).name  # no part of a path
+        self.name = JobName(name).name  # no part of a path
         self.path = _home() / self.name
 
     def exists(self) -> bool:

@@ -8,13 +8,13 @@ from typing import Any
 
 from convoy import shapes
 from convoy.bounds import whole
-from convoy.launch.targets import TOLD
-from convoy.launch.where import MOST_WORKERS
+from convoy.launch.flags import MAX_WORKERS
+from convoy.launch.targets.base import REPORT
 
 _PROCESS = whole(0, 1 << 22)  # Linux's own bound
-_STATE = {**TOLD, "supervisor": _PROCESS, "workers": [_PROCESS]}
+_STATE = {**REPORT, "supervisor": _PROCESS, "workers": [_PROCESS]}
 _JOB = {
-    "spec": {"options": {"workers": whole(1, MOST_WORKERS)}},
+    "spec": {"options": {"workers": whole(1, MAX_WORKERS)}},
     "digest": str,
     "run_dir": str,
     "chaos": str,
@@ -24,7 +24,7 @@ _JOB = {
 
 @dataclasses.dataclass
 class Record:
-    """state.json: convoy.launch.targets.JobState, and which processes there are."""
+    """state.json: convoy.launch.targets.base.JobState, and which processes there are."""
 
     phase: str
     reason: str = ""

@@ -18,14 +18,15 @@ import time
 from typing import BinaryIO
 
 from convoy import exits, supervise
-from convoy.launch import job
+from convoy.launch.build import from_dict
 from convoy.launch.job import JobSpec
-from convoy.launch.targets import CANCELLED, FAILED, RESTARTING, RUNNING, SUCCEEDED
+from convoy.launch.targets.base import CANCELLED, FAILED, RESTARTING, RUNNING, SUCCEEDED
 from convoy.launch.targets.kubernetes import manifest
+from convoy.launch.targets.kubernetes.options import KubernetesOptions
 from convoy.launch.targets.local import faults, network, pod
 from convoy.launch.targets.local.job_folder import OCCUPIED, JobFolder
 
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 GRACE_SECONDS = manifest.GRACE_SECONDS
 _OUT_OF_TIME, _FORGOTTEN = "out of time", "forgotten"  # ends of an attempt, beside the phases
 _PR_SET_PDEATHSIG = 1
@@ -33,7 +34,7 @@ _PR_SET_PDEATHSIG = 1
 
 def most_restarts(spec: JobSpec) -> int:
     """How often all workers begin again."""
-    return spec.options.max_restarts if spec.options.gang == "jobset" else 0
+    return spec.options.max_restarts if spec.options.of(KubernetesOptions).gang == "jobset" else 0
 
 
 class Rehearsal:
@@ -42,7 +43,7 @@ class Rehearsal:
     def __init__(self, folder: JobFolder):
         self.folder = folder
         content = folder.job()
-        self.spec = job.from_dict(content["spec"])
+        self.spec = from_dict(content["spec"])
         self.faults = faults.parse(content["chaos"], self.spec.workers)
         self.writer = content["id"]
         self.record = dataclasses.replace(folder.read(), supervisor=os.getpid())
@@ -115,7 +116,7 @@ class Rehearsal:
                 return CANCELLED, 0
             if time.monotonic() > deadline:
                 return _OUT_OF_TIME, 0
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _end(self) -> None:
         """Ends whoever still runs: SIGTERM, and SIGKILL after the grace of a pod."""
@@ -173,7 +174,7 @@ def main(argv: list[str]) -> int:
     The supervising process inherits the lock that says that it lives (launch/targets/local/job_folder.py).
     """
     folder = JobFolder(argv[0])
-    own_network, warning = network.decide(job.from_dict(folder.job()["spec"]))
+    own_network, warning = network.decide(from_dict(folder.job()["spec"]))
     if warning:
         print(warning, flush=True)
     if os.fork():

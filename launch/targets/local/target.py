@@ -16,19 +16,20 @@ from typing import Any
 from convoy import exits, supervise
 from convoy.launch import shell
 from convoy.launch.job import JobSpec
-from convoy.launch.targets import CANCELLED, ENDS, FAILED, PENDING, RUNNING, JobState, NoSuchJob
+from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, PENDING, RUNNING, JobState, NoSuchJob
 from convoy.launch.targets.local import faults, job_folder, pod, rehearsal
 from convoy.launch.targets.local.job_folder import JobFolder
 from convoy.launch.targets.local.job_record import Record
 
-LOOK_SECONDS = 0.1
 _LINE_BYTES = 1 << 20  # a longer line comes in pieces
 # Beyond the grace of the workers, for the supervising process to see and to write.
 _MARGIN_SECONDS = 30.0
 
 
 class LocalTarget:
-    """See convoy.launch.targets.Target. `chaos` are faults to rehearse, as launch/targets/local/faults.py reads them."""
+    """See convoy.launch.targets.base.Target. `chaos` are faults to rehearse, as launch/targets/local/faults.py reads them."""
+
+    poll_seconds = rehearsal.POLL_SECONDS
 
     def __init__(self, chaos: str = ""):
         self.chaos = chaos
@@ -112,7 +113,7 @@ class LocalTarget:
         while (attempt := folder.last_attempt(worker)) is None:
             if not follow or self.state(name).phase in ENDS:
                 return
-            time.sleep(LOOK_SECONDS)
+            time.sleep(self.poll_seconds)
         yield from self._lines(folder, worker, attempt, follow)
 
     def _lines(self, folder: JobFolder, worker: int, first: int, follow: bool) -> Iterator[str]:
@@ -134,7 +135,7 @@ class LocalTarget:
                     if over and not newer:
                         return
                     if not newer:
-                        time.sleep(LOOK_SECONDS)
+                        time.sleep(self.poll_seconds)
 
     def cancel(self, name: str) -> JobState:
         folder = _existing(name)
@@ -143,7 +144,7 @@ class LocalTarget:
             folder.ask_to_cancel()
             if time.monotonic() > deadline:
                 raise exits.TryAgain(f"{name} has not ended; {folder.path}/supervisor.log may say why. Try it again.")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(self.poll_seconds)
         return now
 
     def remove(self, name: str) -> None:

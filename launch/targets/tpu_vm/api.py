@@ -23,7 +23,6 @@ except ImportError as error:
         " `pip install 'keras-convoy[launch]'`."
     ) from None
 
-LOOK_SECONDS = 5.0
 FIRST_PAUSE_SECONDS = 1.0  # between two tries, doubled up to ten times that
 CALL_SECONDS = 60.0  # of one call with all its tries: the client's own default is to wait for ever
 CREATE_SECONDS = 120.0  # until the request is known to be accepted; longer is no error
@@ -42,8 +41,10 @@ T = TypeVar("T")
 class TpuApi:
     """Queued resources and nodes of one zone of a project; `client` is for tests."""
 
-    def __init__(self, project: str, zone: str, client: Any = None):
-        self.project, self.zone = project, zone
+    def __init__(self, project: str, zone: str, poll_seconds: float, client: Any = None):
+        self.project = project
+        self.zone = zone
+        self.poll_seconds = poll_seconds  # while something is being deleted
         self.parent = f"projects/{project}/locations/{zone}"
         self._given = client
 
@@ -98,7 +99,7 @@ class TpuApi:
             if time.monotonic() > deadline:
                 why = f" ({refused})" if refused else ""
                 raise exits.TryAgain(f"{name} is still there after {GONE_SECONDS:g} s{why}; try it again later.")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(self.poll_seconds)
 
     def _client(self) -> Any:
         if self._given is None:

@@ -12,11 +12,12 @@ from typing import Any
 from convoy import accelerators, exits, shapes
 from convoy.bounds import whole
 from convoy.launch import shell
+from convoy.launch.flags import MAX_WORKERS
 from convoy.launch.job import JobSpec
-from convoy.launch.targets import MOMENT, RESTARTS
+from convoy.launch.targets.base import RESTARTS, TIME
 from convoy.launch.targets.tpu_vm.api import QueuedResource
 from convoy.launch.targets.tpu_vm.bundle import Bundle
-from convoy.launch.where import MOST_WORKERS
+from convoy.launch.targets.tpu_vm.options import TpuVmOptions, TpuVmPlace
 from convoy.outside import Name, name_in, parse_json, printable
 
 JOB = "convoy-job"  # the metadata that boot.py reads
@@ -27,9 +28,9 @@ _RUNTIMES = {"v3": "tpu-ubuntu2204-base", "v4": "tpu-ubuntu2204-base", "v5e": "v
 _TYPES = {"v3": "V3", "v4": "V4", "v5e": "V5LITE_POD", "v5p": "V5P", "v6e": "V6E"}
 _JOB = {
     **dict.fromkeys(("bucket", "folder", "digest", "run_dir"), str),
-    "workers": whole(1, MOST_WORKERS),
+    "workers": whole(1, MAX_WORKERS),
     "attempt": RESTARTS,
-    "begun": MOMENT,
+    "begun": TIME,
 }
 _MOST_BYTES = 256 * 1024  # of one value of a machine's metadata
 # What the machines' token is good for: it writes to the bucket and deletes the machines, and what else the account may do.
@@ -60,10 +61,10 @@ def check(spec: JobSpec) -> None:
             f"--spot and --reservation={spec.options.reservation} exclude each other: reserved machines are not taken back;"
             " leave one out."
         )
-    if chip.name not in _RUNTIMES and not spec.options.runtime_version:
+    if chip.name not in _RUNTIMES and not spec.options.of(TpuVmOptions).runtime_version:
         raise exits.CannotRun(
             f"--runtime_version is missing: which image machines with {chip.name} take is not known here; `gcloud compute tpus"
-            f" tpu-vm versions list --zone={spec.options.zone}` lists them."
+            f" tpu-vm versions list --zone={spec.options.of(TpuVmPlace).zone}` lists them."
         )
     if chip.name not in _TYPES and accelerator != accelerators.resolve(accelerator.name):
         raise exits.CannotRun(f"--topology={accelerator.topology}: Cloud TPU has no choice of shapes for {chip.name}.")
@@ -71,12 +72,15 @@ def check(spec: JobSpec) -> None:
 
 def bucket(spec: JobSpec) -> str:
     """gs://BUCKET/PATH for code and status."""
-    return (spec.options.bucket or f"{spec.run.run_dir.rstrip('/').rpartition('/')[0]}/launch").rstrip("/")
+    return (spec.options.of(TpuVmOptions).bucket or f"{spec.run.run_dir.rstrip('/').rpartition('/')[0]}/launch").rstrip(
+        "/"
+    )
 
 
 def folder(spec: JobSpec) -> Name:
     """Of a job, within the bucket: jobs of one name in two zones share nothing."""
-    return name_in(f"jobs/{spec.options.project}/{spec.options.zone}/{spec.name}", "the command line")
+    place = spec.options.of(TpuVmPlace)
+    return name_in(f"jobs/{place.project}/{place.zone}/{spec.name}", "the command line")
 
 
 def is_job(resource: Any) -> bool:
@@ -103,8 +107,10 @@ def request(spec: JobSpec, attempt: int, code: Bundle) -> Any:
     """The QueuedResource for one attempt, from 0; CannotRun if the flags do not fit into a machine's metadata."""
     accelerator, chip = spec.accelerator, spec.accelerator.chip
     assert chip is not None
-    parent = f"projects/{spec.options.project}/locations/{spec.options.zone}"
-    seconds, now = round(spec.options.hours * 3600), time.time()
+    place = spec.options.of(TpuVmPlace)
+    parent = f"projects/{place.project}/locations/{place.zone}"
+    seconds = round(spec.options.hours * 3600)
+    now = time.time()
     job = {
         "name": spec.name,
         "attempt": attempt,
@@ -129,7 +135,7 @@ def request(spec: JobSpec, attempt: int, code: Bundle) -> Any:
             f"the flags of {spec.name} do not fit into the {_MOST_BYTES // 1024} KiB of a machine's metadata; give fewer."
         )
     node: dict[str, Any] = {
-        "runtime_version": spec.options.runtime_version or _RUNTIMES[chip.name],
+        "runtime_version": spec.options.of(TpuVmOptions).runtime_version or _RUNTIMES[chip.name],
         "labels": {"managed-by": "convoy", "convoy-digest": spec.digest, "convoy-attempt": str(attempt)},
         "metadata": metadata,
         # Without an address of its own a machine reaches no index of packages, unless its network has a NAT.
@@ -166,7 +172,7 @@ def describe(spec: JobSpec, code: Bundle) -> str:
         else ["--type", config.type_.name, "--topology", config.topology]
     )
     command = ["gcloud", "compute", "tpus", "queued-resources"]
-    place = ["--project", options.project, "--zone", options.zone]
+    place = ["--project", options.of(TpuVmPlace).project, "--zone", options.of(TpuVmPlace).zone]
     create = [
         *command, "create", spec.name, *place, "--node-id", spec.name, *what, "--runtime-version", node.runtime_version,
         "--valid-until-duration", f"{resource.queueing_policy.valid_until_duration.total_seconds():.0f}s", "--labels",

@@ -17,7 +17,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from convoy import exits, shapes
-from convoy.launch.targets import CANCELLED, EXIT_CODE, FAILED, MOMENT, PENDING, RESTARTS, RUNNING, SUCCEEDED, JobState
+from convoy.launch.targets.base import (
+    CANCELLED,
+    EXIT_CODE,
+    FAILED,
+    PENDING,
+    RESTARTS,
+    RUNNING,
+    SUCCEEDED,
+    TIME,
+    JobState,
+)
 from convoy.launch.targets.tpu_vm import boot
 from convoy.launch.targets.tpu_vm.api import TpuApi, one_line, quota
 from convoy.launch.targets.tpu_vm.request import job_of
@@ -38,7 +48,7 @@ _TOLD = {
     "exit_code": EXIT_CODE,
     "restarts": RESTARTS,
     "reason": str,
-    "updated": MOMENT,
+    "updated": TIME,
 }
 SILENT_SECONDS = 600  # of a running worker, which tells something every minute
 

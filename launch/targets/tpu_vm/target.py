@@ -14,8 +14,8 @@ from typing import Any
 
 from convoy import exits
 from convoy.launch.job import JobSpec
-from convoy.launch.outage import Outage
-from convoy.launch.targets import CANCELLED, ENDS, FAILED, RUNNING, JobState, NoSuchJob
+from convoy.launch.outage import OutageTolerance
+from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, RUNNING, JobState, NoSuchJob
 from convoy.launch.targets.tpu_vm import boot, bundle, request
 from convoy.launch.targets.tpu_vm.api import TpuApi
 from convoy.launch.targets.tpu_vm.request import is_job, job_of
@@ -23,7 +23,6 @@ from convoy.launch.targets.tpu_vm.status import attempt_folder, state, state_or_
 from convoy.outside import below
 from convoy.store import open_store
 
-LOOK_SECONDS = 5.0
 GRACE_SECONDS = 150.0  # from the wish to cancel to the end of the machines
 _SEAM_BYTES = 4096
 _MOST_LOG_BYTES = 2 * boot.LOG_BYTES  # it may grow while a machine reads the end of it
@@ -32,8 +31,10 @@ _MOST_LOG_BYTES = 2 * boot.LOG_BYTES  # it may grow while a machine reads the en
 class TpuVmTarget:
     """The jobs of one zone of a project; `client` is for tests."""
 
+    poll_seconds = 5.0
+
     def __init__(self, project: str, zone: str, client: Any = None):
-        self._api = TpuApi(project, zone, client)
+        self._api = TpuApi(project, zone, self.poll_seconds, client)
 
     def submit(self, spec: JobSpec, replace: bool = False) -> JobState:
         request.check(spec)
@@ -80,9 +81,9 @@ class TpuVmTarget:
         if not 0 <= worker < job["workers"]:
             raise exits.CannotRun(f"--worker={worker} is none of the {job['workers']} of {name}, which count from 0.")
         store, log, before = open_store(job["bucket"]), below(attempt_folder(job), f"worker-{worker}.log"), b""
-        outage = Outage()
+        outage = OutageTolerance()
         while True:
-            with outage.borne(patient=follow):
+            with outage.tolerate(enabled=follow):
                 found = self._api.find(name) if follow else None
                 over = found is None or state(self._api, found).phase in ENDS
                 try:
@@ -90,7 +91,7 @@ class TpuVmTarget:
                 except FileNotFoundError:
                     now = b""
             if outage.since:
-                time.sleep(LOOK_SECONDS)
+                time.sleep(self.poll_seconds)
                 continue
             if not over:
                 now = now[: now.rfind(b"\n") + 1]  # a line that is not whole yet comes with the next look
@@ -98,7 +99,7 @@ class TpuVmTarget:
             if over:
                 return
             before = now
-            time.sleep(LOOK_SECONDS)
+            time.sleep(self.poll_seconds)
 
     def cancel(self, name: str) -> JobState:
         found = self._need(name)
@@ -110,7 +111,7 @@ class TpuVmTarget:
             store.put(below(attempt_folder(job), "cancel"), b"")
             deadline = time.monotonic() + GRACE_SECONDS
             while (now := self.state(name)).phase == RUNNING and time.monotonic() < deadline:
-                time.sleep(LOOK_SECONDS)
+                time.sleep(self.poll_seconds)
             if now.phase in ENDS and now.phase != CANCELLED:
                 return now
         self._api.delete(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from convoy.launch.job import from_argv
+from convoy.launch.command_line import from_argv
 
 
 @pytest.fixture
@@ -21,8 +21,7 @@ def target(server, monkeypatch):
     from convoy.launch.targets.tpu_vm import api as tpu_api
     from convoy.launch.targets.tpu_vm import target as tpu_vm
 
-    monkeypatch.setattr(tpu_vm, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(tpu_api, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(tpu_vm.TpuVmTarget, "poll_seconds", 0.01)
     monkeypatch.setattr(tpu_api, "FIRST_PAUSE_SECONDS", 0.01)
     return tpu_vm.TpuVmTarget("p", "z", server.client())
 

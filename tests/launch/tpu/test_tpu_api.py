@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("google.cloud.tpu_v2", reason="google-cloud-tpu is not installed")
 
 from convoy import exits
-from convoy.launch.targets import PENDING
+from convoy.launch.targets.base import PENDING
 from convoy.launch.targets.tpu_vm import api as tpu_api
 
 

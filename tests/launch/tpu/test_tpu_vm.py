@@ -16,7 +16,7 @@ pytest.importorskip("google.cloud.tpu_v2", reason="google-cloud-tpu is not insta
 from tpu_server import TpuServer
 
 from convoy import exits
-from convoy.launch.targets import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, NoSuchJob
+from convoy.launch.targets.base import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, NoSuchJob
 from convoy.launch.targets.tpu_vm import request as tpu_request
 from convoy.launch.targets.tpu_vm import target as tpu_vm
 from convoy.launch.targets.tpu_vm.target import TpuVmTarget, later
@@ -243,8 +243,8 @@ def test_a_job_whose_bucket_refuses_is_listed_and_can_be_cancelled(server, targe
 
         remove = get
 
-    for module in ("tpu_state", "tpu_vm"):
-        monkeypatch.setattr(f"convoy.launch.targets.{module}.open_store", lambda _: Refusing())
+    for module in ("status", "target"):
+        monkeypatch.setattr(f"convoy.launch.targets.tpu_vm.{module}.open_store", lambda _: Refusing())
     (state,) = target.jobs()
     assert (state.phase, "no such bucket" in state.reason) == (PENDING, True)
     with pytest.raises(exits.CannotRun, match="no such bucket"):

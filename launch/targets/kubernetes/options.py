@@ -1,0 +1,80 @@
+"""The flags of jobs on Kubernetes."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from convoy import exits
+from convoy.bounds import real
+from convoy.launch.flags import WHERE
+from convoy.options import option
+
+GANGS = ("jobset", "indexed")
+POLICIES = ("on", "off")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_SIZE = re.compile(r"[1-9]\d*(Gi|Mi)")
+_KUBERNETES, _DOCTOR = "Kubernetes", "What the job would use"
+
+
+@dataclasses.dataclass(frozen=True)
+class KubernetesPlace:
+    """A namespace of a cluster."""
+
+    namespace: str = option("default", "k8s: where the job lives.", group=WHERE)
+    context: str = option("", "k8s: which cluster of the kubeconfig (default: its current one).", group=WHERE)
+
+    def __post_init__(self) -> None:
+        if not _NAMESPACE.fullmatch(self.namespace):
+            raise exits.CannotRun(
+                f"--namespace={self.namespace} is not possible: up to 63 small letters, digits and dashes, no dash at an end."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class KubernetesOptions:
+    """What a job's documents say beyond what every job has."""
+
+    gang: str = option(
+        "jobset",
+        "jobset restarts all workers together; indexed, an Indexed Job with a headless Service for clusters without JobSet,"
+        " does not restart.",
+        group=_KUBERNETES,
+        choices=GANGS,
+    )
+    queue: str = option("", "the Kueue queue that admits it; without one it starts at once.", group=_KUBERNETES)
+    priority: str = option("", "the priority class; with --queue Kueue's.", group=_KUBERNETES)
+    cpus: float = option(
+        0.0, "CPU cores that a worker asks for (0: what suits the machine).", group=_KUBERNETES, within=real(0, 10_000)
+    )
+    memory: str = option(
+        "", "memory that a worker gets, 64Gi for example (default: what suits the machine).", group=_KUBERNETES
+    )
+    scratch: str = option(
+        "",
+        "disk that a worker gets for /tmp: caches, and copies of records (default: 10Gi, which with --queue counts against no"
+        " quota).",
+        group=_KUBERNETES,
+    )
+    network_policy: str = option(
+        "on",
+        "on: only the job's own pods may connect to its workers, where the cluster's network enforces that; off for those"
+        " who may not create network policies.",
+        group=_KUBERNETES,
+        choices=POLICIES,
+    )
+
+    def __post_init__(self) -> None:
+        for flag in ("memory", "scratch"):
+            if (size := getattr(self, flag)) and not _SIZE.fullmatch(size):
+                raise exits.CannotRun(f"--{flag}={size} is not possible: give a number of Gi or Mi, for example 64Gi.")
+
+
+@dataclasses.dataclass(frozen=True)
+class KubernetesDoctorOptions:
+    """What `convoy launch doctor` checks beside the cluster itself."""
+
+    gang: str = option("jobset", "k8s: as for submit.", group=_DOCTOR, choices=GANGS)
+    queue: str = option("", "k8s: its Kueue queue.", group=_DOCTOR)
+    service_account: str = option("", "k8s: whom its pods act as.", group=_DOCTOR)
+    network_policy: str = option("on", "k8s: as for submit.", group=_DOCTOR, choices=POLICIES)

@@ -1,0 +1,57 @@
+"""Kubernetes as a launch target: its flags, its rules, how a cluster is opened and checked."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+
+from convoy import exits
+from convoy.launch.build import check_bucket
+from convoy.launch.flags import JobOptions, TargetOptions
+from convoy.launch.job import JobSpec
+from convoy.launch.targets.base import Check, Platform, Target
+from convoy.launch.targets.kubernetes.options import KubernetesDoctorOptions, KubernetesOptions, KubernetesPlace
+
+
+class Kubernetes(Platform):
+    """See Platform. The official client is imported once a cluster is opened."""
+
+    target_options = KubernetesPlace
+    job_options = KubernetesOptions
+    doctor_options = KubernetesDoctorOptions
+
+    def check(self, spec: JobSpec) -> None:
+        check_bucket(spec)
+        if not spec.options.image:
+            raise exits.CannotRun("--image is missing; give the image that k8s/Dockerfile builds, best by digest.")
+        check_gang(spec)
+
+    def open(self, options: TargetOptions, chaos: str = "") -> Target:
+        from convoy.launch.targets.kubernetes.target import KubernetesTarget
+
+        place = options.of(KubernetesPlace)
+        return KubernetesTarget(place.namespace, place.context)
+
+    def doctor(self, options: TargetOptions) -> Iterator[Check]:
+        yield Check("client", _client, essential=True)
+        from convoy.launch.targets.kubernetes import doctor
+
+        yield from doctor.checks(options.of(KubernetesPlace), options.of(KubernetesDoctorOptions))
+
+
+def check_gang(spec: JobSpec) -> None:
+    """CannotRun for restarts of a job that has none."""
+    if spec.options.of(KubernetesOptions).gang == "indexed" and spec.options.max_restarts not in (
+        0,
+        JobOptions.max_restarts,
+    ):
+        raise exits.CannotRun(
+            f"--max_restarts={spec.options.max_restarts}: an Indexed Job does not restart; leave it out, or give --gang=jobset."
+        )
+
+
+def _client() -> str:
+    from convoy.launch.targets.kubernetes import target  # raises a sentence if a package is missing
+
+    del target
+    return f"kubernetes {importlib.metadata.version('kubernetes')}"
