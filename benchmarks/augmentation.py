@@ -37,7 +37,7 @@ def load(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 def fetching(stream: Any, batches: int = 8) -> Callable[[], int]:
     """Takes batches of tf.data inside a graph, as a training loop does."""
-    from convoy.trainer.verbs.bench import fetcher
+    from convoy.trainer.bench import fetcher
 
     fetch = fetcher(stream)
 

@@ -45,7 +45,7 @@ def convoy_with(augment: str) -> Callable[[str], Callable[[], int]]:
         from convoy.data.config import DataConfig
         from convoy.data.pipeline import BatchSharding, training_stream
         from convoy.data.sources.opening import open_dataset
-        from convoy.trainer.verbs.bench import fetcher
+        from convoy.trainer.bench import fetcher
 
         data = DataConfig(f"folder:{folder}", image_size=SIZE, augment=augment, cache_bytes=0, eval_split="none")
         fetch = fetcher(training_stream(open_dataset(data).split("train"), BatchSharding(BATCH), data, 0, 0))
@@ -64,7 +64,7 @@ def keras_randaugment(folder: str) -> Callable[[], int]:
     import keras
     import tensorflow as tf
 
-    from convoy.trainer.verbs.bench import fetcher
+    from convoy.trainer.bench import fetcher
 
     layer = keras.layers.RandAugment(value_range=(0, 255), num_ops=2, factor=0.3)
 

@@ -86,8 +86,7 @@ def _work(config: PackConfig) -> None:
         send(config.root, config.out)
 
 
-VERB = ChildVerb("convoy.data.verbs.pack", USAGE, (PackConfig,), _parse, _work)
-main = VERB.main
+VERB = ChildVerb(USAGE, (PackConfig,), _parse, _work, module="convoy.data.verbs.pack")
 
 if __name__ == "__main__":
     VERB.child()

@@ -53,8 +53,7 @@ def _work(parsed: tuple[PreviewConfig, DataConfig]) -> None:
     )
 
 
-VERB = ChildVerb("convoy.data.verbs.preview", USAGE, (PreviewConfig, DataConfig), _parse, _work)
-main = VERB.main
+VERB = ChildVerb(USAGE, (PreviewConfig, DataConfig), _parse, _work, module="convoy.data.verbs.preview")
 
 if __name__ == "__main__":
     VERB.child()

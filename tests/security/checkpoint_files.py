@@ -58,7 +58,7 @@ def _run() -> dict[str, bytes]:
     for step in (20, 40):
         snapshot = Snapshot({name: (value.shape, value.dtype) for name, value in TENSORS.items()}, FILE_BYTES)
         best = {"step": 20, "loss": 0.5, "accuracy": 0.25}
-        progress = Progress(step=step, best=best, lines=1, wait_seconds=0.5).to_dict()
+        progress = Progress(step, position=8 * step, best=best, lines=1, wait_seconds=0.5).to_dict()
         state = {"progress": progress, "examples": 9, "classes": ["a", "b"]}
         format.write(store, Checkpoint(step, 1), snapshot.take(TENSORS.items()), snapshot.tensors, state)
     return store

@@ -155,7 +155,8 @@ PROGRESS = {
     "step": [-40, 39, True, 40.0, "40", None, 1 << 70],
     "evaluated": [-1, 41],
     "lines": [-1, False, 1e3, 1 << 63],
-    "shift": [-1, 1 << 31, 1 << 60, 10**3000],
+    "position": [-1, 39, None, "320", 320.0, True, 1 << 60, 10**3000],
+    "shift": [0],  # of an older version, and not beside a position
     "skipped": [-1, 41],
     "skipped_in_a_row": [1],
     "timed_steps": [-1, 41],

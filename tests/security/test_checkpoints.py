@@ -17,7 +17,8 @@ from convoy.trainer.checkpoints import Checkpoint, CheckpointManager, format
 from convoy.trainer.config import RunConfig
 from convoy.trainer.flags.durations import MOST_STEPS
 from convoy.trainer.outputs.recorder import MOST_ATTEMPTS
-from convoy.trainer.run import next_attempt, run
+from convoy.trainer.run import run
+from convoy.trainer.run_dir.opening import next_attempt
 from convoy.trainer.verbs.checkpoints import main
 from mutations import SEED, case, untouched
 from support import QUICK
@@ -153,8 +154,8 @@ def test_a_run_goes_on_before_weights_that_are_not_finite(convoy, tmp_path):
 
 def test_a_run_does_not_end_with_a_checkpoint_from_beyond_its_end(forgery, monkeypatch):
     """It would be finished, and nothing trained."""
-    monkeypatch.setattr("convoy.trainer.run._stored_config", lambda store: None)
-    monkeypatch.setattr("convoy.trainer.run.refuse_other_model", lambda *values: None)
+    monkeypatch.setattr("convoy.trainer.run_dir.opening.stored_config", lambda store: None)
+    monkeypatch.setattr("convoy.trainer.run_dir.opening.refuse_other_model", lambda *values: None)
     data = DataConfig("synthetic:4x4x1:2:8", eval_split="none")
     with pytest.raises(exits.BadData, match="its checkpoint is of step 40, and the run ends at step 39"):
         run(RunConfig(str(forgery.root), data, batch_size=8, duration="39st", devices="cpu:1"))

@@ -12,9 +12,9 @@ from convoy.store.local import LocalStore
 from convoy.trainer import config as configuration
 from convoy.trainer.config import RunConfig
 from convoy.trainer.outputs import curves, goodput, recorder
-from convoy.trainer.run import next_attempt
 from convoy.trainer.run_dir import results
 from convoy.trainer.run_dir.files import CONFIG
+from convoy.trainer.run_dir.opening import next_attempt
 from mutations import SEED, case, untouched
 from run_files import BAD_IMAGES, EVENTS, KINDS, RECORDS, RESULT, instead, mutated, written
 

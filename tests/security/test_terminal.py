@@ -197,7 +197,7 @@ def test_a_guard_is_one_and_goes_away_with_the_bar(monkeypatch):
 
 
 def test_the_table_of_an_evaluation_shows_classes(monkeypatch):
-    from convoy.trainer.verbs.evaluate import show
+    from convoy.trainer.evaluation import show
 
     values = {"count": 3, "recall": 0.5, "precision": None}
     measured = {"per_class": {HOSTILE: values, "[red]": values}, "step": 3, "accuracy": 0.5, "examples": 6, "loss": 1.0}
@@ -210,14 +210,14 @@ def test_names_of_classes_are_no_formulas(tmp_path):
     """Matplotlib takes what stands between two $ for one, and raises for `$x^$`."""
     import numpy as np
 
-    from convoy.data.verbs.preview import _draw
+    from convoy.data.preview import draw
 
     class Batch:
         images = np.zeros((2, 4, 4, 3), np.uint8)
         labels = np.array([[0, 0], [1, 0]])
         shares = np.array([[1.0, 0.0], [0.5, 0.5]])
 
-    picture = _draw(np.zeros((2, 4, 4, 3), np.uint8), Batch(), ("$x^$", HOSTILE), f"$y_$ {HOSTILE}")  # type: ignore[arg-type]
+    picture = draw(np.zeros((2, 4, 4, 3), np.uint8), Batch(), ("$x^$", HOSTILE), f"$y_$ {HOSTILE}")  # type: ignore[arg-type]
     assert picture.startswith(b"\x89PNG")
 
 

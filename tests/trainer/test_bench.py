@@ -7,9 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from convoy.data import preview
 from convoy.data.config import DataConfig
-from convoy.data.verbs import preview
-from convoy.data.verbs.preview import contact_sheet
 from convoy.trainer.outputs import advice
 
 
@@ -71,15 +70,15 @@ def test_an_image_that_cannot_be_decoded_is_named(convoy, photographs, command):
 
 @pytest.mark.parametrize("shape", ["1x8x1", "6x5x2", "6x5x4"])
 def test_a_preview_shows_images_of_any_shape(shape):
-    assert contact_sheet(DataConfig(f"synthetic:{shape}:3:40"), 3, 0).startswith(b"\x89PNG")
+    assert preview.contact_sheet(DataConfig(f"synthetic:{shape}:3:40"), 3, 0).startswith(b"\x89PNG")
 
 
 def test_a_preview_shows_what_took_the_place_of_a_bad_image(photographs, monkeypatch):
     (photographs / "cat" / "001.png").write_text("this is no image")
     drawn = []
-    monkeypatch.setattr(preview, "_draw", lambda originals, batch, *_: drawn.append((originals, batch.images)) or b"")
+    monkeypatch.setattr(preview, "draw", lambda originals, batch, *_: drawn.append((originals, batch.images)) or b"")
     for cache_bytes in (0, 1 << 30):
-        contact_sheet(DataConfig(f"folder:{photographs}", bad_images="substitute", max_bad_fraction=0.1,
+        preview.contact_sheet(DataConfig(f"folder:{photographs}", bad_images="substitute", max_bad_fraction=0.1,
                                  eval_split="none", cache_bytes=cache_bytes), 24, 0)  # fmt: skip
     for originals, images in drawn:
         assert np.array_equal(originals, images)

@@ -32,13 +32,13 @@ def store(tmp_path):
 def save(manager, step, best=None, value=1.0):
     tensors = {"model/value": np.array(value), **TENSORS}
     found = {"step": best, "loss": 1.0, "accuracy": 0.5} if best else None
-    state = {**STATE, "progress": Progress(step=step, best=found).to_dict(), "step": step}
+    state = {**STATE, "progress": Progress(step, position=8 * step, best=found).to_dict(), "step": step}
     written = Snapshot({name: (value.shape, value.dtype) for name, value in tensors.items()})
     manager.save(Checkpoint(step, manager.attempt), written.take(tensors.items()), written.tensors, state, best)
 
 
 def write(store, checkpoint, tensors, state=None, passing=lambda phase: None):
-    state = {**STATE, "progress": Progress(step=checkpoint.step).to_dict(), **(state or {})}
+    state = {**STATE, "progress": Progress(checkpoint.step, position=8 * checkpoint.step).to_dict(), **(state or {})}
     written = Snapshot({name: (value.shape, value.dtype) for name, value in tensors.items()})
     format.write(store, checkpoint, written.take(tensors.items()), written.tensors, state, passing)
 
@@ -50,7 +50,7 @@ def steps(store):
 def test_what_is_written_is_read_again_and_by_numpy_alone(store, tmp_path):
     write(store, Checkpoint(40, 2), TENSORS, {"a": [1]})
     tensors, state = format.read(store, Checkpoint(40, 2))
-    assert state == {**STATE, "progress": Progress(step=40).to_dict(), "a": [1]}
+    assert state == {**STATE, "progress": Progress(40, position=320).to_dict(), "a": [1]}
     assert tensors.keys() == TENSORS.keys()
     for name, value in TENSORS.items():
         np.testing.assert_array_equal(tensors[name], value)

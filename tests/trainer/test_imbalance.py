@@ -30,7 +30,7 @@ def examples(counts: np.ndarray) -> InMemory:
 def long_tail(monkeypatch):
     splits = {"train": lambda: examples(TRAINED), "test": lambda: examples(TESTED)}
     dataset = DataSet("tail", ("a", "b", "c", "d"), (8, 8, 1), splits)
-    monkeypatch.setattr("convoy.data.sources.opening.open_dataset", lambda config: dataset)
+    monkeypatch.setattr("convoy.data.sources.opening.open_dataset", lambda config, download: dataset)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,9 @@ def test_a_run(balance, said, tmp_path, monkeypatch, capsys):
     frequencies = []
     logit_adjusted = build.logit_adjusted
     monkeypatch.setattr(
-        build, "logit_adjusted", lambda *tau, **given: frequencies.append(given["draws"]) or logit_adjusted(*tau, **given)
+        build,
+        "logit_adjusted",
+        lambda *tau, **given: frequencies.append(given["draws"]) or logit_adjusted(*tau, **given),
     )
     data = DataConfig("tail", eval_split="none", balance=balance)
     config = RunConfig(

@@ -8,7 +8,7 @@ import pytest
 
 from convoy.store.local import LocalStore
 from convoy.trainer.config import RunConfig
-from convoy.trainer.loop.loop import Plan
+from convoy.trainer.loop.plan import Plan
 from convoy.trainer.outputs.recorder import Recorder, attempts, read_metrics
 
 

@@ -56,7 +56,10 @@ def saver(slow):
 
 def save(saver, step, tensors=TENSORS):
     return saver.save(
-        step, tensors.items(), {"progress": Progress(step=step).to_dict(), "examples": 9, "classes": ["a", "b"]}, None
+        step,
+        tensors.items(),
+        {"progress": Progress(step, position=8 * step).to_dict(), "examples": 9, "classes": ["a", "b"]},
+        None,
     )
 
 

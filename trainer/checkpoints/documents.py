@@ -130,7 +130,7 @@ def parse_state(data: bytes, checkpoint: Checkpoint) -> dict[str, Any]:
     Identity.from_dict takes."""
     try:
         state = outside.parse_object(data, STATE)
-        progress = Progress.from_dict(state.get("progress"))
+        progress = Progress.from_dict(state.get("progress"), batch_size=1)  # of any size: it is only looked at here
         Identity.from_dict(state, STATE)
     except exits.BadData as error:
         raise Foreign(f"{STATE} cannot be used: {error}".removesuffix(".")) from error

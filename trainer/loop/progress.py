@@ -8,18 +8,16 @@ from typing import Any, get_type_hints
 from convoy import exits, shapes
 from convoy.outside import printable
 from convoy.shapes import Shape
-from convoy.trainer.flags.durations import MOST_STEPS
+from convoy.trainer.flags.durations import MOST_EXAMPLES, MOST_STEPS
 from convoy.trainer.metrics import TrainingSums
 
 
 @dataclasses.dataclass
 class Progress:
-    """Counters of a run over all its attempts.
-
-    The data state is `step` and, after rollbacks, `shift`: the next example is at position (step + shift) * batch_size.
-    """
+    """Counters of a run over all its attempts. The data state is one of them: `position`."""
 
     step: int = 0
+    position: int = 0  # of the next example, in the stream of training examples
     evaluated: int = 0  # the last step whose evaluation is recorded
     best: dict[str, float] | None = None  # step, loss and accuracy of the best evaluation
     lines: int = 0  # of metrics.jsonl
@@ -28,8 +26,7 @@ class Progress:
     skipped_in_a_row: int = 0  # steps up to the last one
     skipped: int = 0
     rollbacks: int = 0
-    shift: int = 0  # batches that were passed over
-    # Measured without the first loop of an attempt, evaluation and saving:
+    # Measured in training alone, without compilation, evaluation and saving:
     timed_steps: int = 0
     timed_seconds: float = 0.0
     wait_seconds: float | None = None  # for input; None where it was never measured
@@ -40,24 +37,32 @@ class Progress:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: object) -> Progress:
-        """What `to_dict` returned, read again from somewhere; BadData says what of it is something else."""
-        found = shapes.check(values, SHAPE, "progress")
-        if more := sorted({*found} - {*SHAPE}) or sorted({*found["window"]} - {*SHAPE["window"]}):
+    def from_dict(cls, values: object, batch_size: int) -> Progress:
+        """The inverse of to_dict. Raises BadData, which names the value that no run could have.
+
+        Args:
+          values: what a checkpoint holds. Older ones have `shift` for `position`: batches that rollbacks had passed over.
+          batch_size: the run's, to make a position of a shift.
+        """
+        known = _with_position(values, batch_size)
+        shapes.check(known, SHAPE, "progress")
+        if more := sorted({*known} - {*SHAPE}) or sorted({*known["window"]} - {*SHAPE["window"]}):
             raise exits.BadData(f"progress has {printable(more[0])[:100]}, which this version of Convoy does not know.")
-        progress = cls(**{**found, "window": TrainingSums(**found["window"])})
+        progress = cls(**{**known, "window": TrainingSums(**known["window"])})
         if odd := progress._odd():
             raise exits.BadData(f"progress has {odd}, which no run comes to.")
         return progress
 
     def _odd(self) -> str:
-        """What of it is not possible beside the rest; empty for nothing."""
+        """Which value is not possible beside the others; empty if all are."""
         window, best = self.window, self.best or {"step": 0, "accuracy": 0.0}
-        counts = [one for one in (*vars(self).values(), *vars(window).values()) if isinstance(one, int)]
+        counts = [count for count in (*vars(self).values(), *vars(window).values()) if isinstance(count, int)]
         seconds = (self.timed_seconds, self.wait_seconds or 0.0, self.wall_seconds)
         impossible = {
             "a count below 0": min(*counts, best["step"]) < 0,
-            "more steps than can be counted": max(self.step, self.shift) > MOST_STEPS,
+            "more steps than can be counted": self.step > MOST_STEPS,
+            "a position that cannot be counted": self.position > MOST_POSITION,
+            "a position before that of its step": self.position < self.step,
             "an evaluation of a later step": max(self.evaluated, best["step"]) > self.step,
             "a best accuracy that is no share": not 0 <= best["accuracy"] <= 1,
             "more steps in a part than in all": max(window.steps, self.timed_steps, self.skipped) > self.step,
@@ -69,17 +74,15 @@ class Progress:
         }
         return next((what for what, is_so in impossible.items() if is_so), "")
 
-    def take(self, other: Progress) -> None:
-        """Becomes what another one is."""
-        for field in dataclasses.fields(self):
-            setattr(self, field.name, getattr(other, field.name))
-
     def better(self, step: int, metrics: dict[str, float]) -> bool:
         """Whether an evaluation is the best so far, by accuracy, then by loss; if so it is remembered."""
-        found = {"step": step, "loss": metrics["loss"], "accuracy": metrics["accuracy"]}
-        if self.best and (self.best["accuracy"], -self.best["loss"]) >= (found["accuracy"], -found["loss"]):
+        evaluation = {"step": step, "loss": metrics["loss"], "accuracy": metrics["accuracy"]}
+        if self.best and (self.best["accuracy"], -self.best["loss"]) >= (
+            evaluation["accuracy"],
+            -evaluation["loss"],
+        ):
             return False
-        self.best = found
+        self.best = evaluation
         return True
 
 
@@ -88,3 +91,15 @@ SHAPE: Shape = get_type_hints(Progress) | {
     "window": get_type_hints(TrainingSums),
     "wait_seconds": (float, None),
 }
+MOST_POSITION = 2 * MOST_STEPS * MOST_EXAMPLES
+
+
+def _with_position(values: Any, batch_size: int) -> Any:
+    """The values of an older version with `position` in place of `shift`; any others as they are."""
+    if not isinstance(values, dict) or "shift" not in values or "position" in values:
+        return values
+    shapes.check(values, {"step": int, "shift": int}, "progress")
+    if not 0 <= values["shift"] <= MOST_STEPS:
+        raise exits.BadData("progress has a shift that no run comes to.")
+    rest = {name: value for name, value in values.items() if name != "shift"}
+    return rest | {"position": (values["step"] + values["shift"]) * batch_size}

@@ -16,9 +16,9 @@ from typing import Any
 from convoy.shapes import Shape
 
 COUNTED = "steps"
-# What a run times itself. The first loop of an attempt traces and compiles its step, and is all `compile`; `steps` are the
-# others, less the time they waited for input.
-KINDS = ("compile", COUNTED, "input_wait", "evaluation", "save_blocked", "rollback")
+# What a run times itself. `warm_up` is the first loop of an attempt where that still prepares what later ones use, as
+# TensorFlow's does; `steps` are the others, less the time they waited for input.
+KINDS = ("compile", "warm_up", COUNTED, "input_wait", "evaluation", "save_blocked", "rollback")
 # What an event must have to be counted, besides its name, its attempt and its time.
 SHAPES: dict[str, Shape] = {
     "start": {"began?": float},

@@ -1,4 +1,4 @@
-"""What only the leading process may decide, told to all; and how processes part."""
+"""What the processes of a run agree on: the leader's decisions, requests to leave, and the last barrier."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from convoy import exits
+from convoy import exits, heartbeat
 from convoy.trainer.engines.protocol import Engine
+from convoy.trainer.processes.signals import Signals
 
-_ERRORS = {one.code: one for one in (exits.TryAgain, exits.BadData, exits.Diverged, exits.CannotRun, exits.Stopped)}
+_ERRORS = {
+    error.code: error for error in (exits.TryAgain, exits.BadData, exits.Diverged, exits.CannotRun, exits.Stopped)
+}
 
 
 def leader_decides(engine: Engine, decision: Callable[[], Any]) -> Any:
-    """What `decision` returns in the leading process, which alone calls it; JSON's types. Its error ends all of them."""
+    """Returns in every process what `decision`, a JSON value, returns in the leading one, which alone calls it.
+
+    An error that it raises there ends all of them.
+    """
     if engine.cluster.processes == 1:
         return decision()
     if not engine.cluster.is_leader:
-        told = json.loads(engine.broadcast(b""))
-        if "code" in told:
+        message = json.loads(engine.broadcast(b""))
+        if "code" in message:
             final_barrier(engine)
-            raise _ERRORS[told["code"]](f"the leading process said: {told['error']}")
-        return told["value"]
+            raise _ERRORS[message["code"]](f"the leading process said: {message['error']}")
+        return message["value"]
     try:
         value = decision()
     except exits.ConvoyError as error:
@@ -33,11 +39,18 @@ def leader_decides(engine: Engine, decision: Callable[[], Any]) -> Any:
     return value
 
 
-def final_barrier(engine: Engine) -> None:
-    """Called by all after the last thing that they do together, before they leave.
+def stop_requested(engine: Engine, signals: Signals) -> bool:
+    """Whether any process was asked to leave; gives the parent a sign of life."""
+    heartbeat.beat()
+    return engine.any(signals.asked)
 
-    A sum over processes that has come to its end here may still be fetching from here elsewhere: who leaves then makes another
-    one lose its peer. Who is in the next sum has the last one behind it; how this next one ends is of no account.
+
+def final_barrier(engine: Engine) -> None:
+    """The last collective of a run, which every process enters before it exits.
+
+    A collective that has finished here may still be reading from this process on another host; exiting now would cost that
+    host its peer. Once a process enters one more collective, the previous one has finished everywhere, so the result of this
+    last one is ignored.
     """
     with contextlib.suppress(exits.TryAgain):
         engine.barrier()

@@ -26,3 +26,12 @@ def read(store: Store) -> dict[str, Any]:
     """FileNotFoundError where no run has finished; exits.BadData for a file that is no result."""
     place = f"{store.url}/{RESULT}"
     return shapes.check(parse_json(store.get(RESULT), place, finite=False), _SHAPE, place)
+
+
+def finished(store: Store, total: int) -> dict[str, Any] | None:
+    """The result of a run that has made all of its `total` steps; None if it has not."""
+    try:
+        result = read(store)
+    except FileNotFoundError:
+        return None
+    return result if result["step"] >= total else None

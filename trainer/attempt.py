@@ -1,0 +1,159 @@
+"""One attempt at a run: build, begin or go on, train, measure, and write down what was reached.
+
+Where several processes share a run, all of them go through this, and the leader writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from typing import Any
+
+from convoy import chaos, heartbeat
+from convoy.store import Store
+from convoy.trainer.config import Found, RunConfig
+from convoy.trainer.experiment import Experiment, build
+from convoy.trainer.loop.loop import Loop
+from convoy.trainer.loop.progress import Progress
+from convoy.trainer.loop.result import measure
+from convoy.trainer.outputs import curves, goodput, recorder, summary
+from convoy.trainer.outputs.display import Display
+from convoy.trainer.outputs.status import Status
+from convoy.trainer.processes import consensus
+from convoy.trainer.processes.signals import Signals
+from convoy.trainer.run_dir import data_identity, dataset, opening, trust
+from convoy.trainer.run_dir.files import BAD_IMAGES, CONFIG, FLAGS, RESULT
+from convoy.trainer.run_dir.opening import Beginning
+from convoy.trainer.session import Session
+
+
+def attempt(
+    config: RunConfig, store: Store, stored: Found | None, status: Status, signals: Signals | None, began: float
+) -> dict[str, Any]:
+    """Trains to the end, and returns result.json.
+
+    Args:
+      config: the run's, as it was asked for.
+      store: its directory, locked.
+      stored: the configuration that was found there.
+      status: is told how far the run is.
+      signals: guards that are installed already, if any are.
+      began: when this process began, in seconds since 1970.
+    """
+    faults = chaos.from_environment()
+    experiment = build(config, signals)
+    engine = experiment.engine
+    display = Display(quiet=not engine.cluster.is_leader)
+    beginning = _decide(experiment, store, stored)
+    if beginning.finished:
+        return _already_finished(experiment, store, display, beginning.finished)
+    session = Session(experiment, store, beginning.attempt, signals or Signals(), display, (status,), faults)
+    restored = session.restore(experiment)
+    progress = restored or Progress()
+    consensus.leader_decides(engine, lambda: recorder.check(store, progress.lines))
+    # Nothing is written before it is clear that this run may go on here.
+    notes = _write_down(experiment, session, stored, progress, began)
+    status.begin(session.attempt, progress.step, experiment.plan.epoch(progress.step), experiment.plan.total)
+    summary.show_start(display, experiment)
+    for note in [*engine.notes, *notes]:
+        display.line(f"  Note: {note}")
+    if restored:
+        _go_on(experiment, session, stored, progress)
+    _get_ready(experiment, session, progress)
+    with session:
+        progress = Loop(experiment, session, progress).run()
+    return _finish(experiment, session, progress)
+
+
+def _decide(experiment: Experiment, store: Store, stored: Found | None) -> Beginning:
+    """How this attempt begins, the same in all processes; the leader looks."""
+    experiment.data.final  # noqa: B018 - a test split that cannot be opened ends the run before anything is written
+
+    def begin() -> dict[str, Any]:
+        total = experiment.plan.total
+        return dataclasses.asdict(opening.begin(experiment.config, experiment.identity, total, store, stored))
+
+    return Beginning(**consensus.leader_decides(experiment.engine, begin))
+
+
+def _already_finished(experiment: Experiment, store: Store, display: Display, result: dict[str, Any]) -> dict[str, Any]:
+    if experiment.engine.cluster.is_leader and dataset.read(store) is None:
+        dataset.write(store, experiment.data)  # which the version that began the run did not
+    summary.show_finished(display, experiment.config, result, store)
+    consensus.final_barrier(experiment.engine)
+    return result
+
+
+def _write_down(
+    experiment: Experiment, session: Session, stored: Found | None, progress: Progress, began: float
+) -> list[str]:
+    """Writes what the run is and that this attempt has begun; returns notes for the person."""
+    config, store, data = experiment.config, session.store, experiment.data
+    store.remove_partials()
+    session.checkpoints.clean(progress.step)
+    run_id = (stored and stored.run_id) or trust.new_id()
+    store.put(CONFIG, config.to_json(run_id))
+    data_identity.keep(store, experiment.identity)
+    dataset.write(store, data)
+    store.put(FLAGS, config.to_flags().encode("utf-8", "surrogateescape"))
+    where = {
+        "devices": config.devices,
+        "backend": config.backend,
+        "processes": experiment.engine.cluster.processes,
+    }
+    session.recorder.event("start", began=began, **where)
+    session.recorder.resume(progress.lines, progress.step)
+    bad_images = data.dataset.bad
+    bad_images.list_in(lambda line: store.append(BAD_IMAGES, line), recorder.read_bad_images(store))
+    bad_images.check()
+    return trust.remember(run_id, config) if experiment.engine.cluster.is_leader else []
+
+
+def _go_on(experiment: Experiment, session: Session, stored: Found | None, progress: Progress) -> None:
+    """Says where the run goes on, and what a longer --duration does to the schedule."""
+    config = experiment.config
+    session.recorder.event("restored", step=progress.step)
+    session.display.line(f"  continues at step {progress.step} of {experiment.plan.total}")
+    if stored and stored.unchecked.duration != config.duration and config.schedule != "constant":
+        session.display.line(
+            f"  Note: --duration was {stored.unchecked.duration}; --schedule={config.schedule} now spans the new one."
+        )
+
+
+def _get_ready(experiment: Experiment, session: Session, progress: Progress) -> None:
+    """Everything before the first step that may take long. From here on a signal is answered by saving."""
+    data, engine = experiment.data, experiment.engine
+    with heartbeat.beating():
+        for examples in (data.held_out, data.final[1]):
+            if examples is not None:
+                examples.fetcher()  # decodes what fits in memory: a bad image must not end a run of days
+                examples.unreadable()  # nor one that can be left out be met for the first time when that is due
+        engine.feed(data.train, progress.position)
+    session.signals.graceful = True
+    heartbeat.beat(heartbeat.CAN_SAVE)
+    engine.barrier()  # a process that died on its way here would leave the others alone
+    session.recorder.event("training", step=progress.step)
+    session.recorder.flush()
+    session.chaos.at("start", progress.step)
+
+
+def _finish(experiment: Experiment, session: Session, progress: Progress) -> dict[str, Any]:
+    """Measures the last weights on the test split and writes result.json, which makes the run finished."""
+    engine, store = experiment.engine, session.store
+    session.chaos.at("end", progress.step)
+    result = measure(experiment, session, progress)
+    if result is None:
+        raise session.signals.leave(f"step {progress.step}, the last, before it was measured on the test split")
+    if engine.cluster.is_leader:
+        curves.draw(store, experiment.data.dataset.name)
+        session.recorder.event("finished", step=progress.step)
+        session.recorder.close()
+        result["goodput"] = goodput.summarize(recorder.read_events(store), time.time())
+        store.close()
+        store.put(RESULT, (json.dumps(result, indent=1) + "\n").encode())
+        summary.show_end(session.display, experiment.config, result, session.checkpoints.last)
+    engine.barrier()  # the other processes wait until it is written
+    consensus.final_barrier(engine)
+    heartbeat.beat(heartbeat.DONE)
+    return result

@@ -1,0 +1,161 @@
+"""What is built once, for training, measuring and timing alike: configuration, data, plan and engine.
+
+Everything heavy is imported at the top, and Keras has one backend for the life of a process: call `engines.choose` before this
+module is imported for the first time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+from convoy import exits, heartbeat
+from convoy.data import memory
+from convoy.data.identity import Identity
+from convoy.data.opening import Splits, open_splits
+from convoy.store import open_store
+from convoy.trainer import engines
+from convoy.trainer.checkpoints import Checkpoint, select
+from convoy.trainer.config import RunConfig
+from convoy.trainer.engines import variables
+from convoy.trainer.engines.protocol import Engine
+from convoy.trainer.loop.plan import Plan
+from convoy.trainer.models.build import build_model
+from convoy.trainer.processes.signals import Signals
+from convoy.trainer.run_dir import dataset, opening, trust
+from convoy.trainer.run_dir.dataset import Preprocessing
+from convoy.trainer.run_dir.files import DATASET, FLAGS
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A run's parts, opened and agreed on.
+
+    Attributes:
+      config: no `auto` is left in it.
+      data: the examples, divided.
+      plan: when to evaluate, to save and to end.
+      engine: the model on its devices.
+    """
+
+    config: RunConfig
+    data: Splits
+    plan: Plan
+    engine: Engine
+
+    @property
+    def identity(self) -> Identity:
+        """What data the run is begun on."""
+        return self.data.identity
+
+
+def build(
+    config: RunConfig, signals: Signals | None = None, *, single_process: bool = False, download: bool = True
+) -> Experiment:
+    """Settles the devices, opens the data and builds the model.
+
+    Args:
+      config: the run's, `auto` included.
+      signals: installed again here, since TensorFlow's strategies replace handlers silently.
+      single_process: whatever processes the environment names, this one works for itself.
+      download: that of data.opening.open_splits.
+    """
+    backend = engines.choose(config.backend)
+    runtime = backend.prepare(config, single_process)
+    if signals:
+        signals.install()
+    with heartbeat.beating():
+        data = open_splits(runtime.config.data, download)
+        runtime = dataclasses.replace(runtime, config=dataclasses.replace(runtime.config, data=data.config))
+        if not single_process:
+            _check_memory(runtime.config, data, runtime.cluster.processes)
+        plan = Plan.from_config(runtime.config, data.epoch)
+    engine = backend.Engine(runtime, data.dataset.image_shape, data.draws_per_class)
+    heartbeat.beat()
+    if signals:
+        signals.install()
+    return Experiment(runtime.config, data, plan, engine)
+
+
+def _check_memory(config: RunConfig, data: Splits, processes: int) -> None:
+    images = config.batch_size // processes
+    memory.check("batch_size", config.batch_size, "the images of a batch", images * math.prod(data.dataset.image_shape))
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedRun:
+    """A run's model, ready to be called, and what it takes and returns.
+
+    Attributes:
+      config: as the run was trained.
+      checkpoint: where the weights are from.
+      class_names: of the logits, in order.
+      image_shape: (height, width, channels).
+      preprocessing: how an image becomes what the model takes.
+      model: images, floats [n, height, width, channels] -> logits; with averaged weights where the run kept an average.
+    """
+
+    config: RunConfig
+    checkpoint: Checkpoint
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    preprocessing: Preprocessing
+    model: keras.Model
+
+
+def open_run(
+    run_dir: str, checkpoint: str = "last", backend: str = "", model: str = "", trust_model_code: bool = False
+) -> OpenedRun:
+    """Opens a run for use, without its data set.
+
+    Args:
+      run_dir: the run.
+      checkpoint: last, best, or a step.
+      backend: tensorflow or jax, whichever the run was trained with; default: the one that Keras has in this process.
+      model: the run's own package.module:function, given again: its code may be imported.
+      trust_model_code: whatever code the run names may be imported.
+
+    Raises:
+      exits.CannotRun: there is no such run or checkpoint, or its code is not to be imported (run_dir.trust).
+      exits.BadData: what stands there was damaged.
+    """
+    store = open_store(run_dir)
+    found = opening.trained_config(store, run_dir)
+    config = trust.consented(found, run_dir, model, trust_model_code)
+    described = dataset.read(store)
+    if described is None:
+        raise exits.CannotRun(
+            f"{run_dir} has no {DATASET}, for an older version of Convoy began it; `convoy train --flagfile={run_dir}/{FLAGS}"
+            f" --run_dir={run_dir}` writes it, where the data set is, and trains no further."
+        )
+    selected, tensors, _ = select(store, checkpoint)
+    config = dataclasses.replace(
+        config,
+        backend=backend or keras.backend.backend(),
+        devices="auto",
+        strategy="one",
+        xla="auto",
+        deterministic=False,
+    )
+    config = engines.choose(config.backend).prepare(config, True).config
+    built = build_model(config.model, described.image_shape, len(described.class_names), **config.model_options)
+    _assign(built, tensors, config)
+    return OpenedRun(config, selected, described.class_names, described.image_shape, described.preprocessing, built)
+
+
+def _assign(model: keras.Model, tensors: Mapping[str, np.ndarray], config: RunConfig) -> None:
+    """Gives a model the weights of a checkpoint, the averaged ones where there are some; CannotRun for another model's."""
+    own = {f"model/{variable.path}": variable for variable in model.variables}
+    shapes = {
+        name: (tuple(variable.shape), np.dtype(keras.backend.standardize_dtype(variable.dtype)))
+        for name, variable in own.items()
+    }
+    saved = {name: tensor for name, tensor in tensors.items() if name.startswith("model/")}
+    opening.refuse_other_model(functools.partial(variables.compare, shapes), saved, config)
+    for name, variable in own.items():
+        variable.assign(tensors.get(name.replace("model/", "ema/", 1), saved[name]))

@@ -1,0 +1,83 @@
+"""What a run does about a loss, gradient or weight that is NaN or infinite: --on_nan."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import TYPE_CHECKING, NoReturn
+
+from convoy import exits
+from convoy.trainer.loop.progress import Progress
+
+if TYPE_CHECKING:
+    from convoy.trainer.experiment import Experiment
+    from convoy.trainer.session import Session
+
+MAX_CONSECUTIVE_SKIPS, MAX_ROLLBACKS = 10, 3
+
+
+class NanFound(Exception):
+    """A loss, gradient or weight is NaN or infinite; the text says which.
+
+    Args:
+      what: the start of a sentence.
+      step: how many steps were made when it showed.
+      position: the first position after the examples that led to it.
+    """
+
+    def __init__(self, what: str, step: int, position: int):
+        super().__init__(what)
+        self.step, self.position = step, position
+
+
+def count_skipped(experiment: Experiment, session: Session, progress: Progress, loss: float, norm: float) -> None:
+    """With --on_nan=skip, counts a step that changed nothing; raises Diverged after too many in a row."""
+    # A norm that loss scaling skips, to find its scale, has a finite loss: it does not count.
+    scaled = experiment.config.precision == "mixed_float16"
+    if math.isfinite(loss) and (scaled or math.isfinite(norm)):
+        progress.skipped_in_a_row = 0
+        return
+    progress.skipped += 1
+    progress.skipped_in_a_row += 1
+    # As text: JSON has no such numbers.
+    session.recorder.event("skipped", step=progress.step, loss=str(loss), gradient_norm=str(norm))
+    if progress.skipped_in_a_row > MAX_CONSECUTIVE_SKIPS:
+        diverge(
+            session,
+            progress.step,
+            f"{progress.skipped_in_a_row} steps in a row, up to step {progress.step}, had a loss or gradient that is not"
+            " finite",
+        )
+
+
+def roll_back(experiment: Experiment, session: Session, progress: Progress, nan: NanFound) -> Progress:
+    """Goes back to the last checkpoint, and on with the examples after those that led to the NaN.
+
+    Returns the progress from there. Raises Diverged where there is no checkpoint, or after too many rollbacks.
+    """
+    rollbacks = progress.rollbacks + 1
+    if rollbacks > MAX_ROLLBACKS:
+        diverge(session, progress.step, f"{nan}, after {MAX_ROLLBACKS} rollbacks")
+    restored = session.restore(experiment)
+    if restored is None:
+        diverge(session, progress.step, f"{nan}, and there is no checkpoint to go back to")
+    restored.rollbacks, restored.position = rollbacks, nan.position
+    session.recorder.event("rollback", step=restored.step, failed=nan.step, what=str(nan), position=restored.position)
+    session.recorder.resume(restored.lines, restored.step)
+    experiment.engine.feed(experiment.data.train, restored.position)
+    session.display.line(
+        f"  Note: {nan}: back to step {restored.step}, on with other examples ({rollbacks} of {MAX_ROLLBACKS} times)."
+    )
+    return restored
+
+
+def diverge(session: Session, step: int, what: str) -> NoReturn:
+    """Ends the run, which has made `step` steps; the sentence names the last good checkpoint."""
+    with contextlib.suppress(exits.ConvoyError):
+        session.saver.join()
+    session.recorder.event("diverged", step=step, what=what)
+    last = session.checkpoints.last
+    saved = f"the last good checkpoint is {last.folder}" if last else "no checkpoint had been saved before"
+    raise exits.Diverged(
+        f"{what}; {saved}. Lower --learning_rate, add --warmup, or bound the gradient with --clip_norm=1."
+    )

@@ -1,0 +1,79 @@
+"""What a run says on the screen before its first step and after its last. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convoy.store import Store
+from convoy.trainer.checkpoints import Checkpoint, format
+from convoy.trainer.config import RunConfig
+from convoy.trainer.engines.steps_per_loop import TARGET_SECONDS
+from convoy.trainer.outputs.display import Display
+from convoy.trainer.run_dir.files import BAD_IMAGES, CURVES, RESULT
+
+if TYPE_CHECKING:
+    from convoy.trainer.experiment import Experiment
+
+
+def show_start(display: Display, experiment: Experiment) -> None:
+    """The block at the start: what is trained on what, and how."""
+    config = experiment.config
+    display.block(f"Convoy: {config.model} on {config.data.dataset}", _rows(experiment))
+
+
+def _rows(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    config, data, plan, engine = experiment.config, experiment.data, experiment.plan, experiment.engine
+    yield "devices", f"{engine.description}, {config.backend}, strategy {config.strategy}, {config.precision}"
+    held_out = f", {len(data.held_out):,} ({data.config.eval_split}) choose the best" if data.held_out else ""
+    if data.config.eval_split == "test":
+        held_out += " and are the test too: what it finds will be a little too good"
+    yield "data", f"{data.examples_per_class.sum():,} examples{held_out}, augment {data.config.augment}"
+    if data.config.balance != "none":
+        yield "balance", f"{data.config.balance}: {_balance(data.examples_per_class, data.draws_per_class)}"
+    parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
+    yield "batch", f"{config.batch_size} global, {config.batch_size // engine.replicas} per replica{parts}"
+    yield "steps", f"{plan.total:,}, {plan.examples / config.batch_size:,.1f} per epoch"
+    decay = f", decoupled weight decay {config.weight_decay:g}" if config.weight_decay else ""
+    yield "learning rate", f"{config.peak_learning_rate:g} peak, {config.schedule}, {config.optimizer}{decay}"
+    if config.loss != "cross_entropy":
+        yield "loss", config.loss
+    yield "parameters", f"{engine.parameters:,}"
+    delay = f"{config.steps_per_loop} steps" if config.steps_per_loop else f"about {2 * TARGET_SECONDS:g} s"
+    yield "signal delay", f"at worst one loop, {delay}, and a save"
+    yield "run directory", config.run_dir
+
+
+def _balance(examples: np.ndarray, draws: np.ndarray) -> str:
+    """What --balance does to the classes: from how many examples to how many draws, each int64 [classes]."""
+    present = examples > 0
+    many, few = examples.max(), examples[present].min()
+    most, least = draws.max(), draws[present].min()
+    empty = "" if present.all() else f"; {(~present).sum():,} classes have none"
+    drawn = f"{most:,} draws each" if most == least else f"{most:,} to {least:,} draws"
+    return f"{many:,} to {few:,} examples a class -> {drawn} per epoch{empty}"
+
+
+def show_finished(display: Display, config: RunConfig, result: dict[str, Any], store: Store) -> None:
+    """The lines of a run that had come to its end before."""
+    display.line(f"{config.run_dir} is finished: nothing is left to do of --duration={config.duration}.")
+    if store.url:  # the leader, which has read it
+        show_end(display, config, result, max(format.complete(store), default=None))
+
+
+def show_end(display: Display, config: RunConfig, result: dict[str, Any], last: Checkpoint | None) -> None:
+    """The lines at the end: what was reached, and where it is."""
+    measured, train = result["eval"], result["train"]
+    speed = f", {train['images_per_second']:,.0f} images/s" if train["images_per_second"] else ""
+    display.line(
+        f"{measured['accuracy']:.2%} of {measured['examples']:,} {measured['split']} examples right"
+        f" (loss {measured['loss']:.4f}), {result['epoch']:.4g} epochs in {result['wall_seconds']:.0f} s{speed}."
+    )
+    if bad := result.get("bad_images"):
+        display.line(f"{bad:,} images could not be read; {config.run_dir}/{BAD_IMAGES} says which and why.")
+    display.line(f"Result {config.run_dir}/{RESULT}, curves {config.run_dir}/{CURVES}")
+    if last:
+        command = f"`convoy evaluate --run_dir={config.run_dir}` measures it."
+        display.line(f"Checkpoint {config.run_dir}/{last.folder}; {command}")

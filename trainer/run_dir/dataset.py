@@ -1,0 +1,100 @@
+"""dataset.json: what a model of this run takes and returns, so that it can be used without its data set. Nothing heavy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+from convoy import shapes
+from convoy.bounds import whole
+from convoy.outside import parse_object
+from convoy.store import Store
+from convoy.trainer.run_dir.files import DATASET
+
+if TYPE_CHECKING:
+    from convoy.data.opening import Splits
+
+SCHEMA = 1
+_SIDE, _COUNT = whole(1, 1 << 16), whole(1, 1 << 62)
+_SHAPE = {
+    "schema": whole(SCHEMA, SCHEMA),
+    "class_names": [str],
+    "image_shape": {"height": _SIDE, "width": _SIDE, "channels": whole(1, 1024)},
+    "preprocessing": {"image_size": whole(0, 1 << 16), "divide_by": whole(1, 255)},
+    "splits": [str],
+    "epoch": _COUNT,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes what the model takes.
+
+    Attributes:
+      image_size: the side to which images are resized and centre-cropped (convoy.data.images); 0: they have the size already.
+      divide_by: a pixel, from 0 to 255, is divided by this.
+    """
+
+    image_size: int
+    divide_by: int = 255
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a run's model takes and returns, and how long an epoch is.
+
+    Attributes:
+      class_names: of the logits, in order.
+      image_shape: (height, width, channels).
+      preprocessing: of images.
+      split_names: those that the data set has.
+      epoch: positions of an epoch.
+    """
+
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    preprocessing: Preprocessing
+    split_names: tuple[str, ...]
+    epoch: int
+
+    def to_dict(self) -> dict[str, Any]:
+        height, width, channels = self.image_shape
+        return {
+            "schema": SCHEMA,
+            "class_names": list(self.class_names),
+            "image_shape": {"height": height, "width": width, "channels": channels},
+            "preprocessing": dataclasses.asdict(self.preprocessing),
+            "splits": list(self.split_names),
+            "epoch": self.epoch,
+        }
+
+
+def write(store: Store, data: Splits) -> None:
+    """Describes the data set that a run is begun on."""
+    dataset = data.dataset
+    description = Description(
+        dataset.class_names,
+        dataset.image_shape,
+        Preprocessing(data.config.image_size),
+        dataset.split_names,
+        data.epoch,
+    )
+    store.put(DATASET, json.dumps(description.to_dict(), indent=1).encode())
+
+
+def read(store: Store) -> Description | None:
+    """None for a run of a version that wrote none; exits.BadData for a file that is something else."""
+    place = f"{store.url}/{DATASET}"
+    try:
+        values = shapes.check(parse_object(store.get(DATASET), place), _SHAPE, place)
+    except FileNotFoundError:
+        return None
+    height, width, channels = (values["image_shape"][name] for name in ("height", "width", "channels"))
+    return Description(
+        tuple(values["class_names"]),
+        (height, width, channels),
+        Preprocessing(values["preprocessing"]["image_size"], values["preprocessing"]["divide_by"]),
+        tuple(values["splits"]),
+        values["epoch"],
+    )

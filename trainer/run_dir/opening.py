@@ -1,0 +1,125 @@
+"""May this run begin, or go on, in this directory? Imports nothing heavy, and writes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from convoy import exits
+from convoy.data.identity import Identity
+from convoy.store import Store
+from convoy.trainer import checkpoints
+from convoy.trainer import config as configuration
+from convoy.trainer.config import Found, RunConfig
+from convoy.trainer.loop.progress import Progress
+from convoy.trainer.outputs import recorder
+from convoy.trainer.run_dir import data_identity, dataset, results
+from convoy.trainer.run_dir.files import CHECKPOINTS, CONFIG, EVENTS
+
+
+@dataclasses.dataclass(frozen=True)
+class Beginning:
+    """How an attempt begins: with the result of a run that is finished, or with its own number."""
+
+    finished: dict[str, Any] | None = None
+    attempt: int = 0
+
+
+def stored_config(store: Store) -> Found | None:
+    """The configuration of the run that lives there; None for an empty place, CannotRun for one that holds something else."""
+    try:
+        text = store.get(CONFIG)
+    except FileNotFoundError:
+        if foreign := store.first_entry():
+            raise exits.CannotRun(
+                f"--run_dir={store.url} holds {foreign} and is no run of Convoy; choose an empty or a new directory."
+            ) from None
+        return None
+    return configuration.from_json(text, f"{store.url}/{CONFIG}")
+
+
+def trained_config(store: Store, run_dir: str) -> Found:
+    """The configuration of a run that was begun; CannotRun where there is none."""
+    try:
+        text = store.get(CONFIG)
+    except FileNotFoundError:
+        raise exits.CannotRun(f"--run_dir={run_dir} is no run: it has no {CONFIG}.") from None
+    return configuration.from_json(text, f"{run_dir}/{CONFIG}")
+
+
+def finished_without_data(config: RunConfig, store: Store, stored: Found | None) -> dict[str, Any] | None:
+    """The result of a run that is finished, if that can be told without its data set; CannotRun for another run's directory.
+
+    So a command that has nothing to do says so before TensorFlow is imported. None: `begin` decides.
+    """
+    if stored is None:
+        return None
+    description = dataset.read(store)
+    if description is None:
+        return None  # a run of an older version: what `auto` means for its data set is not known here
+    config = dataclasses.replace(
+        config,
+        precision="float32" if config.precision == "auto" else config.precision,
+        data=config.data.resolved(description.split_names),
+    )
+    refuse_differences(config, stored, moves=data_identity.known(store) is not None)
+    if config.data.dataset != stored.unchecked.data.dataset:
+        return None  # it may be another data set by now
+    return results.finished(store, config.total_steps(description.epoch))
+
+
+def begin(config: RunConfig, identity: Identity, total: int, store: Store, stored: Found | None) -> Beginning:
+    """Decides how an attempt begins. Raises CannotRun where another run lives, or one that was begun on other data."""
+    if stored:
+        then = data_identity.known(store)
+        refuse_differences(config, stored, moves=then is not None)
+        data_identity.refuse_other_data(config, identity, then)
+        if finished := results.finished(store, total):
+            return Beginning(finished=finished)
+    return Beginning(attempt=next_attempt(store))
+
+
+def refuse_differences(config: RunConfig, stored: Found, moves: bool) -> None:
+    if lines := configuration.differences(stored.unchecked, config, moves):
+        raise exits.CannotRun(
+            f"--run_dir={config.run_dir} holds another run:\n"
+            + "\n".join(lines)
+            + "\nGive the same flags to continue it, or another --run_dir to begin a new one."
+        )
+
+
+def next_attempt(store: Store) -> int:
+    """The number of the attempt that begins: none before has written under it, and what it saves will be found again."""
+    attempts = {EVENTS: recorder.attempts(store), CHECKPOINTS: checkpoints.attempts(store)}
+    place = max(attempts, key=attempts.__getitem__)
+    if attempts[place] >= recorder.MOST_ATTEMPTS:
+        raise exits.BadData(
+            f"{store.url}/{place} tells of attempt {attempts[place]:,}, which no run comes to; remove it there, or choose"
+            " another --run_dir."
+        )
+    return 1 + attempts[place]
+
+
+def refuse_other_model(
+    check: Callable[[Mapping[str, np.ndarray]], None], tensors: Mapping[str, np.ndarray], config: RunConfig
+) -> None:
+    """CannotRun if a checkpoint's tensors are not those that the model has now, for which `check` raises ValueError."""
+    try:
+        check(tensors)
+    except ValueError as error:
+        raise exits.CannotRun(
+            f"{config.run_dir} holds another model than --model={config.model} builds now: {error}; bring back the model's"
+            " code, or choose another --run_dir."
+        ) from error
+
+
+def refuse_other_plan(store: Store, progress: Progress, total: int) -> None:
+    """BadData for a checkpoint that lies behind the run's end, or knows of records that are not there."""
+    if progress.step > total:  # of a shorter run, which --duration cannot make of one
+        raise exits.BadData(
+            f"{store.url} holds another run: its checkpoint is of step {progress.step:,}, and the run ends at step"
+            f" {total:,}; restore it from a copy, or choose another --run_dir."
+        )
