@@ -98,10 +98,10 @@ def test_a_run_of_3ff22d4_is_measured_as_it_was_then(place, convoy):
 
 
 def test_the_checkpoints_of_a_run_of_3ff22d4_are_listed_and_whole(capsys):
-    from convoy.trainer.verbs import checkpoints
+    from convoy.trainer.verbs.checkpoints import CHECKPOINTS
 
-    assert checkpoints.main(["list", f"--run_dir={THEN / 'run'}"]) == 0
-    assert checkpoints.main(["verify", f"--run_dir={THEN / 'run'}"]) == 0
+    assert CHECKPOINTS(["list", f"--run_dir={THEN / 'run'}"]) == 0
+    assert CHECKPOINTS(["verify", f"--run_dir={THEN / 'run'}"]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert [line.split()[:4] for line in shown] == 2 * [["step", str(step), "attempt", "1"] for step in (10, 27)]
     assert "the best: 41.32%" in shown[0]

@@ -21,7 +21,7 @@ def convoy(server, capsys):
 
     def call(*words: str) -> tuple[int, list[str]]:
         capsys.readouterr()
-        code = cli.main(list(words))
+        code = cli.LAUNCH(list(words))
         return code, capsys.readouterr().out.splitlines()
 
     return call

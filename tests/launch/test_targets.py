@@ -83,12 +83,12 @@ def toy(tmp_path, monkeypatch):
 
 
 def test_help_shows_the_row_and_its_flags(toy, capsys):
-    assert cli.main(["submit", "--help"]) == exits.OK
+    assert cli.LAUNCH(["submit", "--help"]) == exits.OK
     told = " ".join(capsys.readouterr().out.split())
     assert "tpu-vm: Cloud TPU VMs; toy: a box of toys. [local]" in told
     assert "--shelf toy: where the toys stand. [top]" in told
     assert "Toys --colour of its toys. [red]" in told
-    assert cli.main(["status", "--help"]) == exits.OK
+    assert cli.LAUNCH(["status", "--help"]) == exits.OK
     told = capsys.readouterr().out
     assert "--shelf" in told
     assert "--colour" not in told
@@ -109,11 +109,11 @@ def test_its_rules_hold_beside_those_of_every_job(toy, flags, kind, sentence):
 
 
 def test_a_dry_run_describes_the_job_and_a_submission_begins_it(toy, capsys):
-    assert cli.main(["submit", "--dry_run", *ARGV, *RUN]) == exits.OK
+    assert cli.LAUNCH(["submit", "--dry_run", *ARGV, *RUN]) == exits.OK
     told = capsys.readouterr()
     assert told.out.splitlines()[-1] == "puts a blue duck on the low shelf"
     assert told.err == "convoy: blue toys fade.\n"
-    assert cli.main(["submit", *ARGV, *RUN]) == exits.OK
+    assert cli.LAUNCH(["submit", *ARGV, *RUN]) == exits.OK
     told = capsys.readouterr()
     assert told.out == "duck: running\n"
     # Flags by which the target is found are in the commands that sentences name, flags of the job are not.
@@ -121,7 +121,7 @@ def test_a_dry_run_describes_the_job_and_a_submission_begins_it(toy, capsys):
 
 
 def test_the_doctor_makes_its_checks_until_an_essential_one_fails(toy, capsys):
-    assert cli.main(["doctor", "--target=toy", "--shelf=low", "--run_dir=s3://b/r"]) == exits.CANNOT_RUN
+    assert cli.LAUNCH(["doctor", "--target=toy", "--shelf=low", "--run_dir=s3://b/r"]) == exits.CANNOT_RUN
     shelf, box, run_dir = capsys.readouterr().out.splitlines()
     assert (shelf, box) == ("ok     shelf: low", "wrong  box: the box is open; close it.")
     assert run_dir.startswith("wrong  run directory: s3://b/r")
@@ -129,7 +129,7 @@ def test_the_doctor_makes_its_checks_until_an_essential_one_fails(toy, capsys):
 
 def test_faults_are_for_rehearsals(toy):
     with pytest.raises(exits.CannotRun, match="--chaos=kill:worker-0@step=1 is for rehearsals; give --target=local"):
-        cli.main(["submit", "--chaos=kill:worker-0@step=1", *ARGV, *RUN])
+        cli.LAUNCH(["submit", "--chaos=kill:worker-0@step=1", *ARGV, *RUN])
 
 
 def test_without_the_row_there_is_no_such_target_and_no_such_flag(capsys):

@@ -20,7 +20,7 @@ from convoy.store.local import LocalStore
 from convoy.trainer.checkpoints import Checkpoint, CheckpointManager, format, select
 from convoy.trainer.checkpoints.snapshot import Snapshot
 from convoy.trainer.loop.progress import Progress
-from convoy.trainer.verbs.checkpoints import main
+from convoy.trainer.verbs.checkpoints import CHECKPOINTS
 from mutations import untouched
 
 TENSORS = {
@@ -135,13 +135,13 @@ def refused(forgery: Forgery, capsys: pytest.CaptureFixture[str], words: str = "
         assert told.startswith("convoy: the checkpoint checkpoints/00000040.1 is refused: ")
         assert told.isprintable()
         assert words in told
-        assert main(["list", f"--run_dir={run_dir}"]) == exits.OK
-        assert main(["verify", f"--run_dir={run_dir}"]) == exits.BAD_DATA
+        assert CHECKPOINTS(["list", f"--run_dir={run_dir}"]) == exits.OK
+        assert CHECKPOINTS(["verify", f"--run_dir={run_dir}"]) == exits.BAD_DATA
         assert "40  attempt  1  damaged: " in capsys.readouterr().out
         with pytest.raises(exits.ConvoyError) as evaluated:
             select(forgery.store, "40")
         with pytest.raises(exits.ConvoyError) as copies:
-            main(["copy", f"--run_dir={run_dir}", "--checkpoint=40", f"--to={copied}"])
+            CHECKPOINTS(["copy", f"--run_dir={run_dir}", "--checkpoint=40", f"--to={copied}"])
         assert [path.name for path in copied.rglob("*")] in ([], [".lock"])
     assert words in str(copies.value)
     assert evaluated.value.code == copies.value.code

@@ -70,7 +70,7 @@ def convoy(capsys) -> Callable[..., tuple[int, str]]:
         capsys.readouterr()
         sentence = ""
         try:
-            code = cli.main(list(words))
+            code = cli.LAUNCH(list(words))
         except exits.ConvoyError as error:
             code, sentence = error.code, str(error)
         told = capsys.readouterr()

@@ -6,27 +6,20 @@ import dataclasses
 import sys
 from typing import Any
 
-from convoy import exits, options, verbs
+from convoy import exits, options
 from convoy.options import option
 from convoy.outside import Name
 from convoy.store import Data, Store, open_store
+from convoy.table import Entry, Table
 from convoy.trainer.checkpoints import format
 from convoy.trainer.checkpoints.documents import STATE, Checkpoint, Damaged, parse_state
 from convoy.trainer.checkpoints.manager import find
 from convoy.trainer.run_dir.files import CONFIG, FLAGS, METRICS
-
-COMMANDS = {
-    "list": ("convoy.trainer.verbs.checkpoints:show", "a line for each: step, attempt, size, whether it is the best"),
-    "verify": (
-        "convoy.trainer.verbs.checkpoints:verify",
-        "read every byte, compare sizes and checksums, refuse what no run saves",
-    ),
-    "copy": ("convoy.trainer.verbs.checkpoints:copy", "copy one, with configuration and records, to another place"),
-}
+from convoy.verbs import Command, verb
 
 USAGE = """usage: convoy checkpoints COMMAND --run_dir=DIR [--flag=value ...]
 
-{commands}
+{verbs}
 
 DIR is a folder or gs://BUCKET/PATH. convoy checkpoints COMMAND --help lists the flags of a command."""
 
@@ -49,6 +42,9 @@ class VerifyOption:
 
     checkpoint: str = option("all", "all, last, best or a step.", group="Checkpoints")
 
+    def __post_init__(self) -> None:
+        options.check(self)
+
 
 @dataclasses.dataclass(frozen=True)
 class CopyOptions:
@@ -63,51 +59,48 @@ class CopyOptions:
             raise exits.CannotRun("--to is missing; give an empty or a new directory, or gs://BUCKET/PATH.")
 
 
-def main(argv: list[str]) -> int:
-    return verbs.dispatch("convoy checkpoints", COMMANDS, argv, USAGE.format(commands=verbs.table(COMMANDS)))
+@verb(
+    """usage: convoy checkpoints list --run_dir=DIR
 
-
-def show(argv: list[str]) -> int:
-    """`convoy checkpoints list`."""
-    usage = "usage: convoy checkpoints list --run_dir=DIR\n\nLists the checkpoints of a run, oldest first."
-    if options.wants_help(argv):
-        print(options.help_text(usage, RunOption))
-        return exits.OK
-    store = _open(RunOption(**options.parse(argv, RunOption)).run_dir)
-    found, rows, best = format.complete(store), {}, None
-    for checkpoint in found:
+Lists the checkpoints of a run, oldest first.""",
+    RunOption,
+)
+def show(run: RunOption) -> None:
+    store = _open(run.run_dir)
+    complete = format.complete(store)
+    best = None
+    lines = {}
+    for checkpoint in complete:
         try:
             entries = format.read_manifest(store, checkpoint)
             best = format.read_state(store, checkpoint)["progress"]["best"]
             size = sum(entry.bytes for entry in entries.values())
-            rows[checkpoint] = f"{size / 2**20:,.1f} MiB in {len(entries)} objects"
+            lines[checkpoint] = f"{size / 2**20:,.1f} MiB in {len(entries)} objects"
         except Damaged as error:
-            rows[checkpoint] = f"damaged: {error}"
-    for checkpoint, text in rows.items():
+            lines[checkpoint] = f"damaged: {error}"
+    for checkpoint, line in lines.items():
         if best and best["step"] == checkpoint.step:
-            text += f", the best: {best['accuracy']:.2%} of the examples that choose it"
-        print(_line(checkpoint, text))
+            line += f", the best: {best['accuracy']:.2%} of the examples that choose it"
+        print(_line(checkpoint, line))
     for checkpoint in format.incomplete(store):
         print(_line(checkpoint, "incomplete: on its way, or left by a run that died"))
-    if not found:
+    if not complete:
         print(f"{store.url} has no checkpoint yet.")
-    return exits.OK
 
 
-def verify(argv: list[str]) -> int:
-    """`convoy checkpoints verify`: BAD_DATA if one is damaged."""
-    usage = """usage: convoy checkpoints verify --run_dir=DIR [--checkpoint=all]
+@verb(
+    """usage: convoy checkpoints verify --run_dir=DIR [--checkpoint=all]
 
-Reads checkpoints from end to end, and refuses what no run saves. Exit code 65 if one is damaged."""
-    if options.wants_help(argv):
-        print(options.help_text(usage, RunOption, VerifyOption))
-        return exits.OK
-    parsed = options.parse(argv, RunOption, VerifyOption)
-    store, which = _open(RunOption(**options.take(RunOption, parsed)).run_dir), parsed["checkpoint"]
+Reads checkpoints from end to end, and refuses what no run saves. Exit code 65 if one is damaged.""",
+    RunOption,
+    VerifyOption,
+)
+def verify(run: RunOption, which: VerifyOption) -> int:
+    store = _open(run.run_dir)
     damaged = 0
-    for checkpoint in format.complete(store) if which == "all" else [find(store, which)]:
+    for checkpoint in format.complete(store) if which.checkpoint == "all" else [find(store, which.checkpoint)]:
         try:
-            size = sum(len(one.data) for one in format.read_objects(store, checkpoint))
+            size = sum(len(stored.data) for stored in format.read_objects(store, checkpoint))
             print(_line(checkpoint, f"whole, {size / 2**20:,.1f} MiB"))
         except Damaged as error:
             damaged += 1
@@ -117,24 +110,21 @@ Reads checkpoints from end to end, and refuses what no run saves. Exit code 65 i
     return exits.BAD_DATA if damaged else exits.OK
 
 
-def copy(argv: list[str]) -> int:
-    """`convoy checkpoints copy`."""
-    usage = """usage: convoy checkpoints copy --run_dir=DIR --to=PLACE [--checkpoint=last]
+@verb(
+    """usage: convoy checkpoints copy --run_dir=DIR --to=PLACE [--checkpoint=last]
 
-Copies a checkpoint with the configuration and the records up to it. The copy is a run that can be continued and evaluated."""
-    if options.wants_help(argv):
-        print(options.help_text(usage, RunOption, CopyOptions))
-        return exits.OK
-    parsed = options.parse(argv, RunOption, CopyOptions)
-    wanted = CopyOptions(**options.take(CopyOptions, parsed))
-    source, target = _open(RunOption(**options.take(RunOption, parsed)).run_dir), open_store(wanted.to)
-    checkpoint = find(source, wanted.checkpoint)
+Copies a checkpoint with the configuration and the records up to it. The copy is a run that can be continued and evaluated.""",
+    RunOption,
+    CopyOptions,
+)
+def copy(run: RunOption, copied: CopyOptions) -> None:
+    source, target = _open(run.run_dir), open_store(copied.to)
+    checkpoint = find(source, copied.checkpoint)
     with target.locked():
         if foreign := target.first_entry():
             raise exits.CannotRun(f"--to={target.url} holds {foreign}; give an empty or a new directory.")
         _copy(source, target, checkpoint)
     print(f"{target.url}/{checkpoint.folder}")
-    return exits.OK
 
 
 def _copy(source: Store, target: Store, checkpoint: Checkpoint) -> None:
@@ -142,11 +132,12 @@ def _copy(source: Store, target: Store, checkpoint: Checkpoint) -> None:
     files: dict[str, Data] = {}
     tensors: dict[str, list[str]] = {}
     try:
-        for one in format.read_objects(source, checkpoint):
-            if one.name == STATE:
-                state = parse_state(one.data, checkpoint)
+        for stored in format.read_objects(source, checkpoint):
+            if stored.name == STATE:
+                state = parse_state(stored.data, checkpoint)
             else:
-                files[one.name], tensors[one.name] = one.data, list(one.tensors)
+                files[stored.name] = stored.data
+                tensors[stored.name] = list(stored.tensors)
     except Damaged as error:
         raise error.ending(
             f"{source.url}/{checkpoint.folder} is damaged: {error}; give another --checkpoint."
@@ -185,3 +176,25 @@ def _needed(store: Store, name: Name) -> bytes:
 
 def _line(checkpoint: Checkpoint, text: str) -> str:
     return f"step {checkpoint.step:>8}  attempt {checkpoint.attempt:>2}  {text}"
+
+
+CHECKPOINTS = Command(
+    "convoy checkpoints",
+    USAGE,
+    Table(
+        "command",
+        {
+            "list": Entry(
+                "convoy.trainer.verbs.checkpoints:show", "a line for each: step, attempt, size, whether it is the best"
+            ),
+            "verify": Entry(
+                "convoy.trainer.verbs.checkpoints:verify",
+                "read every byte, compare sizes and checksums, refuse what no run saves",
+            ),
+            "copy": Entry(
+                "convoy.trainer.verbs.checkpoints:copy",
+                "copy one, with configuration and records, to another place",
+            ),
+        },
+    ),
+)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from convoy import exits, options, supervise
+from convoy import exits, supervise
 from convoy.data.config import DataConfig
 from convoy.trainer import config as configuration
 from convoy.trainer.config import RunConfig
 from convoy.trainer.processes import cluster
+from convoy.verbs import Verb
 
 USAGE = """usage: convoy train [--flag=value ...]
 
@@ -18,10 +19,7 @@ that was stopped or killed. Exit codes: 0 done, 2 a flag that does not parse, 42
 
 
 def main(argv: list[str], answer_seconds: float = supervise.ANSWER_SECONDS) -> int:
-    """The verb. `answer_seconds`: how long the run may take to answer a signal before it is killed."""
-    if options.wants_help(argv):
-        print(options.help_text(USAGE, RunConfig, DataConfig))
-        return exits.OK
+    """Runs the verb. `answer_seconds`: how long the run may take to answer a signal before it is killed."""
     config = configuration.from_argv(argv).with_defaults()
     # The name of a new run directory carries the time; every attempt must get the same one.
     command = supervise.module("convoy.trainer.run", [*argv, f"--run_dir={config.run_dir}"])
@@ -29,5 +27,7 @@ def main(argv: list[str], answer_seconds: float = supervise.ANSWER_SECONDS) -> i
     return supervise.run(command, config.restarts, patience, answer_seconds)
 
 
+VERB = Verb(USAGE, (RunConfig, DataConfig), parse=list, work=main)
+
 if __name__ == "__main__":
-    exits.call(lambda: main(sys.argv[1:]))
+    exits.call(lambda: VERB(sys.argv[1:]))
