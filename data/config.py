@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 from convoy import options
 from convoy.bounds import real, whole
+from convoy.data.augment import names as augmentations
 from convoy.data.augment.recipe import Recipe
 from convoy.data.images.unreadable import POLICIES
 from convoy.data.sources import names as sources
@@ -46,15 +47,7 @@ class DataConfig:
         group=_GROUP,
         within=whole(0, MAX_SIDE),
     )
-    augment: str = option(
-        "none",
-        "changes of training images, joined by +: crop (reflect-pad by an eighth and crop back), flip or altflip (left-right:"
-        " at random, or every other time), resized:AREA (random-resized-crop), rotate:DEGREES, shift:FRACTION,"
-        " shear:DEGREES, zoom:FRACTION, color:STRENGTH, randaugment:N:MAGNITUDE, trivial (TrivialAugment),"
-        " erase:PROBABILITY, mixup:ALPHA, cutmix:ALPHA. standard is crop+flip, photo resized+flip, article"
-        " rotate:15+shift:0.1+flip.",
-        group=_GROUP,
-    )
+    augment: str = option("none", lambda: f"{augmentations.help_text()}.", group=_GROUP)
     balance: str = option("none", lambda: f"how often an epoch draws each class. {BALANCES.help()}.", group=_GROUP)
     bad_images: str = option(
         "fail",

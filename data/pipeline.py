@@ -82,7 +82,7 @@ def training_stream(
       cached: if above 0, the batches of so many steps over and over, from memory.
     """
     recipe, order = data.recipe, Sampler(examples.labels, data.balance_spec, seed)
-    fetch, change, labels = examples.fetcher(recipe.least_area), augmenter(recipe), _on_host(examples.labels)
+    fetch, change, labels = examples.fetcher(recipe.min_area), augmenter(recipe), _on_host(examples.labels)
     # Partners of a mix may belong to different replicas, or to different steps: then each reads both.
     starts = (first_position, sharding.batch_size, *sharding.microbatch_sizes)
     aligned = not recipe.mixes or all(start % 2 == 0 for start in starts)

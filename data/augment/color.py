@@ -10,6 +10,9 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from convoy.data.arrays import Array, Images
+from convoy.data.order import PositionRanges
+
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _QUANTUM = 2**-12
 
@@ -59,14 +62,19 @@ def hue(turns: tf.Tensor, channels: int) -> tf.Tensor:
     return tf.cast(grey.T + tf.cos(angles) * chroma.T + tf.sin(angles) * crossed.T, tf.float32)
 
 
-def jitter(images: tf.Tensor, numbers: tf.Tensor, strength: float) -> tf.Tensor:
+def jitter(images: Images, positions: PositionRanges, strength: float) -> Images:
     """--augment=color:STRENGTH: brightness, contrast, saturation, hue, in this order, without cutting off in between.
 
     Factors are uniform in [1 - strength, 1 + strength], the turn of hue in strength / 4 of the circle either way; contrast
-    is about the image's mean grey. numbers: float32 [n, 4] in [0, 1). (Ranges as in torchvision's ColorJitter.)
+    is about the image's mean grey. (Ranges as in torchvision's ColorJitter.)
     """
+    return adjusted(images, 1 + (2 * positions.uniforms(4, "color") - 1) * strength)
+
+
+def adjusted(images: Images, factors: Array) -> Images:
+    """Images with brightness, contrast, saturation and hue changed by factors, float32 [n, 4]; 1 leaves each as it is."""
     _, height, width, channels = images.shape
-    brightness, contrast, colour, turn = tf.unstack(1 + (2 * numbers - 1) * strength, axis=1)
+    brightness, contrast, colour, turn = tf.unstack(factors, axis=1)
     columns = tf.reduce_sum(tf.cast(images, tf.int32), axis=1)
     greys = greys_of(tf.reduce_sum(tf.cast(columns, tf.float64), axis=1) / (height * width))
     matrices = saturation(colour, channels) @ hue((turn - 1) / 4, channels)

@@ -7,23 +7,53 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from convoy.data.arrays import Array, Images, Maps, Uniforms
+from convoy.data.augment.names import Stage
 from convoy.data.augment.recipe import Recipe
 from convoy.data.keys import key
+from convoy.data.order import PositionRanges
 from convoy.data.sampler import Sample
 
+_INTERPOLATED = ("rotate", "shift", "shear", "zoom")
 _ANGLE, _SHIFT_X, _SHIFT_Y, _FLIP, _SHEAR, _ZOOM, _TOP, _LEFT = range(8)  # columns of the random numbers
 
 
-def flips(numbers: tf.Tensor, drawn: Sample, seed: int, recipe: Recipe) -> tf.Tensor:
-    """bool [n]: which images are to be mirrored left-right. numbers: float32 [n, 8] in [0, 1)."""
-    if recipe.altflip:
+def move(
+    images: Images, positions: PositionRanges, sample: Sample, recipe: Recipe, later: Maps | None = None
+) -> Images:
+    """Images after the recipe's geometry and after the maps `later`, of which nothing is interpolated twice."""
+    interpolates = later is not None or any(name in recipe for name in _INTERPOLATED)
+    if recipe.of(Stage.GEOMETRY):
+        numbers = positions.uniforms(8, "augment")
+        mirrored = flips(numbers, sample, positions.seed, recipe)
+        if "crop" in recipe or not interpolates:
+            images = crop_and_flip(images, numbers, mirrored, "crop" in recipe)
+            mirrored = tf.zeros_like(mirrored)
+        if interpolates:
+            own = maps(numbers, mirrored, recipe, images.shape)
+            later = own if later is None else compose(own, later)
+    return images if later is None else warp(images, later)
+
+
+def flips(numbers: Uniforms, sample: Sample, seed: int, recipe: Recipe) -> Array:
+    """Which images are to be mirrored left-right: bool [n]. numbers: float32 [n, 8] in [0, 1)."""
+    if "altflip" in recipe:
         # Half of the examples the first time, each of them every other time (Jordan 2024, section 3.4).
-        count = tf.shape(drawn.indices)
+        count = tf.shape(sample.indices)
         seeds = tf.tile(tf.constant([[key(seed, "altflip"), 0, 0]], tf.int64), [count[0], 1])
         bounds = tf.fill(count, tf.constant(2**62, tf.int64))
-        first = tf.raw_ops.RandomIndexShuffle(index=drawn.indices, seed=seeds, max_index=bounds, rounds=8)
-        return (first + drawn.times_seen) % 2 == 1
-    return numbers[:, _FLIP] < (0.5 if recipe.flip else 0.0)
+        first = tf.raw_ops.RandomIndexShuffle(index=sample.indices, seed=seeds, max_index=bounds, rounds=8)
+        return (first + sample.times_seen) % 2 == 1
+    return numbers[:, _FLIP] < (0.5 if "flip" in recipe else 0.0)
+
+
+def compose(first: Maps, second: Maps) -> Maps:
+    """The map, float32 [n, 2, 3], of an image that is moved by `first` and then by `second`.
+
+    Maps lead from output to input, so the first one is applied last: the 3x3 product first @ second.
+    """
+    last_row = tf.tile(tf.constant([[[0.0, 0.0, 1.0]]]), [tf.shape(second)[0], 1, 1])
+    return first @ tf.concat([second, last_row], axis=1)
 
 
 def maps(numbers: tf.Tensor, mirrored: tf.Tensor, recipe: Recipe, shape: tf.TensorShape) -> tf.Tensor:
@@ -33,16 +63,16 @@ def maps(numbers: tf.Tensor, mirrored: tf.Tensor, recipe: Recipe, shape: tf.Tens
     """
     signed = 2 * numbers - 1
     zero, one = tf.zeros_like(signed[:, 0]), tf.ones_like(signed[:, 0])
-    angle = signed[:, _ANGLE] * math.radians(recipe.rotate)
+    angle = signed[:, _ANGLE] * math.radians(recipe.number("rotate"))
     # In float64: the last bits of TensorFlow's float32 cosine depend on where in the batch a number stands.
     cos, sin = (tf.cast(turn(tf.cast(angle, tf.float64)), tf.float32) for turn in (tf.cos, tf.sin))
     mirror = tf.where(mirrored, -one, one)
-    shear = tf.tan(signed[:, _SHEAR] * math.radians(recipe.shear)) if recipe.shear else zero
-    zoom = 1 / (1 + signed[:, _ZOOM] * recipe.zoom) if recipe.zoom else one
+    shear = tf.tan(signed[:, _SHEAR] * math.radians(recipe.number("shear"))) if "shear" in recipe else zero
+    zoom = 1 / (1 + signed[:, _ZOOM] * recipe.number("zoom")) if "zoom" in recipe else one
     a, b, d, e = cos, shear * cos - sin, sin, shear * sin + cos
     a, b, d, e = (value * zoom for value in (a, b, d, e))
-    shift_x = signed[:, _SHIFT_X] * (recipe.shift * shape[2])
-    shift_y = signed[:, _SHIFT_Y] * (recipe.shift * shape[1])
+    shift_x = signed[:, _SHIFT_X] * (recipe.number("shift") * shape[2])
+    shift_y = signed[:, _SHIFT_Y] * (recipe.number("shift") * shape[1])
     return tf.reshape(tf.stack([mirror * a, b, shift_x, mirror * d, e, shift_y], axis=1), [-1, 2, 3])
 
 

@@ -37,8 +37,8 @@ def mix(
     _, height, width, _ = images.shape
     # A pair's numbers are those of its even position.
     uniform, choice, down, across, *_ = tf.unstack(positions.uniforms(8, "mix")[::2], axis=1)
-    cuts = choice < ((0.5 if recipe.mixup else 1.0) if recipe.cutmix else 0.0)
-    drawn = [beta(alpha, uniform) for alpha in (recipe.mixup, recipe.cutmix) if alpha]
+    cuts = choice < ((0.5 if "mixup" in recipe else 1.0) if "cutmix" in recipe else 0.0)
+    drawn = [beta(recipe.number(name), uniform) for name in ("mixup", "cutmix") if name in recipe]
     share = tf.where(cuts, drawn[-1], drawn[0])
     boxes = _boxes(tf.where(cuts, tf.sqrt(1 - share), 0.0), down, across, height, width)
     top, left, bottom, right = tf.unstack(boxes, axis=1)

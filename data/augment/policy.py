@@ -11,6 +11,7 @@ import math
 import tensorflow as tf
 
 from convoy.data.augment import color, tables
+from convoy.data.augment.geometry import compose
 from convoy.data.augment.groups import by_group
 from convoy.data.augment.recipe import Recipe
 from convoy.data.order import PositionRanges
@@ -27,27 +28,19 @@ def policy(images: tf.Tensor, positions: PositionRanges, recipe: Recipe) -> tupl
     RandAugment (Cubuk et al. 2020): N operations, each one of 14, all of magnitude M of 30. TrivialAugment (Müller and
     Hutter 2021, wide): one operation, whose magnitude is uniform in 0 to 30 of wider ranges. Signs are drawn too.
     """
-    rounds = 1 if recipe.trivial else int(recipe.operations)
+    trivial, magnitude = "trivial" in recipe, recipe.number("randaugment", 1)
+    rounds = 1 if trivial else int(recipe.number("randaugment"))
     numbers = positions.uniforms(4 * rounds, "policy")
     maps = tf.tile(tf.eye(2, 3)[None], [tf.shape(images)[0], 1, 1])
     for turn in range(rounds):
         which, size, sign, _ = tf.unstack(numbers[:, 4 * turn : 4 * turn + 4], axis=1)
         operations = tf.cast(which * len(OPERATIONS), tf.int32)
-        levels = tf.floor(size * 31) / 30 if recipe.trivial else tf.fill(tf.shape(size), recipe.magnitude / 30)
-        strengths = levels * tf.gather(tf.constant(_most(images.shape, bool(recipe.trivial))), operations)
+        levels = tf.floor(size * 31) / 30 if trivial else tf.fill(tf.shape(size), magnitude / 30)
+        strengths = levels * tf.gather(tf.constant(_most(images.shape, trivial)), operations)
         signed = tf.where(sign < 0.5, -strengths, strengths)
         images = _recolor(images, operations, strengths, signed)
         maps = compose(maps, _maps(operations, signed))
     return images, maps
-
-
-def compose(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-    """The map, float32 [n, 2, 3], of an image that is moved by `first` and then by `second`.
-
-    Maps lead from output to input, so the first one is applied last: the 3x3 product first @ second.
-    """
-    last_row = tf.tile(tf.constant([[[0.0, 0.0, 1.0]]]), [tf.shape(second)[0], 1, 1])
-    return first @ tf.concat([second, last_row], axis=1)
 
 
 def _most(shape: tf.TensorShape, wide: bool) -> list[float]:

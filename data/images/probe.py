@@ -20,6 +20,7 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from convoy import exits
 from convoy.data.images.hashing import content_hash, content_hash_of
 from convoy.data.images.headers import ordinary
 
@@ -89,7 +90,7 @@ def look(path: str, hashed: bool = False) -> Look:
             header = _judged(lambda: _header(begin, io.BytesIO(begin) if len(begin) >= status.st_size else file))
             return Look(status.st_size, status.st_mtime_ns, header, content)
     except OSError as error:
-        return _unread((error.strerror or str(error)).lower())
+        return _unread(exits.reason(error))
 
 
 def _unread(why: str) -> Look:

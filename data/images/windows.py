@@ -24,20 +24,20 @@ def centre_windows(heights: tf.Tensor, widths: tf.Tensor, size: int) -> tf.Tenso
     return tf.concat([tf.cast((scaled - size) // 2, tf.float32) * pixel, size * pixel], axis=1)
 
 
-def random_windows(numbers: tf.Tensor, heights: tf.Tensor, widths: tf.Tensor, least_area: float) -> tf.Tensor:
+def random_windows(numbers: tf.Tensor, heights: tf.Tensor, widths: tf.Tensor, min_area: float) -> tf.Tensor:
     """Random parts of images (random-resized-crop; Szegedy et al. 2015, section 6): float32 [n, 4], whole numbers.
 
-    A share of the area from `least_area` to 1 and a logarithm of the aspect ratio between 3/4 and 4/3, each uniform, ten
+    A share of the area from `min_area` to 1 and a logarithm of the aspect ratio between 3/4 and 4/3, each uniform, ten
     times; the first that fits inside the image is taken, anywhere in it. Where none fits it is the largest centred part whose
     aspect ratio is in these bounds. torchvision.transforms.RandomResizedCrop draws from the same distribution.
 
     Args:
       numbers: float32 [n, NUMBERS] in [0, 1).
       heights, widths: int32 [n].
-      least_area: in (0, 1].
+      min_area: in (0, 1].
     """
     height, width = (tf.cast(sides, tf.float32)[:, None] for sides in (heights, widths))
-    area = height * width * (least_area + (1 - least_area) * numbers[:, :_TRIES])
+    area = height * width * (min_area + (1 - min_area) * numbers[:, :_TRIES])
     # In float64: TensorFlow's float32 exponential of the same number depends on where in the batch it stands.
     aspect = tf.exp(_ASPECT * (2 * tf.cast(numbers[:, _TRIES : 2 * _TRIES], tf.float64) - 1))
     aspect = tf.cast(aspect, tf.float32)

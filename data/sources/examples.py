@@ -34,10 +34,10 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def fetcher(self, least_area: float = 0) -> Fetcher:
+    def fetcher(self, min_area: float = 0) -> Fetcher:
         """The graph function that reads images.
 
-        With `least_area` each is a random part of the original, of at least this share of its area, at the image's size
+        With `min_area` each is a random part of the original, of at least this share of its area, at the image's size
         (--augment=resized), where positions are given.
         """
 
@@ -143,7 +143,7 @@ class InMemory:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def fetcher(self, least_area: float = 0) -> Fetcher:
+    def fetcher(self, min_area: float = 0) -> Fetcher:
         # On the host whatever else is there: a captured tensor elsewhere would travel with every batch.
         with tf.device("CPU:0"):
             if self._tensor is None:
@@ -154,8 +154,8 @@ class InMemory:
         def fetch(indices: tf.Tensor, positions: PositionRanges | None) -> tuple[tf.Tensor, ...]:
             shown = tf.gather(places, indices) if positions and self._substitutes else indices
             pixels = tf.gather(images, shown)
-            if positions and least_area:
-                pixels = random_parts(pixels, positions.uniforms(NUMBERS, "resized"), least_area)
+            if positions and min_area:
+                pixels = random_parts(pixels, positions.uniforms(NUMBERS, "resized"), min_area)
             fetched = pixels, tf.gather(counts, shown)
             return (*fetched, shown) if positions and self._substitutes else fetched
 
@@ -191,11 +191,11 @@ class InMemory:
         return places
 
 
-def random_parts(images: tf.Tensor, numbers: tf.Tensor, least_area: float) -> tf.Tensor:
+def random_parts(images: tf.Tensor, numbers: tf.Tensor, min_area: float) -> tf.Tensor:
     """Random windows of uint8 [n, h, w, c] at the same size, bilinear, by random numbers [n, NUMBERS]."""
     _, height, width, _ = images.shape
     sides = tf.ones_like(numbers[:, 0], tf.int32)
-    top, left, tall, wide = tf.unstack(random_windows(numbers, height * sides, width * sides, least_area), axis=1)
+    top, left, tall, wide = tf.unstack(random_windows(numbers, height * sides, width * sides, min_area), axis=1)
     none = tf.zeros_like(top)
     across = [wide / width, none, left + (wide - width) / 2]
     down = [none, tall / height, top + (tall - height) / 2]

@@ -75,12 +75,12 @@ class Files:
         """What the images take in memory."""
         return len(self) * int(np.prod(self.shape))
 
-    def fetcher(self, least_area: float = 0) -> Fetcher:
-        if not least_area and self.decoded_bytes <= self.cache_bytes:
+    def fetcher(self, min_area: float = 0) -> Fetcher:
+        if not min_area and self.decoded_bytes <= self.cache_bytes:
             return self._in_memory().fetcher()
 
         def fetch(indices: tf.Tensor, positions: PositionRanges | None) -> tuple[tf.Tensor, ...]:
-            area = least_area if positions else 0.0
+            area = min_area if positions else 0.0
             numbers = positions.uniforms(NUMBERS, "resized") if positions and area else tf.zeros([tf.size(indices), 0])
             if positions and self.bad.policy != "fail":
                 return self._tolerant(indices, numbers, area)
@@ -129,7 +129,7 @@ class Files:
         return self.bad.verdict() or self._interrupted
 
     def _strict(
-        self, indices: tf.Tensor, numbers: tf.Tensor, least_area: float, counts: tf.Tensor, unreadable: bool
+        self, indices: tf.Tensor, numbers: tf.Tensor, min_area: float, counts: tf.Tensor, unreadable: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Every image that counts; the first that cannot be read ends the stream."""
         indices = self._watched(indices, counts)
@@ -137,22 +137,22 @@ class Files:
         def image(each: tuple[tf.Tensor, ...]) -> tf.Tensor:
             index, window, count = each
             if not unreadable:
-                return self._image(index, window, least_area)
+                return self._image(index, window, min_area)
             return tf.cond(
-                count > 0, lambda: self._image(index, window, least_area), lambda: tf.zeros(self.shape, tf.uint8)
+                count > 0, lambda: self._image(index, window, min_area), lambda: tf.zeros(self.shape, tf.uint8)
             )
 
-        each = (indices, self._windows(indices, numbers, least_area), counts)
+        each = (indices, self._windows(indices, numbers, min_area), counts)
         return tf.map_fn(image, each, fn_output_signature=tf.TensorSpec(self.shape, tf.uint8)), counts
 
-    def _tolerant(self, indices: tf.Tensor, numbers: tf.Tensor, least_area: float) -> tuple[tf.Tensor, ...]:
+    def _tolerant(self, indices: tf.Tensor, numbers: tf.Tensor, min_area: float) -> tuple[tf.Tensor, ...]:
         """Every image that can be read; another, or none, in the place of one that cannot."""
         tries = TRIES if self.bad.policy == "substitute" else 0
 
         def image(index: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             index = self._watched(index[None], None)[0]
-            window = self._windows(index[None], numbers[None], least_area)[0]
-            return self._image(index, window, least_area), index
+            window = self._windows(index[None], numbers[None], min_area)[0]
+            return self._image(index, window, min_area), index
 
         def first_readable(index: tf.Tensor, numbers: tf.Tensor) -> tf.data.Dataset:
             candidates = (index + tf.range(tries + 1, dtype=tf.int64)) % len(self)
@@ -208,18 +208,18 @@ class Files:
             self.bad.add(self.split, self.paths[row], how)
         return np.array(list(found), np.int64)
 
-    def _windows(self, indices: tf.Tensor, numbers: tf.Tensor, least_area: float) -> tf.Tensor:
-        """float32 [n, 4] of the images at `indices`; with `least_area`, by random numbers [n, NUMBERS]."""
+    def _windows(self, indices: tf.Tensor, numbers: tf.Tensor, min_area: float) -> tf.Tensor:
+        """float32 [n, 4] of the images at `indices`; with `min_area`, by random numbers [n, NUMBERS]."""
         heights, widths = tf.gather(self._heights, indices), tf.gather(self._widths, indices)
-        if least_area:
-            return random_windows(numbers, heights, widths, least_area)
+        if min_area:
+            return random_windows(numbers, heights, widths, min_area)
         if self.size:
             return centre_windows(heights, widths, self.size)
         return tf.zeros([tf.size(indices), 4])
 
-    def _image(self, index: tf.Tensor, window: tf.Tensor, least_area: float) -> tf.Tensor:
-        if least_area or self.size:
-            return decode.part(self._file(index), window, self.shape[:2], smooth=not least_area)
+    def _image(self, index: tf.Tensor, window: tf.Tensor, min_area: float) -> tf.Tensor:
+        if min_area or self.size:
+            return decode.part(self._file(index), window, self.shape[:2], smooth=not min_area)
         return tf.ensure_shape(decode.whole(self._file(index)), self.shape)
 
     def _file(self, index: tf.Tensor) -> decode.File:

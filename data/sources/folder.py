@@ -75,7 +75,7 @@ def remedies(config: DataConfig) -> list[str]:
     """What makes reading from a folder faster."""
     pack = f"`convoy data pack --dataset={shlex.quote(config.dataset)} --out=DIR` and --dataset=records:DIR"
     # Random parts of files are decoded as they are drawn, however much memory there is.
-    return [pack] if config.recipe.least_area else [pack, larger_cache(config)]
+    return [pack] if config.recipe.min_area else [pack, larger_cache(config)]
 
 
 def _headers(

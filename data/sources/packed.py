@@ -114,15 +114,15 @@ class PackedPixels:
         """What the images take in memory."""
         return len(self) * int(np.prod(self.shape))
 
-    def fetcher(self, least_area: float = 0) -> Fetcher:
+    def fetcher(self, min_area: float = 0) -> Fetcher:
         if self.decoded_bytes <= self.cache_bytes:
-            return self._in_memory().fetcher(least_area)
+            return self._in_memory().fetcher(min_area)
 
         def fetch(indices: tf.Tensor, positions: PositionRanges | None) -> tuple[tf.Tensor, ...]:
             substitutes = bool(positions) and self.bad.policy == "substitute"
             images, shown = self._images(indices, TRIES if substitutes else 0)
-            if positions and least_area:
-                images = random_parts(images, positions.uniforms(NUMBERS, "resized"), least_area)
+            if positions and min_area:
+                images = random_parts(images, positions.uniforms(NUMBERS, "resized"), min_area)
             fetched = images, tf.cast(shown >= 0, tf.float32)
             return (*fetched, tf.where(shown >= 0, shown, indices)) if substitutes else fetched
 

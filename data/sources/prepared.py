@@ -98,7 +98,7 @@ def _check_file(path: str) -> bool:
         return False
     except OSError as error:
         raise exits.BadData(
-            f"{printable(path)} is no file: {(error.strerror or str(error)).lower()}; remove it."
+            f"{printable(path)} is no file: {exits.reason(error)}; remove it."
         ) from error
     if stat.S_ISDIR(status.st_mode):
         return True

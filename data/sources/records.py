@@ -100,7 +100,7 @@ def _manifest(root: Path, path: str) -> Manifest:
             f"--dataset=records:{path}: {root} {what}; give a directory that `convoy data pack` filled."
         ) from None
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = exits.reason(error)
         raise exits.CannotRun(f"cannot read {root / MANIFEST}: {reason}; make it readable.") from error
 
 

@@ -137,7 +137,7 @@ def test_jitter_is_the_four_changes_in_order():
     grey = (pixels @ luma)[..., None]
     pixels = grey + colour * (pixels - grey)
     turned = pixels @ color.hue(tf.constant((turn.ravel() - 1) / 4, tf.float32), 3).numpy()[:, None]
-    ours = color.jitter(tf.constant(images), tf.constant(numbers), 0.4).numpy()
+    ours = color.adjusted(tf.constant(images), tf.constant(1 + (2 * numbers - 1) * np.float32(0.4))).numpy()
     assert np.abs(ours - np.clip(turned, 0, 255)).max() <= 0.7  # half a level of rounding, and the matrix's
     assert ours.min() == 0 or ours.max() == 255
 

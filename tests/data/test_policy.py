@@ -11,9 +11,9 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from convoy.data.augment.augmenter import augmenter
 from convoy.data.augment.erase import erase
-from convoy.data.augment.geometry import warp
+from convoy.data.augment.geometry import compose, warp
 from convoy.data.augment.groups import by_group
-from convoy.data.augment.policy import OPERATIONS, compose, policy
+from convoy.data.augment.policy import OPERATIONS, policy
 from convoy.data.augment.recipe import Recipe
 from convoy.data.order import PositionRanges
 from convoy.data.sampler import Sample

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from convoy.data.augment.names import Stage
 from convoy.data.augment.recipe import Recipe
 from convoy.exits import CannotRun
 
 
 def test_names_numbers_and_defaults():
     assert Recipe.parse("none") == Recipe()
-    assert Recipe.parse("article") == Recipe(rotate=15, shift=0.1, flip=1)
-    assert Recipe.parse("randaugment") == Recipe(operations=2, magnitude=9)
-    assert Recipe.parse("randaugment:3") == Recipe(operations=3, magnitude=9)
-    assert Recipe.parse("photo+trivial+erase:0.5+mixup+cutmix:0.8") == Recipe(
-        least_area=0.08, flip=1, trivial=1, erase=0.5, mixup=0.2, cutmix=0.8
-    )
+    assert Recipe.parse("article").items == {"rotate": (15,), "shift": (0.1,), "flip": ()}
+    assert Recipe.parse("randaugment").items == {"randaugment": (2, 9)}
+    assert Recipe.parse("randaugment:3").items == {"randaugment": (3, 9)}
+    assert Recipe.parse("photo+trivial+erase:0.5+mixup+cutmix:0.8").items == {
+        "flip": (), "resized": (0.08,), "trivial": (), "erase": (0.5,), "mixup": (0.2,), "cutmix": (0.8,),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -52,11 +53,17 @@ def test_what_is_no_recipe_is_refused_in_a_sentence(text, says):
     assert sentence.endswith((".", "?"))
 
 
-def test_what_a_recipe_asks_of_the_pipeline():
-    nothing = Recipe()
-    assert not any([nothing.mixes, nothing.maps, nothing.has_policy, nothing.mirrors])
-    assert Recipe.parse("mixup").mixes
-    assert Recipe.parse("cutmix").mixes
-    assert Recipe.parse("zoom").maps
-    assert Recipe.parse("trivial").has_policy
-    assert Recipe.parse("altflip").mirrors
+def test_the_order_of_words_changes_nothing():
+    assert list(Recipe.parse("cutmix+color+crop").items) == list(Recipe.parse("crop+color+cutmix").items)
+
+
+def test_a_recipe_says_when_each_part_is_applied():
+    recipe = Recipe.parse("mixup+erase+resized+flip+trivial+color")
+    assert recipe.of(Stage.LEVELS, Stage.LAST) == ["color", "erase"]
+    assert [recipe.of(stage) for stage in (Stage.READING, Stage.POLICY, Stage.GEOMETRY)] == [
+        ["resized"], ["trivial"], ["flip"],
+    ]  # fmt: skip
+    assert recipe.mixes
+    assert not Recipe.parse("color").mixes
+    assert (recipe.min_area, Recipe().min_area) == (0.08, 0)
+    assert (recipe.number("erase"), recipe.number("cutmix")) == (0.25, 0)

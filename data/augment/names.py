@@ -1,0 +1,163 @@
+"""The augmentations: a row for each name that --augment may join with +. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+from convoy.table import Entry, Table
+
+PRESETS = {"article": "rotate:15+shift:0.1+flip", "standard": "crop+flip", "photo": "resized+flip"}
+
+
+class Stage(enum.Enum):
+    """When an augmentation is applied, in this order; convoy.data.augment.augmenter has the reasons."""
+
+    READING = "by the source, which decodes only the part that is shown"
+    LEVELS = "first, pixel by pixel: target(images, positions, *numbers) returns images"
+    POLICY = "operations that each image draws: their colours now, their geometry with that of the recipe"
+    GEOMETRY = "as one map of all of them, by convoy.data.augment.geometry"
+    LAST = "after geometry: target(images, positions, *numbers) returns images"
+    MIXING = "of two positions at once, by convoy.data.augment.mix"
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """A number of an augmentation, above 0.
+
+    Args:
+      name: as --help writes it.
+      default: its value where none is given.
+      max: the largest that is possible.
+      is_whole: whether it counts something.
+    """
+
+    name: str
+    default: float
+    max: float
+    is_whole: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation(Entry):
+    """A row. Its target is the function that applies it.
+
+    Args:
+      stage: when it is applied.
+      numbers: after the name, each behind a colon; none for a switch.
+      excludes: augmentations that do the same in another way.
+      mixes_channels: it is defined for images of 1 or 3 channels.
+    """
+
+    stage: Stage
+    numbers: tuple[Number, ...] = ()
+    excludes: tuple[str, ...] = ()
+    mixes_channels: bool = False
+
+    def syntax(self, name: str) -> str:
+        """How it is written: rotate:DEGREES."""
+        return ":".join([name, *(number.name for number in self.numbers)])
+
+
+AUGMENTATIONS: Table[Augmentation] = Table(
+    "augmentation",
+    {
+        "crop": Augmentation(
+            "convoy.data.augment.geometry:crop_and_flip",
+            "reflect-pad by an eighth and crop back",
+            stage=Stage.GEOMETRY,
+            source="He et al. 2016",
+        ),
+        "flip": Augmentation("convoy.data.augment.geometry:flips", "left-right at random", stage=Stage.GEOMETRY),
+        "altflip": Augmentation(
+            "convoy.data.augment.geometry:flips",
+            "left-right every other time that an example is shown",
+            stage=Stage.GEOMETRY,
+            source="Jordan 2024",
+            excludes=("flip",),
+        ),
+        "resized": Augmentation(
+            "convoy.data.images.windows:random_windows",
+            "random-resized-crop of at least this share of the image",
+            stage=Stage.READING,
+            source="Szegedy et al. 2015",
+            numbers=(Number("AREA", 0.08, 1),),
+            excludes=("crop",),
+        ),
+        "rotate": Augmentation(
+            "convoy.data.augment.geometry:maps",
+            "either way by up to so many degrees",
+            stage=Stage.GEOMETRY,
+            numbers=(Number("DEGREES", 15, 180),),
+        ),
+        "shift": Augmentation(
+            "convoy.data.augment.geometry:maps",
+            "either way by up to this share of each side",
+            stage=Stage.GEOMETRY,
+            numbers=(Number("FRACTION", 0.1, 1),),
+        ),
+        "shear": Augmentation(
+            "convoy.data.augment.geometry:maps",
+            "either way by up to so many degrees",
+            stage=Stage.GEOMETRY,
+            numbers=(Number("DEGREES", 15, 80),),
+        ),
+        "zoom": Augmentation(
+            "convoy.data.augment.geometry:maps",
+            "0.1 by a factor of 0.9 to 1.1",
+            stage=Stage.GEOMETRY,
+            numbers=(Number("FRACTION", 0.1, 0.9),),
+        ),
+        "color": Augmentation(
+            "convoy.data.augment.color:jitter",
+            "brightness, contrast and saturation by 1 - s to 1 + s, hue by a quarter of s of its circle",
+            stage=Stage.LEVELS,
+            numbers=(Number("STRENGTH", 0.4, 1),),
+            mixes_channels=True,
+        ),
+        "randaugment": Augmentation(
+            "convoy.data.augment.policy:policy",
+            "N random operations of one magnitude, 0 to 30",
+            stage=Stage.POLICY,
+            source="Cubuk et al. 2020",
+            numbers=(Number("N", 2, 8, is_whole=True), Number("MAGNITUDE", 9, 30)),
+            mixes_channels=True,
+        ),
+        "trivial": Augmentation(
+            "convoy.data.augment.policy:policy",
+            "TrivialAugment, one random operation of a random magnitude",
+            stage=Stage.POLICY,
+            source="Müller and Hutter 2021",
+            excludes=("randaugment",),
+            mixes_channels=True,
+        ),
+        "erase": Augmentation(
+            "convoy.data.augment.erase:erase",
+            "a box becomes noise, with this probability",
+            stage=Stage.LAST,
+            source="Zhong et al. 2020",
+            numbers=(Number("PROBABILITY", 0.25, 1),),
+        ),
+        "mixup": Augmentation(
+            "convoy.data.augment.mix:mix",
+            "pairs are blended by shares from Beta(ALPHA, ALPHA)",
+            stage=Stage.MIXING,
+            source="Zhang et al. 2018",
+            numbers=(Number("ALPHA", 0.2, 100),),
+        ),
+        "cutmix": Augmentation(
+            "convoy.data.augment.mix:mix",
+            "pairs swap a box",
+            stage=Stage.MIXING,
+            source="Yun et al. 2019",
+            numbers=(Number("ALPHA", 1, 100),),
+        ),
+    },
+)
+
+
+def help_text() -> str:
+    """Of --augment."""
+    rows = "; ".join(f"{row.syntax(name)}: {row.help}" for name, row in AUGMENTATIONS.items())
+    presets = ", ".join(f"{name} is {items}" for name, items in PRESETS.items())
+    return f"changes of training images, joined by +. {rows}. {presets}"
