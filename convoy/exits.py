@@ -75,6 +75,11 @@ class Stopped(ConvoyError):
     code = STOPPED
 
 
+def reason(error: Exception) -> str:
+    """Why an operation failed, to stand within a sentence: the system's own words for an OSError, "permission denied"."""
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
 def call(function: Callable[[], int | None]) -> NoReturn:
     """Runs `function` and exits the process with its code: a sentence for what is understood, a traceback for a bug.
 

@@ -60,5 +60,4 @@ def _text(path: str) -> str:
     except exits.BadData as error:
         raise exits.UsageError(f"--flagfile: {error}") from None
     except (OSError, ValueError) as error:  # the latter for a NUL in the name
-        reason = getattr(error, "strerror", None) or str(error)
-        raise exits.UsageError(f"--flagfile={printable(path)} cannot be read: {reason.lower()}.") from None
+        raise exits.UsageError(f"--flagfile={printable(path)} cannot be read: {exits.reason(error)}.") from None

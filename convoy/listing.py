@@ -45,7 +45,7 @@ def listing(folder: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         place = printable(os.fsdecode(error.filename or folder))
-        what = f"cannot list {place}: {(error.strerror or str(error)).lower()}"
+        what = f"cannot list {place}: {exits.reason(error)}"
         if error.errno in AWAY:
             raise exits.TryAgain(f"{what}; the same command will continue.") from error
         raise exits.CannotRun(f"{what}; make it readable for you, or take it out of there.") from error

@@ -28,7 +28,7 @@ def alone(folder: Path, lock: str, remedy: str, busy: str = "") -> Iterator[None
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = open_lock(folder / lock)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = exits.reason(error)
         raise exits.CannotRun(f"cannot write {printable(str(folder / lock))}: {reason}; {remedy}") from error
     try:
         try:

@@ -147,7 +147,7 @@ class LocalStore:
                     " or choose another directory."
                 ) from None
             except OSError as error:
-                reason = (error.strerror or str(error)).lower()
+                reason = exits.reason(error)
                 raise exits.CannotRun(
                     f"cannot lock {self.root}: {reason}; choose a --run_dir on another file system."
                 ) from error
@@ -234,7 +234,7 @@ class LocalStore:
         except FileNotFoundError:
             raise
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = exits.reason(error)
             if error.errno in AWAY:
                 raise exits.TryAgain(f"cannot {verb} {place} now: {reason}; the same command will continue.") from error
             if error.errno in _LINK and name and self.root.is_dir():

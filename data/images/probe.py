@@ -21,6 +21,7 @@ from typing import BinaryIO, NamedTuple
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from convoy import exits
+from convoy import exits
 from convoy.data.images.hashing import content_hash, content_hash_of
 from convoy.data.images.headers import ordinary
 

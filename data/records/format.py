@@ -112,7 +112,7 @@ class Shards:
             try:
                 self._files.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
             except OSError as error:
-                raise Damaged(f"{path} cannot be opened ({(error.strerror or str(error)).lower()})") from error
+                raise Damaged(f"{path} cannot be opened ({exits.reason(error)})") from error
             whole = int((index["length"][index["shard"] == shard] + BEFORE + AFTER).sum())
             status = os.fstat(self._files[-1])
             if not stat.S_ISREG(status.st_mode):
@@ -130,7 +130,7 @@ class Shards:
                 # Not through a memory map: a failing disk would kill the process, a slow one stop all threads of Python.
                 data = os.pread(self._files[shard], length, offset)
             except OSError as error:
-                raise self._damaged(row, (error.strerror or str(error)).lower()) from error
+                raise self._damaged(row, exits.reason(error)) from error
             if google_crc32c.value(data) != crc:
                 raise self._damaged(row, "its checksum is wrong")
             images.append(data[image : image + image_length])
@@ -167,7 +167,7 @@ def written(path: Path) -> Iterator[BinaryIO]:
         os.fsync(folder)
         os.close(folder)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = exits.reason(error)
         raise exits.CannotRun(
             f"cannot write {path}: {reason}; make room there and give the same command again, which goes on after the last"
             " whole shard, or choose another --out."

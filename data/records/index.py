@@ -48,7 +48,7 @@ def read_index(path: Path, entry: Entry | None = None) -> np.ndarray:
     try:
         content = read_file(path, entry.bytes if entry else _MAX_INDEX_BYTES)
     except OSError as error:
-        raise Damaged(f"{path} cannot be read ({(error.strerror or str(error)).lower()})") from error
+        raise Damaged(f"{path} cannot be read ({exits.reason(error)})") from error
     except exits.BadData as error:
         raise Damaged(str(error).rstrip(".")) from error
     if entry and (len(content), f"{google_crc32c.value(content):08x}") != (entry.bytes, entry.crc32c):

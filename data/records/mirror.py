@@ -60,7 +60,7 @@ def mirrored(url: str, data_dir: str) -> Path:
             except FileNotFoundError:
                 raise exits.BadData(f"{url} has no {name}, which its manifest names; pack anew.") from None
             except OSError as error:
-                reason = (error.strerror or str(error)).lower()
+                reason = exits.reason(error)
                 raise exits.CannotRun(f"cannot write {root / name}: {reason}; {_REMEDY}") from error
 
         with ThreadPoolExecutor(_TOGETHER) as pool:

@@ -194,7 +194,7 @@ def _whole(root: Path) -> bool:
                 path = root / shard_name(split, shard, planned.shards)
                 format.verify_shard(path, index[index["shard"] == shard])
     except (Damaged, OSError) as error:
-        what = f"{error.filename}: {str(error.strerror).lower()}" if isinstance(error, OSError) else str(error)
+        what = f"{error.filename}: {exits.reason(error)}" if isinstance(error, OSError) else str(error)
         print(f"{root} is not whole ({what}); what is damaged or missing is packed anew.")
         return False
     return True
@@ -213,7 +213,7 @@ def _stands(root: Path, plan: dict[str, Any]) -> bool:
         except FileNotFoundError:
             continue
         except (Damaged, OSError) as error:
-            what = f"{root / name}: {(error.strerror or '').lower()}" if isinstance(error, OSError) else str(error)
+            what = f"{root / name}: {exits.reason(error)}" if isinstance(error, OSError) else str(error)
             raise exits.CannotRun(f"--out={root}: {what}; remove that directory, or choose another.") from error
         there = content.get("plan", content)
         if not isinstance(there, dict):
@@ -241,5 +241,5 @@ def _sweep(root: Path, borders: dict[str, list[tuple[int, int]]]) -> None:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = exits.reason(error)
             raise exits.CannotRun(f"cannot remove {path}: {reason}; remove it yourself, all else is packed.") from error

@@ -44,7 +44,7 @@ def _work(parsed: tuple[PreviewConfig, DataConfig]) -> None:
         with open(config.output, "wb") as file:
             file.write(picture)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = exits.reason(error)
         raise exits.CannotRun(
             f"--output={config.output} cannot be written: {reason}; name a file in a folder that is there."
         ) from error

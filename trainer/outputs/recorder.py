@@ -67,7 +67,7 @@ class Recorder:
                 self._board.scalars(split, step, values)
         except OSError as error:
             raise exits.CannotRun(
-                f"cannot write {self.store.url}/{TENSORBOARD}: {error.strerror or error}; free some space there or choose"
+                f"cannot write {self.store.url}/{TENSORBOARD}: {exits.reason(error)}; free some space there or choose"
                 " another --run_dir; what was saved before is untouched."
             ) from error
 

@@ -67,7 +67,7 @@ def remember(run_id: str, config: RunConfig) -> list[str]:
                 partial.unlink(missing_ok=True)
     except OSError as error:
         needed = " and ".join(flags)
-        return [f"{place} cannot be written ({error.strerror}), so `convoy evaluate` may need {needed}."]
+        return [f"{place} cannot be written ({exits.reason(error)}), so `convoy evaluate` may need {needed}."]
     return []
 
 

@@ -111,7 +111,7 @@ def _work(config: EvaluateConfig) -> None:
             with open(config.output, "w") as file:
                 json.dump(measurement, file, indent=1)
         except OSError as error:
-            raise exits.CannotRun(f"--output={config.output} cannot be written: {error.strerror}.") from error
+            raise exits.CannotRun(f"--output={config.output} cannot be written: {exits.reason(error)}.") from error
 
 
 VERB = ChildVerb(USAGE, (EvaluateConfig,), _parse, _work, module="convoy.trainer.verbs.evaluate")

@@ -254,7 +254,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             return "it is, or stands behind, a link or what is no folder, which Convoy does not follow there"
-        return (error.strerror or str(error)).lower()
+        return exits.reason(error)
     return str(error).rstrip(".")
 
 
@@ -298,6 +298,6 @@ def _sentences(place: Path) -> Iterator[None]:
     except OSError as error:
         # What was opened below a descriptor is named by its last part alone.
         raise exits.CannotRun(
-            f"cannot use {place / str(error.filename or '')}: {(error.strerror or str(error)).lower()}; set XDG_STATE_HOME to a"
+            f"cannot use {place / str(error.filename or '')}: {exits.reason(error)}; set XDG_STATE_HOME to a"
             " folder that is yours and has room."
         ) from error
