@@ -6,13 +6,15 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
-from convoy import exits, options
+from convoy import exits
 from convoy.launch import shell
+from convoy.launch.flags import TargetOptions
 from convoy.launch.targets.base import Check
 from convoy.launch.targets.names import platform
 from convoy.launch.targets.options import doctor_options
 from convoy.options import option
 from convoy.store import open_store
+from convoy.verbs import verb
 
 USAGE = """usage: convoy launch doctor [--flag=value ...]
 
@@ -31,15 +33,16 @@ class DoctorOptions:
     image: str = option("", "k8s: its image.", group=_GROUP)
 
 
-def doctor(argv: list[str]) -> int:
+def _options() -> type[TargetOptions]:
+    return doctor_options(DoctorOptions)
+
+
+@verb(USAGE, _options)
+def doctor(given: TargetOptions) -> int:
     """The verb."""
-    kind = doctor_options(DoctorOptions)
-    if options.wants_help(argv):
-        print(options.help_text(USAGE, kind))
-        return exits.OK
-    given = kind(**options.parse(argv, kind))
     of_target = _passed(platform(given.target).doctor(given))
-    return exits.OK if all([of_target, _passed(_common(given.of(DoctorOptions)))]) else exits.CANNOT_RUN
+    of_job = _passed(_common(given.of(DoctorOptions)))
+    return exits.OK if of_target and of_job else exits.CANNOT_RUN
 
 
 def _passed(checks: Iterator[Check]) -> bool:

@@ -11,12 +11,14 @@ from convoy.accelerators import Accelerator
 from convoy.bounds import real, whole
 from convoy.launch.build import machines
 from convoy.launch.command_line import parse, read_run, split
+from convoy.launch.flags import JobOptions
 from convoy.launch.job import JobSpec
 from convoy.launch.targets.options import job_options
 from convoy.options import option
 from convoy.store import open_store
 from convoy.trainer.flags import durations
 from convoy.trainer.run_dir import files, results
+from convoy.verbs import Verb, verb
 
 UNKNOWN = "unknown"
 
@@ -56,14 +58,10 @@ class CostOptions:
         options.check(self)
 
 
-def accelerators(argv: list[str]) -> int:
+@verb(USAGE)
+def accelerators() -> None:
     """The verb."""
-    if options.wants_help(argv):
-        print(USAGE)
-        return exits.OK
-    options.parse(argv)
     print(listing())
-    return exits.OK
 
 
 def listing() -> str:
@@ -78,22 +76,24 @@ def listing() -> str:
     return "\n".join(lines) + "\n" + _FOOT.format(sources=sources)
 
 
-def cost(argv: list[str]) -> int:
-    """The verb."""
+def _parse(argv: list[str]) -> tuple[JobOptions, CostOptions, str]:
+    """The job, its speed, and --duration of its run."""
     own, train = split(argv)
-    if options.wants_help(own):
-        print(options.help_text(COST_USAGE, CostOptions, job_options()))
-        return exits.OK
     parsed = parse(own, job_options(), CostOptions)
-    speed = CostOptions(**options.take(CostOptions, parsed))
     # A job that is only asked about needs no name.
     given = job_options()(**{**options.take(job_options(), parsed), "name": "any"})
-    run = read_run(train)
+    return given, CostOptions(**options.take(CostOptions, parsed)), read_run(train).duration
+
+
+def _cost(question: tuple[JobOptions, CostOptions, str]) -> None:
+    given, speed, duration = question
     accelerator, workers = machines(given)
     total, source = per_hour(accelerator, workers, given.spot, given.price_per_hour)
     print(estimate(accelerator, workers, total, source))
-    print(of_training(total, speed, run.duration))
-    return exits.OK
+    print(of_training(total, speed, duration))
+
+
+cost = Verb(COST_USAGE, (CostOptions, job_options), _parse, _cost)
 
 
 def job_cost(spec: JobSpec) -> str:

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 
 from convoy import exits, options
 from convoy.bounds import whole
-from convoy.launch import prices, sweep, watch
+from convoy.launch import follow, prices, sweep
 from convoy.launch.command_line import job_and_run, parse, split
 from convoy.launch.flags import JobOptions
 from convoy.launch.targets.base import JobState
 from convoy.launch.targets.names import open_target, platform
 from convoy.launch.targets.options import job_options
 from convoy.options import option
+from convoy.verbs import Verb
 
 USAGE = """usage: convoy launch submit --name=NAME [--flag=value ...] -- --run_dir=PATH [flags of `convoy train`]
 
@@ -50,16 +51,18 @@ class SubmitOptions:
         options.check(self)
 
 
-def submit(argv: list[str]) -> int:
-    """The verb."""
+def _parse(argv: list[str]) -> tuple[JobOptions, list[str], SubmitOptions]:
+    """The job's options, the flags of its run, how to submit."""
     own, train = split(argv)
-    if options.wants_help(own):
-        print(options.help_text(USAGE, job_options(), SubmitOptions))
-        return exits.OK
     parsed = parse(sweep.joined(own), job_options(), SubmitOptions)
     how = SubmitOptions(**options.take(SubmitOptions, parsed))
     given, run = job_and_run(parsed, train)
-    specs = sweep.jobs(given, [*train, f"--run_dir={run.run_dir}"], how.sweep)
+    return given, [*train, f"--run_dir={run.run_dir}"], how
+
+
+def _submit(submission: tuple[JobOptions, list[str], SubmitOptions]) -> int:
+    given, train, how = submission
+    specs = sweep.jobs(given, train, how.sweep)
     target = open_target(given, how.chaos)
     for warning in _warnings(given):
         print(f"convoy: {warning}", file=sys.stderr)
@@ -70,18 +73,19 @@ def submit(argv: list[str]) -> int:
             print(target.describe(spec))
         return exits.OK
     if how.sweep:
-        with watch.interrupted(
+        with follow.interrupted(
             "the jobs that have begun go on; the same command waits for them and begins the others."
         ):
-            ends = sweep.submit_all(target, specs, how.max_parallel, how.replace, _tell)
-        return next(filter(None, map(watch.exit_code, ends)), exits.OK)
-    with watch.interrupted(f"{watch.command('status', given.name, given)} says whether {given.name} has begun."):
+            ends = sweep.submit_all(target, specs, how.max_parallel, how.replace, _report)
+        return next(filter(None, map(follow.exit_code, ends)), exits.OK)
+    status = follow.command("status", given.name, given)
+    with follow.interrupted(f"{status} says whether {given.name} has begun."):
         state = target.submit(specs[0], how.replace)
     if how.wait:
-        with watch.going_on(given.name, given):
-            return watch.until_the_end(target, given.name)
-    _tell(state)
-    print(f"{watch.command('status', given.name, given)} says how it goes.", file=sys.stderr)
+        with follow.going_on(given.name, given):
+            return follow.until_the_end(target, given.name)
+    _report(state)
+    print(f"{status} says how it goes.", file=sys.stderr)
     return exits.OK
 
 
@@ -91,5 +95,8 @@ def _warnings(given: JobOptions) -> Iterator[str]:
     yield from platform(given.target).warnings(given)
 
 
-def _tell(state: JobState) -> None:
-    print(watch.line(state), flush=True)
+def _report(state: JobState) -> None:
+    print(follow.line(state), flush=True)
+
+
+submit = Verb(USAGE, (job_options, SubmitOptions), _parse, _submit)

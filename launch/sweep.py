@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
 from convoy import exits
-from convoy.launch import watch
+from convoy.launch import follow
 from convoy.launch.build import build
 from convoy.launch.command_line import read_run
 from convoy.launch.flags import MAX_NAME_CHARACTERS, JobOptions
@@ -135,7 +135,7 @@ def submit_all(
                 del waiting[0]
                 tell(state)
             for name, last in list(going.items()):
-                state = going[name] = watch.look(target, name, last)
+                state = going[name] = follow.look(target, name, last)
                 if state.phase != last.phase:
                     tell(state)
                 if state.phase in ENDS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from convoy import exits
-from convoy.launch import watch
+from convoy.launch import follow
 from convoy.launch.targets.kubernetes import errors
 from kube_jobs import refusal, spec
 from kube_lives import Life, condition
@@ -89,7 +89,7 @@ def test_who_may_not_look_at_pods_sees_that_a_job_failed(server, target, life):
     life.status(terminalState="Failed")
     server.forbidden.add(("list", "pods"))
     state = target.state("rn50")
-    assert (state.phase, state.exit_code, watch.exit_code(state)) == ("failed", None, exits.BUG)
+    assert (state.phase, state.exit_code, follow.exit_code(state)) == ("failed", None, exits.BUG)
     assert "cannot list pods in namespace default" in state.reason
 
 
@@ -271,7 +271,7 @@ def test_wait_ends_with_the_exit_code_of_the_job(target, life, server, capsys):
 
     steps = goes_on()
     server.on_get = lambda found: next(steps, lambda: None)() if found["kind"] == "JobSet" else None
-    assert watch.until_the_end(target, "rn50") == 70
+    assert follow.until_the_end(target, "rn50") == 70
     told = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in told] == [
         "rn50: pending", "rn50: pending", "rn50: running", "rn50: restarting", "rn50: running", "rn50: failed"]  # fmt: skip
@@ -291,7 +291,7 @@ def test_wait_bears_with_a_cluster_that_is_away(server, target, life, capsys):
             life.status(terminalState="Completed")
 
     server.on_get = goes_on
-    assert watch.until_the_end(target, "rn50") == exits.OK
+    assert follow.until_the_end(target, "rn50") == exits.OK
     told = capsys.readouterr()
     assert told.out.splitlines() == ["rn50: running", "rn50: succeeded"]
     assert told.err.count("HTTP 503, the server is being upgraded") == 2
@@ -301,4 +301,4 @@ def test_wait_does_not_bear_with_it_for_ever(server, target, life, monkeypatch):
     monkeypatch.setattr("convoy.launch.outage.AWAY_SECONDS", 0.0)
     server.on_get = lambda found: server.fault(503, "gone", path="jobsets", times=99)
     life.ready(1)
-    assert "HTTP 503, gone" in refusal(lambda: watch.until_the_end(target, "rn50"), exits.TryAgain)
+    assert "HTTP 503, gone" in refusal(lambda: follow.until_the_end(target, "rn50"), exits.TryAgain)

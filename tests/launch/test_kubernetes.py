@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from convoy import exits
-from convoy.launch import watch
+from convoy.launch import follow, watch
 from convoy.launch.targets.base import NoSuchJob
 from convoy.launch.targets.kubernetes import api as kube_api
 from convoy.launch.targets.kubernetes import target as kubernetes
@@ -187,7 +187,7 @@ def test_cancel_ends_a_job_and_leaves_one_that_has_ended(server, target, life):
     server.linger = 2
     state = target.cancel("rn50")
     assert (state.phase, state.reason) == ("cancelled", "its pods have 120 s to save and leave")
-    assert watch.exit_code(state) == exits.STOPPED
+    assert follow.exit_code(state) == exits.STOPPED
     assert target.state("rn50").phase == "cancelled"
     assert target.cancel("rn50").phase == "cancelled"
     told = refusal(lambda: [target.state("rn50") for _ in range(4)], NoSuchJob)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies
 
 from convoy import exits
-from convoy.launch import submit, sweep, watch
+from convoy.launch import follow, submit, sweep
 from convoy.launch.targets.base import CANCELLED, FAILED, RUNNING, SUCCEEDED, JobState, NoSuchJob
 from convoy.launch.targets.options import job_options
 
@@ -134,7 +134,7 @@ def test_some_may_fail_or_be_removed_and_the_others_run():
     specs = sweep.jobs(OPTIONS, TRAIN, "seed=0:4")
     ends = sweep.submit_all(Place({specs[1].name: (FAILED, 70), specs[2].name: ("gone", None)}), specs, 1)
     assert [end.phase for end in ends] == [SUCCEEDED, FAILED, CANCELLED, SUCCEEDED]
-    assert [watch.exit_code(end) for end in ends] == [0, 70, 130, 0]
+    assert [follow.exit_code(end) for end in ends] == [0, 70, 130, 0]
 
 
 class Shaky(Place):

@@ -8,7 +8,7 @@ import types
 import pytest
 
 from convoy import exits
-from convoy.launch import outage, watch
+from convoy.launch import follow, outage, watch
 from convoy.launch.targets.base import CANCELLED, FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, JobState, NoSuchJob
 from convoy.launch.targets.options import target_options
 
@@ -36,7 +36,7 @@ def test_wait_tells_each_change_once_and_ends_with_the_jobs_code(capsys, phase, 
     place = Place(
         going, going, JobState("one", RESTARTING, "a peer was lost", 1), JobState("one", phase, exit_code=code)
     )
-    assert watch.until_the_end(place, "one") == expected
+    assert follow.until_the_end(place, "one") == expected
     first, second, last = capsys.readouterr().out.splitlines()
     assert (first, second) == ("one: running", "one: restarting, 1 restart, a peer was lost")
     assert last.startswith(f"one: {phase}")
@@ -44,14 +44,14 @@ def test_wait_tells_each_change_once_and_ends_with_the_jobs_code(capsys, phase, 
 
 def test_a_job_that_is_gone_between_two_looks_was_cancelled(capsys):
     with pytest.raises(NoSuchJob):
-        watch.until_the_end(Place(None), "one")
-    assert watch.until_the_end(Place(JobState("one", RUNNING), None), "one") == exits.STOPPED
+        follow.until_the_end(Place(None), "one")
+    assert follow.until_the_end(Place(JobState("one", RUNNING), None), "one") == exits.STOPPED
     assert capsys.readouterr().out.splitlines() == ["one: running", "one: cancelled, it was removed"]
 
 
 def test_wait_gives_up_after_its_time():
     with pytest.raises(exits.TryAgain, match="one has not ended within --timeout=1e-09 s; it goes on"):
-        watch.until_the_end(Place(*[JobState("one", PENDING)] * 9), "one", 1e-9)
+        follow.until_the_end(Place(*[JobState("one", PENDING)] * 9), "one", 1e-9)
 
 
 @pytest.mark.parametrize("timeout", ["-1", "nan"])
@@ -62,7 +62,7 @@ def test_a_time_to_wait_that_cannot_be(timeout):
 
 def test_a_command_to_give_is_one_that_a_shell_reads():
     where = target_options()(target="k8s", context="mine; reboot", namespace="training")
-    told = watch.command("wait", "one", where)
+    told = follow.command("wait", "one", where)
     assert told == "`convoy launch wait --name=one --target=k8s --namespace=training '--context=mine; reboot'`"
 
 

@@ -23,7 +23,7 @@ from kubernetes.config import kube_config
 
 import mutations
 from convoy import exits, options
-from convoy.launch import cli, watch
+from convoy.launch import cli, follow, watch
 from convoy.launch.command_line import from_argv
 from convoy.launch.targets.base import FAILED, PENDING, RUNNING, SUCCEEDED
 from convoy.launch.targets.kubernetes import api as kube_api
@@ -480,7 +480,7 @@ def test_whatever_a_bucket_and_metadata_hold_a_list_is_a_list(zone, tmp_path, mo
                 details = [value for row in watch._details(state) for value in row]
             assert state.name == "rn50"
             assert state.exit_code is None or state.exit_code in range(256)
-            assert_harmless(watch.line(state))
+            assert_harmless(follow.line(state))
             assert all(isinstance(text, str) for text in details)
             phases.add(state.phase)
     assert phases == {PENDING, RUNNING, FAILED, SUCCEEDED}

@@ -17,7 +17,7 @@ import pytest
 
 import mutations
 from convoy import exits
-from convoy.launch import sweep, watch
+from convoy.launch import follow, sweep, watch
 from convoy.launch.targets.base import FAILED, RUNNING, SUCCEEDED
 from convoy.launch.targets.local.job_folder import JobFolder, changing
 from convoy.launch.targets.local.job_record import Record
@@ -309,7 +309,7 @@ def _look_after(name: str) -> None:
     target = LocalTarget()
     looks = [
         lambda: watch._details(target.state(name)),
-        lambda: watch.until_the_end(target, name),
+        lambda: follow.until_the_end(target, name),
         lambda: list(target.logs(name, 0, follow=False)),
         lambda: target.cancel(name),
     ]
