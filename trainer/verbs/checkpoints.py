@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from typing import Any
@@ -14,7 +15,7 @@ from convoy.table import Entry, Table
 from convoy.trainer.checkpoints import format
 from convoy.trainer.checkpoints.documents import STATE, Checkpoint, Damaged, parse_state
 from convoy.trainer.checkpoints.manager import find
-from convoy.trainer.run_dir.files import CONFIG, FLAGS, METRICS
+from convoy.trainer.run_dir.files import CONFIG, DATASET, FLAGS, METRICS
 from convoy.verbs import Command, verb
 
 USAGE = """usage: convoy checkpoints COMMAND --run_dir=DIR [--flag=value ...]
@@ -144,6 +145,8 @@ def _copy(source: Store, target: Store, checkpoint: Checkpoint) -> None:
         ) from error
     configuration = {name: _needed(source, name) for name in (CONFIG, FLAGS)}
     lines = _records(source, state["progress"]["lines"])
+    with contextlib.suppress(FileNotFoundError):  # older versions wrote none
+        configuration[DATASET] = source.get(DATASET)
     for name, data in configuration.items():
         target.put(name, data)
     target.rewrite(METRICS, lines)
