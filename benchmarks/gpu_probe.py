@@ -63,7 +63,7 @@ def reductions(backend: str, devices: str) -> dict[str, Any]:
     import numpy as np
     import tensorflow as tf
 
-    from convoy.data.sources.examples import InMemory
+    from convoy.data.sources.in_memory import InMemory
     from convoy.trainer.config import RunConfig
 
     count = int(devices.partition(":")[2])
@@ -71,17 +71,15 @@ def reductions(backend: str, devices: str) -> dict[str, Any]:
     engine = package.Engine(runtime, (8, 8, 1), np.full(10, 6))
     engine.feed(InMemory(np.zeros((64, 8, 8, 1)), np.zeros(64)), 0)
     if backend == "tensorflow":
-        graph = engine._train.get_concrete_function(engine._stream, tf.constant(1)).graph.as_graph_def()
+        graph = engine._loop.get_concrete_function(engine._stream, tf.constant(1)).graph.as_graph_def()
         nodes = [node for function in graph.library.function for node in function.node_def]
         kinds = [node for node in nodes if re.search("Collective|Nccl", node.op)]
         # Each replica has its own in the graph. The hint says what is to carry it: nccl, ring or auto.
         found = collections.Counter(f"{node.op} {node.attr['communication_hint'].s.decode()}".strip() for node in kinds)
         each = {name: number / count for name, number in found.items()}
     else:
-        batches, first, some, _ = engine._feed.next(1, engine._state)
-        going = engine._place(np.ones((), bool))
-        program = engine._train.lower(engine._state, going, batches, np.int32(first), np.int32(some)).compile()
-        each = dict(collections.Counter(re.findall(r" (all-reduce)(?:-start)?\(", program.as_text())))
+        program = engine.programs.lower().compile().as_text()
+        each = dict(collections.Counter(re.findall(r" (all-reduce)(?:-start)?\(", program)))
     engine.train(2)
     return each
 

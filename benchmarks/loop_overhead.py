@@ -56,7 +56,7 @@ def bare_tensorflow(engine: Any) -> Callable[[int], None]:
     """A function that makes so many steps and waits for the last."""
     import tensorflow as tf
 
-    step = tf.function(lambda batch: engine._step(batch)[0], autograph=False)
+    step = tf.function(lambda batch: engine._step(batch).loss, autograph=False)
     batch = next(engine._stream)
 
     def steps(count: int) -> None:
@@ -72,20 +72,17 @@ def bare_jax(engine: Any) -> Callable[[int], None]:
     import jax
     from jax.sharding import NamedSharding
 
-    from convoy.trainer.engines.jax.step import SHARED, WHOLE, training_step
-
-    sizes = engine.runtime.batch_sharding.microbatch_sizes
-    whole = training_step(engine.model, engine.loss, engine.optimizer, engine._averaged, engine.config, sizes)
+    from convoy.trainer.engines.jax.devices import REPLICATED, SHARDED
 
     def step(state: Any, batch: Any) -> tuple[Any, Any]:
-        state, outcome = whole(state, batch)
+        state, outcome = engine.programs.step(state, batch)
         return state, outcome.loss
 
-    mesh = engine.runtime.place
-    specs = {"in_specs": (WHOLE, SHARED), "out_specs": WHOLE, "check_vma": False}
+    mesh = engine.programs.mesh
+    specs = {"in_specs": (REPLICATED, SHARDED), "out_specs": REPLICATED, "check_vma": False}
     compiled = jax.jit(jax.shard_map(step, mesh=mesh, **specs), donate_argnums=0)
-    chunk = engine._feed.next(1, engine._state)[0]
-    batch = jax.device_put(jax.tree.map(lambda one: one[0], chunk), NamedSharding(mesh, SHARED))
+    chunk = engine._feed.next(1, engine._state).batches
+    batch = jax.device_put(jax.tree.map(lambda batches: batches[0], chunk), NamedSharding(mesh, SHARDED))
     state = engine._place(engine._state)  # a copy: either side gives its own away at every step
 
     def steps(count: int) -> None:

@@ -28,7 +28,7 @@ SETTING = ENGINES.prepare(
 import keras  # noqa: E402
 from keras import layers, ops  # noqa: E402
 
-from convoy.data.sources.examples import InMemory  # noqa: E402
+from convoy.data.sources.in_memory import InMemory  # noqa: E402
 from convoy.trainer.engines.runtime import set_up_keras  # noqa: E402
 
 SHAPE, CLASSES = (8, 8, 1), 4
@@ -136,7 +136,7 @@ def copies_differ(built: Any) -> bool:
     if BACKEND == "jax":
         copies = [[np.asarray(shard.data) for shard in one.addressable_shards] for one in built._state.other]
     else:
-        local = SETTING.place.experimental_local_results
+        local = SETTING.strategy_or_mesh.experimental_local_results
         copies = [[one.numpy() for one in local(v.value)] for v in built.model.variables]
     assert all(len(one) == DEVICES for one in copies)
     return any((one != some[0]).any() for some in copies for one in some)
@@ -312,7 +312,7 @@ def stock() -> dict[str, np.ndarray]:
 
 def one_by_one(run: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """As JAX dispatches the steps of a large model on a CPU."""
-    module = sys.modules[ENGINES.Engine.__module__]
+    module = sys.modules["convoy.trainer.engines.jax.programs"]
     usual = module.LARGE
     module.LARGE = 0
     try:

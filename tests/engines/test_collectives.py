@@ -19,7 +19,7 @@ engines = choose(backend)
 setting = engines.prepare(RunConfig(backend=backend, devices="cpu:2", batch_size=16))
 import keras
 from keras import layers
-from convoy.data.sources.examples import InMemory
+from convoy.data.sources.in_memory import InMemory
 
 def normalized(shape, classes):
     return keras.Sequential([keras.Input(shape), layers.Conv2D(4, 3), layers.BatchNormalization(), layers.Flatten(),
@@ -31,11 +31,9 @@ def collectives(**values):
     engine = engines.Engine(dataclasses.replace(setting, config=config), (8, 8, 1), np.full(10, 6))
     engine.feed(InMemory(np.zeros((64, 8, 8, 1)), np.zeros(64)), 0)
     if backend == "jax":
-        batches = engine._feed.next(1, engine._state)[0]
-        program = engine._train.lower(engine._state, True, batches, np.int32(0), np.int32(1)).as_text()
-        return program.count("stablehlo.all_reduce")
+        return engine.programs.lower().as_text().count("stablehlo.all_reduce")
     import tensorflow as tf
-    graph = engine._train.get_concrete_function(engine._stream, tf.constant(1)).graph.as_graph_def()
+    graph = engine._loop.get_concrete_function(engine._stream, tf.constant(1)).graph.as_graph_def()
     ops = [node.op for function in graph.library.function for node in function.node_def]
     found = [op for op in ops if "Collective" in op or "Nccl" in op]
     assert set(found) == {"CollectiveReduceV2"}, found

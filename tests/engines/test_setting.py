@@ -13,10 +13,10 @@ import pytest
 import tensorflow as tf
 
 from convoy import exits
-from convoy.data.sources.examples import InMemory
+from convoy.data.sources.in_memory import InMemory
 from convoy.trainer import engines
 from convoy.trainer.config import RunConfig
-from convoy.trainer.engines.runtime import check_parts
+from convoy.trainer.engines.runtime import check_microbatches
 from convoy.trainer.engines.tensorflow import Engine, prepare
 from convoy.trainer.processes import cluster
 from convoy.trainer.processes.cluster import Cluster
@@ -104,10 +104,10 @@ def model(*some: keras.layers.Layer) -> keras.Model:
 
 def test_parts_that_devices_cannot_share_evenly_are_refused_with_batch_normalization_alone():
     config = RunConfig(batch_size=40, accumulate=3)  # 14, 14 and 12
-    check_parts(config, model(keras.layers.Dense(2)), 4)
-    check_parts(config, model(keras.layers.BatchNormalization()), 2)
+    check_microbatches(config, model(keras.layers.Dense(2)), 4)
+    check_microbatches(config, model(keras.layers.BatchNormalization()), 2)
     with pytest.raises(exits.CannotRun, match=r"--accumulate=3 cuts --batch_size=40 .* that 4 devices cannot share"):
-        check_parts(config, model(keras.layers.BatchNormalization()), 4)
+        check_microbatches(config, model(keras.layers.BatchNormalization()), 4)
 
 
 def test_without_jax_the_backend_is_a_sentence(monkeypatch):

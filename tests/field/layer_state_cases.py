@@ -33,12 +33,12 @@ SETTING = ENGINES.prepare(RunConfig(backend=BACKEND, devices=f"cpu:{DEVICES}", b
 import keras  # noqa: E402
 from keras import layers  # noqa: E402
 
-from convoy.data.sources.examples import InMemory  # noqa: E402
+from convoy.data.sources.in_memory import InMemory  # noqa: E402
 from convoy.trainer.engines.runtime import set_up_keras  # noqa: E402
 from stateful_layers import APART, KINDS, REFUSED, SAME, Before  # noqa: E402
 
 # Evaluations of several batches, and no time lost on what was made before.
-importlib.import_module(ENGINES.Engine.__module__).evaluation_batch_size = lambda *values: 8
+importlib.import_module("convoy.trainer.engines.base").evaluation_batch_size = lambda *values: 8
 gc.freeze()
 SHAPE, CLASSES = (4, 4, 1), 3
 RNG = np.random.default_rng(0)

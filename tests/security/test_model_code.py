@@ -282,4 +282,4 @@ def test_a_configuration_that_was_found_is_none_that_can_be_built(home):
 
     found = config.from_json(RunConfig().to_json("0" * 32), "run/config.json")
     with pytest.raises(AttributeError):
-        engines.choose("tensorflow").prepare(found, alone=True)
+        engines.choose("tensorflow").prepare(found, ignore_cluster=True)

@@ -13,11 +13,11 @@ import tensorflow as tf
 from convoy import exits
 from convoy.data.config import DataConfig
 from convoy.data.pipeline import Batch, BatchSharding, training_stream
-from convoy.data.sources.examples import InMemory
+from convoy.data.sources.in_memory import InMemory
 from convoy.trainer.config import RunConfig
-from convoy.trainer.engines.pace import StepsPerLoop, evaluation_batch_size
+from convoy.trainer.engines.base import evaluation_batch_size
+from convoy.trainer.engines.steps_per_loop import StepsPerLoop
 from convoy.trainer.engines.tensorflow import Engine, prepare
-from convoy.trainer.flags.specs import LossSpec
 from convoy.trainer.losses.build import build_loss
 from convoy.trainer.losses.names import LossSpec
 

@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 from keras import ops
 
 from convoy import exits
+from convoy.data.arrays import Array, Flag
 from convoy.trainer.engines.normalization import AllSum
 
+if TYPE_CHECKING:
+    from convoy.trainer.engines.base import BaseEngine as Engine
 
-def merging(model: keras.Model, replicas: int) -> list[int]:
+
+def merged_variables(model: keras.Model, replicas: int) -> list[int]:
     """Which of a model's variables that are not trained are made one after every step, by their places among these.
 
     CannotRun for one that asks for what its type has not.
     """
     if replicas == 1:
         return []
-    found = []
+    merged = []
     for index, variable in enumerate(model.non_trainable_variables):
         kind, dtype = variable.aggregation, keras.backend.standardize_dtype(variable.dtype)
         if (kind == "mean" and not keras.backend.is_float_dtype(dtype)) or (kind == "sum" and dtype == "bool"):
@@ -40,13 +44,13 @@ def merging(model: keras.Model, replicas: int) -> list[int]:
                 " out."
             )
         if kind != "none":
-            found.append(index)
-    return found
+            merged.append(index)
+    return merged
 
 
 def merge(
-    kinds: Sequence[str], old: Sequence[Any], new: Sequence[Any], all_sum: AllSum, replicas: int, first: Any
-) -> list[Any]:
+    kinds: Sequence[str], old: Sequence[Array], new: Sequence[Array], all_sum: AllSum, replicas: int, is_first: Flag
+) -> list[Array]:
     """Tensors that are the same on every replica, of those that a step made of `old`, which were.
 
     Args:
@@ -55,7 +59,7 @@ def merge(
       new: after it.
       all_sum: sums over the replicas, called once for all tensors of a type.
       replicas: how many there are.
-      first: whether this one is the first.
+      is_first: whether this one is the first.
     """
     carried: dict[str, list[int]] = {}
     sent = []
@@ -66,9 +70,9 @@ def merge(
         if kind == "sum":
             value = value - ops.reshape(ops.cast(before, carrier), [-1])
         elif kind == "only_first_replica":
-            value = ops.where(first, value, ops.zeros_like(value))
+            value = ops.where(is_first, value, ops.zeros_like(value))
         sent.append(value)
-    merged: list[Any] = [None] * len(kinds)
+    merged: dict[int, Array] = {}
     for carrier, indices in carried.items():
         vector, start = all_sum(ops.concatenate([sent[index] for index in indices])), 0
         for index in indices:
@@ -80,7 +84,7 @@ def merge(
             elif kinds[index] == "sum":
                 value = value + ops.cast(old[index], carrier)
             merged[index] = ops.cast(value, new[index].dtype)
-    return merged
+    return [merged[index] for index in range(len(kinds))]
 
 
 def _carrier(dtype: str) -> str:
@@ -90,7 +94,7 @@ def _carrier(dtype: str) -> str:
     return dtype if dtype in ("float32", "float64", "int64") else "int64" if dtype == "uint64" else "int32"
 
 
-def compare(copies: Iterable[tuple[str, list[np.ndarray]]], engine: Any) -> str | None:
+def first_difference(copies: Iterable[tuple[str, list[np.ndarray]]], engine: Engine) -> str | None:
     """The first variable that is not the same everywhere, the same answer in every process; None if all are.
 
     Args:
@@ -98,16 +102,19 @@ def compare(copies: Iterable[tuple[str, list[np.ndarray]]], engine: Any) -> str 
       engine: what the processes talk through.
     """
     names, digests, differs = [], [], []
-    apart = engine.cluster.processes > 1
-    for name, (one, *others) in copies:
+    several = engine.cluster.processes > 1
+    for name, (first, *others) in copies:
         names.append(name)
-        own = _bytes(one)
+        own = _bytes(first)
         differs.append(any(not np.array_equal(_bytes(other), own) for other in others))
-        if apart:
+        if several:
             digests.append(zlib.crc32(own.data))
-    if apart:
-        told = np.frombuffer(engine.broadcast(np.array(digests, "<u4").tobytes()), "<u4")
-        differs = [here or digest != first for here, digest, first in zip(differs, digests, told, strict=True)]
+    if several:
+        leaders = np.frombuffer(engine.broadcast(np.array(digests, "<u4").tobytes()), "<u4")
+        differs = [
+            here or digest != leaders_digest
+            for here, digest, leaders_digest in zip(differs, digests, leaders, strict=True)
+        ]
     if not engine.any(any(differs)):
         return None
     # Seldom: each in turn, so that all learn which it is.
@@ -118,7 +125,7 @@ def _bytes(value: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(value).reshape(-1).view(np.uint8)
 
 
-def sentence(engine: Any, name: str) -> str:
+def sentence(engine: Engine, name: str) -> str:
     """What is wrong with a model whose variable `name` differs between replicas, and what to write."""
     path = name.partition("/")[2]
     layer, variable = next((layer, v) for layer, v in _owned(engine.model) if v.path == path)

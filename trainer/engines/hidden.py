@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from convoy import exits
+from convoy.trainer.engines import patches
 
 _STATUS = re.compile(r"[A-Z_]+: ")  # of a collective that failed
 INSTEAD = "make it a variable, self.add_weight(..., trainable=False), in build, and assign to that"
@@ -99,18 +100,10 @@ class Attributes:
 def watching(model: keras.Model, name: str) -> Iterator[None]:
     """Around a call of a model without state, as JAX's are: CannotRun for an assignment that would be lost, because only the
     model's variables that are not trained come back from such a call."""
-    known, original = {id(v) for v in model.non_trainable_variables}, keras.StatelessScope.add_update
     assigned: dict[int, keras.Variable] = {}
-
-    def add_update(scope: Any, update: tuple[keras.Variable, Any]) -> None:
-        assigned[id(update[0])] = update[0]
-        original(scope, update)
-
-    keras.StatelessScope.add_update = add_update
-    try:
+    with patches.observed_updates(lambda variable: assigned.update({id(variable): variable})):
         yield
-    finally:
-        keras.StatelessScope.add_update = original
+    known = {id(variable) for variable in model.non_trainable_variables}
     trained = {id(variable) for variable in model.trainable_variables}
     for key, variable in assigned.items():
         if key in trained:
@@ -138,7 +131,7 @@ def refuse_creation(model: str, error: Exception) -> NoReturn:
 
 
 def _stock(kind: type) -> bool:
-    return kind.__module__.split(".")[0] == "keras" or kind.__module__.startswith("trainer.")
+    return kind.__module__.split(".")[0] == "keras" or kind.__module__.startswith("convoy.")
 
 
 def _tensor(value: Any) -> bool:
@@ -147,4 +140,4 @@ def _tensor(value: Any) -> bool:
 
 def _symbolic(value: Any) -> bool:
     """Whether a tensor is one of a program that is or was compiled, and has no value."""
-    return not {"KerasTensor", "SymbolicTensor", "Tracer"}.isdisjoint(one.__name__ for one in type(value).__mro__)
+    return not {"KerasTensor", "SymbolicTensor", "Tracer"}.isdisjoint(base.__name__ for base in type(value).__mro__)

@@ -7,15 +7,15 @@ that is not finite, which is not scaled itself, says nothing about the scale.
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras import ops
+
+from convoy.data.arrays import Flag, Scalar
 
 INITIAL = 2.0**15
 _GOOD_STEPS = 2000
 
 
-def advance(scale: Any, good: Any, loss: Any, norm: Any) -> tuple[Any, Any]:
+def advance(scale: Scalar, good: Scalar, loss: Scalar, norm: Scalar) -> tuple[Scalar, Scalar]:
     """(scale float32, good steps int32) after a step with this loss and norm of the gradient of the global batch."""
     fits = ops.isfinite(norm)
     grows = good + 1 >= _GOOD_STEPS
@@ -26,7 +26,7 @@ def advance(scale: Any, good: Any, loss: Any, norm: Any) -> tuple[Any, Any]:
     return ops.where(tells, new_scale, scale), ops.where(tells, new_good, good)
 
 
-def hopeless(scale: Any, loss: Any, norm: Any) -> Any:
+def hopeless(scale: Scalar, loss: Scalar, norm: Scalar) -> Flag:
     """Whether the gradient of a finite loss was not finite although the scale can fall no further."""
     overflows = ops.logical_and(ops.isfinite(loss), ops.logical_not(ops.isfinite(norm)))
     return ops.logical_and(overflows, scale <= 1.0)

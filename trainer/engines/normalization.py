@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import keras
 from keras import ops
 
 from convoy import exits
+from convoy.data.arrays import Array
+from convoy.trainer.engines import patches
 from convoy.trainer.flags.specs import BatchNormSpec
 
-AllSum = Callable[[Any], Any]  # a tensor of one replica -> the sum over all replicas, differentiable
+AllSum = Callable[[Array], Array]  # a tensor of one replica -> the sum over all replicas, differentiable
 
 
 def has_batch_normalization(model: keras.Model) -> bool:
@@ -37,18 +38,18 @@ def install(model: keras.Model, spec: BatchNormSpec, all_sum: AllSum, replicas: 
         if not isinstance(layer, keras.layers.BatchNormalization):
             continue
         if spec.mode == "sync":
-            layer._moments = functools.partial(_global_moments, layer, all_sum, replicas)
+            patches.replace_moments(layer, functools.partial(_global_moments, layer, all_sum, replicas))
         else:
             if layer.renorm:
                 raise exits.CannotRun(
                     f"--batchnorm={spec} is not built for the renormalization of the layer {layer.name}; use sync."
                 )
-            layer.call = functools.partial(_grouped, layer, spec.group, all_sum, replicas)
+            patches.replace_normalization(layer, functools.partial(_grouped, layer, spec.group, all_sum, replicas))
 
 
 def _global_moments(
-    layer: keras.layers.BatchNormalization, all_sum: AllSum, replicas: int, inputs: Any, mask: Any
-) -> tuple[Any, Any]:
+    layer: keras.layers.BatchNormalization, all_sum: AllSum, replicas: int, inputs: Array, mask: Array | None
+) -> tuple[Array, Array]:
     """(mean, variance) [channels] over every axis but the layer's, of all replicas together.
 
     Keras' own synchronized=True sends sum, sum of squares and count one by one, and takes the variance as E[x^2] - E[x]^2,
@@ -74,10 +75,10 @@ def _grouped(
     group: int,
     all_sum: AllSum,
     replicas: int,
-    inputs: Any,
+    inputs: Array,
     training: bool | None = None,
-    mask: Any = None,
-) -> Any:
+    mask: Array | None = None,
+) -> Array:
     """The layer's call with the statistics of each `group` of consecutive examples (0: all that this replica has).
 
     Ghost batch normalization (Hoffer et al. 2017, algorithm 1), but for the moving statistics: they take the mean of all
@@ -108,14 +109,14 @@ def _grouped(
     if layer.center:
         y = y + ops.reshape(ops.cast(layer.beta, x.dtype), shape)
     channels = shape[axis + 1]
-    both = ops.concatenate([ops.reshape(ops.mean(one, 0), (channels,)) for one in (mean, variance)])
+    both = ops.concatenate([ops.reshape(ops.mean(moment, 0), (channels,)) for moment in (mean, variance)])
     both = all_sum(ops.stop_gradient(both)) / replicas
     for moving, new in ((layer.moving_mean, both[:channels]), (layer.moving_variance, both[channels:])):
         moving.assign(ops.cast(moving, x.dtype) * layer.momentum + new * (1 - layer.momentum))
     return ops.cast(ops.reshape(y, inputs.shape), layer.compute_dtype)
 
 
-def _refuse_mask(layer: keras.layers.BatchNormalization, mask: Any) -> None:
+def _refuse_mask(layer: keras.layers.BatchNormalization, mask: Array | None) -> None:
     if mask is not None:
         raise exits.CannotRun(
             f"the layer {layer.name} gets a mask, which only --devices=cpu:1 or gpu:1 can train with."

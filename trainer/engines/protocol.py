@@ -34,14 +34,15 @@ class LoopResult:
 class Engine(Protocol):
     """One model on some devices. State leaves and enters as NumPy arrays keyed by Keras variable paths.
 
-    Where several processes share a run, each has an engine, and all call the same methods in the same order; only `shapes`,
-    `stream_state`, `state`, `check` and `learning_rate` are a process's own business.
+    Where several processes share a run, each has an engine, and all call the same methods in the same order. Only `shapes`,
+    `stream_state`, `state`, `check` and `learning_rate` may be called by one process alone.
     """
 
     description: str  # the devices for a person
     replicas: int  # of all processes
     parameters: int  # trainable numbers
     notes: list[str]  # what a person should know before the run begins
+    warms_up: bool  # whether the first `train` takes longer than others although `compile` was called
     cluster: Cluster
 
     def feed(self, examples: Examples, first_position: int, cached: int = 0) -> None:
@@ -53,8 +54,8 @@ class Engine(Protocol):
     def compile(self) -> None:
         """Builds the program that `train` runs. Called after `feed`; a second call returns at once.
 
-        JAX compiles here all that `train` runs. TensorFlow traces and optimizes the graph here; the first `train` still makes the
-        kernels, and compiles the step where --xla=on. The evaluation's program is made by the first `evaluate`.
+        JAX compiles here all that `train` runs. TensorFlow traces and optimizes the graph here; its first `train` still makes
+        the kernels, and compiles the step with --xla=on. The first `evaluate` builds the program of evaluations.
         """
 
     def train(self, steps: int) -> LoopResult:

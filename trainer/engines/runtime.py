@@ -18,25 +18,23 @@ from convoy.trainer.processes.cluster import Cluster
 class Runtime:
     """A run on this machine: no `auto` is left in its configuration.
 
-    `place` is the engine's own: a tf.distribute.Strategy, or a jax Mesh.
+    `strategy_or_mesh` is the engine's own: a tf.distribute.Strategy; a Mesh of JAX, abstract where no device is needed.
     """
 
     config: RunConfig
     cluster: Cluster
-    local: int  # replicas of this process
-    place: Any
+    local_replicas: int  # of this process
+    strategy_or_mesh: Any
 
     @property
     def replicas(self) -> int:
-        return self.local * self.cluster.processes
+        return self.local_replicas * self.cluster.processes
 
     @property
     def batch_sharding(self) -> BatchSharding:
         """How training batches come to this process."""
-        config = self.config
-        return BatchSharding(
-            config.batch_size, config.accumulate, self.replicas, self.cluster.index * self.local, self.local
-        )
+        config, first_replica = self.config, self.cluster.index * self.local_replicas
+        return BatchSharding(config.batch_size, config.accumulate, self.replicas, first_replica, self.local_replicas)
 
 
 def check_batch(config: RunConfig, replicas: int, where: str) -> None:
@@ -47,14 +45,14 @@ def check_batch(config: RunConfig, replicas: int, where: str) -> None:
         )
 
 
-def check_parts(config: RunConfig, model: keras.Model, replicas: int) -> None:
-    """CannotRun where --accumulate would show BatchNormalization other parts than one device sees."""
-    parts = config.accumulate
-    if parts == 1 or not normalization.has_batch_normalization(model):
+def check_microbatches(config: RunConfig, model: keras.Model, replicas: int) -> None:
+    """CannotRun where --accumulate would show BatchNormalization other microbatches than one device sees."""
+    microbatches = config.accumulate
+    if microbatches == 1 or not normalization.has_batch_normalization(model):
         return
-    if -(-config.batch_size // (parts * replicas)) * replicas != -(-config.batch_size // parts):
+    if -(-config.batch_size // (microbatches * replicas)) * replicas != -(-config.batch_size // microbatches):
         raise exits.CannotRun(
-            f"--accumulate={parts} cuts --batch_size={config.batch_size} into parts that {replicas} devices cannot share"
+            f"--accumulate={microbatches} cuts --batch_size={config.batch_size} into parts that {replicas} devices cannot share"
             f" evenly, so BatchNormalization would measure others than on one; give a --batch_size of which each part has a"
             f" multiple of {replicas}."
         )
@@ -72,10 +70,10 @@ def set_up_keras(config: RunConfig) -> str:
     return precision
 
 
-def topology(config: RunConfig, cluster: Cluster, local: int) -> str:
+def topology(config: RunConfig, cluster: Cluster, local_replicas: int) -> str:
     """--strategy, `auto` resolved: one, mirrored or multiworker; CannotRun where the environment says otherwise."""
     asked = config.strategy
-    found = "multiworker" if cluster.processes > 1 else "mirrored" if local > 1 else "one"
+    found = "multiworker" if cluster.processes > 1 else "mirrored" if local_replicas > 1 else "one"
     if asked in ("auto", found) or (asked == "mirrored" and found == "one"):
         return found if asked == "auto" else asked
     if asked == "multiworker":

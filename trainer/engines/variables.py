@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import keras
 import numpy as np
@@ -46,15 +45,15 @@ def compare(shapes: Mapping[str, tuple[tuple[int, ...], np.dtype]], state: Mappi
         where = "the checkpoint lacks" if odd[0] in shapes else "the model lacks"
         raise ValueError(f"{where} the tensor {printable(odd[0])}")
     for name, (shape, dtype) in shapes.items():
-        found = state[name]
-        if shape != found.shape:
-            raise ValueError(f"the tensor {name} has shape {found.shape}, the model needs {shape}")
-        if dtype == found.dtype:
+        tensor = state[name]
+        if shape != tensor.shape:
+            raise ValueError(f"the tensor {name} has shape {tensor.shape}, the model needs {shape}")
+        if dtype == tensor.dtype:
             continue
-        if dtype.kind not in "iu" or found.dtype.kind not in "iu":
-            raise ValueError(f"the tensor {name} is of type {found.dtype}, the model needs {dtype}")
+        if dtype.kind not in "iu" or tensor.dtype.kind not in "iu":
+            raise ValueError(f"the tensor {name} is of type {tensor.dtype}, the model needs {dtype}")
         limits = np.iinfo(dtype)
-        if found.size and not limits.min <= int(found.min()) <= int(found.max()) <= limits.max:
+        if tensor.size and not limits.min <= int(tensor.min()) <= int(tensor.max()) <= limits.max:
             raise ValueError(f"the tensor {name} holds a number that is none of {dtype}, which the model needs")
 
 
@@ -68,6 +67,6 @@ def trainable_numbers(model: keras.Model) -> int:
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
 
 
-def _first_twice(names: Iterable[Any]) -> Any:
+def _first_twice(names: Iterable[str]) -> str | None:
     names = list(names)
     return next((name for name in sorted(names) if names.count(name) > 1), None)

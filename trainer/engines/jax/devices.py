@@ -7,36 +7,38 @@ import dataclasses
 import jax
 import numpy as np
 import tensorflow as tf
-from keras.src.backend.common import dtypes
+from jax.sharding import PartitionSpec
 
 from convoy import exits
 from convoy.data.parallel import cores
 from convoy.trainer.config import RunConfig
+from convoy.trainer.engines import patches
 from convoy.trainer.engines.lost import cannot_join
 from convoy.trainer.engines.runtime import Runtime, check_batch, set_up_keras, topology
 from convoy.trainer.processes import cluster as clusters
 from convoy.trainer.processes.cluster import Cluster
 
 AXIS = "replica"  # of the mesh: one device, one replica
+REPLICATED, SHARDED = PartitionSpec(), PartitionSpec(AXIS)
+CHUNK = PartitionSpec(None, AXIS)  # batches that travel together
 
 
-def prepare(config: RunConfig, alone: bool = False) -> Runtime:
+def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
     """Joins the other processes, makes the asked devices visible, and resolves what was `auto`.
 
     Before anything else touches JAX: its first use fixes what is visible.
 
     Args:
       config: the run.
-      alone: whatever processes the environment names, this one works for itself.
+      ignore_cluster: whatever processes the environment names, this one works for itself.
     """
-    cluster = Cluster() if alone else clusters.from_environment("jax")
+    cluster = Cluster() if ignore_cluster else clusters.from_environment("jax")
     # The pipeline is TensorFlow's, on the host; it would take all the memory of a GPU that it saw.
     tf.config.set_visible_devices([], "GPU")
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     jax.config.update("jax_enable_x64", config.precision == "float64")
-    # With JAX, Keras takes float64 for float32 in all its arithmetic, unasked; this table is where it says so.
-    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64" if config.precision == "float64" else "float32"
+    patches.compute_in_float64(config.precision == "float64")
     asked = config.devices_spec
     if asked.platform == "cpu":
         jax.config.update("jax_platforms", "cpu")
@@ -91,7 +93,7 @@ def prepare(config: RunConfig, alone: bool = False) -> Runtime:
 def describe(runtime: Runtime) -> str:
     """The devices for a person."""
     devices = runtime.config.devices_spec
-    device = runtime.place.local_devices[0]
+    device = runtime.strategy_or_mesh.local_devices[0]
     on_cpu = devices.platform == "cpu"
     here = f"{devices.count} {f'CPU ({cores()} cores)' if on_cpu else device.device_kind}"
     return here if runtime.cluster.processes == 1 else f"{runtime.cluster.processes} processes, each {here}"

@@ -8,13 +8,17 @@ max-pooling, a scatter on one core, a selection.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import keras
 from jax import lax
 
+from convoy.trainer.engines import patches
+
+Strides: TypeAlias = tuple[int, int]
+Padding: TypeAlias = tuple[tuple[int, int], ...]  # (before, after) of each side
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
@@ -24,29 +28,33 @@ def install(model: keras.Model) -> None:
         if getattr(layer, "data_format", "") != "channels_last":
             continue
         if type(layer) is keras.layers.Conv2D and layer.groups == 1 and tuple(layer.dilation_rate) == (1, 1):
-            layer.convolution_op = functools.partial(_layer_convolution, layer)
+            patches.replace_convolution(layer, functools.partial(_layer_convolution, layer))
         side_by_side = type(layer) is keras.layers.MaxPooling2D and tuple(layer.pool_size) == tuple(layer.strides)
         if side_by_side and layer.padding == "valid":
-            layer.call = functools.partial(max_pool, tuple(layer.pool_size))
+            patches.replace_pooling(layer, functools.partial(max_pool, tuple(layer.pool_size)))
 
 
-def _layer_convolution(layer: keras.layers.Conv2D, inputs: Any, kernel: Any) -> Any:
+def _layer_convolution(layer: keras.layers.Conv2D, inputs: jax.Array, kernel: jax.Array) -> jax.Array:
     strides = tuple(layer.strides)
     padding = lax.padtype_to_pads(inputs.shape[1:3], kernel.shape[:2], strides, layer.padding.upper())
     return convolution(strides, tuple(padding), inputs, jnp.asarray(kernel))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def convolution(strides: tuple[int, int], padding: tuple[tuple[int, int], ...], images: Any, kernel: Any) -> Any:
+def convolution(strides: Strides, padding: Padding, images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Images [n, h, w, c], kernel [kh, kw, c, o] -> [n, h', w', o]."""
     return lax.conv_general_dilated(images, kernel, strides, padding, dimension_numbers=_NHWC)
 
 
-def _forward(strides: Any, padding: Any, images: Any, kernel: Any) -> tuple[Any, tuple[Any, Any]]:
+def _forward(
+    strides: Strides, padding: Padding, images: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return convolution(strides, padding, images, kernel), (images, kernel)
 
 
-def _backward(strides: Any, padding: Any, saved: tuple[Any, Any], gradient: Any) -> tuple[Any, Any]:
+def _backward(
+    strides: Strides, padding: Padding, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
     height, width, channels, outputs = kernel.shape
     count, rows, columns, _ = gradient.shape
@@ -78,22 +86,22 @@ convolution.defvjp(_forward, _backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def max_pool(size: tuple[int, int], images: Any) -> Any:
+def max_pool(size: tuple[int, int], images: jax.Array) -> jax.Array:
     """The largest of each window of `size`, side by side, [n, h, w, c] -> [n, h // size, w // size, c]."""
     return jnp.max(jnp.stack(_taps(size, images)), axis=0)
 
 
-def _taps(size: tuple[int, int], images: Any) -> list[Any]:
+def _taps(size: tuple[int, int], images: jax.Array) -> list[jax.Array]:
     rows, columns = images.shape[1] // size[0] * size[0], images.shape[2] // size[1] * size[1]
     return [images[:, y : rows : size[0], x : columns : size[1]] for y in range(size[0]) for x in range(size[1])]
 
 
-def _pool_forward(size: tuple[int, int], images: Any) -> tuple[Any, tuple[Any, Any]]:
+def _pool_forward(size: tuple[int, int], images: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     pooled = max_pool(size, images)
     return pooled, (images, pooled)
 
 
-def _pool_backward(size: tuple[int, int], saved: tuple[Any, Any], gradient: Any) -> tuple[Any]:
+def _pool_backward(size: tuple[int, int], saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
     """The whole gradient goes to the first of equals, as in XLA's and TensorFlow's own."""
     images, pooled = saved
     taken, shares = jnp.zeros(pooled.shape, bool), []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
@@ -21,7 +21,7 @@ from convoy.trainer.processes.cluster import Cluster
 deterministic = False
 
 
-def prepare(config: RunConfig, alone: bool = False) -> Runtime:
+def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
     """Makes the asked devices the only visible ones, joins the other processes, and resolves what was `auto`.
 
     Before anything else touches TensorFlow: reading a data set with it, too, fixes what is visible, and collective operations
@@ -29,9 +29,9 @@ def prepare(config: RunConfig, alone: bool = False) -> Runtime:
 
     Args:
       config: the run.
-      alone: whatever processes the environment names, this one works for itself.
+      ignore_cluster: whatever processes the environment names, this one works for itself.
     """
-    cluster = Cluster() if alone else clusters.from_environment("tensorflow")
+    cluster = Cluster() if ignore_cluster else clusters.from_environment("tensorflow")
     if config.strategy == "tpu" or (config.strategy == "auto" and config.devices_spec.is_auto and _tpu_is_here()):
         return _prepare_tpu(config)
     gpus = tf.config.list_physical_devices("GPU")
@@ -53,13 +53,15 @@ def prepare(config: RunConfig, alone: bool = False) -> Runtime:
     return _settle(config, cluster, count, lambda: _strategy(config, cluster.processes))
 
 
-def _settle(config: RunConfig, cluster: Cluster, local: int, build: Any) -> Runtime:
+def _settle(
+    config: RunConfig, cluster: Cluster, local_replicas: int, build: Callable[[], tf.distribute.Strategy]
+) -> Runtime:
     if config.deterministic:
         global deterministic
         tf.config.experimental.enable_op_determinism()
         deterministic = True
     config = dataclasses.replace(config, precision=set_up_keras(config))
-    return Runtime(config, cluster, local, build())
+    return Runtime(config, cluster, local_replicas, build())
 
 
 def _strategy(config: RunConfig, processes: int) -> tf.distribute.Strategy:
@@ -108,7 +110,7 @@ def _prepare_tpu(config: RunConfig) -> Runtime:
     return _settle(config, Cluster(), cores, lambda: strategy)
 
 
-def _make_visible(kind: str, count: int, gpus: list[Any]) -> None:
+def _make_visible(kind: str, count: int, gpus: list[tf.config.PhysicalDevice]) -> None:
     if kind == "cpu":
         tf.config.set_visible_devices([], "GPU")
         if count > 1:
@@ -128,7 +130,7 @@ def _make_visible(kind: str, count: int, gpus: list[Any]) -> None:
 def describe(runtime: Runtime) -> str:
     """The devices for a person: a GPU by its name, a CPU by its cores."""
     if runtime.config.strategy == "tpu":
-        return f"{runtime.local} TPU cores"
+        return f"{runtime.local_replicas} TPU cores"
     devices = runtime.config.devices_spec
     if devices.platform == "gpu":
         details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])

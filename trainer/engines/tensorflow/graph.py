@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from convoy import exits
 from convoy.trainer.engines import hidden
+
+ConcreteFunction: TypeAlias = "tf.types.experimental.ConcreteFunction"
 
 # Operations that keep a stream of random numbers, or a table, inside TensorFlow, where nothing can read it.
 _DRAWS = {
@@ -25,10 +27,10 @@ class Outside:
 
     def __init__(self, model: str, known: Iterable[tf.Variable]):
         self._model, self._known = model, {id(part) for variable in known for part in parts(variable)}
-        self._found: list[tuple[Any, np.ndarray]] = []
-        self._seen: dict[Any, bool] = {}
+        self._found: list[tuple[tf.Variable, np.ndarray]] = []
+        self._seen: dict[ConcreteFunction, bool] = {}
 
-    def watch(self, concrete: Any) -> bool:
+    def watch(self, concrete: ConcreteFunction) -> bool:
         """Takes in what a traced function touches, before it runs; whether it writes any variable.
 
         CannotRun for what can never be saved.
@@ -58,12 +60,12 @@ class Outside:
                 hidden.refuse_variable(self._model, part.name.partition(":")[0])
 
 
-def parts(variable: Any) -> tuple[tf.Variable, ...]:
+def parts(variable: tf.Variable) -> tuple[tf.Variable, ...]:
     """The copies of a variable on the devices of this process."""
     return tuple(getattr(variable, "values", None) or (variable,))
 
 
-def operations(concrete: Any) -> set[str]:
+def operations(concrete: ConcreteFunction) -> set[str]:
     """The names of all operations of a traced function and of those that it calls."""
     graph = concrete.graph.as_graph_def()
     return {node.op for function in graph.library.function for node in function.node_def} | {n.op for n in graph.node}

@@ -1,0 +1,169 @@
+"""What both engines do alike. convoy.trainer.engines.protocol.Engine says what each method promises."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from convoy import exits
+from convoy.data.arrays import Array, Scalar
+from convoy.data.pipeline import evaluation_batches, training_stream
+from convoy.data.sources.examples import Examples
+from convoy.trainer.engines import variables
+from convoy.trainer.engines.parts import Parts
+from convoy.trainer.engines.runtime import Runtime
+from convoy.trainer.engines.steps_per_loop import StepsPerLoop
+from convoy.trainer.metrics import EvaluationSums
+
+
+class EvaluationCounts(NamedTuple):
+    """What a program counts in evaluation batches, as EvaluationSums has it."""
+
+    loss: Scalar
+    examples: Scalar
+    correct: Scalar
+    top5: Scalar
+    class_examples: Array  # integers [classes]
+    class_predicted: Array
+    class_hit: Array
+
+    def sums(self) -> EvaluationSums:
+        """The same on the host; waits for the devices."""
+        loss, examples, correct, top5, *per_class = (np.asarray(tensor) for tensor in self)
+        return EvaluationSums(
+            float(loss), int(examples), int(correct), int(top5), *(array.astype(np.int64) for array in per_class)
+        )
+
+
+class BaseEngine(abc.ABC):
+    """The global batch on one device, or shared by several, of one process or many, that hold the same weights."""
+
+    def __init__(self, runtime: Runtime, description: str, parts: Parts):
+        self.runtime, self.config, self.cluster, self.replicas = (
+            runtime,
+            runtime.config,
+            runtime.cluster,
+            runtime.replicas,
+        )
+        self.description, self.parts = description, parts
+        self.model, self.optimizer, self.notes = parts.model, parts.optimizer, parts.notes
+        self.parameters = variables.trainable_numbers(parts.model)
+        self._examples: Examples | None = None  # of the training stream
+
+    def feed(self, examples: Examples, first_position: int, cached: int = 0) -> None:
+        self._examples = examples
+        config = self.config
+        self._take(
+            training_stream(examples, self.runtime.batch_sharding, config.data, config.seed, first_position, cached)
+        )
+
+    def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
+        sharding, pace, total = self.runtime.batch_sharding, StepsPerLoop(), EvaluationSums.zero(self.parts.classes)
+        height, width, _ = self.parts.image_shape
+        batch_size = evaluation_batch_size(max(sharding.microbatch_sizes), height * width, len(examples))
+        batches_left = -(-len(examples) // (batch_size * self.replicas))
+        stream = evaluation_batches(
+            examples, batch_size, sharding.replicas, sharding.first_replica, sharding.local_replicas
+        )
+        with self._sentences(examples), self._evaluating(stream) as count:
+            while batches_left:
+                if stop():
+                    return None
+                begun, batches = time.perf_counter(), self.broadcast_int(pace.steps(batches_left))
+                for counts in count(batches):
+                    total.add(counts.sums())
+                pace.record(batches, time.perf_counter() - begun)
+                batches_left -= batches
+        expected = len(examples) - len(examples.unreadable())
+        if total.examples != expected or int(total.count.sum()) != expected:
+            raise RuntimeError(f"evaluation counted {total.examples} of {expected} examples")
+        return total
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {name: np.array(value) for name, value in self.stream_state()}
+
+    def check(self, state: Mapping[str, np.ndarray]) -> None:
+        variables.compare(self.shapes(), state)
+
+    def any(self, flag: bool) -> bool:
+        if self.cluster.processes == 1:
+            return flag
+        with self._sentences(None):
+            return self._any_process(flag)
+
+    def barrier(self) -> None:
+        self.any(False)
+
+    def broadcast_int(self, number: int) -> int:
+        return int(self._broadcast(np.array([number], np.int32))[0])
+
+    def broadcast(self, text: bytes) -> bytes:
+        size = self.broadcast_int(len(text))
+        own = np.frombuffer(text, np.uint8) if self.cluster.is_leader else np.zeros(size, np.uint8)
+        # As integers that every collective knows.
+        return self._broadcast(own.astype(np.int32)).astype(np.uint8).tobytes()
+
+    def learning_rate(self, step: int) -> float:
+        return float(self.parts.schedule(step))
+
+    def _broadcast(self, array: np.ndarray) -> np.ndarray:
+        """The leading process's array; the others give one of the same shape and type."""
+        if self.cluster.processes == 1 or not array.size:
+            return array
+        with self._sentences(None):
+            return self._from_leader(array)
+
+    def _refuse_examples(self, examples: Examples | None, error: Exception) -> None:
+        """BadData where the examples know why TensorFlow could not read them."""
+        if sentence := examples.explain() if examples else "":
+            raise exits.BadData(sentence) from error
+
+    def _out_of_memory(self) -> exits.CannotRun:
+        return exits.CannotRun(
+            f"out of memory on {self.description} with --batch_size={self.config.batch_size}; raise --accumulate"
+            f" (now {self.config.accumulate}), which needs less at once for the same result, or lower --batch_size."
+        )
+
+    @abc.abstractmethod
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]: ...
+
+    @abc.abstractmethod
+    def stream_state(self) -> Iterator[tuple[str, np.ndarray]]: ...
+
+    @abc.abstractmethod
+    def _take(self, stream: tf.data.Dataset) -> None:
+        """Feeds `train` from a training stream from now on."""
+
+    @abc.abstractmethod
+    def _evaluating(
+        self, stream: tf.data.Dataset
+    ) -> AbstractContextManager[Callable[[int], Iterable[EvaluationCounts]]]:
+        """Within, the averaged weights are those that count. Gives a function that counts the next batches of `stream`."""
+
+    @abc.abstractmethod
+    def _any_process(self, flag: bool) -> bool:
+        """Whether any of several processes raised its flag."""
+
+    @abc.abstractmethod
+    def _from_leader(self, array: np.ndarray) -> np.ndarray:
+        """The array of the leading of several processes."""
+
+    @abc.abstractmethod
+    def _sentences(self, examples: Examples | None) -> contextlib.AbstractContextManager[None]:
+        """Turns errors that a person can act on into sentences, those of reading `examples` too."""
+
+
+def evaluation_batch_size(microbatch_size: int, pixels: int, examples: int) -> int:
+    """Examples of an evaluation batch on one replica, at most `examples`.
+
+    Without gradients, small images go in larger batches than those that a replica differentiates at once, which saves calls:
+    as many pixels as 512 images of CIFAR-10 have.
+    """
+    return min(max(microbatch_size, min(512 * 32 * 32 // pixels, 512)), examples)

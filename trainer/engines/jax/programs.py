@@ -1,0 +1,125 @@
+"""A run's model, optimizer and functions, names and shapes: all that needs no device.
+
+With a Mesh of devices a JaxEngine compiles and runs them. With an AbstractMesh they can still be lowered, for devices that are
+not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import NamedSharding
+
+from convoy.data.arrays import Array, ClassCounts
+from convoy.data.pipeline import Batch
+from convoy.trainer.engines import loss_scale, variables
+from convoy.trainer.engines.jax import kernels
+from convoy.trainer.engines.jax.devices import AXIS, CHUNK, REPLICATED
+from convoy.trainer.engines.jax.evaluation import evaluation_step
+from convoy.trainer.engines.jax.feed import chunk_length
+from convoy.trainer.engines.jax.loops import single_step, training_loop
+from convoy.trainer.engines.jax.step import State, TrainingStep, all_sum
+from convoy.trainer.engines.parts import build_parts
+from convoy.trainer.engines.runtime import Runtime
+
+LARGE = 1_000_000  # parameters; on CPUs a step of a model of that size takes a tenth of a second and more
+
+
+class Programs:
+    """What a run computes, on whatever devices. The arguments are those of `build_parts`."""
+
+    def __init__(self, runtime: Runtime, image_shape: tuple[int, int, int], draws: ClassCounts):
+        self.runtime, self.mesh = runtime, runtime.strategy_or_mesh
+        self.parts = build_parts(runtime, image_shape, draws, all_sum, lambda: lax.axis_index(AXIS))
+        on_cpu = runtime.config.devices_spec.platform == "cpu"
+        if on_cpu:
+            kernels.install(self.parts.model)
+        self.parameters = variables.trainable_numbers(self.parts.model)
+        self.dispatches_each_step = on_cpu and self.parameters >= LARGE
+        sharding = runtime.batch_sharding
+        image_bytes = int(np.prod(image_shape))
+        self.chunk = chunk_length(sharding.per_replica * sharding.local_replicas * image_bytes)
+        self.step = TrainingStep(self.parts, runtime.config, sharding.microbatch_sizes, self.averaged)
+        self.evaluate = evaluation_step(self.parts.model, self.mesh, self.parts.classes)
+
+    def lower(self, platforms: Sequence[str] | None = None) -> jax.stages.Lowered:
+        """The program of a loop of steps, or of one where each is dispatched, traced anew.
+
+        Args:
+          platforms: what to lower for, ("tpu",) for one; those of the mesh's devices if None.
+        """
+        number = jax.ShapeDtypeStruct((), np.int32, sharding=NamedSharding(self.mesh, REPLICATED))
+        if self.dispatches_each_step:
+            traced = single_step(self.step, self.mesh).trace(self.state_shapes(), self.chunk_shapes(), number)
+        else:
+            going = jax.ShapeDtypeStruct((), bool, sharding=NamedSharding(self.mesh, REPLICATED))
+            loop = training_loop(self.step, self.mesh, self.chunk)
+            traced = loop.trace(self.state_shapes(), going, self.chunk_shapes(), number, number)
+        return traced.lower(lowering_platforms=tuple(platforms) if platforms else None)
+
+    def chunk_shapes(self) -> Batch:
+        """Shapes, types and sharding of a chunk of batches."""
+        sharding = NamedSharding(self.mesh, CHUNK)
+
+        def batches(dtype: type, *shape: int) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((self.chunk, self.runtime.config.batch_size, *shape), dtype, sharding=sharding)
+
+        return Batch(
+            batches(np.uint8, *self.parts.image_shape),
+            labels=batches(np.int32, 2),
+            label_weights=batches(np.float32, 2),
+            positions=batches(np.uint32, 2),
+        )
+
+    def state_shapes(self) -> State:
+        """Shapes, types and sharding of the state."""
+        sharding = NamedSharding(self.mesh, REPLICATED)
+        return jax.tree.map(
+            lambda value: jax.ShapeDtypeStruct(jnp.shape(value), value.dtype, sharding=sharding), self.first_state()
+        )
+
+    def first_state(self) -> State:
+        """The state before the first step, where Keras made it."""
+        model, config = self.parts.model, self.runtime.config
+        averages = [variable.value for variable in variables.averaged_variables(model)] if config.ema else []
+        scaled = config.precision == "mixed_float16"
+        return State(
+            [variable.value for variable in model.trainable_variables],
+            [variable.value for variable in model.non_trainable_variables],
+            [variable.value for variable in self.parts.optimizer.variables],
+            averages,
+            [np.float32(loss_scale.INITIAL), np.int32(0)] if scaled else [],
+        )
+
+    def names(self) -> list[str]:
+        """The checkpoint name of every leaf of the state, in order."""
+        model, config = self.parts.model, self.runtime.config
+        names = [f"model/{v.path}" for v in (*model.trainable_variables, *model.non_trainable_variables)]
+        names += [f"optimizer/{v.path}" for v in self.parts.optimizer.variables]
+        if config.ema:
+            names += [f"ema/{v.path}" for v in variables.averaged_variables(model)]
+        if config.precision == "mixed_float16":
+            names += ["loss_scale/scale", "loss_scale/good_steps"]
+        return names
+
+    def averaged(self, state: State) -> list[Array]:
+        """The weights that are averaged, in the order of their averages."""
+        return [getattr(state, kind)[index] for kind, index in self._averaged_places()]
+
+    def for_evaluation(self, state: State) -> tuple[list[Array], list[Array]]:
+        """(trainable, other) with the averaged weights in place of the last ones."""
+        lists = {"trainable": list(state.trainable), "other": list(state.other)}
+        if state.average:
+            for (kind, index), average in zip(self._averaged_places(), state.average, strict=True):
+                lists[kind][index] = average
+        return lists["trainable"], lists["other"]
+
+    def _averaged_places(self) -> list[tuple[str, int]]:
+        model = self.parts.model
+        places = {id(v): ("trainable", index) for index, v in enumerate(model.trainable_variables)}
+        places |= {id(v): ("other", index) for index, v in enumerate(model.non_trainable_variables)}
+        return [places[id(v)] for v in variables.averaged_variables(model)]
