@@ -111,3 +111,9 @@ def near(name: str, names: Iterable[str], otherwise: str = "", shown: str = "{}"
     if close := closest(name, names):
         return f"did you mean {shown.format(close[0])}?"
     return otherwise or f"there are {', '.join(names)}."
+
+
+def joined(names: Iterable[str], conjunction: str) -> str:
+    """`a, b or c`: the names as a sentence lists them."""
+    *first, last = names
+    return f"{', '.join(first)} {conjunction} {last}" if first else last

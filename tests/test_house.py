@@ -42,23 +42,11 @@ def test_the_tables_of_the_documents_are_those_of_the_results():
 
 
 def test_every_flag_in_the_documents_exists():
-    from convoy.data.config import DataConfig
-    from convoy.data.verbs.pack import PackConfig
-    from convoy.data.verbs.preview import PreviewConfig
-    from convoy.launch.prices import CostOptions
-    from convoy.launch.submit import SubmitOptions
-    from convoy.launch.targets.options import job_options
-    from convoy.launch.watch import LogOptions, WaitOptions
+    from convoy.cli import CONVOY
     from convoy.options import fields
-    from convoy.trainer.config import RunConfig
-    from convoy.trainer.verbs.bench import BenchConfig
-    from convoy.trainer.verbs.checkpoints import CopyOptions
-    from convoy.trainer.verbs.evaluate import EvaluateConfig
 
-    trained = (RunConfig, DataConfig, EvaluateConfig, BenchConfig, PackConfig, PreviewConfig, CopyOptions)
-    launched = (job_options(), CostOptions, SubmitOptions, LogOptions, WaitOptions)
-    configs = (*trained, *launched)
-    known = {field.name for field in fields(*configs)} | {"flagfile", "help", "version"}
+    classes = [cls for _, verb in CONVOY.verbs() for cls in verb.classes()]
+    known = {field.name for field in fields(*classes)} | {"flagfile", "help", "version"}
     for page in [REPOSITORY / "README.md", *tracked("docs/*.md"), *tracked("recipes/*.flags")]:
         # Lines that show commands of Convoy; pip and others have flags of their own.
         for line in page.read_text().splitlines():

@@ -19,6 +19,7 @@ from convoy.bounds import real, whole
 from convoy.data.config import DataConfig
 from convoy.options import option
 from convoy.outside import parse_object
+from convoy.table import joined
 from convoy.trainer.flags import validation
 from convoy.trainer.flags.choices import BACKENDS, ON_NAN, PRECISIONS, STRATEGIES, XLA
 from convoy.trainer.flags.durations import MOST_EXAMPLES, MOST_STEPS, Duration
@@ -65,7 +66,7 @@ class RunConfig:
         0.0,
         lambda: (
             "leave residual blocks out at random in training, at a rate that grows to this one at the last block, with"
-            f" --model={' or '.join(MODELS.with_option('stochastic_depth'))} (Huang et al. 2016; 0: off)."
+            f" --model={joined(MODELS.with_option('stochastic_depth'), 'or')} (Huang et al. 2016; 0: off)."
         ),
         group=_MODEL,
         within=real(0, 1, below=True),
@@ -389,5 +390,4 @@ def _default_rates() -> str:
     names: dict[float, list[str]] = {}
     for name, row in OPTIMIZERS.items():
         names.setdefault(row.learning_rate, []).append(name)
-    groups = ((rate, " and ".join(filter(None, (", ".join(group[:-1]), group[-1])))) for rate, group in names.items())
-    return ", ".join(f"{rate:g} for {group}" for rate, group in groups)
+    return ", ".join(f"{rate:g} for {joined(group, 'and')}" for rate, group in names.items())

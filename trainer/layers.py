@@ -1,8 +1,8 @@
-"""Layers that draw at random, as a pure function of (seed, layer, position of the example).
+"""Dropout and stochastic depth whose masks are a pure function of (seed, layer, position of the example).
 
-Keras' own keep a counter in a variable, so that what an example meets depends on how many devices share the batch, and
-on several devices every one draws the same. These ask for the position of each example in the training stream
-instead, in integer arithmetic that is exact everywhere: the masks are identical on both engines and any number of devices.
+Keras' own layers keep a counter in a variable. So the mask of an example depends on how many devices share the batch, and
+several devices draw the same mask. These layers use the position of each example in the training stream, in exact integer
+arithmetic: the masks are identical on both engines and on any number of devices.
 """
 
 from __future__ import annotations
@@ -17,43 +17,24 @@ import numpy as np
 from keras import ops
 
 from convoy.data.keys import key
+from convoy.trainer.threefry import threefry, word
 
-_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
-_ROUNDS = 13  # the fewest that pass every test of TestU01 (Salmon et al. 2011, table 2)
-_PARITY = 0x1BD11BDA
-_now = threading.local()  # a strategy traces its replicas in threads of their own
+_context = threading.local()  # a strategy traces each replica in its own thread
 
 
 @contextlib.contextmanager
 def drawing(seed: int, positions: Any) -> Iterator[None]:
-    """Within, layers draw for the examples at these positions: uint32 [n, 2], low and high word."""
-    before = getattr(_now, "draw", None)
-    _now.draw = (seed, positions)
+    """Within the context, layers draw for the examples at these positions: uint32 [n, 2], low and high word."""
+    outer = getattr(_context, "draw", None)
+    _context.draw = (seed, positions)
     try:
         yield
     finally:
-        _now.draw = before
-
-
-def threefry(key_words: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Threefry-2x32 with 13 rounds (Salmon et al. 2011, section 3.2) of uint32 tensors that broadcast: two words each."""
-    keys = (*key_words, ops.bitwise_xor(ops.bitwise_xor(*key_words), _word(_PARITY)))
-    # By `+`: keras.ops.add of [1, n] and [n, 1] takes the second for a bias on TensorFlow (Keras 3.15.1).
-    x, y = counter[0] + keys[0], counter[1] + keys[1]
-    for number in range(_ROUNDS):
-        turn = _ROTATIONS[number % 8]
-        x = x + y
-        y = ops.bitwise_or(ops.left_shift(y, _word(turn)), ops.right_shift(y, _word(32 - turn)))
-        y = ops.bitwise_xor(y, x)
-        if number % 4 == 3:
-            injection = number // 4 + 1
-            x = x + keys[injection % 3]
-            y = y + keys[(injection + 1) % 3] + _word(injection)
-    return x, y
+        _context.draw = outer
 
 
 class _Positional(keras.layers.Layer):
-    """A layer that keeps each of some numbers with probability 1 - rate, and makes up for the others."""
+    """A layer that keeps each number with probability 1 - rate, and scales those it keeps by 1 / (1 - rate)."""
 
     def __init__(self, rate: float, **options: Any):
         """
@@ -70,8 +51,8 @@ class _Positional(keras.layers.Layer):
         self.supports_masking = True
 
     def _kept(self, examples: int | None, numbers: int) -> Any:
-        """bool [n, numbers]: whether to keep each of so many numbers of each of n `examples`."""
-        draw = getattr(_now, "draw", None)
+        """bool [n, numbers]: whether to keep each of the `numbers` of each of n `examples`."""
+        draw = getattr(_context, "draw", None)
         if draw is None:
             raise ValueError(
                 f"{self.name} draws by the examples' positions in the training stream, which only a run of Convoy knows; call"
@@ -85,11 +66,11 @@ class _Positional(keras.layers.Layer):
             )
         layer = key(seed, "mask", self.name)
         low, high = positions[:, :1], positions[:, 1:]
-        # First a key for each example, then words for its numbers: two by two.
-        example = threefry((_word(layer & 0xFFFFFFFF), _word(layer >> 32)), (low, high))
+        # A key for each example, then its words, which a block gives in pairs.
+        example_keys = threefry((word(layer & 0xFFFFFFFF), word(layer >> 32)), (low, high))
         pairs = ops.convert_to_tensor(np.arange(-(-numbers // 2), dtype=np.uint32)[None])
-        words = ops.concatenate(threefry(example, (pairs, ops.zeros_like(pairs))), axis=1)[:, :numbers]
-        return ops.greater_equal(words, _word(min(round(self.rate * 2**32), 2**32 - 1)))
+        words = ops.concatenate(threefry(example_keys, (pairs, ops.zeros_like(pairs))), axis=1)[:, :numbers]
+        return ops.greater_equal(words, word(min(round(self.rate * 2**32), 2**32 - 1)))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
@@ -120,8 +101,8 @@ class Dropout(_Positional):
 class StochasticDepth(_Positional):
     """Sets the whole branch of an example to 0 with probability `rate` in training, else scales it by 1 / (1 - rate).
 
-    Huang et al. 2016, section 3, with the scaling moved from test to training. To be put at the end of a residual branch,
-    before it is added. Any shape [n, ...] in, the same out.
+    Huang et al. 2016, section 3, with the scaling moved from test to training. Put it at the end of a residual branch,
+    before the addition. Any shape [n, ...] in, the same out.
     """
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -138,16 +119,17 @@ def positional(model: keras.Model) -> list[keras.layers.Layer]:
 
 def stock_generators(model: keras.Model) -> list[Any]:
     """The generators of Keras' own random layers in a model, each once."""
-    found: dict[int, Any] = {}
+    generators: dict[int, Any] = {}
     for layer in model._flatten_layers(include_self=True):
-        found |= {id(generator): generator for generator in layer._seed_generators}
-    return list(found.values())
+        generators |= {id(generator): generator for generator in layer._seed_generators}
+    return list(generators.values())
 
 
 def without(model: keras.Model) -> keras.Model:
-    """The same model with ours replaced by nothing, nested ones too: for inference, by people who have no Convoy.
+    """The same model without Convoy's layers, nested ones too: for inference where Convoy is not installed.
 
-    ValueError for a subclassed model that has any of ours: Keras cannot say what such a one consists of.
+    Raises:
+      ValueError: a subclassed model has such layers, and Keras cannot list the parts of a subclassed model.
     """
     if not positional(model):
         return model
@@ -161,7 +143,7 @@ def without(model: keras.Model) -> keras.Model:
 
 
 def _cleaned(config: Any) -> Any:
-    """A model's configuration with Identity in place of our layers, at any depth."""
+    """A model's configuration with Identity in place of Convoy's layers, at any depth."""
     if isinstance(config, list | tuple):
         return type(config)(map(_cleaned, config))
     if not isinstance(config, dict):
@@ -171,6 +153,3 @@ def _cleaned(config: Any) -> Any:
         return {**config, "module": "keras.layers", "class_name": "Identity", "registered_name": None, "config": kept}
     return {name: _cleaned(value) for name, value in config.items()}
 
-
-def _word(number: int) -> Any:
-    return ops.convert_to_tensor(number, dtype="uint32")

@@ -13,7 +13,8 @@ import numpy as np
 from keras import layers, ops
 
 from convoy.trainer.engines.randomness import decorrelate_replicas
-from convoy.trainer.layers import Dropout, StochasticDepth, drawing, threefry
+from convoy.trainer.layers import Dropout, StochasticDepth, drawing
+from convoy.trainer.threefry import threefry
 
 # Key and counter of the known answers: zeros, ones, digits of pi.
 KEYS = np.array([[0, 0], [0xFFFFFFFF, 0xFFFFFFFF], [0x13198A2E, 0x03707344]], np.uint32).T

@@ -15,7 +15,7 @@ from convoy.data.specs import BalanceSpec
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.losses.build import build_loss, class_weights
 from convoy.trainer.losses.cross_entropy import cross_entropy
-from convoy.trainer.losses.names import LossSpec
+from convoy.trainer.losses.names import LOSSES, LossSpec
 from convoy.trainer.metrics import EvaluationSums
 from support import environment
 
@@ -23,11 +23,11 @@ RNG = np.random.default_rng(0)
 LOGITS, LABELS = RNG.normal(size=(20, 7)) * 5, RNG.integers(0, 7, 20)
 
 DRAWS = np.array([500, 200, 90, 40, 17, 3, 1])
-LOSSES = ["cross_entropy", "focal", "focal:0.5", "weighted", "weighted:0.99", "balanced_softmax", "logit_adjusted:1.5"]
+CASES = ["cross_entropy", "focal", "focal:0.5", "weighted", "weighted:0.99", "balanced_softmax", "logit_adjusted:1.5"]
 # Mixed with another, mixed with their like, alone, and not counted at all.
 PAIRS = np.stack([LABELS, np.roll(LABELS, 1)], axis=1).astype(np.int32)
-SHARES = np.stack([np.linspace(1, 0.3, 20), 1 - np.linspace(1, 0.3, 20)], axis=1)
-SHARES[5], SHARES[6] = [1, 0], [0, 0]
+WEIGHTS = np.stack([np.linspace(1, 0.3, 20), 1 - np.linspace(1, 0.3, 20)], axis=1)
+WEIGHTS[5], WEIGHTS[6] = [1, 0], [0, 0]
 PAIRS[7] = 3
 
 
@@ -39,6 +39,10 @@ def reference(smoothing: float) -> np.ndarray:
     )
     target = np.eye(7)[LABELS] * (1 - smoothing) + smoothing / 7
     return -(target * log_p).sum(1)
+
+
+def test_every_loss_is_a_case():
+    assert {loss.partition(":")[0] for loss in CASES} == set(LOSSES)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
@@ -68,9 +72,9 @@ def by_hand(loss: str, smoothing: float, logits: np.ndarray) -> np.ndarray:
     for row in range(20):
         z = logits[row] + added
         p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
-        for label, share in zip(PAIRS[row], SHARES[row], strict=True):
+        for label, weight in zip(PAIRS[row], WEIGHTS[row], strict=True):
             target = (1 - smoothing) * np.eye(7)[label] + smoothing / 7
-            found[row] -= share * weights[label] * (target * (1 - p) ** gamma * np.log(p)).sum()
+            found[row] -= weight * weights[label] * (target * (1 - p) ** gamma * np.log(p)).sum()
     return found
 
 
@@ -88,21 +92,21 @@ import sys
 import jax, keras, numpy
 
 from convoy.trainer.losses.build import build_loss
-from convoy.trainer.losses.names import LossSpec
+from convoy.trainer.losses.names import LOSSES, LossSpec
 assert keras.backend.backend() == "jax"
 with numpy.load(sys.argv[1]) as given:
-    logits, pairs, shares, draws = (given[name] for name in ("logits", "pairs", "shares", "draws"))
+    logits, pairs, label_weights, draws = (given[name] for name in ("logits", "pairs", "label_weights", "draws"))
 found = {}
 for name in sys.argv[3:]:
     for smoothing in (0.0, 0.1):
         loss = build_loss(LossSpec.parse(name), smoothing, draws)
-        found[f"{name} {smoothing} values"] = loss(logits, pairs, shares)
-        found[f"{name} {smoothing} slopes"] = jax.grad(lambda logits: loss(logits, pairs, shares).sum())(logits)
+        found[f"{name} {smoothing} values"] = loss(logits, pairs, label_weights)
+        found[f"{name} {smoothing} slopes"] = jax.grad(lambda logits: loss(logits, pairs, label_weights).sum())(logits)
     # All that is wanted of p = 1 is that it does no harm.
     loss = build_loss(LossSpec.parse(name), 0.0, draws)
     sure = numpy.float32([[1e4, 0, 0, 0, 0, 0, -1e4]])
-    pair, share = numpy.int32([[0, 0]]), numpy.float32([[1, 0]])
-    found[f"{name} sure"] = jax.grad(lambda logits: loss(logits, pair, share).sum())(sure)
+    pair, weight = numpy.int32([[0, 0]]), numpy.float32([[1, 0]])
+    found[f"{name} sure"] = jax.grad(lambda logits: loss(logits, pair, weight).sum())(sure)
 numpy.savez(sys.argv[2], **found)
 """
 
@@ -111,9 +115,9 @@ numpy.savez(sys.argv[2], **found)
 def on_jax(tmp_path_factory) -> dict[str, np.ndarray]:
     pytest.importorskip("jax")
     folder = tmp_path_factory.mktemp("losses")
-    np.savez(folder / "given.npz", logits=LOGITS, pairs=PAIRS, shares=SHARES, draws=DRAWS)
+    np.savez(folder / "given.npz", logits=LOGITS, pairs=PAIRS, label_weights=WEIGHTS, draws=DRAWS)
     done = subprocess.run(
-        [sys.executable, "-P", "-c", ON_JAX, folder / "given.npz", folder / "found.npz", *LOSSES],
+        [sys.executable, "-P", "-c", ON_JAX, folder / "given.npz", folder / "found.npz", *CASES],
         env=environment(KERAS_BACKEND="jax", JAX_PLATFORMS="cpu", JAX_ENABLE_X64="1"),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -123,12 +127,12 @@ def on_jax(tmp_path_factory) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", CASES)
 def test_losses_and_gradients_are_the_papers_on_both_backends(loss, smoothing, on_jax):
     logits, of = tf.constant(LOGITS), build_loss(LossSpec.parse(loss), smoothing, DRAWS)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        values = of(logits, tf.constant(PAIRS), tf.constant(SHARES))
+        values = of(logits, tf.constant(PAIRS), tf.constant(WEIGHTS))
     assert values.dtype == tf.float64
     for found in (values.numpy(), on_jax[f"{loss} {smoothing} values"]):
         np.testing.assert_allclose(found, by_hand(loss, smoothing, LOGITS), rtol=1e-10, atol=1e-12)
@@ -137,7 +141,7 @@ def test_losses_and_gradients_are_the_papers_on_both_backends(loss, smoothing, o
         np.testing.assert_allclose(found, slopes(loss, smoothing), rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", CASES)
 def test_a_sure_answer_and_low_precision_do_no_harm(loss, on_jax):
     of = build_loss(LossSpec.parse(loss), 0.0, DRAWS)
     sure = tf.constant([[1e4, 0, 0, 0, 0, 0, -1e4]])
@@ -148,7 +152,7 @@ def test_a_sure_answer_and_low_precision_do_no_harm(loss, on_jax):
     for slope in (tape.gradient(value, sure).numpy(), on_jax[f"{loss} sure"]):
         np.testing.assert_allclose(slope, np.zeros((1, 7)), atol=1e-6)
     for dtype in (tf.bfloat16, tf.float16):
-        found = of(tf.cast(LOGITS, dtype), tf.constant(PAIRS), tf.constant(SHARES, tf.float32))
+        found = of(tf.cast(LOGITS, dtype), tf.constant(PAIRS), tf.constant(WEIGHTS, tf.float32))
         assert found.dtype == tf.float32
         np.testing.assert_allclose(found, by_hand(loss, 0.0, tf.cast(LOGITS, dtype).numpy().astype(float)), rtol=1e-4)
 
@@ -166,7 +170,7 @@ def test_class_weights_have_the_mean_1_over_the_stream():
 
 def test_what_is_corrected_are_the_frequencies_of_the_stream():
     """Where --balance draws all classes equally often there is nothing left to correct."""
-    counts, given = DRAWS * 7, (tf.constant(LOGITS), tf.constant(PAIRS), tf.constant(SHARES))
+    counts, given = DRAWS * 7, (tf.constant(LOGITS), tf.constant(PAIRS), tf.constant(WEIGHTS))
     plain = build_loss(LossSpec.parse("cross_entropy"), 0.1, counts)(*given)
     for loss in ("balanced_softmax", "logit_adjusted:2", "weighted", "weighted:0.99"):
         equal, root, own = (
@@ -229,4 +233,4 @@ def test_the_best_is_by_accuracy_then_by_loss():
         True, True, False, False, True,
     ]  # fmt: skip
     assert progress.best == {"step": 4, "loss": 2.0, "accuracy": 0.9}
-    assert Progress.from_dict(progress.to_dict()) == progress
+    assert Progress.from_dict(progress.to_dict(), batch_size=8) == progress

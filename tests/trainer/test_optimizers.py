@@ -12,6 +12,8 @@ from convoy import exits
 from convoy.trainer.config import RunConfig
 from convoy.trainer.models.build import build_model
 from convoy.trainer.optimizers.build import build_optimizer
+from convoy.trainer.optimizers.names import OPTIMIZERS
+from convoy.trainer.schedules.names import SCHEDULES
 from convoy.trainer.schedules.schedule import build_schedule
 
 EXAMPLES = 1000  # 10 steps an epoch of batch 100, 100 steps in 10 epochs
@@ -22,18 +24,24 @@ def rates(**values) -> np.ndarray:
     return np.array([float(schedule(step)) for step in range(101)])
 
 
-@pytest.mark.parametrize(
-    ("schedule", "after"),
-    [
-        ("constant", lambda t: 1.0),
-        ("linear", lambda t: 1 - t),
-        ("polynomial:3", lambda t: (1 - t) ** 3),
-        ("polynomial", lambda t: (1 - t) ** 2),
-        ("cosine", lambda t: 0.5 * (1 + math.cos(math.pi * t))),
-    ],
-)
+FORMULAS = {
+    "constant": lambda t: 1.0,
+    "linear": lambda t: 1 - t,
+    "polynomial:3": lambda t: (1 - t) ** 3,
+    "polynomial": lambda t: (1 - t) ** 2,
+    "cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)),
+    "step": lambda t: 1.0 if t < 1 / 3 else 0.1 if t < 2 / 3 else 0.01,  # without warm-up
+}
+
+
+def test_every_schedule_has_a_formula_here():
+    assert {schedule.partition(":")[0] for schedule in FORMULAS} == set(SCHEDULES)
+
+
+@pytest.mark.parametrize("schedule", [schedule for schedule in FORMULAS if schedule != "step"])
 @pytest.mark.parametrize("warmup", ["0st", "2ep"])
-def test_schedules_are_the_formulas(schedule, after, warmup):
+def test_schedules_are_the_formulas(schedule, warmup):
+    after = FORMULAS[schedule]
     warm = 20 if warmup == "2ep" else 0
     expected = [0.5 * ((s + 1) / (warm + 1) if s < warm else after((s - warm) / (100 - warm))) for s in range(101)]
     assert rates(schedule=schedule, warmup=warmup) == pytest.approx(expected, abs=1e-6)
@@ -42,6 +50,11 @@ def test_schedules_are_the_formulas(schedule, after, warmup):
 def test_a_warmup_as_long_as_the_run_is_refused():
     with pytest.raises(exits.CannotRun, match="--warmup=10ep is as long as the run"):
         rates(warmup="10ep")
+
+
+def test_steps_alone_fall_at_thirds():
+    after = FORMULAS["step"]
+    assert rates(schedule="step") == pytest.approx([0.5 * after(step / 100) for step in range(101)])
 
 
 def test_steps_fall_at_their_fractions_of_the_run():
@@ -64,14 +77,14 @@ def stepped(optimizer: str, decay: float) -> dict[str, tuple[np.ndarray, np.ndar
     return {v.path: (before[v.path], v.numpy()) for v in model.trainable_variables}
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "muon"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_weight_decay_is_decoupled_and_leaves_biases_alone(optimizer):
     for path, (before, after) in stepped(optimizer, 0.02).items():
         factor = 1.0 if path.endswith("bias") else 1 - 0.1 * 0.02
         np.testing.assert_allclose(after, before * factor, rtol=1e-6, err_msg=path)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "muon"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_no_weight_decay_is_none(optimizer):
     for path, (before, after) in stepped(optimizer, 0.0).items():
         np.testing.assert_array_equal(after, before, err_msg=path)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from convoy.bounds import real
 from convoy.options import impossible
-from convoy.table import E, Table
+from convoy.table import E, Table, joined
 from convoy.trainer.models.names import MODELS
 from convoy.trainer.optimizers.names import OPTIMIZERS
 
@@ -44,7 +44,7 @@ def _check_options(config: RunConfig, flag: str, table: Table[E]) -> None:
     taken = table[chosen].options if chosen in table else ()
     for option in {name for row in table.values() for name in row.options if name not in taken}:
         value = getattr(config, option)
-        names = " or ".join(table.with_option(option))
+        names = joined(table.with_option(option), "or")
         remedy = f"--{flag}={chosen} does not take it; remove this flag or give --{flag}={names}"
         _require(value == type(config).__dataclass_fields__[option].default, option, value, remedy)
 
