@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -43,8 +45,6 @@ def users_module(tmp_path, monkeypatch):
     (tmp_path / "my_models.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    import sys
-
     sys.modules.pop("my_models", None)
     return "my_models"
 
@@ -84,6 +84,15 @@ def test_a_users_wrong_model_is_a_sentence(users_module, function, words):
 def test_a_missing_module_is_a_sentence(users_module):
     with pytest.raises(exits.CannotRun, match="no module nowhere"):
         build_model("nowhere:model", (8, 8, 1), 10)
+
+
+def test_a_model_that_imports_convoys_layers_by_their_old_name_is_told_the_new_one(tmp_path, monkeypatch):
+    """Packages of Convoy were installed as `trainer`, `data` and `launch` once."""
+    (tmp_path / "old_model.py").write_text("from trainer.layers import Dropout\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "trainer", None)  # not installed, whatever stands on the path of these tests
+    with pytest.raises(exits.CannotRun, match="imports trainer, .* import it from .*convoy.trainer.layers"):
+        build_model("old_model:build", (8, 8, 1), 10)
 
 
 def test_images_that_are_too_small_are_a_sentence():

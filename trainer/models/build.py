@@ -14,7 +14,7 @@ from convoy import exits
 from convoy.trainer.models.names import MODELS
 from convoy.trainer.run_dir import trust
 
-# Packages of Convoy that once were installed under these names.
+# Packages that were installed beside convoy once, and are within it now.
 _MOVED = ("data", "launch", "trainer")
 
 
@@ -41,10 +41,10 @@ def _users_own(name: str, image_shape: tuple[int, int, int], num_classes: int) -
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        if package in _MOVED and package != module_name.split(".")[0]:
+        if error.name in _MOVED and package != module_name.split(".")[0]:
             raise exits.CannotRun(
-                f"--model={name} imports {error.name}, which is convoy.{error.name} now: import it from there, for example"
-                " `from convoy.trainer.layers import Dropout`."
+                f"--model={name} imports {package}, which is convoy.{package} now; import it from there, for example Dropout"
+                " from convoy.trainer.layers."
             ) from error
         if error.name and module_name.split(".")[0] == package:
             raise exits.CannotRun(
