@@ -51,7 +51,7 @@ def fetching(stream: Any, batches: int = 8) -> Callable[[], int]:
 def convoy(path: str) -> Callable[[], int]:
     from convoy.data.config import DataConfig
     from convoy.data.pipeline import BatchSharding, training_stream
-    from convoy.data.sources.examples import InMemory
+    from convoy.data.sources.in_memory import InMemory
 
     return fetching(training_stream(InMemory(*load(path)), BatchSharding(BATCH), DataConfig(augment="article"), 0, 0))
 

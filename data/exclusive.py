@@ -13,7 +13,7 @@ from convoy.outside import open_lock, printable
 
 
 @contextlib.contextmanager
-def alone(folder: Path, lock: str, remedy: str, busy: str = "") -> Iterator[None]:
+def exclusive_lock(folder: Path, lock: str, remedy: str, busy: str = "") -> Iterator[None]:
     """Makes a folder; within, this process is the only one there.
 
     Args:

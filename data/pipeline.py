@@ -81,7 +81,7 @@ def training_stream(
       first_position: any integer, 0 or above.
       cached: if above 0, the batches of so many steps over and over, from memory.
     """
-    recipe, order = data.recipe, Sampler(examples.labels, data.balance_spec, seed)
+    recipe, sampler = data.recipe, Sampler(examples.labels, data.balance_spec, seed)
     fetch, change, labels = examples.fetcher(recipe.min_area), augmenter(recipe), _on_host(examples.labels)
     # Partners of a mix may belong to different replicas, or to different steps: then each reads both.
     starts = (first_position, sharding.batch_size, *sharding.microbatch_sizes)
@@ -92,11 +92,10 @@ def training_stream(
         start = first_position + step * sharding.batch_size
         own = PositionRanges([(start + offset, length) for offset, length in sharding.runs(replica)], seed)
         read = own.padded_to_pairs(aligned)
-        drawn = order.sample(read.positions)
-        images, counts, *substitutes = fetch(drawn.indices, read)
-        images = change(images, read, drawn)
-        shown = substitutes[0] if substitutes else drawn.indices
-        mixed = mix(images, tf.gather(labels, shown), counts, read, recipe)
+        sample = sampler.sample(read.positions)
+        images, valid, shown = fetch(sample.indices, read)
+        images = change(images, read, sample)
+        mixed = mix(images, tf.gather(labels, shown), valid, read, recipe)
         if (rows := own.rows_after_padding(aligned)) is not None:
             mixed = [tf.gather(array, rows) for array in mixed]
         images, label_pairs, label_weights = mixed
@@ -124,8 +123,8 @@ def evaluation_batches(
         positions = index * batch_size + tf.range(batch_size, dtype=tf.int64)
         inside = positions < total
         chosen = tf.where(inside, positions, 0)
-        images, counts, *_ = fetch(chosen, None)
-        return images, tf.gather(labels, chosen), tf.cast(inside, tf.float32) * counts
+        images, valid, _ = fetch(chosen, None)
+        return images, tf.gather(labels, chosen), tf.cast(inside, tf.float32) * valid
 
     return in_parallel(tf.data.Dataset.range(rounds * local), batch, batch_size * _floats_of(examples))
 

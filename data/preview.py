@@ -36,7 +36,7 @@ def contact_sheet(data: DataConfig, count: int, seed: int) -> bytes:
         if sentence := train.explain():
             raise exits.BadData(sentence) from error
         raise
-    return draw(originals.numpy(), batch, opened.dataset.class_names, f"{data.dataset}  --augment={data.augment}")
+    return draw(np.asarray(originals), batch, opened.dataset.class_names, f"{data.dataset}  --augment={data.augment}")
 
 
 def draw(originals: np.ndarray, batch: Batch, class_names: tuple[str, ...], title: str) -> bytes:

@@ -2,79 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Protocol
-
 from convoy import exits
-from convoy.outside import MAX_DOCUMENT_BYTES, Name
+from convoy.store.protocol import Data, Store
 
-Data = bytes | bytearray | memoryview
-
-
-class Store(Protocol):
-    """Named objects under one root. Threads may call all of it at once.
-
-    A name from outside becomes a Name by convoy.outside.name_in. What lies below the root may be a stranger's: links there
-    are not followed, nothing is waited for that is no regular file, and exits.BadData names what was met instead.
-
-    When the storage refuses, every method raises exits.CannotRun, a sentence with the place and the remedy; when it is
-    away for a while, exits.TryAgain.
-    """
-
-    url: str
-
-    def put(self, name: Name, data: Data) -> int:
-        """Writes an object as a whole: a reader sees the old one or the new one, also after a crash.
-
-        Returns its generation, which no later object of that name will have; 0 where the place counts none.
-        """
-
-    def put_if_absent(self, name: Name, data: Data) -> bool:
-        """Like `put`, but only if there is no such object; False says that another writer was first."""
-
-    def get(self, name: Name, generation: int = 0, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
-        """The object's bytes, of one generation if that is given; FileNotFoundError if there is none.
-
-        BadData if it has more than `max_bytes`; none of them is read then.
-        """
-
-    def download(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
-        """Like `get`, into a local file, which appears when it is whole: for what is too large to be held in memory."""
-
-    def append(self, name: Name, text: str) -> None:
-        """Adds whole lines to the end of an object; a line that an earlier death cut short stays one of its own.
-
-        Durable at the next `flush`, in a folder at once.
-        """
-
-    def rewrite(self, name: Name, text: str) -> None:
-        """Replaces what was appended to an object, as a whole."""
-
-    def flush(self) -> None:
-        """Makes durable what was appended."""
-
-    def close(self) -> None:
-        """Flushes, and leaves every appended object as one."""
-
-    def list_names(self, prefix: Name | None = None) -> list[Name]:
-        """The names of all objects below a prefix (a folder), or of all, sorted; BadData for one that is no Name."""
-
-    def remove(self, prefix: Name) -> None:
-        """Removes one object, or all below a folder; none there is no error."""
-
-    def folder(self, name: Name) -> Path | None:
-        """A local folder below the root, made for a writer that knows only those; None where objects live elsewhere."""
-
-    def remove_partials(self) -> None:
-        """Removes what a writer that died left of its last object. Only for the one writer that holds the lock."""
-
-    def first_entry(self) -> str:
-        """The name of something at the root, empty if there is nothing: a new run wants an empty place."""
-
-    def locked(self) -> AbstractContextManager[None]:
-        """Within, this process is the only writer, until it leaves or dies; CannotRun if another one is."""
+__all__ = ["Data", "Store", "open_store"]
 
 
 def open_store(url: str) -> Store:
@@ -91,7 +22,3 @@ def open_store(url: str) -> Store:
     raise exits.CannotRun(
         f"{url}: {scheme}:// is no place that Convoy can write; give a local path or gs://BUCKET/PATH."
     )
-
-
-def too_large(place: str, max_bytes: int) -> exits.BadData:
-    return exits.BadData(f"{place} has more than {max_bytes:,} bytes, which no object of its kind has; do not use it.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import google_crc32c
 import numpy as np
 
-from convoy.store import Data
+from convoy.store.protocol import Data
 
 
 def crc32c(data: Data) -> int:

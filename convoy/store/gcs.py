@@ -9,10 +9,10 @@ from pathlib import Path
 
 from convoy import exits
 from convoy.outside import MAX_DOCUMENT_BYTES, Name, name_in
-from convoy.store import Data
 from convoy.store.gcs_bucket import Bucket
 from convoy.store.gcs_lease import Lease
 from convoy.store.gcs_logs import FOLDER, Logs, split
+from convoy.store.protocol import Data
 
 _LOCK = ".lock"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")

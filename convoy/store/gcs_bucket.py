@@ -17,10 +17,10 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 from requests.adapters import HTTPAdapter
 
-from convoy.store import Data, too_large
 from convoy.store.checksum import crc32c
 from convoy.store.gcs_errors import Transient, retry_until, sentence
 from convoy.store.gcs_streams import Sink, Source, encoded
+from convoy.store.protocol import Data, too_large
 
 DEADLINE_SECONDS = 60.0  # after which nothing is tried again
 TIMEOUT_SECONDS = (5.0, 20.0)  # of one request: until it is connected, and until the next bytes of the answer

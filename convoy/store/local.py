@@ -17,7 +17,7 @@ from typing import BinaryIO
 from convoy import exits
 from convoy.listing import AWAY
 from convoy.outside import MAX_DOCUMENT_BYTES, Name, name_in, open_file, open_lock, printable
-from convoy.store import Data, too_large
+from convoy.store.protocol import Data, too_large
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}

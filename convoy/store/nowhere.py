@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from convoy.outside import Name
-from convoy.store import Data
+from convoy.store.protocol import Data
 
 
 class NowhereStore:

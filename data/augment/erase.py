@@ -10,7 +10,7 @@ import tensorflow as tf
 from convoy.data.keys import key
 from convoy.data.order import PositionRanges
 
-_LEAST, _MOST, _ASPECT = 0.02, 1 / 3, 0.3  # share of the image, and how narrow (section 4.2 of the paper)
+_MIN_AREA, _MAX_AREA, _ASPECT = 0.02, 1 / 3, 0.3  # shares of the image, and the narrowest (section 4.2 of the paper)
 
 
 def erase(images: tf.Tensor, positions: PositionRanges, probability: float) -> tf.Tensor:
@@ -23,7 +23,7 @@ def erase(images: tf.Tensor, positions: PositionRanges, probability: float) -> t
     _, height, width, channels = images.shape
     numbers = positions.uniforms(8, "erase")
     drawn, size, shape, above, before, row, *_ = tf.unstack(numbers, axis=1)
-    area = (_LEAST + (_MOST - _LEAST) * size) * (height * width)
+    area = (_MIN_AREA + (_MAX_AREA - _MIN_AREA) * size) * (height * width)
     # In float64: TensorFlow's float32 exponential of the same number depends on where in the batch it stands.
     aspect = tf.cast(tf.exp(math.log(_ASPECT) * tf.cast(2 * shape - 1, tf.float64)), tf.float32)
     area = tf.where(drawn < probability, area, 0.0)

@@ -36,14 +36,14 @@ def policy(images: tf.Tensor, positions: PositionRanges, recipe: Recipe) -> tupl
         which, size, sign, _ = tf.unstack(numbers[:, 4 * turn : 4 * turn + 4], axis=1)
         operations = tf.cast(which * len(OPERATIONS), tf.int32)
         levels = tf.floor(size * 31) / 30 if trivial else tf.fill(tf.shape(size), magnitude / 30)
-        strengths = levels * tf.gather(tf.constant(_most(images.shape, trivial)), operations)
+        strengths = levels * tf.gather(tf.constant(_max_strengths(images.shape, trivial)), operations)
         signed = tf.where(sign < 0.5, -strengths, strengths)
         images = _recolor(images, operations, strengths, signed)
         maps = compose(maps, _maps(operations, signed))
     return images, maps
 
 
-def _most(shape: tf.TensorShape, wide: bool) -> list[float]:
+def _max_strengths(shape: tf.TensorShape, wide: bool) -> list[float]:
     """Each operation's strength at magnitude 30: pixels, radians, factors from 1, bits and levels taken away."""
     shear, angle, factor, bits = (0.99, 135, 0.99, 6) if wide else (0.3, 30, 0.9, 4)
     right, down = (32, 32) if wide else (150 / 331 * shape[2], 150 / 331 * shape[1])

@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from convoy.data.images.probe import FORMATS, Kind
-from convoy.data.images.windows import resampled, to_levels
+from convoy.data.images.windows import resampled, rounded_half_up
 
 CHANNELS = 3
 OTHER_SIZE = "its size is not that of its header"
@@ -72,11 +72,11 @@ def _bilinear(file: File, window: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         lambda: _decoded(file)[top : top + height, left : left + width],
     )
     resized = tf.raw_ops.ResizeBilinear(images=pixels[None], size=size, half_pixel_centers=True)
-    return to_levels(resized[0])
+    return rounded_half_up(resized[0])
 
 
-def _antialiased(file: File, window: tf.Tensor, size: tf.Tensor, most: tf.Tensor) -> tf.Tensor:
-    """A JPEG is reduced by up to `most` while it is decoded."""
+def _antialiased(file: File, window: tf.Tensor, size: tf.Tensor, max_reduction: tf.Tensor) -> tf.Tensor:
+    """A JPEG is reduced by up to `max_reduction` while it is decoded."""
 
     def shrunk(by: int) -> tf.Tensor:
         # As far around the window as the filter reaches, in pixels of the smaller image.
@@ -88,7 +88,7 @@ def _antialiased(file: File, window: tf.Tensor, size: tf.Tensor, most: tf.Tensor
         corner = window[:2] / by - tf.cast(first, tf.float32)
         return resampled(pixels, tf.concat([corner, window[2:] / by], axis=0), size)
 
-    by = tf.reduce_sum(tf.cast(most >= _SHRINKS[1:], tf.int32))
+    by = tf.reduce_sum(tf.cast(max_reduction >= _SHRINKS[1:], tf.int32))
     return _if(
         file.kind == Kind.JPEG,
         lambda: tf.switch_case(by, [lambda by=by: shrunk(by) for by in _SHRINKS]),

@@ -21,21 +21,22 @@ from typing import BinaryIO, NamedTuple
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from convoy import exits
-from convoy import exits
 from convoy.data.images.hashing import content_hash, content_hash_of
 from convoy.data.images.headers import ordinary
 
 # What Pillow calls a decompression bomb: twice a quarter of a GiB of RGB. A larger image is refused by its header.
-PIXELS = 178_956_970
+MAX_PIXELS = 178_956_970
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 _ANIMATED, _DESCRIBED = 2, 8 | 4  # flags of a WebP file; the latter by EXIF or XMP
 _XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')  # where EXIF says nothing; as Pillow looks for it in all formats
 _UNKNOWN = "it is no JPEG, PNG, GIF, BMP or WebP image"
 _BEGIN = 16 << 10  # bytes that hold the header of most files
 _PIECE = 1 << 20  # of a file that is read to its end
-_MOST = 1 << 30  # bytes of a file: PIXELS, not compressed
-_PATIENCE, _LEAST = 32 << 20, 256  # bytes that are read in search of a header, and as how many a read counts at least
-warnings.filterwarnings("ignore", module="PIL")  # large images, strange metadata: judged here
+_MAX_BYTES = 1 << 30  # of a file: MAX_PIXELS, not compressed
+_PATIENCE, _MIN_READ = 32 << 20, 256  # bytes that are read in search of a header, and as which a short read counts
+# Large images and strange metadata are judged here. For the process: images are opened in threads of TensorFlow too, and a
+# catch_warnings in one thread would undo that of another.
+warnings.filterwarnings("ignore", module="PIL")
 
 
 class Kind(enum.IntEnum):
@@ -59,7 +60,7 @@ class Header(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What one look at a file finds."""
+    """A file, as one reading finds it."""
 
     size: int  # bytes; -1 for what could not be read, or is no regular file
     changed: int  # when, in ns
@@ -82,8 +83,8 @@ def look(path: str, hashed: bool = False) -> Look:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 return _unread("it is no regular file")
-            if status.st_size > _MOST:
-                size = f"cannot be read: it has {status.st_size:,} bytes, and {_MOST:,} are the most"
+            if status.st_size > _MAX_BYTES:
+                size = f"cannot be read: it has {status.st_size:,} bytes, and {_MAX_BYTES:,} are the most"
                 return Look(status.st_size, status.st_mtime_ns, Header(Kind.BAD, reason=size), content_hash(b""))
             begin, content = file.read(min(_PIECE if hashed else _BEGIN, status.st_size + 1)), math.nan
             if hashed:
@@ -114,9 +115,9 @@ def _judged(read: Callable[[], Header]) -> Header:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the latter of a place that is none
             raise
         return Header(Kind.BAD, reason=f"cannot be decoded: {str(error).rstrip('.') or type(error).__name__}")
-    if not 0 < header.width * header.height <= PIXELS:
+    if not 0 < header.width * header.height <= MAX_PIXELS:
         size = f"{header.width}x{header.height} pixels"
-        return Header(Kind.BAD, reason=f"cannot be decoded: it declares {size}, and {PIXELS:,} are the most")
+        return Header(Kind.BAD, reason=f"cannot be decoded: it declares {size}, and {MAX_PIXELS:,} are the most")
     return header
 
 
@@ -136,7 +137,7 @@ class _Patient(io.BufferedReader):
 
     def read(self, size: int | None = -1) -> bytes:
         found = super().read(self.left if size is None or size < 0 else min(size, self.left))
-        self.left = max(0, self.left - max(len(found), _LEAST))
+        self.left = max(0, self.left - max(len(found), _MIN_READ))
         return found
 
 

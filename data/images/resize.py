@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from convoy.data.images.windows import centre_windows, resampled
 from convoy.data.parallel import in_parallel
-from convoy.data.sources.examples import InMemory
+from convoy.data.sources.in_memory import InMemory
 
 
 def resize_and_crop(image: tf.Tensor, size: int) -> tf.Tensor:

@@ -19,7 +19,7 @@ class BadImages:
     Args:
       policy: --bad_images. fail: the first one ends the run. skip: it does not count. substitute: in training another example
         takes its place; in evaluation it does not count, since a test measures what is there.
-      most: --max_bad_fraction, the share of a split's files that may be bad.
+      max_fraction: --max_bad_fraction, the share of a split's files that may be bad.
       named: what stands before the name of one in a sentence.
       remedy: what mends them, as an imperative.
     """
@@ -27,11 +27,11 @@ class BadImages:
     def __init__(
         self,
         policy: str = "fail",
-        most: float = 0.01,
+        max_fraction: float = 0.01,
         named: str = "the image ",
         remedy: str = "replace or remove such files",
     ):
-        self.policy, self.most, self.named, self.remedy = policy, most, named, remedy
+        self.policy, self.max_fraction, self.named, self.remedy = policy, max_fraction, named, remedy
         self._lock = threading.Lock()
         self._files: dict[str, int] = {}
         self._reasons: dict[tuple[str, str], str] = {}  # (split, path) -> why
@@ -66,10 +66,10 @@ class BadImages:
             for (split, path), reason in self._reasons.items():
                 if self.policy == "fail":
                     return f"{self.named}{path} {reason}; {self.remedy}, or train with --bad_images=skip."
-                if counts[split] > self.most * self._files[split]:
+                if counts[split] > self.max_fraction * self._files[split]:
                     return (
                         f"{counts[split]:,} of {self._files[split]:,} images of the split {split} are bad, more than"
-                        f" --max_bad_fraction={self.most:g}: {path} {reason}; {self.remedy}, or raise that fraction."
+                        f" --max_bad_fraction={self.max_fraction:g}: {path} {reason}; {self.remedy}, or raise that fraction."
                     )
         return ""
 

@@ -75,9 +75,9 @@ def resampled(pixels: tf.Tensor, window: tf.Tensor, size: tuple[int, int] | tf.T
         kernel_type="triangle",
         antialias=True,
     )
-    return to_levels(resized[0])
+    return rounded_half_up(resized[0])
 
 
-def to_levels(values: tf.Tensor) -> tf.Tensor:
-    """float32 within 0 to 255 -> uint8, rounded."""
+def rounded_half_up(values: tf.Tensor) -> tf.Tensor:
+    """Levels, float32 from 0 to 255 -> uint8. TensorFlow's own round takes halves to the even neighbour."""
     return tf.cast(values + 0.5, tf.uint8)

@@ -27,7 +27,7 @@ import tensorflow as tf
 from convoy import exits
 from convoy.data.images.probe import Kind
 from convoy.data.records.index import AFTER, BEFORE, PIXELS, RECORD, index_bytes
-from convoy.data.records.manifest import Damaged, Entry, parse_document, write_document
+from convoy.data.records.manifest import CorruptRecords, Entry, parse_document, write_document
 from convoy.outside import open_file, read_file
 
 _FORMATS = {PIXELS: b"raw", Kind.JPEG: b"JPEG", Kind.PNG: b"PNG"}
@@ -59,17 +59,17 @@ def write_shard(path: Path, shard: int, images: Iterable[Packed]) -> np.ndarray:
 
 
 def verify_shard(path: Path, records: np.ndarray) -> Entry:
-    """Reads a shard from end to end; Damaged if it holds anything but the records."""
+    """Reads a shard from end to end; CorruptRecords if it holds anything but the records."""
     crc = size = 0
     with open_file(path) as file:
         for number, (length, expected) in enumerate(records[["length", "crc32c"]].tolist()):
             frame = file.read(BEFORE + length + AFTER)
             data = frame[BEFORE:-AFTER]
             if google_crc32c.value(data) != expected or frame != _framed(data, expected):
-                raise Damaged(f"record {number} of {path} is not as it was packed")
+                raise CorruptRecords(f"record {number} of {path} is not as it was packed")
             crc, size = google_crc32c.extend(crc, frame), size + len(frame)
         if file.read(1):
-            raise Damaged(f"{path} goes on after its last record")
+            raise CorruptRecords(f"{path} goes on after its last record")
     return Entry(size, f"{crc:08x}")
 
 
@@ -88,7 +88,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object of write_json; FileNotFoundError if there is none, Damaged if it is not as it was written."""
+    """An object of write_json; FileNotFoundError if there is none, CorruptRecords if it is not as it was written."""
     return parse_document(read_file(path), str(path))
 
 
@@ -100,7 +100,7 @@ class Shards:
       index: the RECORDs of all of them, in order.
 
     Raises:
-      Damaged: one is missing, or of another size than its RECORDs take.
+      CorruptRecords: one is missing, or of another size than its RECORDs take.
     """
 
     def __init__(self, paths: list[Path], index: np.ndarray):
@@ -112,16 +112,16 @@ class Shards:
             try:
                 self._files.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
             except OSError as error:
-                raise Damaged(f"{path} cannot be opened ({exits.reason(error)})") from error
+                raise CorruptRecords(f"{path} cannot be opened ({exits.reason(error)})") from error
             whole = int((index["length"][index["shard"] == shard] + BEFORE + AFTER).sum())
             status = os.fstat(self._files[-1])
             if not stat.S_ISREG(status.st_mode):
-                raise Damaged(f"{path} is no regular file")
+                raise CorruptRecords(f"{path} is no regular file")
             if (size := status.st_size) != whole:
-                raise Damaged(f"{path} has {size} bytes of {whole}")
+                raise CorruptRecords(f"{path} has {size} bytes of {whole}")
 
     def images(self, rows: np.ndarray) -> list[bytes]:
-        """The images at some rows of the index; Damaged unless each is as it was packed. Threads may call this at once."""
+        """The images at rows of the index; CorruptRecords unless each is as it was packed. Threads may call this at once."""
         images = []
         # Python's numbers: to take single ones out of arrays would cost more than to read.
         for row, record in zip(rows.tolist(), self.index[rows].tolist(), strict=True):
@@ -130,9 +130,9 @@ class Shards:
                 # Not through a memory map: a failing disk would kill the process, a slow one stop all threads of Python.
                 data = os.pread(self._files[shard], length, offset)
             except OSError as error:
-                raise self._damaged(row, exits.reason(error)) from error
+                raise self._corrupt(row, exits.reason(error)) from error
             if google_crc32c.value(data) != crc:
-                raise self._damaged(row, "its checksum is wrong")
+                raise self._corrupt(row, "its checksum is wrong")
             images.append(data[image : image + image_length])
         return images
 
@@ -143,8 +143,8 @@ class Shards:
         pairs = zip(numbers.tolist(), shards[rows].tolist(), strict=True)
         return [f"record {number} of {self.paths[shard]}" for number, shard in pairs]
 
-    def _damaged(self, row: int, reason: str) -> Damaged:
-        return Damaged(f"{self.names(np.array([row]))[0]} cannot be read: {reason}")
+    def _corrupt(self, row: int, reason: str) -> CorruptRecords:
+        return CorruptRecords(f"{self.names(np.array([row]))[0]} cannot be read: {reason}")
 
 
 def partial_of(path: Path) -> Path:

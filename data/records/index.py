@@ -9,9 +9,8 @@ import google_crc32c
 import numpy as np
 
 from convoy import exits
-from convoy.data.images.probe import PIXELS as MAX_PIXELS
-from convoy.data.images.probe import Kind
-from convoy.data.records.manifest import Damaged, Entry, Manifest, shard_names
+from convoy.data.images.probe import MAX_PIXELS, Kind
+from convoy.data.records.manifest import CorruptRecords, Entry, Manifest, shard_names
 from convoy.outside import printable, read_file
 
 PIXELS = 0  # uint8 as they are, instead of a file of some convoy.data.images.probe.Kind
@@ -44,23 +43,23 @@ def index_bytes(records: np.ndarray) -> bytes:
 
 
 def read_index(path: Path, entry: Entry | None = None) -> np.ndarray:
-    """The RECORDs of an index, each of which is possible; Damaged if one is not, or the file is not as its entry says."""
+    """The RECORDs of an index; CorruptRecords if one is impossible, or the file is not as its entry says."""
     try:
         content = read_file(path, entry.bytes if entry else _MAX_INDEX_BYTES)
     except OSError as error:
-        raise Damaged(f"{path} cannot be read ({exits.reason(error)})") from error
+        raise CorruptRecords(f"{path} cannot be read ({exits.reason(error)})") from error
     except exits.BadData as error:
-        raise Damaged(str(error).rstrip(".")) from error
+        raise CorruptRecords(str(error).rstrip(".")) from error
     if entry and (len(content), f"{google_crc32c.value(content):08x}") != (entry.bytes, entry.crc32c):
-        raise Damaged(f"{path} is not as it was packed")
+        raise CorruptRecords(f"{path} is not as it was packed")
     records = _parsed(content, path)
     if wrong := _impossible(records):
-        raise Damaged(f"{path} is no index of records: {wrong}")
+        raise CorruptRecords(f"{path} is no index of records: {wrong}")
     return records
 
 
 def check_index(records: np.ndarray, split: str, manifest: Manifest) -> None:
-    """Damaged unless an index is that of a split of a manifest."""
+    """CorruptRecords unless an index is that of a split of a manifest."""
     planned = manifest.splits[split]
     kinds = [PIXELS] if manifest.shape else KINDS[1:]
     wrong = ""
@@ -78,7 +77,7 @@ def check_index(records: np.ndarray, split: str, manifest: Manifest) -> None:
         if (sizes != np.array((height, width, height * width * channels), sizes.dtype)).any():
             wrong = "it has images of another shape than its manifest"
     if wrong:
-        raise Damaged(f"the index of the split {printable(split)} is not that of its manifest: {wrong}")
+        raise CorruptRecords(f"the index of the split {printable(split)} is not that of its manifest: {wrong}")
 
 
 def _shard_bytes(records: np.ndarray) -> list[int]:
@@ -94,10 +93,10 @@ def _parsed(content: bytes, path: Path) -> np.ndarray:
             raise ValueError
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     except Exception as error:  # its parser is Python's own: of what is no header it raises anything
-        raise Damaged(f"{path} does not read as an index") from error
+        raise CorruptRecords(f"{path} does not read as an index") from error
     rest = len(content) - file.tell()
     if dtype != RECORD or fortran or len(shape) != 1 or not shape[0] or shape[0] * RECORD.itemsize != rest:
-        raise Damaged(f"{path} is no index of records")
+        raise CorruptRecords(f"{path} is no index of records")
     return np.frombuffer(content, RECORD, offset=file.tell())
 
 

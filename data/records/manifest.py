@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeGuard
 import google_crc32c
 
 from convoy import exits
-from convoy.data.images.probe import PIXELS as MAX_PIXELS
+from convoy.data.images.probe import MAX_PIXELS
 from convoy.outside import Name, name_in, parse_object, printable, read_file
 
 MANIFEST, PLAN = Name("MANIFEST.json"), Name("PACKING.json")  # a folder with the second only is not packed to its end
@@ -20,7 +20,7 @@ SCHEMA = 1
 MAX_EXAMPLES = 2**40
 
 
-class Damaged(Exception):
+class CorruptRecords(Exception):
     """A file that is not as it was packed; the text says which, where and how."""
 
 
@@ -85,7 +85,7 @@ def parse_manifest(data: bytes, source: str) -> Manifest:
     """Checks a manifest.
 
     Raises:
-      Damaged: it is not as it was written.
+      CorruptRecords: it is not as it was written.
       exits.BadData: it carries the right checksum, and is none that `convoy data pack` writes.
       exits.CannotRun: another version wrote it.
     """
@@ -117,14 +117,14 @@ def write_document(content: dict[str, Any]) -> bytes:
 
 
 def parse_document(data: bytes, source: str) -> dict[str, Any]:
-    """An object of write_document without its crc32c; Damaged if it is not as it was written."""
+    """An object of write_document without its crc32c; CorruptRecords if it is not as it was written."""
     try:
         content = parse_object(data, source)
         if content.pop("crc32c", None) == _crc_of(content):
             return content
     except (exits.BadData, RecursionError):
         pass
-    raise Damaged(f"{source} is not as it was written")
+    raise CorruptRecords(f"{source} is not as it was written")
 
 
 def _crc_of(content: dict[str, Any]) -> str:

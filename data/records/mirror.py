@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from convoy import exits
-from convoy.data.exclusive import alone
+from convoy.data.exclusive import exclusive_lock
 from convoy.data.records import format
 from convoy.data.records.caches import copy_of
 from convoy.data.records.manifest import (
     MANIFEST,
     PLAN,
-    Damaged,
+    CorruptRecords,
     Entry,
     Manifest,
     parse_manifest,
@@ -40,7 +40,7 @@ def mirrored(url: str, data_dir: str) -> Path:
       exits.BadData: they are not packed to their end, damaged, or not such as `convoy data pack` writes.
     """
     store, root = open_store(url), copy_of(url, data_dir)
-    with alone(root, _LOCK, _REMEDY):
+    with exclusive_lock(root, _LOCK, _REMEDY):
         manifest = _remote_manifest(store)
         entries, before = manifest.files, _entries(root)
         missing = [name for name in entries if before.get(name) != entries[name] or not _is_there(root, name, entries)]
@@ -77,7 +77,7 @@ def send(root: Path, url: str) -> None:
       exits.CannotRun: something else stands there.
     """
     store, manifest = open_store(url), read_manifest(root / MANIFEST)
-    with store.locked(), alone(root, _LOCK, _REMEDY):
+    with store.locked(), exclusive_lock(root, _LOCK, _REMEDY):
         there = set(store.list_names())
         if MANIFEST in there:
             if _remote_manifest(store).plan != manifest.plan:
@@ -117,7 +117,7 @@ def _remote_manifest(store: Store) -> Manifest:
         raise exits.CannotRun(
             f"records:{store.url} has no {MANIFEST}; give a place that `convoy data pack` filled."
         ) from None
-    except Damaged:
+    except CorruptRecords:
         raise exits.BadData(f"{store.url}/{MANIFEST} is not as it was written; pack anew.") from None
 
 
@@ -125,7 +125,7 @@ def _entries(root: Path) -> dict[Name, Entry]:
     """Of the copy that is there whole; none otherwise."""
     try:
         return read_manifest(root / MANIFEST).files
-    except (FileNotFoundError, Damaged, exits.ConvoyError):
+    except (FileNotFoundError, CorruptRecords, exits.ConvoyError):
         return {}
 
 

@@ -21,12 +21,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from convoy import __version__, exits, terminal
 from convoy.data.config import DataConfig
-from convoy.data.exclusive import alone
+from convoy.data.exclusive import exclusive_lock
 from convoy.data.parallel import cores
 from convoy.data.records import format
 from convoy.data.records.format import Packed
 from convoy.data.records.index import PIXELS, RECORD, check_index, read_index
-from convoy.data.records.manifest import MANIFEST, PLAN, SCHEMA, Damaged, Entry, index_name, read_manifest, shard_name
+from convoy.data.records.manifest import (
+    MANIFEST,
+    PLAN,
+    SCHEMA,
+    CorruptRecords,
+    Entry,
+    index_name,
+    read_manifest,
+    shard_name,
+)
 from convoy.data.records.originals import original
 from convoy.data.sources.catalogue import upright
 from convoy.data.sources.examples import DataSet, Examples
@@ -60,7 +69,7 @@ def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
         "splits": {name: _split_plan(dataset.split(name), parts) for name, parts in borders.items()},
     }
     busy = f"--out={root}: another process packs there now; wait for it, or choose another directory."
-    with alone(root, _LOCK, "choose another --out.", busy):
+    with exclusive_lock(root, _LOCK, "choose another --out.", busy):
         if _stands(root, plan) and _whole(root):
             print(f"{root} holds all of {dataset.name} already.")
         else:
@@ -127,7 +136,7 @@ def _pixels(part: Examples) -> Iterator[Packed]:
     for first in range(0, len(part), _AT_ONCE):
         rows = np.arange(first, min(first + _AT_ONCE, len(part)))
         try:
-            images = fetch(tf.constant(rows), None)[0].numpy()
+            images = np.asarray(fetch(tf.constant(rows), None).images)
         except tf.errors.OpError as error:
             raise exits.BadData(part.explain() or str(error)) from error
         for row, image in zip(rows, images, strict=True):
@@ -168,7 +177,7 @@ def _split_plan(examples: Examples, parts: list[tuple[int, int]]) -> dict[str, A
 def _found(path: Path, count: int, indices: Iterable[np.ndarray]) -> tuple[np.ndarray, Entry] | None:
     """The records and the manifest's entry of a shard that was packed before; None if it is not whole by any of `indices`."""
     for index in indices:
-        with contextlib.suppress(Damaged, OSError):
+        with contextlib.suppress(CorruptRecords, OSError):
             if len(index) == count:
                 return index, format.verify_shard(path, index)
     return None
@@ -178,7 +187,7 @@ def _read_index(path: Path) -> np.ndarray:
     """The records of an index; none if it is not there or damaged."""
     try:
         return read_index(path)
-    except Damaged:
+    except CorruptRecords:
         return np.zeros(0, RECORD)
 
 
@@ -193,7 +202,7 @@ def _whole(root: Path) -> bool:
             for shard in range(planned.shards):
                 path = root / shard_name(split, shard, planned.shards)
                 format.verify_shard(path, index[index["shard"] == shard])
-    except (Damaged, OSError) as error:
+    except (CorruptRecords, OSError) as error:
         what = f"{error.filename}: {exits.reason(error)}" if isinstance(error, OSError) else str(error)
         print(f"{root} is not whole ({what}); what is damaged or missing is packed anew.")
         return False
@@ -212,7 +221,7 @@ def _stands(root: Path, plan: dict[str, Any]) -> bool:
             content = format.read_json(root / name)
         except FileNotFoundError:
             continue
-        except (Damaged, OSError) as error:
+        except (CorruptRecords, OSError) as error:
             what = f"{root / name}: {exits.reason(error)}" if isinstance(error, OSError) else str(error)
             raise exits.CannotRun(f"--out={root}: {what}; remove that directory, or choose another.") from error
         there = content.get("plan", content)

@@ -9,7 +9,8 @@ import numpy as np
 
 from convoy.data.config import DataConfig
 from convoy.data.images.resize import resized
-from convoy.data.sources.examples import DataSet, InMemory
+from convoy.data.sources.examples import DataSet
+from convoy.data.sources.in_memory import InMemory
 from convoy.data.splits import by_hash
 
 # scikit-learn ships one set without splits; a fifth of it, by content hash, is held out for the test.

@@ -11,13 +11,15 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data import memory
+from convoy.data.arrays import Array, Image, Indices, Scalar, Uniforms, Valid
 from convoy.data.images import decode
 from convoy.data.images.probe import Kind, look
 from convoy.data.images.unreadable import TRIES, BadImages
 from convoy.data.images.windows import NUMBERS, centre_windows, random_windows
 from convoy.data.order import PositionRanges
 from convoy.data.parallel import in_parallel
-from convoy.data.sources.examples import Fetcher, InMemory
+from convoy.data.sources.examples import Fetched, Fetcher
+from convoy.data.sources.in_memory import InMemory
 from convoy.data.sources.watch import Watch
 
 CHANNELS = decode.CHANNELS
@@ -79,16 +81,16 @@ class Files:
         if not min_area and self.decoded_bytes <= self.cache_bytes:
             return self._in_memory().fetcher()
 
-        def fetch(indices: tf.Tensor, positions: PositionRanges | None) -> tuple[tf.Tensor, ...]:
+        def fetch(indices: Indices, positions: PositionRanges | None) -> Fetched:
             area = min_area if positions else 0.0
             numbers = positions.uniforms(NUMBERS, "resized") if positions and area else tf.zeros([tf.size(indices), 0])
             if positions and self.bad.policy != "fail":
                 return self._tolerant(indices, numbers, area)
-            counts = np.ones(len(self), np.float32)
+            valid = np.ones(len(self), np.float32)
             if self.bad.policy != "fail":  # which ends at the first, without all being decoded beforehand
                 with tf.init_scope():
-                    counts[self.unreadable()] = 0
-            return self._strict(indices, numbers, area, tf.gather(counts, indices), not counts.all())
+                    valid[self.unreadable()] = 0
+            return self._strict(indices, numbers, area, tf.gather(valid, indices), not valid.all())
 
         return fetch
 
@@ -129,32 +131,33 @@ class Files:
         return self.bad.verdict() or self._interrupted
 
     def _strict(
-        self, indices: tf.Tensor, numbers: tf.Tensor, min_area: float, counts: tf.Tensor, unreadable: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+        self, indices: Indices, numbers: Uniforms, min_area: float, valid: Valid, has_unreadable: bool
+    ) -> Fetched:
         """Every image that counts; the first that cannot be read ends the stream."""
-        indices = self._watched(indices, counts)
+        watched = self._watched(indices, valid)
 
-        def image(each: tuple[tf.Tensor, ...]) -> tf.Tensor:
-            index, window, count = each
-            if not unreadable:
+        def image(example: tuple[Scalar, Array, Scalar]) -> Image:
+            index, window, counts = example
+            if not has_unreadable:
                 return self._image(index, window, min_area)
             return tf.cond(
-                count > 0, lambda: self._image(index, window, min_area), lambda: tf.zeros(self.shape, tf.uint8)
+                counts > 0, lambda: self._image(index, window, min_area), lambda: tf.zeros(self.shape, tf.uint8)
             )
 
-        each = (indices, self._windows(indices, numbers, min_area), counts)
-        return tf.map_fn(image, each, fn_output_signature=tf.TensorSpec(self.shape, tf.uint8)), counts
+        examples = (watched, self._windows(watched, numbers, min_area), valid)
+        images = tf.map_fn(image, examples, fn_output_signature=tf.TensorSpec(self.shape, tf.uint8))
+        return Fetched(images, valid, indices)
 
-    def _tolerant(self, indices: tf.Tensor, numbers: tf.Tensor, min_area: float) -> tuple[tf.Tensor, ...]:
+    def _tolerant(self, indices: Indices, numbers: Uniforms, min_area: float) -> Fetched:
         """Every image that can be read; another, or none, in the place of one that cannot."""
         tries = TRIES if self.bad.policy == "substitute" else 0
 
-        def image(index: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def image(index: Scalar, numbers: Array) -> tuple[Image, Scalar]:
             index = self._watched(index[None], None)[0]
             window = self._windows(index[None], numbers[None], min_area)[0]
             return self._image(index, window, min_area), index
 
-        def first_readable(index: tf.Tensor, numbers: tf.Tensor) -> tf.data.Dataset:
+        def first_readable(index: Scalar, numbers: Array) -> tf.data.Dataset:
             candidates = (index + tf.range(tries + 1, dtype=tf.int64)) % len(self)
             candidates = tf.boolean_mask(candidates, tf.gather(self._kinds, candidates) != Kind.BAD)
             nothing = tf.data.Dataset.from_tensors((tf.zeros(self.shape, tf.uint8), tf.constant(-1, tf.int64)))
@@ -162,33 +165,33 @@ class Files:
             return images.ignore_errors(log_warning=False).concatenate(nothing).take(1)
 
         # Datasets within an element are the one place of a graph where an error can be caught.
-        each = tf.data.Dataset.from_tensor_slices((indices, numbers)).flat_map(first_readable)
-        images, shown = each.batch(tf.size(indices, tf.int64)).get_single_element()
+        examples = tf.data.Dataset.from_tensor_slices((indices, numbers)).flat_map(first_readable)
+        images, shown = examples.batch(tf.size(indices, tf.int64)).get_single_element()
 
-        def tell(indices: np.ndarray, shown: np.ndarray) -> np.ndarray:
-            for index, found in zip(indices.tolist(), shown.tolist(), strict=True):
-                passed = tries + 1 if found < 0 else (found - index) % len(self)
-                for row in range(index, index + passed):
+        def note(indices: np.ndarray, shown: np.ndarray) -> np.ndarray:
+            for index, substitute in zip(indices.tolist(), shown.tolist(), strict=True):
+                unreadable = tries + 1 if substitute < 0 else (substitute - index) % len(self)
+                for row in range(index, index + unreadable):
                     self._examine(row % len(self))
             self.bad.check()
             return shown
 
         shown = tf.cond(
             tf.reduce_any(shown != indices),
-            lambda: tf.numpy_function(tell, [indices, shown], tf.int64, stateful=False),
+            lambda: tf.numpy_function(note, [indices, shown], tf.int64, stateful=False),
             lambda: shown,
         )
         shown = tf.reshape(shown, tf.shape(indices))
         images = tf.ensure_shape(images, [*indices.shape, *self.shape])
-        return images, tf.cast(shown >= 0, tf.float32), tf.where(shown >= 0, shown, indices)
+        return Fetched(images, tf.cast(shown >= 0, tf.float32), tf.where(shown >= 0, shown, indices))
 
-    def _watched(self, indices: tf.Tensor, counts: tf.Tensor | None) -> tf.Tensor:
-        """The same indices; an error if a file, of those that count, has been replaced. With `counts` it ends the stream."""
+    def _watched(self, indices: Indices, valid: Valid | None) -> Indices:
+        """The same indices; an error if a file, of those that count, has been replaced. With `valid` it ends the stream."""
         if self._watch is None:
             return indices
 
-        def watched(indices: np.ndarray, counts: np.ndarray) -> np.ndarray:
-            changed = self._changed(indices[counts > 0])
+        def check(indices: np.ndarray, valid: np.ndarray) -> np.ndarray:
+            changed = self._changed(indices[valid > 0])
             if len(changed):
                 self.bad.check()
                 path = self.paths[changed[0]]
@@ -197,8 +200,8 @@ class Files:
                 raise ValueError(sentence)
             return indices
 
-        ends, counts = counts is not None, tf.ones_like(indices) if counts is None else counts
-        same = tf.numpy_function(watched, [indices, counts], tf.int64, stateful=False)
+        ends, valid = valid is not None, tf.ones_like(indices) if valid is None else valid
+        same = tf.numpy_function(check, [indices, valid], tf.int64, stateful=False)
         return tf.ensure_shape(same, indices.shape)
 
     def _changed(self, rows: np.ndarray) -> np.ndarray:

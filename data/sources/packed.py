@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data import memory
+from convoy.data.arrays import Indices
 from convoy.data.images import decode
 from convoy.data.images.probe import probe
 from convoy.data.images.resize import resize_and_crop
@@ -17,10 +18,11 @@ from convoy.data.images.windows import NUMBERS
 from convoy.data.order import PositionRanges
 from convoy.data.parallel import in_parallel
 from convoy.data.records.format import Shards
-from convoy.data.records.manifest import Damaged
+from convoy.data.records.manifest import CorruptRecords
 from convoy.data.sources.catalogue import ENTRY, header_of
-from convoy.data.sources.examples import Fetcher, InMemory, random_parts
+from convoy.data.sources.examples import Fetched, Fetcher
 from convoy.data.sources.files import Files
+from convoy.data.sources.in_memory import InMemory, random_parts
 
 REMEDY = "give the same `convoy data pack` again, which packs anew what is damaged"
 _AT_ONCE = 256  # images of one call while a split is read into memory
@@ -62,7 +64,7 @@ class PackedFiles(Files):
         if (found := probe(content))[:3] != said[:3]:
             # Else a few bytes might be decoded to gigabytes.
             what = found.reason or f"it is a {found.kind.name} of {found.width}x{found.height} pixels"
-            raise Damaged(
+            raise CorruptRecords(
                 f"{self.paths[row]} is not what the index says, a {said.kind.name} of {said.width}x{said.height}: {what}"
             )
         return content
@@ -70,7 +72,7 @@ class PackedFiles(Files):
     def _examine(self, row: int) -> None:
         try:
             self._content(row)
-        except Damaged as error:
+        except CorruptRecords as error:
             self.bad.add(self.split, self.paths[row], str(error).removeprefix(f"{self.paths[row]} "))
         else:
             super()._examine(row)
@@ -118,13 +120,13 @@ class PackedPixels:
         if self.decoded_bytes <= self.cache_bytes:
             return self._in_memory().fetcher(min_area)
 
-        def fetch(indices: tf.Tensor, positions: PositionRanges | None) -> tuple[tf.Tensor, ...]:
+        def fetch(indices: Indices, positions: PositionRanges | None) -> Fetched:
             substitutes = bool(positions) and self.bad.policy == "substitute"
             images, shown = self._images(indices, TRIES if substitutes else 0)
             if positions and min_area:
                 images = random_parts(images, positions.uniforms(NUMBERS, "resized"), min_area)
-            fetched = images, tf.cast(shown >= 0, tf.float32)
-            return (*fetched, tf.where(shown >= 0, shown, indices)) if substitutes else fetched
+            valid = tf.cast(shown >= 0, tf.float32)
+            return Fetched(images, valid, tf.where(shown >= 0, shown, indices) if substitutes else indices)
 
         return fetch
 
@@ -182,7 +184,7 @@ class PackedPixels:
     def _read(self, tries: int, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         try:
             return np.array(self._shards.images(self._rows[indices]), object), indices
-        except Damaged:
+        except CorruptRecords:
             if self.bad.policy == "fail":
                 raise
         found = [self._first(index, tries) for index in indices.tolist()]
@@ -201,7 +203,7 @@ class PackedPixels:
         row = self._rows[index : index + 1]
         try:
             return self._shards.images(row)[0]
-        except Damaged as error:
+        except CorruptRecords as error:
             name = self._shards.names(row)[0]
             self.bad.add(self.split, name, str(error).removeprefix(f"{name} "))
             return None

@@ -97,9 +97,7 @@ def _check_file(path: str) -> bool:
     except FileNotFoundError:  # also a link to what is gone, which TFDS does not see either
         return False
     except OSError as error:
-        raise exits.BadData(
-            f"{printable(path)} is no file: {exits.reason(error)}; remove it."
-        ) from error
+        raise exits.BadData(f"{printable(path)} is no file: {exits.reason(error)}; remove it.") from error
     if stat.S_ISDIR(status.st_mode):
         return True
     if not stat.S_ISREG(status.st_mode):

@@ -16,7 +16,7 @@ from convoy.data.images.unreadable import BadImages
 from convoy.data.records.caches import is_remote
 from convoy.data.records.format import Shards
 from convoy.data.records.index import check_index, read_index
-from convoy.data.records.manifest import MANIFEST, PLAN, Damaged, Manifest, index_name, read_manifest, shard_name
+from convoy.data.records.manifest import MANIFEST, PLAN, CorruptRecords, Manifest, index_name, read_manifest, shard_name
 from convoy.data.records.mirror import mirrored
 from convoy.data.sources.examples import DataSet, larger_cache
 from convoy.data.sources.files import CHANNELS
@@ -88,7 +88,7 @@ def _one_size(splits: list[Shards], size: int, path: str) -> tuple[int, int]:
 def _manifest(root: Path, path: str) -> Manifest:
     try:
         return read_manifest(root / MANIFEST)
-    except Damaged as error:
+    except CorruptRecords as error:
         raise exits.BadData(f"{error}; remove the directory and pack anew with `convoy data pack`.") from error
     except (FileNotFoundError, NotADirectoryError):
         if (root / PLAN).exists():
@@ -110,5 +110,5 @@ def _open_shards(root: Path, split: str, manifest: Manifest) -> Shards:
         index = read_index(root / name, manifest.files[name])
         check_index(index, split, manifest)
         return Shards([root / shard_name(split, shard, count) for shard in range(count)], index)
-    except Damaged as error:
+    except CorruptRecords as error:
         raise exits.BadData(f"{error}; {REMEDY}, or bring back the file as it was packed.") from error

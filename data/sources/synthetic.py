@@ -9,7 +9,8 @@ from convoy.data import memory
 from convoy.data.config import DataConfig
 from convoy.data.keys import key
 from convoy.data.sources.arguments import SyntheticShape
-from convoy.data.sources.examples import DataSet, InMemory
+from convoy.data.sources.examples import DataSet
+from convoy.data.sources.in_memory import InMemory
 
 
 def open_synthetic(config: DataConfig) -> DataSet:

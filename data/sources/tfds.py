@@ -15,7 +15,8 @@ from convoy.data.identity import Origin, Split
 from convoy.data.images.resize import resize_and_crop
 from convoy.data.parallel import in_parallel
 from convoy.data.sources import prepared
-from convoy.data.sources.examples import DataSet, InMemory
+from convoy.data.sources.examples import DataSet
+from convoy.data.sources.in_memory import InMemory
 from convoy.data.sources.names import SOURCES, syntaxes
 from convoy.options import shortened
 from convoy.outside import printable

@@ -23,7 +23,7 @@ def read_all(root: Path, cache_bytes: int = 0) -> dict[str, tuple[np.ndarray, np
         examples = dataset.split(split)
         try:
             fetch = tf.function(examples.fetcher(), autograph=False)
-            images, counts = fetch(tf.range(len(examples), dtype=tf.int64), None)
+            images, counts, _ = fetch(tf.range(len(examples), dtype=tf.int64), None)
         except tf.errors.OpError as error:
             if sentence := examples.explain():
                 raise exits.BadData(sentence) from error

@@ -13,7 +13,7 @@ from convoy.data.balance import draws_per_class, effective_numbers
 from convoy.data.config import DataConfig
 from convoy.data.pipeline import BatchSharding, training_stream
 from convoy.data.sampler import Sampler
-from convoy.data.sources.examples import InMemory
+from convoy.data.sources.in_memory import InMemory
 from convoy.data.specs import BalanceSpec
 
 ALL = ["oversample", "sqrt", "effective:0.99", "undersample"]

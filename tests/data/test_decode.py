@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from convoy.data.images import decode, windows
-from convoy.data.images.probe import PIXELS, Kind, probe
+from convoy.data.images.probe import MAX_PIXELS, Kind, probe
 from support import DATA
 
 # 60 rows and 84 columns, no two alike.
@@ -244,7 +244,7 @@ def test_an_absurd_size_is_refused_by_its_header(format):
     header = probe(bytes(contents))
     assert header.kind == Kind.BAD
     assert header.reason.startswith("cannot be decoded: ")
-    assert f"{PIXELS:,}" in header.reason or "exceeds limit" in header.reason
+    assert f"{MAX_PIXELS:,}" in header.reason or "exceeds limit" in header.reason
 
 
 @pytest.mark.parametrize("contents", [b"", b"no image at all", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBPVP8X", b"GIF89a"])

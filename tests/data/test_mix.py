@@ -16,7 +16,7 @@ from convoy.data.augment.recipe import Recipe
 from convoy.data.config import DataConfig
 from convoy.data.order import PositionRanges
 from convoy.data.pipeline import Batch, BatchSharding, training_stream
-from convoy.data.sources.examples import InMemory
+from convoy.data.sources.in_memory import InMemory
 
 N = 400
 RNG = np.random.default_rng(11)

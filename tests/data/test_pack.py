@@ -28,7 +28,7 @@ from support import QUICK, assert_same_bits
 
 def pixels(examples) -> np.ndarray:
     fetch = tf.function(examples.fetcher(), autograph=False)
-    images, counts = fetch(tf.range(len(examples), dtype=tf.int64), None)
+    images, counts, _ = fetch(tf.range(len(examples), dtype=tf.int64), None)
     assert counts.numpy().all()
     return images.numpy()
 
@@ -206,7 +206,7 @@ def test_a_bad_record_is_skipped_or_substituted(kinds, tmp_path, source, cache_b
     shard = root / shard_name("train", before._shards.index["shard"][row], len(before._shards.paths))
     content = bytearray(shard.read_bytes())
     content[before._shards.index["offset"][row] + 200] ^= 4
-    shown = pixels(before)
+    whole = pixels(before)
     shard.write_bytes(content)
     indices = np.arange(len(before))
     for policy in ("skip", "substitute"):
@@ -215,16 +215,16 @@ def test_a_bad_record_is_skipped_or_substituted(kinds, tmp_path, source, cache_b
         examples = dataset.split("train")
         assert examples.unreadable().tolist() == [row]
         stretches = PositionRanges([(tf.constant(0, tf.int64), len(indices))], 0)
-        images, counts, *others = examples.fetcher()(tf.constant(indices), stretches)
-        expected = shown.copy()
+        images, valid, shown = examples.fetcher()(tf.constant(indices), stretches)
+        expected = whole.copy()
         if policy == "substitute":
-            expected[row] = shown[row + 1]
-            assert np.array_equal(others[0], np.where(indices == row, row + 1, indices))
-            assert counts.numpy().all()
+            expected[row] = whole[row + 1]
+            assert np.array_equal(shown, np.where(indices == row, row + 1, indices))
+            assert valid.numpy().all()
             assert np.array_equal(images, expected)
         else:
-            assert np.array_equal(counts, indices != row)
-            assert np.array_equal(np.delete(images, row, axis=0), np.delete(shown, row, axis=0))
+            assert np.array_equal(valid, indices != row)
+            assert np.array_equal(np.delete(images, row, axis=0), np.delete(whole, row, axis=0))
         assert len(examples.bad) == 1
     strict = open_dataset(DataConfig(f"records:{root}", **{**flags, "max_bad_fraction": 0})).split("train")
     with pytest.raises(exits.BadData, match=f"record .* of {shard} cannot be read: its checksum is wrong"):

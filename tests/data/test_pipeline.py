@@ -9,7 +9,7 @@ import tensorflow as tf
 from convoy.data.config import DataConfig
 from convoy.data.order import indices
 from convoy.data.pipeline import BatchSharding, evaluation_batches, training_stream
-from convoy.data.sources.examples import InMemory
+from convoy.data.sources.in_memory import InMemory
 
 N = 37
 ARTICLE = DataConfig(augment="article")

@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from convoy import exits
 from convoy.data.config import DataConfig
-from convoy.data.sources.examples import DataSet, InMemory
+from convoy.data.sources.examples import DataSet
+from convoy.data.sources.in_memory import InMemory
 from convoy.data.sources.opening import open_dataset
 from convoy.data.splits import by_hash, resolve, train_and_eval
 from support import write_images
@@ -102,12 +103,12 @@ def test_a_random_part_of_an_image_in_memory_is_that_of_scipy():
 
     images = np.random.default_rng(3).integers(0, 256, (30, 20, 16, 3), dtype=np.uint8)
     positions = PositionRanges([(tf.constant(50, tf.int64), 30)], 4)
-    shown, counts = InMemory(images, np.zeros(30)).fetcher(0.1)(tf.range(30, dtype=tf.int64), positions)
-    assert counts.numpy().all()
+    parts, valid, _ = InMemory(images, np.zeros(30)).fetcher(0.1)(tf.range(30, dtype=tf.int64), positions)
+    assert valid.numpy().all()
     sides = tf.fill([30], 20), tf.fill([30], 16)
     windows = random_windows(positions.uniforms(NUMBERS, "resized"), *sides, 0.1).numpy()
     assert len(np.unique(windows, axis=0)) > 20
-    for image, (top, left, tall, wide), found in zip(images, windows, shown.numpy(), strict=True):
+    for image, (top, left, tall, wide), found in zip(images, windows, parts.numpy(), strict=True):
         rows = top + (np.arange(20) + 0.5) * tall / 20 - 0.5
         columns = left + (np.arange(16) + 0.5) * wide / 16 - 0.5
         places = np.meshgrid(rows, columns, indexing="ij")

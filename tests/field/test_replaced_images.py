@@ -92,7 +92,7 @@ def test_every_kind_of_replacement_is_seen_when_it_is_drawn(tmp_path, augment):
     examples = dataset.split("train")
     stream = training_stream(examples, BatchSharding(N), here, 5, 0)
     whole = next(stream.as_numpy_iterator())
-    assert np.asarray(whole.shares)[:, 0].all()
+    assert np.asarray(whole.label_weights)[:, 0].all()
     replaced = replace(examples)
     batch = next(stream.as_numpy_iterator())
     shown = indices(tf.range(N, dtype=tf.int64), N, 5).numpy()
@@ -149,7 +149,7 @@ def test_a_substitute_takes_the_place(photographs):
     (photographs / "cat" / "003.png").write_bytes(image("PNG", 24, 20))
     after = next(stream.as_numpy_iterator())
     shown = indices(tf.range(24, dtype=tf.int64), 24, 5).numpy().tolist()
-    assert np.asarray(after.shares)[:, 0].all()
+    assert np.asarray(after.label_weights)[:, 0].all()
     assert np.array_equal(after.images[shown.index(3)], before.images[shown.index(4)])
 
 

@@ -15,7 +15,7 @@ import mutations
 from buckets import Emulator
 from convoy import exits
 from convoy.data.config import DataConfig
-from convoy.data.exclusive import alone
+from convoy.data.exclusive import exclusive_lock
 from convoy.data.records import caches, mirror
 from convoy.data.records.packing import pack
 from convoy.data.sources.opening import open_dataset
@@ -245,7 +245,11 @@ def made_odd(kind: str, place: Path, outside: Path) -> None:
 def test_a_lock_is_a_file_of_its_folder(outside, lock, kind):
     folder = outside.parent / "run"
     made_odd(kind, folder / lock, outside)
-    with untouched(outside.parent), pytest.raises(exits.BadData, match="no regular file"), alone(folder, lock, ""):
+    with (
+        untouched(outside.parent),
+        pytest.raises(exits.BadData, match="no regular file"),
+        exclusive_lock(folder, lock, ""),
+    ):
         pass
     if lock == ".lock":
         with untouched(outside.parent):

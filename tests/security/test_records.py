@@ -20,7 +20,7 @@ from convoy import exits
 from convoy.data.config import DataConfig
 from convoy.data.identity import split_of_records
 from convoy.data.records.index import RECORD, check_index, index_bytes, read_index
-from convoy.data.records.manifest import Damaged, Entry, Manifest, parse_manifest, read_manifest
+from convoy.data.records.manifest import CorruptRecords, Entry, Manifest, parse_manifest, read_manifest
 from convoy.data.records.packing import pack
 from convoy.data.sources.opening import open_dataset
 from support import once
@@ -58,7 +58,7 @@ def outcome(read: Callable[[], Any]) -> Any:
     error: Exception
     try:
         return read()
-    except (exits.ConvoyError, Damaged) as raised:
+    except (exits.ConvoyError, CorruptRecords) as raised:
         error = raised
     assert str(error).isprintable(), error
     return None

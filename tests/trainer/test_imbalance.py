@@ -9,7 +9,8 @@ import pytest
 
 from convoy.data.balance import draws_per_class
 from convoy.data.config import DataConfig
-from convoy.data.sources.examples import DataSet, InMemory
+from convoy.data.sources.examples import DataSet
+from convoy.data.sources.in_memory import InMemory
 from convoy.data.specs import BalanceSpec
 from convoy.trainer import run
 from convoy.trainer.config import RunConfig
