@@ -297,6 +297,38 @@ def evaluation() -> dict[str, np.ndarray]:
     }
 
 
+def compiled() -> dict[str, np.ndarray]:
+    """How often the model is called, which it is while a program is traced: by compile, compile again, and two loops."""
+    built, calls = engine("plain"), []
+    for prepare in (built.compile, built.compile, lambda: built.train(1), lambda: built.train(2)):
+        SHAPES.clear()
+        prepare()
+        calls.append(len(SHAPES))
+    return {"calls": np.array(calls)}
+
+
+def ahead() -> dict[str, np.ndarray]:
+    """The program of a run for as many devices as there are, and for eight that are not there."""
+    import jax
+
+    from convoy.trainer.engines.jax.devices import AXIS
+    from convoy.trainer.engines.jax.programs import Programs
+
+    def lowered(devices: int, platform: str) -> str:
+        mesh = jax.sharding.AbstractMesh((devices,), (AXIS,))
+        runtime = dataclasses.replace(built.runtime, local_replicas=devices, strategy_or_mesh=mesh)
+        set_up_keras(runtime.config)
+        return Programs(runtime, SHAPE, np.bincount(EXAMPLES.labels)).lower((platform,)).as_text()
+
+    built = engine("normalized")
+    text = lowered(8, "tpu")
+    return {
+        "same": np.array(lowered(DEVICES, "cpu") == built.programs.lower(("cpu",)).as_text()),
+        "eight": np.array("mhlo.num_partitions = 8 " in text),
+        "collectives": np.array(text.count("stablehlo.all_reduce")),
+    }
+
+
 def initial() -> dict[str, np.ndarray]:
     config = dataclasses.replace(SETTING.config, model="article_cnn", seed=3, ema=0.9)
     set_up_keras(config)
@@ -344,9 +376,11 @@ CASES = {
     "rewound": (rewound, 2),
     "evaluation": (evaluation, 4),
     "stock": (stock, 2),
+    "compiled": (compiled, 2),
 }
 if BACKEND == "jax":
     CASES |= {
+        "ahead": (ahead, 2),
         "one_by_one/accumulation": (lambda: one_by_one(lambda: accumulation(3)), 2),
         "one_by_one/loops": (lambda: one_by_one(loops), 1),
         "one_by_one/diverging": (lambda: one_by_one(diverging), 1),

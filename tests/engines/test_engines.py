@@ -5,6 +5,7 @@ Equal means max|a - b| <= 1e-9 * max(max|a|, 1e-3) per tensor (docs/architecture
 
 from __future__ import annotations
 
+import ast
 import functools
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convoy.trainer import engines
 from convoy.trainer.engines import loss_scale
 from support import once
 
 PROGRAM = Path(__file__).with_name("engine_cases.py")
+ENGINES = Path(engines.__file__).parent
 BACKENDS = ["tensorflow", "jax"]
 ON_TWO = [(backend, devices) for backend in BACKENDS for devices in (1, 2)]
 # Whole runs on four devices are compared in test_equality.py.
@@ -190,6 +193,32 @@ def test_a_model_is_only_ever_called_with_static_shapes(case, backend, devices):
     static = case(backend, devices, "evaluation")["static"]
     assert len(static) >= 2 * 4, "an evaluation and a training step"
     assert static.all()
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_TWO)
+def test_after_compile_no_step_traces_the_model_again(case, backend, devices):
+    first, *later = case(backend, devices, "compiled")["calls"].tolist()
+    assert first > 0
+    assert later == [0, 0, 0]
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_program_is_lowered_for_devices_that_are_not_there(case, devices):
+    found = case("jax", devices, "ahead")
+    assert found["same"], "what an engine lowers for its own devices"
+    assert found["eight"]
+    assert found["collectives"] == 1 + 2, "of the gradient, and each way for BatchNormalization"
+
+
+def test_both_engines_step_by_the_same_outline():
+    outlines = []
+    for backend in BACKENDS:
+        tree = ast.parse((ENGINES / backend / "step.py").read_text())
+        step = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "TrainingStep")
+        functions = [node for node in step.body if isinstance(node, ast.FunctionDef) and not node.decorator_list]
+        outlines.append([function.name for function in functions if function.name not in ("_undone", "_merged_values")])
+    names = "microbatch_gradients accumulated_gradients reduce merge clip apply average decide"
+    assert outlines[0] == outlines[1] == ["__call__", *names.split()]
 
 
 @pytest.mark.parametrize(("backend", "devices"), ON_TWO)
