@@ -1,4 +1,4 @@
-"""N devices == 1 device, several processes == 1, JAX == TensorFlow: the same positions end in the same weights.
+"""N devices == 1 device, several processes == 1, JAX == TensorFlow: the same seed ends in the same weights.
 
 In float64, each case in a process of its own. Equal means max|a - b| <= 1e-9 * max(max|a|, 1e-3) per tensor and losses within
 1e-10 (docs/architecture.md); between the engines, whose kernels add up in other orders, 1e-7 and 1e-8.
@@ -44,12 +44,10 @@ def flags(*more: object) -> list[object]:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory) -> Callable[..., Path]:
-    """shared(name, from, flags, ...) -> a directory with the model and a run of so many flags, made once for all tests."""
+    """shared(name, flags, ...) -> a directory with the model and a run of these flags, made once for all tests."""
 
-    def get(name: str, begun: Path | None, *argv: object, code: int = 0, **variables: str) -> Path:
+    def get(name: str, *argv: object, code: int = 0, **variables: str) -> Path:
         def make(place: Path) -> None:
-            if begun:
-                shutil.copytree(begun, place, dirs_exist_ok=True)
             (place / "mine.py").write_text(MODEL)
             env = environment(**variables)
             done = subprocess.run(
@@ -62,31 +60,26 @@ def shared(tmp_path_factory) -> Callable[..., Path]:
     return get
 
 
-@pytest.fixture(scope="session")
-def begun(shared) -> Path:
-    """A run of one step on TensorFlow, so that all others have the same initial weights: the engines draw different ones."""
-    return shared("begun", None, *FLAGS, "--duration=1st", "--run_dir=run")
-
-
 @pytest.fixture
-def mine(tmp_path, begun) -> Path:
-    """A directory with that run in it, to continue."""
-    return shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
+def mine(tmp_path) -> Path:
+    """A directory with the model in it."""
+    (tmp_path / "mine.py").write_text(MODEL)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")
-def one_device(shared, begun) -> Callable[[str], Path]:
+def one_device(shared) -> Callable[[str], Path]:
     """backend -> the run of 50 steps on one device."""
-    return lambda backend: shared(f"one-{backend}", begun, *flags(f"--backend={backend}", "--devices=cpu:1"))
+    return lambda backend: shared(f"one-{backend}", *flags(f"--backend={backend}", "--devices=cpu:1"))
 
 
 @pytest.fixture(scope="session")
-def killed(shared, begun) -> Callable[[str], Path]:
+def killed(shared) -> Callable[[str], Path]:
     """backend -> a run on two devices that was killed after step 30, with a checkpoint at 25."""
 
     def get(backend: str) -> Path:
         argv = flags(f"--backend={backend}", "--devices=cpu:2", "--steps_per_loop=5")
-        return shared(f"killed-{backend}", begun, *argv, code=42, CONVOY_CHAOS="kill:between@30")
+        return shared(f"killed-{backend}", *argv, code=42, CONVOY_CHAOS="kill:between@30")
 
     return get
 
@@ -133,7 +126,7 @@ def test_two_processes_of_two_devices(mine, one_device):
     assert_equal(mine, one_device("jax"))
 
 
-def test_tensorflow_and_jax_from_the_same_weights_end_alike(one_device):
+def test_tensorflow_and_jax_end_alike(one_device):
     assert_equal(one_device("jax"), one_device("tensorflow"), tensors=1e-7, losses=1e-8)
 
 
