@@ -86,11 +86,21 @@ def test_a_missing_module_is_a_sentence(users_module):
         build_model("nowhere:model", (8, 8, 1), 10)
 
 
+class Absent:
+    """Finds no package `trainer`, whatever stands on the path of these tests."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "trainer":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
 def test_a_model_that_imports_convoys_layers_by_their_old_name_is_told_the_new_one(tmp_path, monkeypatch):
     """Packages of Convoy were installed as `trainer`, `data` and `launch` once."""
     (tmp_path / "old_model.py").write_text("from trainer.layers import Dropout\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "trainer", None)  # not installed, whatever stands on the path of these tests
+    monkeypatch.delitem(sys.modules, "trainer", raising=False)
+    monkeypatch.delitem(sys.modules, "trainer.layers", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
     with pytest.raises(exits.CannotRun, match="imports trainer, .* import it from .*convoy.trainer.layers"):
         build_model("old_model:build", (8, 8, 1), 10)
 
