@@ -11,16 +11,16 @@ import math
 import struct
 
 SMALLEST, LARGEST = 1e-30, 1e30  # of floats, but for 0
-MOST_CHARACTERS = 1000  # of a number; Python reads no integer of more than 4300, and long ones slowly
+MAX_CHARACTERS = 1000  # of a number; Python reads no integer of more than 4300, and long ones slowly
 LONGEST_TEXT = 4096  # of an option that is one: as long as Linux lets a path be
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """From `least` to `most`; `above` and `below` leave that end itself out."""
+    """From `low` to `high`; `above` and `below` leave that end itself out."""
 
-    least: float
-    most: float
+    low: float
+    high: float
     above: bool = False
     below: bool = False
 
@@ -31,30 +31,30 @@ class Bounds:
             if not math.isfinite(value) or (value and not SMALLEST <= abs(value) <= LARGEST):
                 return False
             (rounded,) = struct.unpack("f", struct.pack("f", value))
-        enough = min(value, rounded) > self.least if self.above else value >= self.least
-        return enough and (max(value, rounded) < self.most if self.below else value <= self.most)
+        enough = min(value, rounded) > self.low if self.above else value >= self.low
+        return enough and (max(value, rounded) < self.high if self.below else value <= self.high)
 
     def __str__(self) -> str:
         """Completes "give ..."."""
-        if isinstance(self.most, int):
-            return f"a whole number from {self.least:,} to {self.most:,}"
-        if self.least:
-            first = f"a number {'above' if self.above else 'from'} {self.least:g}"
+        if isinstance(self.high, int):
+            return f"a whole number from {self.low:,} to {self.high:,}"
+        if self.low:
+            first = f"a number {'above' if self.above else 'from'} {self.low:g}"
         else:
             first = f"{'' if self.above else '0 or '}a number from {SMALLEST:g}"
-        return f"{first} up to {'but not including ' if self.below else ''}{self.most:g}"
+        return f"{first} up to {'but not including ' if self.below else ''}{self.high:g}"
 
 
-def whole(least: int, most: int) -> Bounds:
-    return Bounds(least, most)
+def whole(low: int, high: int) -> Bounds:
+    return Bounds(low, high)
 
 
-def real(least: float, most: float = LARGEST, above: bool = False, below: bool = False) -> Bounds:
-    return Bounds(float(least), float(most), above, below)
+def real(low: float, high: float = LARGEST, above: bool = False, below: bool = False) -> Bounds:
+    return Bounds(float(low), float(high), above, below)
 
 
 def number(text: str) -> float:
     """A number as people write it, in ASCII: Python's own float takes digits of every script. ValueError for any other text."""
-    if not text.isascii() or len(text) > MOST_CHARACTERS:
+    if not text.isascii() or len(text) > MAX_CHARACTERS:
         raise ValueError
     return float(text)

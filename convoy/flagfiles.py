@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from convoy import exits
 from convoy.outside import printable, read_file
 
-MOST_FILES, MOST_BYTES = 100, 1 << 20
+MAX_FILES, MAX_BYTES = 100, 1 << 20
 _FLAG = re.compile(r"--?flagfile(?:=(.*))?", re.DOTALL)
 
 
@@ -44,15 +44,15 @@ class _Files:
         real = os.path.realpath(path)
         if real in within:
             raise exits.UsageError(f"--flagfile={path} leads back to itself; take that line out of it.")
-        if self._read > MOST_FILES:
-            raise exits.UsageError(f"--flagfile={path} is the {self._read}th file; at most {MOST_FILES} are read.")
+        if self._read > MAX_FILES:
+            raise exits.UsageError(f"--flagfile={path} is the {self._read}th file; at most {MAX_FILES} are read.")
         lines = (line.strip() for line in re.split(r"\r\n|\r|\n", _text(path)))
         yield from self.inline((line for line in lines if line and not line.startswith(("#", "//"))), (*within, real))
 
 
 def _text(path: str) -> str:
     try:
-        return read_file(path, MOST_BYTES).decode()
+        return read_file(path, MAX_BYTES).decode()
     except UnicodeDecodeError as error:
         raise exits.UsageError(
             f"--flagfile={path} is not a text in UTF-8 ({error.reason} at byte {error.start})."

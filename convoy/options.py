@@ -1,8 +1,7 @@
-"""Flags from dataclasses: one field is one flag, its default and its help stand in one place.
+"""Flags from dataclasses: one field is one flag, and declares its default, help, bounds, choices and checks.
 
-A main declares its fields with `option`, defines them on an `absl.flags.FlagValues` of its own and builds the frozen
-dataclass back from it. Nothing below a main ever sees a flag. What a number can be stands beside its default, and `check`
-holds a dataclass to it.
+A verb declares its fields with `option`; `parse` reads argv and `take` selects the values of one class. Modules below a verb
+get the frozen dataclass and never see a flag. `check` validates a dataclass however it was made.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from convoy.bounds import Bounds
 from convoy.outside import printable
 from convoy.table import near
 
-_SHOWN = 60  # characters of a value in a sentence
+_MAX_SHOWN = 60  # characters of a value in a sentence
 _INTEGER = re.compile(r"\s*[+-]?(0x[0-9a-f]+|0o[0-7]+|[0-9]+(_[0-9]+)*)\s*", re.IGNORECASE | re.ASCII)
 _CONTROL = re.compile(r"[\0-\x08\n-\x1f\x7f-\x9f]")
 
@@ -78,7 +77,7 @@ def parse(argv: list[str], *classes: type) -> dict[str, Any]:
     words = flagfiles.inlined(argv)
     for word in words:
         # absl's search for flags with similar names is a recursion over its characters.
-        if word.startswith("-") and len(word.partition("=")[0]) > _SHOWN:
+        if word.startswith("-") and len(word.partition("=")[0]) > _MAX_SHOWN:
             raise exits.UsageError(f"there is no flag {shortened(word)}; --help lists the flags there are.")
     try:
         rest = values(["convoy", *words])[1:]
@@ -94,10 +93,10 @@ def parse(argv: list[str], *classes: type) -> dict[str, Any]:
         raise exits.UsageError(f"{flag}={shortened(value)}: {what}." if value else f"{flag}.") from None
     if rest:
         raise exits.UsageError(f"`{shortened(rest[0])}` is not a flag; every setting is written --name=value.")
-    found = {field.name: values[field.name].value for field in fields(*classes)}
+    parsed = {field.name: values[field.name].value for field in fields(*classes)}
     for field in fields(*classes):
-        _check(field, found[field.name])
-    return found
+        _check(field, parsed[field.name])
+    return parsed
 
 
 def take(cls: type, parsed: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,10 +146,10 @@ def impossible(flag: str, value: object, remedy: str) -> exits.CannotRun:
     return exits.CannotRun(f"--{flag}={shortened(value)} is not possible: {remedy.rstrip('.')}{end}")
 
 
-def shortened(value: object, most: int = _SHOWN) -> str:
-    """A value as a sentence shows it: whole up to `most` characters, else half of them."""
+def shortened(value: object, limit: int = _MAX_SHOWN) -> str:
+    """A value as a sentence shows it: all of it up to `limit` characters, else the first half of the limit."""
     text = printable(str(value))
-    return text if len(text) <= most else f"{text[: most // 2]}... ({len(text):,} characters)"
+    return text if len(text) <= limit else f"{text[: limit // 2]}... ({len(text):,} characters)"
 
 
 def to_flags(pairs: Iterable[tuple[str, Any]]) -> list[str]:
@@ -170,17 +169,17 @@ def help_text(usage: str, *classes: type) -> str:
     for field in fields(*classes):
         groups.setdefault(field.metadata["group"], []).append(field)
     width = min(max(shutil.get_terminal_size().columns, 60), 100) - 23
-    parts = [usage]
+    lines = [usage]
     for group, members in groups.items():
-        parts.append(f"\n{group}")
+        lines.append(f"\n{group}")
         for field in members:
             default = "" if field.default in (None, "") else f" [{_shown(field.default)}]"
             text = _help(field) + default
             body = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
-            parts.append(f"  --{field.name:<18} {body[0]}")
-            parts.extend(f"{'':<23}{line}" for line in body[1:])
-    parts.append("\n  --flagfile=FILE      read flags from a file, one a line; flags after it win")
-    return "\n".join(parts)
+            lines.append(f"  --{field.name:<18} {body[0]}")
+            lines.extend(f"{'':<23}{line}" for line in body[1:])
+    lines.append("\n  --flagfile=FILE      read flags from a file, one a line; flags after it win")
+    return "\n".join(lines)
 
 
 def wants_help(argv: list[str]) -> bool:
@@ -240,7 +239,7 @@ class _Number(flags.ArgumentParser[Any]):
         try:
             if not whole:
                 return bounds.number(argument)
-            if len(argument) > bounds.MOST_CHARACTERS or not (match := _INTEGER.fullmatch(argument)):
+            if len(argument) > bounds.MAX_CHARACTERS or not (match := _INTEGER.fullmatch(argument)):
                 raise ValueError
             return int(argument, 0 if match[1][1:2].lower() in ("x", "o") else 10)
         except ValueError:

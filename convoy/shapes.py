@@ -75,7 +75,7 @@ def _is(value: Any, kind: Any) -> bool:
     if isinstance(value, bool):
         return kind is bool
     if isinstance(kind, Bounds):
-        return isinstance(value, int if isinstance(kind.most, int) else int | float) and kind.holds(value)
+        return isinstance(value, int if isinstance(kind.high, int) else int | float) and kind.holds(value)
     if isinstance(kind, frozenset):
         return isinstance(value, str) and value in kind
     if kind is AnyFloat and isinstance(value, float) and not math.isfinite(value):

@@ -22,7 +22,7 @@ from convoy.outside import parse_object
 from convoy.table import joined
 from convoy.trainer.flags import validation
 from convoy.trainer.flags.choices import BACKENDS, ON_NAN, PRECISIONS, STRATEGIES, XLA
-from convoy.trainer.flags.durations import MOST_EXAMPLES, MOST_STEPS, Duration
+from convoy.trainer.flags.durations import MAX_EXAMPLES, MAX_STEPS, Duration
 from convoy.trainer.flags.specs import BatchNormSpec, DevicesSpec, ScaleSpec
 from convoy.trainer.losses.names import LOSSES, LossSpec
 from convoy.trainer.models.names import MODELS
@@ -82,7 +82,7 @@ class RunConfig:
         128,
         "examples per optimizer step, over all devices together.",
         group=_OPTIMIZATION,
-        within=whole(1, MOST_EXAMPLES),
+        within=whole(1, MAX_EXAMPLES),
     )
     duration: str = option("10ep", "how long to train: epochs (10ep) or steps (600st).", group=_OPTIMIZATION)
     optimizer: str = option("adam", lambda: f"{OPTIMIZERS.help()}.", group=_OPTIMIZATION, choices=OPTIMIZERS)
@@ -135,7 +135,7 @@ class RunConfig:
         "cut every batch into this many parts and add up their gradients: the same step in less memory, up to rounding and"
         " to the statistics of BatchNormalization.",
         group=_OPTIMIZATION,
-        within=whole(1, MOST_EXAMPLES),
+        within=whole(1, MAX_EXAMPLES),
     )
     eval_every: str = option("1ep", "how often to evaluate and to record.", group=_SCHEDULE, may_change=True)
     checkpoint_every: str = option("1ep", "how often to save.", group=_SCHEDULE, may_change=True)
@@ -146,7 +146,7 @@ class RunConfig:
         0,
         "steps between two looks at signals (0: as many as take half a second).",
         group=_SCHEDULE,
-        within=whole(0, MOST_STEPS),
+        within=whole(0, MAX_STEPS),
         may_change=True,
     )
     restarts: int = option(
@@ -279,8 +279,8 @@ class RunConfig:
     def total_steps(self, examples: int) -> int:
         """Steps of the whole run: ceil(epochs * examples / batch_size); CannotRun for more than can be counted."""
         steps = self.duration_spec.steps(examples, self.batch_size)
-        if steps > MOST_STEPS:
-            raise options.impossible("duration", self.duration, f"it is {steps:,} steps; give at most {MOST_STEPS:,}")
+        if steps > MAX_STEPS:
+            raise options.impossible("duration", self.duration, f"it is {steps:,} steps; give at most {MAX_STEPS:,}")
         return steps
 
     def with_defaults(self) -> RunConfig:

@@ -208,12 +208,12 @@ def bits_of(values: dict[str, np.ndarray]) -> dict[str, bytes]:
 # One image of 200 is no numbers: of five steps of 40, one has it.
 BAD = InMemory(RNG.integers(0, 250, (200, *SHAPE)), RNG.integers(0, CLASSES, 200))
 BAD.images[7] = 255
-MOST = {"optimizer": "adam", "clip_norm": 1.0, "ema": 0.9}
+MAX = {"optimizer": "adam", "clip_norm": 1.0, "ema": 0.9}
 
 
 def skipping(**values: Any) -> dict[str, np.ndarray]:
     """12 steps with --on_nan=skip, and the same ones again without those that are not finite."""
-    built = engine("fragile", BAD, on_nan="skip", **MOST, **values)
+    built = engine("fragile", BAD, on_nan="skip", **MAX, **values)
     initial, found = built.state(), after(built, 12)
     bad, losses = ~np.isfinite(found["losses"]), []
     built.restore(initial)
@@ -253,7 +253,7 @@ def overflowing() -> dict[str, np.ndarray]:
 
 def rewound() -> dict[str, np.ndarray]:
     """Steps 4 to 9, and once more after the state of step 4 is restored; and what the steps did to the arrays in between."""
-    built = engine("normalized_stock", precision="mixed_float16", **MOST)
+    built = engine("normalized_stock", precision="mixed_float16", **MAX)
     built.train(4)
     state = built.state()
     kept = bits_of(state)

@@ -15,8 +15,8 @@ from convoy.data.config import DataConfig
 from convoy.store.checksum import crc32c
 from convoy.trainer.checkpoints import Checkpoint, CheckpointManager, format
 from convoy.trainer.config import RunConfig
-from convoy.trainer.flags.durations import MOST_STEPS
-from convoy.trainer.outputs.recorder import MOST_ATTEMPTS
+from convoy.trainer.flags.durations import MAX_STEPS
+from convoy.trainer.outputs.recorder import MAX_ATTEMPTS
 from convoy.trainer.run import run
 from convoy.trainer.run_dir.opening import next_attempt
 from convoy.trainer.verbs.checkpoints import main
@@ -85,7 +85,7 @@ def test_only_folders_that_a_run_makes_are_checkpoints(forgery):
     assert format.attempts(forgery.store) == 1
 
 
-@pytest.mark.parametrize("last", [Checkpoint(MOST_STEPS, 1), Checkpoint(60, MOST_ATTEMPTS)], ids=str)
+@pytest.mark.parametrize("last", [Checkpoint(MAX_STEPS, 1), Checkpoint(60, MAX_ATTEMPTS)], ids=str)
 def test_what_an_attempt_saves_is_found_again_or_not_begun(forgery, last):
     def save(checkpoint):
         state = {**forgery.state, "progress": {**forgery.state["progress"], "step": checkpoint.step}}
@@ -95,7 +95,7 @@ def test_what_an_attempt_saves_is_found_again_or_not_begun(forgery, last):
     assert last in format.complete(forgery.store)
     with pytest.raises(AssertionError):
         save(Checkpoint(last.step + 1, last.attempt + 1))
-    if last.attempt == MOST_ATTEMPTS:
+    if last.attempt == MAX_ATTEMPTS:
         with pytest.raises(exits.BadData, match="checkpoints tells of attempt 1,000,000,000, which no run comes to"):
             next_attempt(forgery.store)
     else:

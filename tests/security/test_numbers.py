@@ -15,7 +15,7 @@ import pytest
 from convoy import exits, options
 from convoy.data.config import DataConfig
 from convoy.trainer.config import RunConfig, differences, from_json
-from convoy.trainer.flags.durations import MOST_EXAMPLES, MOST_STEPS, Duration
+from convoy.trainer.flags.durations import MAX_EXAMPLES, MAX_STEPS, Duration
 from hostile_flags import IMPOSSIBLE
 
 MODULES = [
@@ -165,7 +165,7 @@ def test_a_learning_rate_that_scaling_makes_infinite_is_refused():
 
 
 def test_a_run_has_as_many_steps_as_can_be_counted():
-    assert options_of(f"--duration={MOST_STEPS}st").total_steps(10) == MOST_STEPS
+    assert options_of(f"--duration={MAX_STEPS}st").total_steps(10) == MAX_STEPS
     with pytest.raises(
         exits.CannotRun, match=r"--duration=99999999999ep is not possible: it is 12,499,999,999,875 steps"
     ):
@@ -174,15 +174,15 @@ def test_a_run_has_as_many_steps_as_can_be_counted():
 
 def test_positions_of_the_longest_run_are_64_bit():
     """Every position, and the counter of its random numbers, up to 256 words each; see convoy.data.order.uniforms."""
-    assert MOST_STEPS * MOST_EXAMPLES * (256 // 4) < 2**63
+    assert MAX_STEPS * MAX_EXAMPLES * (256 // 4) < 2**63
 
 
 @pytest.mark.parametrize(
-    "text", ["0.00000000000000000001ep", "999999999999ep", f"{MOST_STEPS}st", "0.333333333333333333ep"]
+    "text", ["0.00000000000000000001ep", "999999999999ep", f"{MAX_STEPS}st", "0.333333333333333333ep"]
 )
 def test_boundaries_of_the_shortest_and_the_longest_come_at_once(text):
-    for examples, batch in ((1, MOST_EXAMPLES), (10**9, 1), (1797, 64)):
-        assert Duration.parse(text, "eval_every").next_after(MOST_STEPS - 1, examples, batch) >= MOST_STEPS
+    for examples, batch in ((1, MAX_EXAMPLES), (10**9, 1), (1797, 64)):
+        assert Duration.parse(text, "eval_every").next_after(MAX_STEPS - 1, examples, batch) >= MAX_STEPS
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\x1b[2Jb", "a\x00b", "a\x9bb", "a\ud800b"])

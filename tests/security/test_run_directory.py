@@ -27,7 +27,7 @@ def read_config(store):
 def read_events(store):
     found = goodput.summarize(recorder.read_events(store), now=200.0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert 1 <= next_attempt(store) <= recorder.MOST_ATTEMPTS
+    assert 1 <= next_attempt(store) <= recorder.MAX_ATTEMPTS
 
 
 def resume(store):

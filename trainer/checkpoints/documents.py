@@ -11,9 +11,9 @@ from typing import Any
 from convoy import exits, outside
 from convoy.data.identity import Identity
 from convoy.outside import MAX_DOCUMENT_BYTES, Name, below, printable
-from convoy.trainer.flags.durations import MOST_STEPS
+from convoy.trainer.flags.durations import MAX_STEPS
 from convoy.trainer.loop.progress import Progress
-from convoy.trainer.outputs.recorder import MOST_ATTEMPTS
+from convoy.trainer.outputs.recorder import MAX_ATTEMPTS
 from convoy.trainer.run_dir.files import CHECKPOINTS
 
 MANIFEST, STATE = "MANIFEST.json", "state.json"
@@ -57,7 +57,7 @@ class Checkpoint:
         if not match:
             return None
         found = cls(int(match[1]), int(match[2]))
-        possible = found.step <= MOST_STEPS and found.attempt <= MOST_ATTEMPTS
+        possible = found.step <= MAX_STEPS and found.attempt <= MAX_ATTEMPTS
         return found if possible and found.folder == f"{CHECKPOINTS}/{name}" else None
 
 

@@ -11,8 +11,8 @@ from convoy import exits
 from convoy.options import impossible, shortened
 
 # Steps are counted in int32 on JAX. Positions of examples, and of the random numbers of each, are int64.
-MOST_STEPS = 2**31 - 1
-MOST_EXAMPLES = 2**24  # of a batch
+MAX_STEPS = 2**31 - 1
+MAX_EXAMPLES = 2**24  # of a batch
 _FORM = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,20})?)(ep|st)")
 
 
@@ -33,8 +33,8 @@ class Duration:
                 " 600st, below 1,000,000,000,000."
             )
         amount = Fraction(match[1])
-        if match[2] == "st" and amount > MOST_STEPS:
-            raise impossible(flag, text, f"give at most {MOST_STEPS:,} steps")
+        if match[2] == "st" and amount > MAX_STEPS:
+            raise impossible(flag, text, f"give at most {MAX_STEPS:,} steps")
         if positive and not amount:
             raise impossible(flag, text, "give a duration above zero")
         return cls(amount, match[2])

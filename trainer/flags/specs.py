@@ -11,7 +11,7 @@ import re
 
 from convoy import options
 from convoy.bounds import whole
-from convoy.trainer.flags.durations import MOST_EXAMPLES
+from convoy.trainer.flags.durations import MAX_EXAMPLES
 
 _SCALE = re.compile(r"none|(linear|sqrt):([1-9][0-9]{0,11})")
 _DEVICES = re.compile(r"auto|(cpu|gpu|tpu):([1-9][0-9]*)")
@@ -58,7 +58,7 @@ class BatchNormSpec(_Spec):
         match = _BATCHNORM.fullmatch(text)
         _require(match, "batchnorm", text, "give sync, local or ghost:N, for example ghost:32")
         assert match
-        return cls(text, text.partition(":")[0], _count(match[1], MOST_EXAMPLES, "batchnorm", text))
+        return cls(text, text.partition(":")[0], _count(match[1], MAX_EXAMPLES, "batchnorm", text))
 
 
 @dataclasses.dataclass(frozen=True)

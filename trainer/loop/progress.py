@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 from convoy import exits, shapes
 from convoy.outside import printable
 from convoy.shapes import Shape
-from convoy.trainer.flags.durations import MOST_EXAMPLES, MOST_STEPS
+from convoy.trainer.flags.durations import MAX_EXAMPLES, MAX_STEPS
 from convoy.trainer.metrics import TrainingSums
 
 
@@ -60,8 +60,8 @@ class Progress:
         seconds = (self.timed_seconds, self.wait_seconds or 0.0, self.wall_seconds)
         impossible = {
             "a count below 0": min(*counts, best["step"]) < 0,
-            "more steps than can be counted": self.step > MOST_STEPS,
-            "a position that cannot be counted": self.position > MOST_POSITION,
+            "more steps than can be counted": self.step > MAX_STEPS,
+            "a position that cannot be counted": self.position > MAX_POSITION,
             "a position before that of its step": self.position < self.step,
             "an evaluation of a later step": max(self.evaluated, best["step"]) > self.step,
             "a best accuracy that is no share": not 0 <= best["accuracy"] <= 1,
@@ -91,7 +91,7 @@ SHAPE: Shape = get_type_hints(Progress) | {
     "window": get_type_hints(TrainingSums),
     "wait_seconds": (float, None),
 }
-MOST_POSITION = 2 * MOST_STEPS * MOST_EXAMPLES
+MAX_POSITION = 2 * MAX_STEPS * MAX_EXAMPLES
 
 
 def _with_position(values: Any, batch_size: int) -> Any:
@@ -99,7 +99,7 @@ def _with_position(values: Any, batch_size: int) -> Any:
     if not isinstance(values, dict) or "shift" not in values or "position" in values:
         return values
     shapes.check(values, {"step": int, "shift": int}, "progress")
-    if not 0 <= values["shift"] <= MOST_STEPS:
+    if not 0 <= values["shift"] <= MAX_STEPS:
         raise exits.BadData("progress has a shift that no run comes to.")
     rest = {name: value for name, value in values.items() if name != "shift"}
     return rest | {"position": (values["step"] + values["shift"]) * batch_size}

@@ -16,7 +16,7 @@ from convoy.trainer.layers import StochasticDepth
 # Below this side images keep their size through the stem: of 32x32 pixels the stem for photographs would leave 8x8.
 _PHOTOGRAPH = 64
 # The stages halve three times; a smaller image would have less than a pixel left.
-_LEAST = 8
+_MIN_SIDE = 8
 
 # Mean and standard deviation of ImageNet's red, green and blue in [0, 1].
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -58,9 +58,9 @@ def _resnet(
     branch: tuple[_Convolution, ...],
     stochastic_depth: float,
 ) -> keras.Model:
-    if min(image_shape[:2]) < _LEAST:
+    if min(image_shape[:2]) < _MIN_SIDE:
         raise exits.CannotRun(
-            f"--model={name} needs images of at least {_LEAST}x{_LEAST} pixels, these have"
+            f"--model={name} needs images of at least {_MIN_SIDE}x{_MIN_SIDE} pixels, these have"
             f" {image_shape[1]}x{image_shape[0]}; give a larger --image_size."
         )
     image = keras.Input(image_shape, name="image")

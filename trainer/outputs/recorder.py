@@ -17,7 +17,7 @@ from convoy.store import Store
 from convoy.trainer.outputs import goodput
 from convoy.trainer.run_dir.files import BAD_IMAGES, EVENTS, METRICS, TENSORBOARD
 
-MOST_ATTEMPTS = 1_000_000_000
+MAX_ATTEMPTS = 1_000_000_000
 _RECORD = {"step": int, "epoch": float, "split": str, "loss?": (AnyFloat, None), "accuracy?": (AnyFloat, None)}
 _EVENT = {"event": str, "attempt": int, "time": float}
 _BAD_IMAGE = {"split": str, "path": str}

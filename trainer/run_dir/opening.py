@@ -95,7 +95,7 @@ def next_attempt(store: Store) -> int:
     """The number of the attempt that begins: none before has written under it, and what it saves will be found again."""
     attempts = {EVENTS: recorder.attempts(store), CHECKPOINTS: checkpoints.attempts(store)}
     place = max(attempts, key=attempts.__getitem__)
-    if attempts[place] >= recorder.MOST_ATTEMPTS:
+    if attempts[place] >= recorder.MAX_ATTEMPTS:
         raise exits.BadData(
             f"{store.url}/{place} tells of attempt {attempts[place]:,}, which no run comes to; remove it there, or choose"
             " another --run_dir."

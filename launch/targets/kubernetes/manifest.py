@@ -35,7 +35,7 @@ _BASE = {
 # Of a machine, what a worker asks for; the rest is the node's own daemons'.
 _OF_CPUS, _OF_MEMORY = 0.85, 0.8
 # What /dev/shm may take: of the memory, and at most.
-_OF_SHARED, _MOST_SHARED_MIB = 0.25, 16 * 1024
+_OF_SHARED, _MAX_SHARED_MIB = 0.25, 16 * 1024
 _MIB = {"Mi": 1, "Gi": 1024}
 
 
@@ -161,7 +161,7 @@ def _resources(pod: Object, spec: JobSpec) -> None:
     else:
         memory = limits["memory"]
     requests["memory"] = limits["memory"] = memory
-    shared = min(math.floor(_OF_SHARED * int(memory[:-2]) * _MIB[memory[-2:]]), _MOST_SHARED_MIB)
+    shared = min(math.floor(_OF_SHARED * int(memory[:-2]) * _MIB[memory[-2:]]), _MAX_SHARED_MIB)
     volumes = {volume["name"]: volume["emptyDir"] for volume in pod["volumes"]}
     volumes["dshm"]["sizeLimit"] = f"{shared // 1024}Gi" if shared >= 1024 else f"{max(1, shared)}Mi"
     scratch = given.scratch or limits["ephemeral-storage"]

@@ -27,7 +27,7 @@ from convoy.trainer.run_dir import trust
 
 HOUSE = ("convoy", "convoy/data", "convoy/launch", "convoy/trainer")  # in a checkout the last three are links
 LOCKS = Path(convoy.launch.__file__).parent / "locks"  # by `make lock`
-_MOST_BYTES = 50_000_000
+_MAX_BYTES = 50_000_000
 _CODE = Name("code")
 
 
@@ -64,8 +64,8 @@ def build(model: str, backend: str) -> Bundle:
     if ":" in model:
         place = _place(model)
         _add(files, place, f"user/{place.name}")
-    if sum(map(len, files.values())) > _MOST_BYTES:
-        raise exits.CannotRun(f"the code of --model={model} has more than {_MOST_BYTES:,} bytes; give its own package.")
+    if sum(map(len, files.values())) > _MAX_BYTES:
+        raise exits.CannotRun(f"the code of --model={model} has more than {_MAX_BYTES:,} bytes; give its own package.")
     return Bundle(gzip.compress(_tar(files), mtime=0))
 
 

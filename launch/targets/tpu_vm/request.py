@@ -32,7 +32,7 @@ _JOB = {
     "attempt": RESTARTS,
     "begun": TIME,
 }
-_MOST_BYTES = 256 * 1024  # of one value of a machine's metadata
+_MAX_BYTES = 256 * 1024  # of one value of a machine's metadata
 # What the machines' token is good for: it writes to the bucket and deletes the machines, and what else the account may do.
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 # The images' own Python is older than Convoy needs, so uv brings the submitter's. Every line may run twice: a machine can be
@@ -130,9 +130,9 @@ def request(spec: JobSpec, attempt: int, code: Bundle) -> Any:
         "until": now + seconds,
     }
     metadata = {JOB: json.dumps(job), "startup-script": BOOT.read_text(encoding="utf-8")}
-    if len(metadata[JOB]) > _MOST_BYTES:
+    if len(metadata[JOB]) > _MAX_BYTES:
         raise exits.CannotRun(
-            f"the flags of {spec.name} do not fit into the {_MOST_BYTES // 1024} KiB of a machine's metadata; give fewer."
+            f"the flags of {spec.name} do not fit into the {_MAX_BYTES // 1024} KiB of a machine's metadata; give fewer."
         )
     node: dict[str, Any] = {
         "runtime_version": spec.options.of(TpuVmOptions).runtime_version or _RUNTIMES[chip.name],

@@ -42,7 +42,7 @@ _WAITING = {
 }
 _LOST = ("PREEMPTED", "TERMINATED", "STOPPED", "STOPPING", "DELETING", "HIDING", "HIDDEN")
 _READERS = 16
-_MOST_BYTES = 1 << 20  # of what a worker tells
+_MAX_BYTES = 1 << 20  # of what a worker tells
 _TOLD = {
     "phase": frozenset(boot.PHASES),
     "exit_code": EXIT_CODE,
@@ -129,7 +129,7 @@ def _told(job: dict[str, Any]) -> list[dict[str, Any]]:
     def read(index: int) -> dict[str, Any] | None:
         name = below(folder, f"worker-{index}.json")
         try:
-            return _status(store.get(name, max_bytes=_MOST_BYTES), f"{job['bucket']}/{name}")
+            return _status(store.get(name, max_bytes=_MAX_BYTES), f"{job['bucket']}/{name}")
         except FileNotFoundError:
             return None
 

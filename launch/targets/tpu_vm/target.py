@@ -25,7 +25,7 @@ from convoy.store import open_store
 
 GRACE_SECONDS = 150.0  # from the wish to cancel to the end of the machines
 _SEAM_BYTES = 4096
-_MOST_LOG_BYTES = 2 * boot.LOG_BYTES  # it may grow while a machine reads the end of it
+_MAX_LOG_BYTES = 2 * boot.LOG_BYTES  # it may grow while a machine reads the end of it
 
 
 class TpuVmTarget:
@@ -87,7 +87,7 @@ class TpuVmTarget:
                 found = self._api.find(name) if follow else None
                 over = found is None or state(self._api, found).phase in ENDS
                 try:
-                    now = store.get(log, max_bytes=_MOST_LOG_BYTES)
+                    now = store.get(log, max_bytes=_MAX_LOG_BYTES)
                 except FileNotFoundError:
                     now = b""
             if outage.since:

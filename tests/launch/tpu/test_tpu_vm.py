@@ -269,7 +269,7 @@ def test_what_cloud_tpu_cannot_do_is_refused_before_it_is_asked(server, target, 
 
 def test_metadata_that_no_machine_takes_is_refused(server, target, spec, monkeypatch):
     """Flags are shorter; what is sent with them may grow."""
-    monkeypatch.setattr(tpu_request, "_MOST_BYTES", 100)
+    monkeypatch.setattr(tpu_request, "_MAX_BYTES", 100)
     with pytest.raises(exits.CannotRun, match="do not fit into the 0 KiB of a machine's metadata"):
         target.submit(spec())
     assert not any(request.startswith("POST") for request in server.requests)
