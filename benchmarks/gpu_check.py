@@ -38,7 +38,7 @@ from typing import Any
 
 from rows import HERE, describe, write
 
-from convoy import exits
+from convoy import entry, exits
 
 BACKENDS = ("tensorflow", "jax")
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -261,4 +261,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    exits.call(main)
+    entry.call(main)

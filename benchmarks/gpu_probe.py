@@ -16,7 +16,7 @@ import re
 import sys
 from typing import Any
 
-from convoy import exits
+from convoy import entry, exits
 
 CLASSES = 1000
 
@@ -98,4 +98,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    exits.call(main)
+    entry.call(main)

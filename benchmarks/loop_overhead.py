@@ -34,7 +34,7 @@ from typing import Any
 
 from rows import HERE, describe, replace
 
-from convoy import exits
+from convoy import entry, exits
 
 BACKENDS = ("tensorflow", "jax")
 MODELS = {"resnet18": (64, 0.98), "article_cnn": (128, 0.95)}  # name -> examples of a batch, goal
@@ -200,4 +200,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    exits.call(main)
+    entry.call(main)

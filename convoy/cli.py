@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from convoy import __version__, exits
+from convoy import __version__, entry, exits
 from convoy.table import Entry, Table
 from convoy.verbs import Command
 
@@ -53,4 +53,4 @@ def dispatch(argv: list[str]) -> int:
 
 
 def main() -> None:
-    exits.call(lambda: dispatch(sys.argv[1:]))
+    entry.call(lambda: dispatch(sys.argv[1:]))

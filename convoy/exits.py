@@ -6,13 +6,6 @@ same thing wherever it is seen, and one class of error has one code.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-import traceback
-from collections.abc import Callable
-from typing import NoReturn
-
 OK = 0
 BUG = 1
 USAGE = 2
@@ -21,7 +14,6 @@ BAD_DATA = 65
 DIVERGED = 70
 CANNOT_RUN = 78
 STOPPED = 130
-_LINES = "\n\t"
 
 
 def worth_restarting(code: int) -> bool:
@@ -78,34 +70,3 @@ class Stopped(ConvoyError):
 def reason(error: Exception) -> str:
     """Why an operation failed, to stand within a sentence: the system's own words for an OSError, "permission denied"."""
     return (getattr(error, "strerror", None) or str(error)).lower()
-
-
-def call(function: Callable[[], int | None]) -> NoReturn:
-    """Runs `function` and exits the process with its code: a sentence for what is understood, a traceback for a bug.
-
-    The process leaves through `os._exit` once its output is flushed: TensorFlow's threads and atexit handlers can hang or
-    abort a process that has already said all it had to say, and that abort would replace the exit code.
-    """
-    from convoy import terminal  # which know the errors above
-    from convoy.outside import printable
-
-    terminal.guard()
-    try:
-        code = function() or OK
-    except ConvoyError as error:
-        print(f"convoy: {printable(str(error), keep=_LINES)}", file=sys.stderr)
-        code = error.code
-    except KeyboardInterrupt:
-        code = STOPPED
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else BUG
-    except BrokenPipeError:
-        # The reader of our output (`convoy ... | head`) has gone; there is nobody left to tell.
-        os._exit(BUG)
-    except BaseException:
-        print(printable(traceback.format_exc(), keep=_LINES), end="", file=sys.stderr)
-        code = BUG
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(code)

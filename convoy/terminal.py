@@ -1,6 +1,6 @@
 """What we print is shown, never obeyed: names, texts of errors and lines of logs come from strangers too.
 
-`guard` puts a filter before stdout and stderr of a process, which `print`, warnings and tracebacks pass; exits.call does so for
+`guard` puts a filter before stdout and stderr of a process, which `print`, warnings and tracebacks pass; entry.call does so for
 every process of ours. Who draws with escape sequences, as rich does, takes the stream behind it (`unguarded`) and makes what it
 shows `printable`. What a child writes to stderr from C++ passes a `Lines` in its parent (noise.py).
 """

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from convoy import exits, options, supervise
+from convoy import entry, exits, options, supervise
 from convoy.table import Entry, Table, near
 
 C = TypeVar("C")
@@ -86,7 +86,7 @@ class ChildVerb(Verb[C]):
             supervise.follow_parent()
             return self.work(self.parse(sys.argv[1:])) or exits.OK
 
-        exits.call(work)
+        entry.call(work)
 
 
 @dataclasses.dataclass(frozen=True)

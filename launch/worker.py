@@ -4,18 +4,18 @@
 
     CONVOY_JOB              the job's name
     CONVOY_WORKERS          how many workers share the run [1]
-    CONVOY_HOSTS            the names of their hosts, in order, separated by commas; HOST:PORT where the port is another one
-    CONVOY_PORT             where they listen for each other [2222]
-    JOB_COMPLETION_INDEX    which of them this is, from 0
+    CONVOY_HOSTS            the names of their hosts, in order, separated by commas; HOST:PORT where the port differs
+    CONVOY_PORT             the port on which they listen for each other [2222]
+    JOB_COMPLETION_INDEX    the index of this worker, from 0
     CONVOY_RESTART_ATTEMPT  how often the whole job has begun again [0]
     CONVOY_GRACE_SECONDS    from SIGTERM to SIGKILL [30]
     CONVOY_DNS_SECONDS      how long peers' names may take to resolve [300]
 
-and ends with the exit code of the run. Until all names resolve nothing heavy is imported: TensorFlow and JAX do not wait for a
-name, and pods that start together get theirs seconds apart.
+and ends with the exit code of the run. Nothing heavy is imported until all names resolve: TensorFlow and JAX do not wait for a
+name, and pods that start together get their names seconds apart.
 
-CONVOY_WRITER (convoy/supervise.py), where it is set, passes through: one name for all attempts of a job that never overlap, so
-that each takes the run directory over from a dead one before it at once. It has to be a submission's own, a JobSet's uid for
+CONVOY_WRITER (convoy/supervise.py) passes through if it is set. It is one name for all attempts of a job, which never overlap,
+so that each attempt takes over the run directory of a dead one at once. Each submission needs its own, a JobSet's uid for
 example: a job of the same name may run in another cluster.
 """
 
@@ -34,22 +34,22 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from convoy import exits
+from convoy import entry, exits
 from convoy.trainer import config as configuration
 from convoy.trainer.run_dir import trust
 from convoy.trainer.verbs import train
 
-# Between two looks for the same name, which every worker looks for: a cluster has one name server.
-_FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.25, 5.0
-_TELL_SECONDS = 30.0
-# What is left of the grace for this process itself once its run has been killed.
-_MARGIN_SECONDS = 5.0
-_MOST_NAMES = 8  # in a sentence
+# Between two lookups of the same name. Every worker looks up every name, and a cluster has one name server.
+_FIRST_PAUSE_SECONDS = 0.25
+_LAST_PAUSE_SECONDS = 5.0
+_REPORT_SECONDS = 30.0
+_MARGIN_SECONDS = 5.0  # of the grace period, left for this process once its run has been killed
+_MAX_NAMES = 8  # in a sentence
 
 
 @dataclasses.dataclass(frozen=True)
 class WorkerIdentity:
-    """One worker of a job. Raises CannotRun for an environment that names none."""
+    """Which worker of which job this process is, and where its peers are."""
 
     job: str
     index: int
@@ -70,7 +70,7 @@ class WorkerIdentity:
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> WorkerIdentity:
-    """The variables of this module's docstring -> a place."""
+    """The variables of this module's docstring -> an identity; CannotRun for values that name no worker."""
 
     def number(name: str, default: float) -> float:
         text = environment.get(name) or str(default)
@@ -83,7 +83,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> WorkerIdent
             raise exits.CannotRun(f"{name}={text} is not {kind}, 0 or more; `convoy launch` sets it.")
         return value
 
-    workers, index = int(number("CONVOY_WORKERS", 1)), int(number("JOB_COMPLETION_INDEX", 0))
+    workers = int(number("CONVOY_WORKERS", 1))
+    index = int(number("JOB_COMPLETION_INDEX", 0))
     port = int(number("CONVOY_PORT", 2222))
     hosts = [host.strip() for host in environment.get("CONVOY_HOSTS", "").split(",") if host.strip()]
     if workers > 1 and len(hosts) != workers:
@@ -110,17 +111,18 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> WorkerIdent
 def cluster_variables(
     identity: WorkerIdentity, backend: str, environment: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """What tells a run its peers (trainer/processes): TF_CONFIG, or JAX's three variables; nothing for a single worker.
+    """The variables that tell a run its peers (trainer/processes): TF_CONFIG, or three of JAX; none for a single worker.
 
-    A slice of TPUs has numbers of its own: GKE sets TPU_WORKER_ID and TPU_WORKER_HOSTNAMES, which libtpu reads and which
-    stay as they are. JAX counts processes as libtpu does, so with them the number is theirs, and so is the first host.
+    A slice of TPUs numbers its workers itself: GKE sets TPU_WORKER_ID and TPU_WORKER_HOSTNAMES for libtpu. JAX numbers
+    processes as libtpu does, so index and first host are taken from these variables if they are set.
     """
     if len(identity.hosts) < 2:
         return {}
     if backend == "tensorflow":
-        task_of_ours = {"type": "worker", "index": identity.index}
-        return {"TF_CONFIG": json.dumps({"cluster": {"worker": list(identity.hosts)}, "task": task_of_ours})}
-    index, first = identity.index, identity.hosts[0]
+        task = {"type": "worker", "index": identity.index}
+        return {"TF_CONFIG": json.dumps({"cluster": {"worker": list(identity.hosts)}, "task": task})}
+    index = identity.index
+    coordinator = identity.hosts[0]
     if number := environment.get("TPU_WORKER_ID"):
         names = [name.strip() for name in environment.get("TPU_WORKER_HOSTNAMES", "").split(",")]
         if len(names) != len(identity.hosts) or number not in map(str, range(len(names))):
@@ -128,57 +130,58 @@ def cluster_variables(
                 f"TPU_WORKER_ID={number} and TPU_WORKER_HOSTNAMES={','.join(names)} do not name one of the"
                 f" {len(identity.hosts)} workers of this job; give it exactly one slice of TPUs."
             )
-        index, first = int(number), f"{names[0]}:{first.rpartition(':')[2]}"
+        index = int(number)
+        coordinator = f"{names[0]}:{coordinator.rpartition(':')[2]}"
     return {
-        "JAX_COORDINATOR_ADDRESS": first,
+        "JAX_COORDINATOR_ADDRESS": coordinator,
         "JAX_NUM_PROCESSES": str(len(identity.hosts)),
         "JAX_PROCESS_ID": str(index),
     }
 
 
 def wait_for_names(names: Iterable[str], seconds: float) -> None:
-    """Returns once all names resolve; TryAgain, with the missing ones, if some do not within `seconds`."""
+    """Returns once all names resolve; raises TryAgain, naming the missing ones, after `seconds`."""
     missing = set(names)
-    found: queue.SimpleQueue[str] = queue.SimpleQueue()
-    over = threading.Event()
+    resolved: queue.SimpleQueue[str] = queue.SimpleQueue()
+    finished = threading.Event()
 
-    def look(name: str) -> None:
+    def look_up(name: str) -> None:
         pause = _FIRST_PAUSE_SECONDS
-        while not over.is_set():
+        while not finished.is_set():
             try:
                 socket.getaddrinfo(name, None)
             except (OSError, UnicodeError):
-                over.wait(pause)
+                finished.wait(pause)
                 pause = min(2 * pause, _LAST_PAUSE_SECONDS)
             else:
-                found.put(name)
+                resolved.put(name)
                 return
 
-    # Threads, since a name server that does not answer holds a look for half a minute, and a signal must not wait for it.
+    # In threads: a name server that does not answer holds a lookup for half a minute, and a signal must not wait for it.
     for name in missing:
-        threading.Thread(target=look, args=(name,), name=f"look for {name}", daemon=True).start()
-    begun = told = time.monotonic()
+        threading.Thread(target=look_up, args=(name,), name=f"look up {name}", daemon=True).start()
+    begun = reported = time.monotonic()
     try:
         while missing:
             now = time.monotonic()
             if now - begun >= seconds:
                 raise exits.TryAgain(
-                    f"no address within {seconds:g} s for {_some(missing)}: that worker has not started, or its name is not"
+                    f"no address within {seconds:g} s for {_listed(missing)}: that worker has not started, or its name is not"
                     " published; the whole job may be tried again."
                 )
-            if now - told >= _TELL_SECONDS:
-                told = now
-                print(f"convoy: still waiting for the address of {_some(missing)}.", file=sys.stderr, flush=True)
+            if now - reported >= _REPORT_SECONDS:
+                reported = now
+                print(f"convoy: still waiting for the address of {_listed(missing)}.", file=sys.stderr, flush=True)
             try:
-                missing.discard(found.get(timeout=min(begun + seconds - now, told + _TELL_SECONDS - now)))
+                missing.discard(resolved.get(timeout=min(begun + seconds - now, reported + _REPORT_SECONDS - now)))
             except queue.Empty:
                 continue
     finally:
-        over.set()
+        finished.set()
 
 
 def check_model(model: str, job: str) -> None:
-    """CannotRun if --model names a module of the user's own that is not here. Imports none of it: it may import Keras."""
+    """Raises CannotRun if --model names a module that is not installed here. Does not import it: it may import Keras."""
     module, separator, _ = model.partition(":")
     if separator and not trust.find(module):
         raise exits.CannotRun(
@@ -188,8 +191,8 @@ def check_model(model: str, job: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """The worker: exit codes are those of `convoy train`."""
-    # The kernel passes over signals to a first process that has no handlers.
+    """Runs the worker; exit codes are those of `convoy train`."""
+    # The kernel ignores signals to a PID 1 that has no handler for them.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     if argv[:1] != ["--"]:
@@ -208,19 +211,19 @@ def main(argv: list[str]) -> int:
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
-    # Once: another one, while this one's sentence is written, would end in a traceback and the code of a bug.
-    for one in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(one, signal.SIG_IGN)
+    # A second signal while the sentence is written would end in a traceback and the exit code of a bug.
+    for ignored in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ignored, signal.SIG_IGN)
     if number == signal.SIGINT:
         raise exits.Stopped("stopped before the run began.")
     raise exits.TryAgain("asked to leave by SIGTERM before the run began.")
 
 
-def _some(names: Iterable[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     names = sorted(names)
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more
 
 
 if __name__ == "__main__":
-    exits.call(lambda: main(sys.argv[1:]))
+    entry.call(lambda: main(sys.argv[1:]))

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from convoy import exits, heartbeat, supervise
+from convoy import entry, exits, heartbeat, supervise
 from convoy.store import open_store
 from convoy.store.nowhere import NowhereStore
 from convoy.trainer import config as configuration
@@ -62,4 +62,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    exits.call(lambda: main(sys.argv[1:]))
+    entry.call(lambda: main(sys.argv[1:]))

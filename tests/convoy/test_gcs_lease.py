@@ -24,19 +24,19 @@ def hasty(monkeypatch):
     monkeypatch.setattr(gcs_lease, "LOOK_SECONDS", 0.05)
 
 
-def test_a_writer_that_lives_is_left_alone(place, hasty, capfd):
-    with open_store(place).locked():
+def test_a_writer_that_lives_is_left_alone(bucket, hasty, capfd):
+    with open_store(bucket).locked():
         for _ in range(2):
             with pytest.raises(
-                exits.CannotRun, match=f"--run_dir={place}: another process is training there now; wait"
+                exits.CannotRun, match=f"--run_dir={bucket}: another process is training there now; wait"
             ):
-                open_store(place).locked().__enter__()
+                open_store(bucket).locked().__enter__()
     assert capfd.readouterr().err.count("watching for") == 2
-    assert objects(open_store(place)) == [], "given back"
+    assert objects(open_store(bucket)) == [], "given back"
 
 
-def test_renewals_go_on_whatever_becomes_of_one(proxy, place, hasty, monkeypatch):
-    store = open_store(place)
+def test_renewals_go_on_whatever_becomes_of_one(proxy, bucket, hasty, monkeypatch):
+    store = open_store(bucket)
     with store.locked():
         for kind in ("lost", "503", "refuse", "delay"):
             proxy.calm()
@@ -49,8 +49,8 @@ def test_renewals_go_on_whatever_becomes_of_one(proxy, place, hasty, monkeypatch
     assert objects(store) == ["a"]
 
 
-def test_a_renewal_whose_answer_is_lost_for_good_is_our_own(proxy, place, hasty):
-    store = open_store(place)
+def test_a_renewal_whose_answer_is_lost_for_good_is_our_own(proxy, bucket, hasty):
+    store = open_store(bucket)
     with store.locked():
         proxy.fault("lost", "POST", OBJECTS)
         proxy.fault(
@@ -64,15 +64,15 @@ def test_a_renewal_whose_answer_is_lost_for_good_is_our_own(proxy, place, hasty)
     assert store.get("a") == b"2"
 
 
-def test_one_that_was_taken_over_writes_nothing_any_more(place, hasty, monkeypatch):
-    store = open_store(place)
+def test_one_that_was_taken_over_writes_nothing_any_more(bucket, hasty, monkeypatch):
+    store = open_store(bucket)
     store.put("a", b"old")
     store.append("log", "old\n")
     store.flush()
     with store.locked(), contextlib.ExitStack() as heir:
         with monkeypatch.context() as patch:
             patch.setattr(store._lease, "_renew", lambda: None)  # nothing is heard of it for a while
-            heir.enter_context(open_store(place).locked())
+            heir.enter_context(open_store(bucket).locked())
         for call in (
             lambda: store.put("a", b"new"),
             lambda: store.put_if_absent("b", b"new"),
@@ -90,7 +90,7 @@ def test_one_that_was_taken_over_writes_nothing_any_more(place, hasty, monkeypat
 
 PROGRAM = """
 import sys, threading
-from convoy import exits
+from convoy import entry
 from convoy.store import gcs_bucket, gcs_lease, open_store
 gcs_lease.LEASE_SECONDS, gcs_lease.RENEW_SECONDS, gcs_lease.LOOK_SECONDS = 3.0, 0.2, 0.1
 
@@ -102,16 +102,16 @@ def main():
             exec(line)
             print("done", flush=True)
 
-exits.call(main)
+entry.call(main)
 """
 
 
 class Writer:
     """A process that holds the lease and carries out lines of Python."""
 
-    def __init__(self, place: str):
+    def __init__(self, bucket: str):
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, place],
+            [sys.executable, "-c", PROGRAM, bucket],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -129,8 +129,8 @@ class Writer:
         return said
 
 
-def test_of_two_writers_one_wins_and_the_other_damages_nothing(place):
-    both = [Writer(place), Writer(place)]
+def test_of_two_writers_one_wins_and_the_other_damages_nothing(bucket):
+    both = [Writer(bucket), Writer(bucket)]
     first = min(both, key=lambda writer: 0 if writer.process.stdout.readline() == "locked\n" else 1)
     (second,) = [writer for writer in both if writer is not first]
     said = second.ends(exits.CANNOT_RUN)
@@ -139,16 +139,16 @@ def test_of_two_writers_one_wins_and_the_other_damages_nothing(place):
     first.tell("store.put('a', b'1'); store.append('log', 'line\\n'); store.close()")
     first.expect("done")
     first.ends(0)
-    assert objects(open_store(place)) == ["a", "log"]
+    assert objects(open_store(bucket)) == ["a", "log"]
 
 
-def test_a_zombie_changes_nothing(place):
-    zombie = Writer(place)
+def test_a_zombie_changes_nothing(bucket):
+    zombie = Writer(bucket)
     zombie.expect("locked")
     zombie.tell("store.put('a', b'zombie'); store.append('log', '1\\n'); store.flush()")
     zombie.expect("done")
     zombie.process.send_signal(signal.SIGSTOP)
-    heir = Writer(place)
+    heir = Writer(bucket)
     heir.expect("locked")
     heir.tell("store.append('log', '2\\n'); store.close(); store.put('a', b'heir')")
     heir.expect("done")
@@ -158,15 +158,15 @@ def test_a_zombie_changes_nothing(place):
     heir.tell("store.append('log', '3\\n'); store.close()")
     heir.expect("done")
     assert "is held by process" in heir.ends(0)
-    store = open_store(place)
+    store = open_store(bucket)
     assert store.get("a") == b"heir"
     assert store.get("log") == b"1\n2\n3\n"
     assert objects(store) == ["a", "log"]
 
 
-def test_one_that_is_killed_while_it_uploads_leaves_the_old_object(proxy, place, monkeypatch):
+def test_one_that_is_killed_while_it_uploads_leaves_the_old_object(proxy, bucket, monkeypatch):
     monkeypatch.setenv("CONVOY_WRITER", "the parent of both")
-    writer = Writer(place)
+    writer = Writer(bucket)
     writer.expect("locked")
     writer.tell("store.put('large', b'old')")
     writer.expect("done")
@@ -178,7 +178,7 @@ def test_one_that_is_killed_while_it_uploads_leaves_the_old_object(proxy, place,
         time.sleep(0.02)
     writer.process.kill()
     writer.ends(-signal.SIGKILL)
-    store = open_store(place)
+    store = open_store(bucket)
     assert store.get("large") == b"old"
     started = threading.Event()
     monkeypatch.setattr(time, "sleep", lambda seconds: started.set())

@@ -49,21 +49,21 @@ def process(program: str) -> subprocess.CompletedProcess[str]:
 )
 def test_no_process_of_ours_prints_what_a_terminal_obeys(statement, code):
     done = process(
-        f"import sys\nfrom convoy import exits\nname = {HOSTILE!r}\ndef main():\n    {statement}\nexits.call(main)\n"
+        f"import sys\nfrom convoy import entry\nname = {HOSTILE!r}\ndef main():\n    {statement}\nentry.call(main)\n"
     )
     assert done.returncode == code
     assert_shown(done.stdout + done.stderr)
 
 
 def test_names_that_are_no_unicode_are_printed():
-    done = process("from convoy import exits\nexits.call(lambda: print('a\\udcffb', end='.'))\n")
+    done = process("from convoy import entry\nentry.call(lambda: print('a\\udcffb', end='.'))\n")
     assert (done.returncode, done.stdout) == (0, "a\\udcffb.")
 
 
 def test_line_breaks_stay_and_a_return_to_the_beginning_does_not():
     """Which would overwrite the sentence; bars on stderr do that."""
     done = process(
-        "from convoy import exits\ndef main():\n    raise exits.BadData('one\\ntwo\\rthree')\nexits.call(main)\n"
+        "from convoy import exits, entry\ndef main():\n    raise exits.BadData('one\\ntwo\\rthree')\nentry.call(main)\n"
     )
     assert done.stderr == "convoy: one\ntwo\\rthree\n"
 
@@ -230,14 +230,14 @@ def test_rich_draws_on_the_stream_behind_the_guard():
 
 
 def test_every_main_has_a_guard():
-    """exits.call puts it there; boot.py of TPU VMs stands alone on a machine without the rest, and writes to a log."""
+    """entry.call puts it there; boot.py of TPU VMs stands alone on a machine without the rest, and writes to a log."""
     for name in subprocess.run(
         ["git", "ls-files", "*.py"], cwd=REPOSITORY, capture_output=True, text=True
     ).stdout.split():
         if Path(name).parts[0] in ("convoy", "data", "trainer", "launch") and Path(name).name != "boot.py":
             text = (REPOSITORY / name).read_text()
             if '__name__ == "__main__"' in text:
-                assert "exits.call(" in text or name == "convoy/__main__.py", name
+                assert "entry.call(" in text or name == "convoy/__main__.py", name
 
 
 def test_commands_show_what_they_were_given(convoy, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from convoy import exits, supervise
+from convoy import entry, supervise
 from convoy.data.config import DataConfig
 from convoy.trainer import config as configuration
 from convoy.trainer.config import RunConfig
@@ -30,4 +30,4 @@ def main(argv: list[str], answer_seconds: float = supervise.ANSWER_SECONDS) -> i
 VERB = Verb(USAGE, (RunConfig, DataConfig), parse=list, work=main)
 
 if __name__ == "__main__":
-    exits.call(lambda: VERB(sys.argv[1:]))
+    entry.call(lambda: VERB(sys.argv[1:]))

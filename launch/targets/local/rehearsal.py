@@ -1,8 +1,8 @@
 """The process that supervises a job on this machine, as a cluster would.
 
-It runs what the job's pods would run (pod.py), a process for each worker, and follows the failure policy of
-k8s/base: when a worker fails, the others are asked to leave and all begin again, unless its exit code says that this would be
-in vain. Where it may, it takes its workers into a network of their own (network.py).
+It runs the command of the job's pods (pod.py), a process for each worker, and follows the failure policy of k8s/base. When a
+worker fails, the others are asked to leave and all begin again, unless its exit code is not worth a restart. Where it may, it
+moves with its workers into a private network (network.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import time
 from typing import BinaryIO
 
-from convoy import exits, supervise
+from convoy import entry, exits, supervise
 from convoy.launch.build import from_dict
 from convoy.launch.job import JobSpec
 from convoy.launch.targets.base import CANCELLED, FAILED, RESTARTING, RUNNING, SUCCEEDED
@@ -33,7 +33,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def most_restarts(spec: JobSpec) -> int:
-    """How often all workers begin again."""
+    """How often all workers may begin again."""
     return spec.options.max_restarts if spec.options.of(KubernetesOptions).gang == "jobset" else 0
 
 
@@ -48,38 +48,38 @@ class Rehearsal:
         self.writer = content["id"]
         self.record = dataclasses.replace(folder.read(), supervisor=os.getpid())
         self.workers: list[subprocess.Popen[bytes]] = []
-        # The workers inherit it: who removes the folder waits for the last of them, should this process die before.
+        # The workers inherit it: removing the folder waits for the last of them, even if this process died before.
         self.occupied = folder.lock(OCCUPIED)
 
     def run(self) -> None:
         attempt = 0
         while True:
             self._start(attempt)
-            self._tell(RUNNING)
+            self._record(RUNNING)
             phase, failed = self._watch()
             self._end()
-            if phase == _FORGOTTEN:  # what stands there now may be another job's
+            if phase == _FORGOTTEN:  # the folder of that name may be another job's now
                 return None
-            if all(process.returncode == 0 for process in self.workers):  # whoever wanted them to end came too late
+            if all(process.returncode == 0 for process in self.workers):  # a wish to end them came too late
                 never = bool(self.folder.chaos()) and not self.record.restarts
-                return self._tell(SUCCEEDED, "--chaos never came: the run was over before" if never else "", exits.OK)
+                return self._record(SUCCEEDED, "--chaos never came: the run was over before" if never else "", exits.OK)
             if phase == CANCELLED:
-                return self._tell(CANCELLED, self._last_words(0, attempt))
+                return self._record(CANCELLED, self._last_sentence(0, attempt))
             if phase == _OUT_OF_TIME:
-                return self._tell(FAILED, f"not finished within --hours={self.spec.options.hours:g}", exits.TRY_AGAIN)
+                return self._record(FAILED, f"not finished within --hours={self.spec.options.hours:g}", exits.TRY_AGAIN)
             code = _code(self.workers[failed])
-            words = self._last_words(failed, attempt)
+            sentence = self._last_sentence(failed, attempt)
             hint = f"`convoy launch logs --name={self.spec.name} --worker={failed}` has what it said"
-            reason = f"worker {failed} ended with exit code {code}: {words or hint}"
+            reason = f"worker {failed} ended with exit code {code}: {sentence or hint}"
             if not exits.worth_restarting(code):
-                return self._tell(FAILED, reason, code)
+                return self._record(FAILED, reason, code)
             if self.record.restarts >= most_restarts(self.spec):
-                return self._tell(FAILED, f"no restart is left of {most_restarts(self.spec)}; {reason}", code)
+                return self._record(FAILED, f"no restart is left of {most_restarts(self.spec)}; {reason}", code)
             if self.folder.asked_to_cancel():
-                return self._tell(CANCELLED, reason)
+                return self._record(CANCELLED, reason)
             self.record.restarts += 1
             attempt += 1
-            self._tell(RESTARTING, reason)
+            self._record(RESTARTING, reason)
 
     def _start(self, attempt: int) -> None:
         command = pod.command(self.spec)
@@ -100,13 +100,17 @@ class Rehearsal:
             self.workers.append(process)
 
     def _watch(self) -> tuple[str, int]:
-        """Waits for the end of an attempt: FAILED and the worker; SUCCEEDED once all workers have; CANCELLED; _OUT_OF_TIME;
-        _FORGOTTEN if somebody deleted the folder."""
+        """Waits for the end of an attempt.
+
+        Returns:
+          (FAILED, the worker), (SUCCEEDED, 0) once all workers have, or 0 beside CANCELLED, _OUT_OF_TIME, or _FORGOTTEN if
+          somebody deleted the folder.
+        """
         deadline = time.monotonic() + self.spec.options.hours * 3600
         while True:
             codes = {worker: process.poll() for worker, process in enumerate(self.workers)}
             if failed := [worker for worker, code in codes.items() if code]:
-                # Of those that ended together, one that would end so again decides.
+                # Of workers that ended together, one that is not worth a restart decides.
                 return FAILED, min(failed, key=lambda worker: exits.worth_restarting(_code(self.workers[worker])))
             if None not in codes.values():
                 return SUCCEEDED, 0
@@ -119,9 +123,9 @@ class Rehearsal:
             time.sleep(POLL_SECONDS)
 
     def _end(self) -> None:
-        """Ends whoever still runs: SIGTERM, and SIGKILL after the grace of a pod."""
+        """Ends the workers that still run: SIGTERM, and SIGKILL after the grace period of a pod."""
         for process in self.workers:
-            process.terminate()  # one that has ended hears nothing
+            process.terminate()  # no effect on one that has ended
         deadline = time.monotonic() + GRACE_SECONDS
         for process in self.workers:
             try:
@@ -130,34 +134,35 @@ class Rehearsal:
                 process.kill()
                 process.wait()
 
-    def _tell(self, phase: str, reason: str = "", code: int | None = None) -> None:
-        self.record.phase, self.record.exit_code = phase, code
-        if phase != RUNNING:  # while it runs again, why it had to is worth knowing
+    def _record(self, phase: str, reason: str = "", code: int | None = None) -> None:
+        self.record.phase = phase
+        self.record.exit_code = code
+        if phase != RUNNING:  # while it runs again, the reason for the restart stays
             self.record.reason = reason
         self.record.workers = [process.pid for process in self.workers]
         self.folder.write(self.record)
 
-    def _last_words(self, worker: int, attempt: int) -> str:
-        """The last sentence that a worker's log has of Convoy; empty if it has none."""
+    def _last_sentence(self, worker: int, attempt: int) -> str:
+        """The last sentence of Convoy in a worker's log; empty if there is none."""
         with self.folder.open_log(worker, attempt) as log:
             lines = _tail(log).splitlines()
-        said = (line.removeprefix("convoy: ") for line in reversed(lines) if line.startswith("convoy: "))
-        return next(said, "").rstrip(".")
+        sentences = (line.removeprefix("convoy: ") for line in reversed(lines) if line.startswith("convoy: "))
+        return next(sentences, "").rstrip(".")
 
 
 def _code(process: subprocess.Popen[bytes]) -> int:
-    """As a container has it: a death by signal is 128 and its number."""
+    """The exit code as a container reports it: 128 and the number of the signal after a death by signal."""
     code = process.returncode
     return 128 - code if code < 0 else code
 
 
-def _tail(file: BinaryIO, most: int = 1 << 16) -> str:
-    file.seek(max(os.fstat(file.fileno()).st_size - most, 0))
-    return file.read(most).decode(errors="replace")
+def _tail(file: BinaryIO, max_bytes: int = 1 << 16) -> str:
+    file.seek(max(os.fstat(file.fileno()).st_size - max_bytes, 0))
+    return file.read(max_bytes).decode(errors="replace")
 
 
 def _end_with_parent(parent: int) -> None:
-    """In a worker: when the supervising process dies, the kernel asks this one to leave."""
+    """In a worker: has the kernel send it SIGTERM when the supervising process dies."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it has died already
@@ -169,24 +174,25 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def main(argv: list[str]) -> int:
-    """Leaves the supervising process behind, and prints what the person who submitted the job should hear.
+    """Starts the supervising process in the background, and prints a warning for the person who submitted the job.
 
-    The supervising process inherits the lock that says that it lives (launch/targets/local/job_folder.py).
+    The supervising process inherits the lock that shows that it lives (launch/targets/local/job_folder.py).
     """
     folder = JobFolder(argv[0])
     own_network, warning = network.decide(from_dict(folder.job()["spec"]))
     if warning:
         print(warning, flush=True)
     if os.fork():
-        return exits.OK  # who submitted the job is no parent, who would have to wait for its end
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # who reads what was printed waits for its end
+        return exits.OK  # the submitting process would otherwise be the parent that has to wait for its end
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a reader of our output waits until stdout is closed
     try:
         if own_network:
             network.enter()
         Rehearsal(folder).run()
     except BaseException as error:
         record = folder.read()
-        record.phase, record.exit_code = FAILED, error.code if isinstance(error, exits.ConvoyError) else exits.BUG
+        record.phase = FAILED
+        record.exit_code = error.code if isinstance(error, exits.ConvoyError) else exits.BUG
         record.reason = (
             f"its supervising process failed ({type(error).__name__}: {error}); see {folder.path}/supervisor.log"
         )
@@ -196,4 +202,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    exits.call(lambda: main(sys.argv[1:]))
+    entry.call(lambda: main(sys.argv[1:]))
