@@ -49,7 +49,7 @@ def process(program: str) -> subprocess.CompletedProcess[str]:
 )
 def test_no_process_of_ours_prints_what_a_terminal_obeys(statement, code):
     done = process(
-        f"import sys\nfrom convoy import entry\nname = {HOSTILE!r}\ndef main():\n    {statement}\nentry.call(main)\n"
+        f"import sys\nfrom convoy import entry, exits\nname = {HOSTILE!r}\ndef main():\n    {statement}\nentry.call(main)\n"
     )
     assert done.returncode == code
     assert_shown(done.stdout + done.stderr)
@@ -63,7 +63,7 @@ def test_names_that_are_no_unicode_are_printed():
 def test_line_breaks_stay_and_a_return_to_the_beginning_does_not():
     """Which would overwrite the sentence; bars on stderr do that."""
     done = process(
-        "from convoy import exits, entry\ndef main():\n    raise exits.BadData('one\\ntwo\\rthree')\nentry.call(main)\n"
+        "from convoy import entry, exits\ndef main():\n    raise exits.BadData('one\\ntwo\\rthree')\nentry.call(main)\n"
     )
     assert done.stderr == "convoy: one\ntwo\\rthree\n"
 
@@ -215,7 +215,7 @@ def test_names_of_classes_are_no_formulas(tmp_path):
     class Batch:
         images = np.zeros((2, 4, 4, 3), np.uint8)
         labels = np.array([[0, 0], [1, 0]])
-        shares = np.array([[1.0, 0.0], [0.5, 0.5]])
+        label_weights = np.array([[1.0, 0.0], [0.5, 0.5]])
 
     picture = draw(np.zeros((2, 4, 4, 3), np.uint8), Batch(), ("$x^$", HOSTILE), f"$y_$ {HOSTILE}")  # type: ignore[arg-type]
     assert picture.startswith(b"\x89PNG")
@@ -237,7 +237,7 @@ def test_every_main_has_a_guard():
         if Path(name).parts[0] in ("convoy", "data", "trainer", "launch") and Path(name).name != "boot.py":
             text = (REPOSITORY / name).read_text()
             if '__name__ == "__main__"' in text:
-                assert "entry.call(" in text or name == "convoy/__main__.py", name
+                assert "entry.call(" in text or "VERB.child()" in text or name == "convoy/__main__.py", name
 
 
 def test_commands_show_what_they_were_given(convoy, tmp_path):
