@@ -12,7 +12,7 @@ from typing import Any
 
 from convoy import chaos, heartbeat
 from convoy.store import Store
-from convoy.trainer.config import Found, RunConfig
+from convoy.trainer.config import RunConfig
 from convoy.trainer.experiment import Experiment, build
 from convoy.trainer.loop.loop import Loop
 from convoy.trainer.loop.progress import Progress
@@ -25,11 +25,12 @@ from convoy.trainer.processes.signals import Signals
 from convoy.trainer.run_dir import data_identity, dataset, opening, trust
 from convoy.trainer.run_dir.files import BAD_IMAGES, CONFIG, FLAGS, RESULT
 from convoy.trainer.run_dir.opening import Beginning
+from convoy.trainer.run_dir.stored import StoredConfig
 from convoy.trainer.session import Session
 
 
 def attempt(
-    config: RunConfig, store: Store, stored: Found | None, status: Status, signals: Signals | None, began: float
+    config: RunConfig, store: Store, stored: StoredConfig | None, status: Status, signals: Signals | None, began: float
 ) -> dict[str, Any]:
     """Trains to the end, and returns result.json.
 
@@ -66,7 +67,7 @@ def attempt(
     return _finish(experiment, session, progress)
 
 
-def _decide(experiment: Experiment, store: Store, stored: Found | None) -> Beginning:
+def _decide(experiment: Experiment, store: Store, stored: StoredConfig | None) -> Beginning:
     """How this attempt begins, the same in all processes; the leader looks."""
     experiment.data.final  # noqa: B018 - a test split that cannot be opened ends the run before anything is written
 
@@ -86,7 +87,7 @@ def _already_finished(experiment: Experiment, store: Store, display: Display, re
 
 
 def _write_down(
-    experiment: Experiment, session: Session, stored: Found | None, progress: Progress, began: float
+    experiment: Experiment, session: Session, stored: StoredConfig | None, progress: Progress, began: float
 ) -> list[str]:
     """Writes what the run is and that this attempt has begun; returns notes for the person."""
     config, store, data = experiment.config, session.store, experiment.data
@@ -110,7 +111,7 @@ def _write_down(
     return trust.remember(run_id, config) if experiment.engine.cluster.is_leader else []
 
 
-def _go_on(experiment: Experiment, session: Session, stored: Found | None, progress: Progress) -> None:
+def _go_on(experiment: Experiment, session: Session, stored: StoredConfig | None, progress: Progress) -> None:
     """Says where the run goes on, and what a longer --duration does to the schedule."""
     config = experiment.config
     session.recorder.event("restored", step=progress.step)

@@ -10,15 +10,13 @@ import dataclasses
 import datetime
 import functools
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from convoy import exits, options
+from convoy import options
 from convoy.bounds import real, whole
 from convoy.data.config import DataConfig
 from convoy.options import option
-from convoy.outside import parse_object
 from convoy.table import joined
 from convoy.trainer.flags import validation
 from convoy.trainer.flags.choices import BACKENDS, ON_NAN, PRECISIONS, STRATEGIES, XLA
@@ -28,8 +26,6 @@ from convoy.trainer.losses.names import LOSSES, LossSpec
 from convoy.trainer.models.names import MODELS
 from convoy.trainer.optimizers.names import OPTIMIZERS
 from convoy.trainer.schedules.names import SCHEDULES, ScheduleSpec
-
-RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 # Groups of --help.
 _RUN = "Run"
@@ -319,70 +315,6 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 def from_argv(argv: list[str]) -> RunConfig:
     """Flags -> configuration. Raises UsageError for what does not parse, CannotRun for what cannot be."""
     return from_dict(options.parse(argv, RunConfig, DataConfig))
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """The configuration that stands in a run directory. Anybody may have written it, and its --model may name code of theirs:
-    compare it, but build nothing of it. `trainer.trust` makes a RunConfig of it, which is one that this user stands for."""
-
-    unchecked: RunConfig
-    run_id: str  # what this user's cache knows the run by; "" in runs of versions that wrote none
-
-
-def from_json(text: bytes, place: str) -> Found:
-    """A run directory's config.json.
-
-    Raises:
-      exits.BadData: it is no configuration, or an impossible one.
-      exits.CannotRun: it has other flags than this version.
-    """
-    values = parse_object(text, place)
-    run_id = values.pop("run_id", "")
-    flags = {field.name for field in options.fields(RunConfig, DataConfig)}
-    if differs := sorted(flags ^ values.keys()):
-        raise exits.CannotRun(
-            f"{place} is not the configuration of a run that this version of Convoy understands (it"
-            f" {'has no' if differs[0] in flags else 'has'} {options.shortened(differs[0])}); continue it with the version"
-            " that wrote it, or choose another --run_dir."
-        )
-    try:
-        config = from_dict(values)
-    except (TypeError, exits.CannotRun) as error:
-        raise exits.BadData(f"{place} is not the configuration of a run: {error}") from error
-    return Found(config, run_id if isinstance(run_id, str) and RUN_ID.fullmatch(run_id) else "")
-
-
-def differences(old: RunConfig, new: RunConfig, moves: bool = True) -> list[str]:
-    """Why `new` cannot continue a run begun as `old`: one line per flag, empty if it can.
-
-    Args:
-      old, new: what the run was begun as, and what is to go on.
-      moves: whether data may lie in another place now, because what it was is known and will be compared.
-    """
-    before, after = old.to_dict(), new.to_dict()
-    may_change = {field.name for field in options.fields(RunConfig, DataConfig) if field.metadata["may_change"]}
-    lines = []
-    for name in before:
-        if before[name] == after[name] or name in may_change:
-            continue
-        if name == "duration" and _not_shorter(old, new):
-            continue
-        if name == "dataset" and moves and _may_move(old.data, new.data):
-            continue
-        now, then = (options.shortened(values[name], 400) for values in (after, before))
-        lines.append(f"  --{name}={now}, but the run was begun with --{name}={then}")
-    return lines
-
-
-def _may_move(before: DataConfig, after: DataConfig) -> bool:
-    source = before.dataset_spec.source
-    return source.has_place and after.dataset_spec.source == source
-
-
-def _not_shorter(old: RunConfig, new: RunConfig) -> bool:
-    before, after = old.duration_spec, new.duration_spec
-    return before.unit == after.unit and after.amount >= before.amount
 
 
 def _default_rates() -> str:

@@ -19,11 +19,11 @@ from convoy.data.records.manifest import MANIFEST
 from convoy.data.records.packing import pack
 from convoy.data.sources.opening import open_dataset
 from convoy.store import open_store
-from convoy.trainer import config as configuration
 from convoy.trainer import run
 from convoy.trainer.config import RunConfig
 from convoy.trainer.processes.signals import Signals
 from convoy.trainer.run_dir.data_identity import known
+from convoy.trainer.run_dir.stored import differences
 from convoy.trainer.verbs.evaluate import EvaluateConfig, evaluate
 from support import assert_same_bits, result_of, write_images
 
@@ -263,7 +263,7 @@ def test_records_are_known_by_the_files_of_each_split(place):
     here = open_dataset(DataConfig("records:packed"))
     then = Identity(17, here.class_names, here.origin)
     shutil.move("packed", "moved")
-    assert not configuration.differences(
+    assert not differences(
         *(RunConfig(data=DataConfig(f"records:{at}")) for at in ("packed", "./moved/"))
     )
     assert open_dataset(DataConfig("records:./moved/")).origin == then.origin

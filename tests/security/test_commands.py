@@ -17,7 +17,7 @@ import pytest
 from checkpoint_files import STEP, Forgery
 from convoy import exits
 from convoy.launch.targets.local.target import about
-from convoy.trainer import config as configuration
+from convoy.trainer.run_dir import stored
 from convoy.trainer.config import RunConfig
 from hostile_flags import IMPOSSIBLE
 from local_jobs import job
@@ -59,7 +59,7 @@ def a_configuration(root: Path, chance: random.Random) -> Path:
         data = document(RunConfig(run_dir="x").to_dict(), chance)
         place.write_bytes(data)
         try:
-            configuration.from_json(data, "")
+            stored.from_json(data, "")
         except (exits.BadData, exits.CannotRun):
             return place.parent
 

@@ -9,7 +9,7 @@ import pytest
 from convoy import exits
 from convoy.launch import prices
 from convoy.store.local import LocalStore
-from convoy.trainer import config as configuration
+from convoy.trainer.run_dir import stored
 from convoy.trainer.config import RunConfig
 from convoy.trainer.outputs import curves, goodput, recorder
 from convoy.trainer.run_dir import results
@@ -20,7 +20,7 @@ from run_files import BAD_IMAGES, EVENTS, KINDS, RECORDS, RESULT, instead, mutat
 
 
 def read_config(store):
-    found = configuration.from_json(store.get(CONFIG), f"{store.url}/{CONFIG}")
+    found = stored.from_json(store.get(CONFIG), f"{store.url}/{CONFIG}")
     assert isinstance(found.unchecked, RunConfig)
 
 
@@ -104,14 +104,14 @@ def test_no_file_in_a_files_place(tmp_path, name, kind):
 )  # fmt: skip
 def test_values_that_no_flag_gives(flag, value):
     with pytest.raises(exits.BadData, match="runs/x/config.json") as error:
-        configuration.from_json(json.dumps({**RunConfig().to_dict(), flag: value}).encode(), "runs/x/config.json")
+        stored.from_json(json.dumps({**RunConfig().to_dict(), flag: value}).encode(), "runs/x/config.json")
     assert flag in str(error.value)
     assert str(error.value).isprintable()
 
 
 def test_a_whole_number_will_do_for_a_float():
     values = {**RunConfig().to_dict(), "learning_rate": 1, "hang_timeout": 30}
-    found = configuration.from_json(json.dumps(values).encode(), "config.json").unchecked
+    found = stored.from_json(json.dumps(values).encode(), "config.json").unchecked
     assert (found.learning_rate, found.hang_timeout) == (1.0, 30.0)
     assert type(found.learning_rate) is float
 
@@ -122,7 +122,7 @@ def test_flags_of_another_version(change, words):
     if change is None:
         del values["keep"]
     with pytest.raises(exits.CannotRun, match=words):
-        configuration.from_json(json.dumps(values).encode(), "config.json")
+        stored.from_json(json.dumps(values).encode(), "config.json")
 
 
 @pytest.mark.parametrize("speed", [1000.0, 1e-310, 1e16, -5.0, 1e300])

@@ -12,12 +12,12 @@ from convoy import exits
 from convoy.data.identity import Identity
 from convoy.store import Store
 from convoy.trainer import checkpoints
-from convoy.trainer import config as configuration
-from convoy.trainer.config import Found, RunConfig
+from convoy.trainer.config import RunConfig
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.outputs import recorder
 from convoy.trainer.run_dir import data_identity, dataset, results
 from convoy.trainer.run_dir.files import CHECKPOINTS, CONFIG, EVENTS
+from convoy.trainer.run_dir.stored import StoredConfig, differences, from_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Beginning:
     attempt: int = 0
 
 
-def stored_config(store: Store) -> Found | None:
+def stored_config(store: Store) -> StoredConfig | None:
     """The configuration of the run that lives there; None for an empty place, CannotRun for one that holds something else."""
     try:
         text = store.get(CONFIG)
@@ -38,19 +38,19 @@ def stored_config(store: Store) -> Found | None:
                 f"--run_dir={store.url} holds {foreign} and is no run of Convoy; choose an empty or a new directory."
             ) from None
         return None
-    return configuration.from_json(text, f"{store.url}/{CONFIG}")
+    return from_json(text, f"{store.url}/{CONFIG}")
 
 
-def trained_config(store: Store, run_dir: str) -> Found:
+def trained_config(store: Store, run_dir: str) -> StoredConfig:
     """The configuration of a run that was begun; CannotRun where there is none."""
     try:
         text = store.get(CONFIG)
     except FileNotFoundError:
         raise exits.CannotRun(f"--run_dir={run_dir} is no run: it has no {CONFIG}.") from None
-    return configuration.from_json(text, f"{run_dir}/{CONFIG}")
+    return from_json(text, f"{run_dir}/{CONFIG}")
 
 
-def finished_without_data(config: RunConfig, store: Store, stored: Found | None) -> dict[str, Any] | None:
+def finished_without_data(config: RunConfig, store: Store, stored: StoredConfig | None) -> dict[str, Any] | None:
     """The result of a run that is finished, if that can be told without its data set; CannotRun for another run's directory.
 
     So a command that has nothing to do says so before TensorFlow is imported. None: `begin` decides.
@@ -71,7 +71,7 @@ def finished_without_data(config: RunConfig, store: Store, stored: Found | None)
     return results.finished(store, config.total_steps(description.epoch))
 
 
-def begin(config: RunConfig, identity: Identity, total: int, store: Store, stored: Found | None) -> Beginning:
+def begin(config: RunConfig, identity: Identity, total: int, store: Store, stored: StoredConfig | None) -> Beginning:
     """Decides how an attempt begins. Raises CannotRun where another run lives, or one that was begun on other data."""
     if stored:
         then = data_identity.known(store)
@@ -82,8 +82,8 @@ def begin(config: RunConfig, identity: Identity, total: int, store: Store, store
     return Beginning(attempt=next_attempt(store))
 
 
-def refuse_differences(config: RunConfig, stored: Found, moves: bool) -> None:
-    if lines := configuration.differences(stored.unchecked, config, moves):
+def refuse_differences(config: RunConfig, stored: StoredConfig, moves: bool) -> None:
+    if lines := differences(stored.unchecked, config, moves):
         raise exits.CannotRun(
             f"--run_dir={config.run_dir} holds another run:\n"
             + "\n".join(lines)

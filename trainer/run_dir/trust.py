@@ -22,7 +22,8 @@ from pathlib import Path
 
 from convoy import exits, outside
 from convoy.data.records.caches import caches
-from convoy.trainer.config import Found, RunConfig
+from convoy.trainer.config import RunConfig
+from convoy.trainer.run_dir.stored import StoredConfig
 
 # --dataset=NAMESPACE:NAME of TFDS, which downloads Python code for it, and imports that.
 _COMMUNITY = re.compile(r"[\w-]+:[A-Za-z]")
@@ -71,7 +72,7 @@ def remember(run_id: str, config: RunConfig) -> list[str]:
     return []
 
 
-def consented(found: Found, run_dir: str, model: str = "", trusted: bool = False) -> RunConfig:
+def consented(found: StoredConfig, run_dir: str, model: str = "", trusted: bool = False) -> RunConfig:
     """Returns the run's configuration. Refuses code that this user does not stand for; drops a --data_dir that somebody else
     chose.
 
@@ -106,13 +107,13 @@ def consented(found: Found, run_dir: str, model: str = "", trusted: bool = False
     return config
 
 
-def own_place(found: Found) -> bool:
+def own_place(found: StoredConfig) -> bool:
     """Whether this user began the run here: its data may be downloaded, and written to its --data_dir."""
     data, noted = found.unchecked.data, _noted(found.run_id)
     return (noted.get("dataset"), noted.get("data_dir")) == (data.dataset, data.data_dir)
 
 
-def _why_not(found: Found) -> str:
+def _why_not(found: StoredConfig) -> str:
     """Why a run is not known as one that this user began here with the code that is here now; "" if it is."""
     model = found.unchecked.model
     noted = _noted(found.run_id)

@@ -15,11 +15,11 @@ from convoy.data.config import DataConfig
 from convoy.options import option
 from convoy.outside import printable
 from convoy.store import open_store
-from convoy.trainer import config as configuration
 from convoy.trainer import engines
 from convoy.trainer.config import RunConfig
 from convoy.trainer.processes.signals import Signals
 from convoy.trainer.run_dir import opening, trust
+from convoy.trainer.run_dir.stored import differences
 from convoy.verbs import ChildVerb
 
 USAGE = """usage: convoy evaluate --run_dir=DIR [--flag=value ...]
@@ -83,7 +83,7 @@ def _where_data_is(trained: RunConfig, config: EvaluateConfig) -> RunConfig:
     """The run's configuration with the place where its data is now, and no more memory for it than by default."""
     given = {name: value for name in ("dataset", "data_dir") if (value := getattr(config, name))}
     moved = dataclasses.replace(trained, data=dataclasses.replace(trained.data, **given))
-    if configuration.differences(trained, moved):
+    if differences(trained, moved):
         raise exits.CannotRun(
             f"--dataset={config.dataset}, but the run in {config.run_dir} was begun on"
             f" {printable(trained.data.dataset)}; say where that is now, or leave it out."
