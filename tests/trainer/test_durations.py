@@ -39,3 +39,15 @@ def test_boundaries_are_visited_one_after_the_other(text, batch_size):
 def test_what_is_no_duration(text):
     with pytest.raises(exits.CannotRun, match=f"--warmup={text} is not a duration"):
         Duration.parse(text, "warmup")
+
+
+@pytest.mark.parametrize(("text", "length"), [("2ep", 200), ("0.5ep", 50), ("13st", 65)])
+def test_a_duration_is_asked_by_position(text, length):
+    duration = Duration.parse(text, "eval_every")
+    assert duration.examples(100, 5) == length
+    assert [duration.times_at(position, 100, 5) for position in (0, length - 1, length, 3 * length + 1)] == [0, 0, 1, 3]
+
+
+def test_a_duration_far_below_a_step_has_a_boundary_at_each():
+    duration = Duration.parse("0.00000000000000000001ep", "eval_every")
+    assert [duration.next_after(step, 100, 5) for step in (0, 1, 1000)] == [1, 2, 1001]

@@ -38,6 +38,13 @@ def test_every_schedule_has_a_formula_here():
     assert {schedule.partition(":")[0] for schedule in FORMULAS} == set(SCHEDULES)
 
 
+def test_a_schedule_is_asked_by_position():
+    schedule = build_schedule(RunConfig(batch_size=100, learning_rate=0.5, schedule="linear"), EXAMPLES)
+    assert [schedule.at(position, 100) for position in (0, 99, 100, 4321)] == [
+        float(schedule(step)) for step in (0, 0, 1, 43)
+    ]
+
+
 @pytest.mark.parametrize("schedule", [schedule for schedule in FORMULAS if schedule != "step"])
 @pytest.mark.parametrize("warmup", ["0st", "2ep"])
 def test_schedules_are_the_formulas(schedule, warmup):

@@ -39,21 +39,27 @@ class Duration:
             raise impossible(flag, text, "give a duration above zero")
         return cls(amount, match[2])
 
-    def boundary(self, times: int, examples: int, batch_size: int) -> int:
-        """The step at which the duration has passed `times` times: ceil(times * epochs * N / B)."""
-        if self.unit == "st":
-            return times * int(self.amount)
-        return math.ceil(times * self.amount * examples / batch_size)
+    def examples(self, epoch: int, batch_size: int) -> Fraction:
+        """The duration in examples, where an epoch has `epoch` of them; need not be a whole number."""
+        return self.amount * (batch_size if self.unit == "st" else epoch)
 
-    def steps(self, examples: int, batch_size: int) -> int:
+    def times_at(self, position: int, epoch: int, batch_size: int) -> int:
+        """How many times the duration has passed at a position of the training stream."""
+        return math.floor(position / self.examples(epoch, batch_size))
+
+    def boundary(self, times: int, epoch: int, batch_size: int) -> int:
+        """The step at which the duration has passed `times` times."""
+        return steps_of(times * self.examples(epoch, batch_size), batch_size)
+
+    def steps(self, epoch: int, batch_size: int) -> int:
         """The duration in steps."""
-        return self.boundary(1, examples, batch_size)
+        return self.boundary(1, epoch, batch_size)
 
-    def next_after(self, step: int, examples: int, batch_size: int) -> int:
+    def next_after(self, step: int, epoch: int, batch_size: int) -> int:
         """The first boundary after `step`."""
-        if self.unit == "st":
-            return (step // int(self.amount) + 1) * int(self.amount)
-        times = math.floor(step * batch_size / (self.amount * examples))
-        while (boundary := self.boundary(times, examples, batch_size)) <= step:
-            times += 1
-        return boundary
+        return self.boundary(self.times_at(step * batch_size, epoch, batch_size) + 1, epoch, batch_size)
+
+
+def steps_of(examples: Fraction, batch_size: int) -> int:
+    """How many steps train on so many examples: the last one may go beyond them."""
+    return math.ceil(examples / batch_size)

@@ -41,6 +41,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         moment = Moment(step, ops.clip(passed, 0.0, 1.0), self.total_steps)
         return self.peak * ops.where(step < self.warmup_steps, warm, self._formula(moment, *self.numbers))
 
+    def at(self, position: int, batch_size: int) -> float:
+        """The learning rate of the step that begins at a position of the training stream."""
+        return float(self(position // batch_size))
+
     def get_config(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
