@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data.config import DataConfig
-from convoy.data.pipeline import Batch, BatchSharding, training_stream
+from convoy.data.pipeline import BatchSharding, training_stream
 from convoy.data.sources.in_memory import InMemory
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.base import evaluation_batch_size
@@ -300,33 +300,32 @@ def test_a_gpu_that_is_not_there_is_a_sentence():
         engine(devices="gpu:1")
 
 
-def test_the_input_wait_is_measured_inside_the_loop(monkeypatch):
-    slow = tf.data.Dataset.counter().map(
-        lambda step: Batch(
-            tf.zeros((14, *SHAPE), tf.uint8),
-            tf.zeros([14, 2], tf.int32),
-            tf.fill([14, 2], 0.5),
-            tf.zeros([14, 2], tf.uint32),
-        )
-    )
+def test_the_wait_for_input_is_what_passes_between_a_step_and_the_next_batch(monkeypatch):
+    seconds = [0.0]
 
-    def delayed(batch):
+    def passing(images, duration):
+        """The same images, after so long."""
+
         def wait(images):
-            import time
-
-            time.sleep(0.05)
+            seconds[0] += duration
             return images
 
-        images = tf.ensure_shape(tf.py_function(wait, [batch.images], tf.uint8), batch.images.shape)
-        return batch._replace(images=images)
+        return tf.ensure_shape(tf.py_function(wait, [images], images.dtype), images.shape)
 
-    built = engine()
-    built._stream = iter(slow.map(delayed))
-    assert built.train(6).input_wait_seconds >= 6 * 0.05 * 0.9
-    built._stream = iter(slow.prefetch(100))
-    built.train(1)
-    built.feed(EXAMPLES, 0)
-    assert built.train(1).input_wait_seconds >= 0
+    class Slow(keras.layers.Layer):
+        def call(self, x):
+            return passing(x, 100.0)
+
+    def slow_model(input_shape, num_classes):
+        image = keras.Input(input_shape)
+        return keras.Model(image, keras.layers.Dense(num_classes)(keras.layers.Flatten()(Slow()(image))))
+
+    monkeypatch.setattr(tf, "timestamp", lambda: tf.ensure_shape(tf.py_function(lambda: seconds[0], [], tf.float64), []))
+    built = engine(model=users_model(monkeypatch, slow_model))
+    stream = training_stream(EXAMPLES, BatchSharding(14), DataConfig(), 5, 0)
+    built._stream = iter(stream.map(lambda batch: batch._replace(images=passing(batch.images, 0.5))))
+    assert built.train(6).input_wait_seconds == 6 * 0.5
+    assert seconds[0] >= 6 * 100.5
 
 
 def test_the_pace_aims_at_half_a_second_and_never_leaps():
