@@ -10,7 +10,7 @@ import contextlib
 import re
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import keras
 import numpy as np
@@ -80,20 +80,20 @@ class Attributes:
             f" holds it; {INSTEAD}."
         ) from error
 
-    def _look(self) -> dict[tuple[int, str], tuple[Any, Any]]:
+    def _look(self) -> dict[tuple[int, str], tuple[object, object]]:
         """(layer, attribute) -> (what can be compared, the value itself, so that nothing else gets its id)."""
-        found: dict[tuple[int, str], tuple[Any, Any]] = {}
+        values: dict[tuple[int, str], tuple[object, object]] = {}
         for index, layer in enumerate(self._layers):
             for attribute, value in vars(layer).items():
                 if attribute in self._keras or isinstance(value, keras.Variable):
                     continue
                 if isinstance(value, np.ndarray | np.generic):
-                    found[index, attribute] = value.tobytes(), value
+                    values[index, attribute] = value.tobytes(), value
                 elif isinstance(value, int | float | complex):
-                    found[index, attribute] = repr(value), value
+                    values[index, attribute] = repr(value), value
                 elif _tensor(value):
-                    found[index, attribute] = id(value), value
-        return found
+                    values[index, attribute] = id(value), value
+        return values
 
 
 @contextlib.contextmanager
@@ -134,10 +134,10 @@ def _stock(kind: type) -> bool:
     return kind.__module__.split(".")[0] == "keras" or kind.__module__.startswith("convoy.")
 
 
-def _tensor(value: Any) -> bool:
+def _tensor(value: object) -> bool:
     return keras.ops.is_tensor(value) or _symbolic(value)
 
 
-def _symbolic(value: Any) -> bool:
+def _symbolic(value: object) -> bool:
     """Whether a tensor is one of a program that is or was compiled, and has no value."""
     return not {"KerasTensor", "SymbolicTensor", "Tracer"}.isdisjoint(base.__name__ for base in type(value).__mro__)

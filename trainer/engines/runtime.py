@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -12,6 +12,10 @@ from convoy.data.pipeline import BatchSharding
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import normalization
 from convoy.trainer.processes.cluster import Cluster
+
+if TYPE_CHECKING:
+    import jax
+    import tensorflow as tf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Runtime:
     config: RunConfig
     cluster: Cluster
     local_replicas: int  # of this process
-    strategy_or_mesh: Any
+    strategy_or_mesh: tf.distribute.Strategy | jax.sharding.Mesh | jax.sharding.AbstractMesh
 
     @property
     def replicas(self) -> int:
