@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from buckets import Emulator
 from support import DATA, REPOSITORY, Outcome, command, environment, write_images
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -41,6 +43,22 @@ def cifar10() -> Path:
     if not (DATA / "tfds" / "cifar10").is_dir():
         pytest.skip(f"no prepared CIFAR-10 in {DATA}/tfds (CONVOY_TEST_DATA)")
     return DATA / "tfds"
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[Emulator]:
+    """An emulator of Google Cloud Storage with gs://bucket in it."""
+    with Emulator() as emulator:
+        emulator.create("bucket")
+        yield emulator
+
+
+@pytest.fixture
+def bucket(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty place in the emulator's bucket, which all processes of the test find."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator.host)
+    monkeypatch.delenv("CONVOY_WRITER", raising=False)
+    return f"gs://bucket/{uuid.uuid4().hex}"
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def test_any_other_refusal_says_what_the_server_says(store, proxy):
             call()
 
 
-def test_a_bucket_that_is_not_there_is_a_sentence(place, tmp_path):
+def test_a_bucket_that_is_not_there_is_a_sentence(bucket, tmp_path):
     store = open_store("gs://no-such-bucket/run")
     for call in (
         lambda: store.put("a", b""),
@@ -182,7 +182,7 @@ def test_without_credentials_there_is_a_sentence(monkeypatch, tmp_path):
         open_store("gs://bucket/run")
 
 
-def test_the_url_is_read_as_people_write_it(place):
+def test_the_url_is_read_as_people_write_it(bucket):
     assert open_store("gs://bucket/a//b/").url == "gs://bucket/a/b"
     assert open_store("gs://bucket").url == open_store("gs://bucket/").url == "gs://bucket"
     for bad in ("gs://", "gs:///run", "gs://B/run", "gs://a b/run"):
@@ -190,7 +190,7 @@ def test_the_url_is_read_as_people_write_it(place):
             open_store(bad)
 
 
-def test_a_bucket_alone_can_be_a_run_directory(emulator, place):
+def test_a_bucket_alone_can_be_a_run_directory(emulator, bucket):
     emulator.create("whole-bucket")
     store = open_store("gs://whole-bucket")
     with store.locked():
@@ -221,22 +221,22 @@ def test_a_generation_is_one_writing(store):
         store.get("a", first)
 
 
-def test_an_object_that_is_replaced_while_it_is_read_is_read_again(store, proxy, place, monkeypatch):
+def test_an_object_that_is_replaced_while_it_is_read_is_read_again(store, proxy, bucket, monkeypatch):
     store.put("a", b"old")
     inner, replaced = gcs_bucket.Bucket._copy, []
 
-    def slow(bucket, blob, file, again):
+    def slow(self, blob, file, again):
         if not replaced:
-            replaced.append(open_store(place).put("a", b"new"))
-        inner(bucket, blob, file, again)
+            replaced.append(open_store(bucket).put("a", b"new"))
+        inner(self, blob, file, again)
 
     monkeypatch.setattr(gcs_bucket.Bucket, "_copy", slow)
     assert store.get("a") == b"new"
 
 
 @pytest.mark.parametrize(("size", "copies"), [(2**21, 3), (2**21 + 8, 0), (2**25 - 8, 0), (2**25, 0), (2**25 + 8, 0)])
-def test_a_large_object_is_sent_as_it_lies(place, size, copies):
-    store, data = open_store(place), np.zeros(size // 8)
+def test_a_large_object_is_sent_as_it_lies(bucket, size, copies):
+    store, data = open_store(bucket), np.zeros(size // 8)
     tracemalloc.start()
     try:
         assert store.put("large", memoryview(data))
@@ -271,18 +271,18 @@ def test_a_claim_is_won_though_its_answer_is_lost(store, proxy, kind):
     assert not store.put_if_absent("winner", b"writer 2")
 
 
-def test_a_claim_is_lost_to_one_that_came_between(store, proxy, place, monkeypatch):
-    open_store(place).put("winner", b"writer 2")
+def test_a_claim_is_lost_to_one_that_came_between(store, proxy, bucket, monkeypatch):
+    open_store(bucket).put("winner", b"writer 2")
     proxy.fault("503", "POST", OBJECTS)
     assert not store.put_if_absent("winner", b"writer 1")
     assert store.get("winner") == b"writer 2"
 
 
 @pytest.mark.thorough
-def test_a_storm_of_every_fault_changes_no_result(emulator, place, monkeypatch):
+def test_a_storm_of_every_fault_changes_no_result(emulator, bucket, monkeypatch):
     with faulty(emulator.host, "--seed=4", "--rate=0.2", "--seconds=0.5") as url:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
-        store = open_store(place)
+        store = open_store(bucket)
         with store.locked():
             for number in range(40):
                 generation = store.put("a", b"%d" % number)

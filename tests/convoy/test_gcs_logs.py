@@ -64,29 +64,31 @@ def test_a_torn_line_keeps_to_itself(store):
     assert store.get("log") == b"whole\ntor\nnext\n"
 
 
-def test_another_writer_of_a_log_is_noticed(store, place):
+def test_another_writer_of_a_log_is_noticed(store, bucket):
     store.append("log", "1\n")
     store.flush()
-    other = open_store(place)
+    other = open_store(bucket)
     other.append("log", "2\n")
     other.flush()
     store.append("log", "3\n")
-    with pytest.raises(exits.CannotRun, match=f"another process has written {place}/log.segments/000002; only one may"):
+    with pytest.raises(
+        exits.CannotRun, match=f"another process has written {bucket}/log.segments/000002; only one may"
+    ):
         store.flush()
     other.close()
-    with pytest.raises(exits.CannotRun, match=f"another process has written {place}/log; only one may"):
+    with pytest.raises(exits.CannotRun, match=f"another process has written {bucket}/log; only one may"):
         store.rewrite("log", "")
     assert other.get("log") == b"1\n2\n"
 
 
 @pytest.mark.parametrize("change", ["close", "rewrite"])
-def test_a_death_at_any_point_leaves_a_log_right(place, change, monkeypatch):
+def test_a_death_at_any_point_leaves_a_log_right(bucket, change, monkeypatch):
     class Death(BaseException):
         pass
 
     before, after = b"a\nb\nc\n", b"a\nb\nc\n" if change == "close" else b"A\n"
     for survived in range(100):
-        store = open_store(f"{place}/{survived}")
+        store = open_store(f"{bucket}/{survived}")
         for line in ("a\n", "b\n"):
             store.append("log", line)
             store.flush()

@@ -22,7 +22,7 @@ def local(tmp_path):
 @pytest.fixture(params=["local", "gs"])
 def store(request):
     return (
-        request.getfixturevalue("local") if request.param == "local" else open_store(request.getfixturevalue("place"))
+        request.getfixturevalue("local") if request.param == "local" else open_store(request.getfixturevalue("bucket"))
     )
 
 

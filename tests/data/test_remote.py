@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from buckets import Emulator
 from convoy import exits
 from convoy.data.config import DataConfig
 from convoy.data.records import format, mirror
@@ -18,18 +17,9 @@ from convoy.store import open_store
 URL = "gs://bucket/packed/digits"
 
 
-@pytest.fixture(scope="module")
-def emulator():
-    emulator = Emulator()
-    yield emulator
-    emulator.stop()
-
-
 @pytest.fixture
-def place(emulator, tmp_path, monkeypatch):
+def place(bucket, tmp_path, monkeypatch):
     """A folder for copies; the bucket is empty, and all that goes to and from it is counted."""
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator.host)
-    emulator.create("bucket")
     open_store("gs://bucket").remove("packed")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     return tmp_path

@@ -11,23 +11,13 @@ import time
 import pytest
 
 import soak
-from buckets import Emulator, faulty, objects
+from buckets import faulty, objects
 from convoy import exits
 from convoy.store import open_store
 from convoy.trainer.checkpoints import format
 from convoy.trainer.outputs.recorder import read_events
 from soak import Kill
 from support import QUICK, assert_same_bits, command, environment, records_of
-
-
-@pytest.fixture
-def bucket(monkeypatch):
-    """The address of a run in an empty bucket of an emulator, which all processes find."""
-    emulator = Emulator()
-    emulator.create("bucket")
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator.host)
-    yield "gs://bucket/runs/one"
-    emulator.stop()
 
 
 def test_killed_four_times_with_faults_all_along_it_ends_with_the_same_bits(tmp_path):

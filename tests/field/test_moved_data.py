@@ -276,20 +276,13 @@ def test_records_are_known_by_the_files_of_each_split(place):
     assert now.differences(then) == ["the split train was packed from other images, or in another way"]
 
 
-def test_a_bucket_and_a_folder_hold_the_same_records(place, monkeypatch):
-    from buckets import Emulator
+def test_a_bucket_and_a_folder_hold_the_same_records(place, bucket, monkeypatch):
     from convoy.data.records.mirror import send
 
-    emulator = Emulator()
-    try:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator.host)
-        monkeypatch.setenv("XDG_CACHE_HOME", str(place / "caches"))
-        emulator.create("bucket")
-        pack(DataConfig("digits"), place / "packed", 100_000)
-        send(place / "packed", "gs://bucket/digits")
-        origins = [open_dataset(DataConfig(f"records:{at}")).origin for at in ("packed", "gs://bucket/digits")]
-    finally:
-        emulator.stop()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "caches"))
+    pack(DataConfig("digits"), place / "packed", 100_000)
+    send(place / "packed", bucket)
+    origins = [open_dataset(DataConfig(f"records:{at}")).origin for at in ("packed", bucket)]
     assert origins[0] == origins[1]
     assert {name: split.examples for name, split in origins[0].splits.items()} == {"train": 1421, "test": 376}
 

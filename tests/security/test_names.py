@@ -12,7 +12,6 @@ import google_crc32c
 import pytest
 
 import mutations
-from buckets import Emulator
 from convoy import exits
 from convoy.data.config import DataConfig
 from convoy.data.exclusive import exclusive_lock
@@ -27,19 +26,10 @@ from mutations import SEED, case, untouched
 URL = "gs://bucket/packed"
 
 
-@pytest.fixture(scope="module")
-def emulator():
-    emulator = Emulator()
-    yield emulator
-    emulator.stop()
-
-
 @pytest.fixture
-def bucket(emulator, tmp_path, monkeypatch):
+def remote(bucket, tmp_path, monkeypatch):
     """An empty place in a bucket, and a folder for copies deep within the test's own."""
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator.host)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a" / "b" / "c" / "caches"))
-    emulator.create("bucket")
     open_store("gs://bucket").remove("packed")
     return open_store(URL)
 
@@ -61,24 +51,24 @@ CLIMBING = "../../../../../../marker"
 
 
 @pytest.mark.parametrize("absolute", [False, True], ids=["climbing", "absolute"])
-def test_a_manifest_in_a_bucket_writes_nothing_outside_the_copy(bucket, tmp_path, absolute):
+def test_a_manifest_in_a_bucket_writes_nothing_outside_the_copy(remote, tmp_path, absolute):
     manifest = manifest_of(tmp_path)
     name = str(tmp_path / "marker") if absolute else CLIMBING
     manifest["files"][name] = {"bytes": 4, "crc32c": "00000000"}
-    bucket.put("MANIFEST.json", signed(manifest))
+    remote.put("MANIFEST.json", signed(manifest))
     # An object of a bucket may have any name; only a store of ours would not ask for it.
     for place in {name, name.lstrip("/")}:
-        bucket._bucket.upload(f"packed/{place}", b"mark", 0)
+        remote._bucket.upload(f"packed/{place}", b"mark", 0)
     for file in (tmp_path / "packed").iterdir():
         if file.suffix in (".tfrecord", ".npy"):
-            bucket.put(file.name, file.read_bytes())
+            remote.put(file.name, file.read_bytes())
     with untouched(tmp_path, tmp_path / "a"), pytest.raises(exits.BadData, match=r"is absolute|climbs out"):
         mirror.mirrored(URL, "")
     assert not list(tmp_path.rglob("marker"))
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/../../../../x", "gs://bucket/a/../../../../../x", "gs://bucket/a/.."])
-def test_a_url_that_climbs_has_no_copy(bucket, tmp_path, url):
+def test_a_url_that_climbs_has_no_copy(remote, tmp_path, url):
     with untouched(tmp_path), pytest.raises(exits.BadData, match="climbs out"):
         mirror.mirrored(url, "")
     with pytest.raises(exits.BadData, match="climbs out"):
@@ -194,26 +184,26 @@ def test_a_store_takes_no_other_names(outside, name):
         store.get(name)
 
 
-def test_an_object_of_a_bucket_with_a_name_that_climbs_is_refused(bucket):
-    bucket._bucket.upload("packed/a/../../b", b"", 0)
+def test_an_object_of_a_bucket_with_a_name_that_climbs_is_refused(remote):
+    remote._bucket.upload("packed/a/../../b", b"", 0)
     with pytest.raises(exits.BadData, match="climbs out"):
-        bucket.list_names()
+        remote.list_names()
 
 
-def test_the_console_draws_empty_folders(bucket):
+def test_the_console_draws_empty_folders(remote):
     """Objects whose names end in / are no objects of ours, and no run."""
-    bucket._bucket.upload("packed/", b"", 0)
-    bucket._bucket.upload("packed/checkpoints/", b"", 0)
-    bucket.put("config.json", b"{}")
-    assert bucket.list_names() == ["config.json"]
-    bucket.remove("config.json")
-    bucket._bucket.delete({"packed/checkpoints/": bucket._bucket.generation("packed/checkpoints/")})
-    assert bucket.first_entry() == ""
+    remote._bucket.upload("packed/", b"", 0)
+    remote._bucket.upload("packed/checkpoints/", b"", 0)
+    remote.put("config.json", b"{}")
+    assert remote.list_names() == ["config.json"]
+    remote.remove("config.json")
+    remote._bucket.delete({"packed/checkpoints/": remote._bucket.generation("packed/checkpoints/")})
+    assert remote.first_entry() == ""
 
 
-def test_what_is_larger_than_its_kind_is_not_read(bucket, tmp_path):
+def test_what_is_larger_than_its_kind_is_not_read(remote, tmp_path):
     local = LocalStore(str(tmp_path / "run"))
-    for store in (bucket, local):
+    for store in (remote, local):
         store.put("config.json", b"12345")
         assert store.get("config.json", max_bytes=5) == b"12345"
         for call in (

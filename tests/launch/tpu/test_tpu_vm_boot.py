@@ -12,8 +12,6 @@ import sys
 import tarfile
 import threading
 import time
-import uuid
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -23,7 +21,6 @@ pytest.importorskip("google.cloud.tpu_v2", reason="google-cloud-tpu is not insta
 
 from tpu_server import TpuServer
 
-from buckets import Emulator
 from convoy.launch.targets.tpu_vm import boot, bundle
 from convoy.store import open_store
 from support import environment, free_ports
@@ -45,20 +42,12 @@ sys.exit(code)
 """
 
 
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        emulator.create("bucket")
-        yield emulator
-
-
 class Machine:
     """A job's metadata and the servers around it."""
 
-    def __init__(self, emulator, server, tmp_path, monkeypatch):
+    def __init__(self, bucket, server, tmp_path, monkeypatch):
         self.server, self.home, self.metadata = server, tmp_path / "home", []
-        self.bucket = f"gs://bucket/{uuid.uuid4().hex}"
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator.host)
+        self.bucket = bucket
         self.store = open_store(self.bucket)
         self.job = {
             "name": "rn50", "attempt": 3, "id": "one", "node": "projects/p/locations/z/nodes/rn50", "bucket": self.bucket,
@@ -105,7 +94,7 @@ class Machine:
             }
         )
         return subprocess.Popen(
-            [sys.executable, boot.__file__, "run"],
+            [sys.executable, "-S", boot.__file__, "run"],  # -S: a TPU VM has the standard library alone
             env=variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -158,9 +147,9 @@ def tar(files):
 
 
 @pytest.fixture
-def machine(emulator, tmp_path, monkeypatch):
+def machine(bucket, tmp_path, monkeypatch):
     with TpuServer() as server:
-        machine = Machine(emulator, server, tmp_path, monkeypatch)
+        machine = Machine(bucket, server, tmp_path, monkeypatch)
         yield machine
         for metadata in machine.metadata:
             metadata.shutdown()
