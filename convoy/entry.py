@@ -18,8 +18,8 @@ _LINES = "\n\t"
 def call(function: Callable[[], int | None]) -> NoReturn:
     """Runs `function` and exits the process with its code: a sentence for what is understood, a traceback for a bug.
 
-    The process leaves through `os._exit` once its output is flushed: TensorFlow's threads and atexit handlers can hang or
-    abort a process that has already said all it had to say, and that abort would replace the exit code.
+    The process flushes its output and leaves through `os._exit`. TensorFlow's threads and atexit handlers can hang or abort a
+    process that is done, and that abort would replace the exit code.
     """
     terminal.guard()
     try:

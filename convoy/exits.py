@@ -1,7 +1,7 @@
 """Exit codes, and the typed errors that carry them.
 
-Kubernetes failure policies, the rehearsal and studies act on these numbers, so they are an interface: a code means the
-same thing wherever it is seen, and one class of error has one code.
+Kubernetes failure policies, the rehearsal and studies act on these numbers, so they are an interface. A code means the same
+thing everywhere, and a class of error has one code.
 """
 
 from __future__ import annotations

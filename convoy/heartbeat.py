@@ -1,7 +1,7 @@
-"""What a run tells the parent that started it, byte by byte through a pipe: signs of life, and how far it is.
+"""The heartbeat of a run: bytes through a pipe to its parent, which say that it lives and how far it is.
 
-The parent acts on it where the run itself cannot: while TensorFlow waits for a peer it holds Python's lock, and neither a
-signal handler nor a watchdog thread of the run's own would get a turn.
+The parent acts where the run cannot. While TensorFlow waits for a peer it holds Python's lock, so no signal handler and no
+watchdog thread of the run gets a turn.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import threading
 from collections.abc import Iterator
 
 ALIVE = b"."
-CAN_SAVE = b"g"  # from here on there is something to save, and a signal deserves an answer
-DONE = b"d"  # whatever kills the run now, it has done its work
-NOTICE = b"n"  # this machine is about to go: a restart on it would be in vain
+CAN_SAVE = b"g"  # the run has something to save now, so the parent waits longer for it after a signal
+DONE = b"d"  # the run has finished; a kill after this changes nothing
+NOTICE = b"n"  # this machine is about to go away; do not restart on it
 SECONDS_BETWEEN_SIGNS = 1.0
 
 _writer: int | None = None
 
 
 def connect(writer: int) -> None:
-    """From now on `beat` writes to this file descriptor."""
+    """Makes `beat` write to this file descriptor from now on."""
     global _writer
     _writer = writer
     os.set_blocking(writer, False)
 
 
 def beat(sign: bytes = ALIVE) -> None:
-    """Gives the parent a sign; without a parent, nothing."""
+    """Sends a byte to the parent; does nothing without a parent."""
     if _writer is not None:
         with contextlib.suppress(OSError):  # the pipe is full, or the parent is gone, which another thread notices
             os.write(_writer, sign)
@@ -36,7 +36,7 @@ def beat(sign: bytes = ALIVE) -> None:
 
 @contextlib.contextmanager
 def beating() -> Iterator[None]:
-    """Gives signs of life for as long as this process works by itself: reading, decoding, building; not waiting for peers."""
+    """Beats in a thread while the block runs. For local work: reading, decoding, building; not for waiting for peers."""
     over = threading.Event()
 
     def pump() -> None:

@@ -1,8 +1,7 @@
 """Keeps five lines of TensorFlow's, which no setting silences, off the screen of a run, and escape sequences as well.
 
-The lines are written by its C++ before any log level applies, look like errors and mean nothing here: that oneDNN is on and
-leaves bytes to others, and that a machine without a GPU has none. Everything else a run writes to stderr passes as it comes,
-shown as terminal.py has it.
+TensorFlow's C++ writes them before any log level applies. They look like errors and mean nothing: oneDNN is on, and a machine
+without a GPU has no GPU. Everything else that a run writes to stderr passes, shown as terminal.py has it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The boundary: what somebody else wrote becomes a value here, or an error in a sentence.
+"""The boundary: bytes that somebody else wrote become a value here, or an error in a sentence.
 
-Run directories, buckets, packed records and job folders may come from a stranger. A name that was read there becomes a `Name`
-by `name_in`, which is the only way from an outside name to a path; a file is opened by `open_file`, a JSON document read by
-`parse_json`, and text goes to a terminal through `printable`. Imports nothing heavy.
+Run directories, buckets, packed records and job folders may come from a stranger. `name_in` makes a `Name` of a name that was
+read there; no other way leads from it to a path. `open_file` opens files, `parse_json` reads JSON documents, and `printable`
+makes text safe for a terminal. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any, BinaryIO, NewType
 
 from convoy import exits
 
-# A place inside a root: relative, with `/` between its parts, none of which climbs. Stores take no other names.
+# A place inside a root: relative, with `/` between its parts, and no part is `..`. Stores take no other names.
 Name = NewType("Name", str)
 
 MAX_NAME_BYTES = 1024  # what Google Cloud Storage allows for an object's name
 MAX_PART_BYTES = 255  # what Linux allows for a file's name
-MAX_DOCUMENT_BYTES = 16 << 20  # of JSON, which takes some 25 times that in memory
+MAX_DOCUMENT_BYTES = 16 << 20  # of JSON; parsed, it takes about 25 times as much memory
 
 
 def name_in(text: object, source: str) -> Name:

@@ -1,8 +1,11 @@
-"""What a parsed document must look like before anybody reaches into it: types and keys, declared as data.
+"""Shapes of parsed documents: types and keys, declared as data, and checked before any code reads a value.
 
-A shape is int (64 bits, no truth value), float (finite; an int will do), AnyFloat, Bounds (a number within), str, bool, None or
-frozenset (one of these texts); (A, B): one of them; [A]: a list of these; {str: A}: an object of these; {"key": A, "key?": B}:
-an object with these keys, of which the second may be missing. Keys that a shape does not name are passed over.
+- int: 64 bits, not a bool; float: finite, an int is accepted; AnyFloat; Bounds: a number within; str; bool; None
+- frozenset: one of these texts
+- (A, B): a value of shape A or B
+- [A]: a list of A
+- {str: A}: an object whose values have shape A
+- {"key": A, "key?": B}: an object with these keys; the second may be missing. Other keys are ignored.
 """
 
 from __future__ import annotations
@@ -33,21 +36,21 @@ _CALLED = {
 
 
 def check(value: Any, shape: Shape, source: str) -> Any:
-    """The value, which has the shape; exits.BadData, a sentence that begins with `source`, if it has not."""
+    """Returns the value if it has the shape; otherwise raises exits.BadData, a sentence that begins with `source`."""
     if wrong := _wrong(value, shape, ""):
         raise exits.BadData(f"{printable(source)} {wrong}; it was damaged, or something else wrote it.")
     return value
 
 
 def _wrong(value: Any, shape: Shape, where: str) -> str:
-    """The first thing that is wrong, as the rest of a sentence; empty for nothing."""
+    """The first problem, as the rest of a sentence; empty if there is none."""
     if isinstance(shape, tuple):
-        found = [_wrong(value, one, where) for one in shape]
-        return found[0] if all(found) else ""
+        problems = [_wrong(value, option, where) for option in shape]
+        return problems[0] if all(problems) else ""
     if isinstance(shape, list):
         if not isinstance(value, list):
             return _should(value, "a list", where)
-        return next(filter(None, (_wrong(one, shape[0], f"{where}[{i}]") for i, one in enumerate(value))), "")
+        return next(filter(None, (_wrong(item, shape[0], f"{where}[{i}]") for i, item in enumerate(value))), "")
     if isinstance(shape, dict):
         return _wrong_object(value, shape, where)
     return "" if _is(value, shape) else _should(value, _called(shape), where)
@@ -58,13 +61,13 @@ def _wrong_object(value: Any, shape: dict[Any, Shape], where: str) -> str:
         return _should(value, "an object", where)
     dot = f"{where}." if where else ""
     if str in shape:
-        return next(filter(None, (_wrong(one, shape[str], f"{dot}{key}") for key, one in value.items())), "")
-    for key, one in shape.items():
+        return next(filter(None, (_wrong(item, shape[str], f"{dot}{key}") for key, item in value.items())), "")
+    for key, member in shape.items():
         name = key.removesuffix("?")
         if name not in value:
             if name == key:
                 return f"has no {dot}{name}"
-        elif wrong := _wrong(value[name], one, f"{dot}{name}"):
+        elif wrong := _wrong(value[name], member, f"{dot}{name}"):
             return wrong
     return ""
 

@@ -1,7 +1,7 @@
 """The thin parent of a run: starts it as a child, passes signals on, and maps its death to an exit code.
 
-TensorFlow and JAX can abort, be killed for memory or sit in a collective that no Python handler interrupts; only another
-process can still give the right exit code then. This one imports nothing heavy, so it is there from the first moment.
+TensorFlow and JAX can abort, be killed for memory, or sit in a collective that no Python handler interrupts. Only another
+process can return the right exit code then. This one imports nothing heavy, so it is there from the first moment.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from types import FrameType
 
 from convoy import exits, heartbeat, noise
 
-# A signal that the child has not answered by now is followed by SIGKILL. Kubernetes gives 30 s by default and spot
-# machines 15 s to 30 s; a run needs under 10 s for what fits in its loop.
+# A child that does not answer a signal in this time is killed. Kubernetes waits 30 s by default, spot machines 15 s to 30 s.
+# A run needs less than 10 s for its loop and a save.
 ANSWER_SECONDS = 25.0
-# Before there is anything to save a run leaves at once, unless it waits for a peer and hears nothing.
+# A run with nothing to save leaves at once, unless it waits for a peer.
 EARLY_ANSWER_SECONDS = 5.0
-# A child that hangs is asked where its threads are, which takes C code milliseconds, and is killed after this.
+# A hanging child prints the stacks of its threads, in C code, before it is killed.
 DUMP_SECONDS = 2.0
 FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS = 1.0, 60.0
-# After an attempt that lived longer the trouble is a new one, and the backoff begins again.
+# The backoff begins again after an attempt that lived longer than this.
 LONG_ATTEMPT_SECONDS = 600.0
 PARENT_PIPE = "CONVOY_PARENT_PIPE"
-# Who writes to the run directory: one name for all attempts of a parent, which never overlap. Whatever starts parents one
-# after another may give them one name, too: then the next need not find out whether the one before is really dead.
+# The writer's name in the lock of a run directory: one for all attempts of a parent, as they never overlap. A program that
+# starts parents one after another may set it: the next one then takes the lock of the one before without waiting.
 WRITER = "CONVOY_WRITER"
 
 
@@ -47,7 +47,7 @@ def run(
     Args:
       command: a module of ours that calls follow_parent.
       restarts: how often.
-      hang_timeout: seconds without a sign of life after which it is killed and may be tried again; 0: never.
+      hang_timeout: seconds without a heartbeat after which the child is killed, to be tried again; 0: never.
       answer_seconds: from a signal until it is killed for not having ended, once there is something to save.
     """
     parent = _Parent(hang_timeout, answer_seconds)
@@ -78,10 +78,10 @@ def module(name: str, argv: list[str]) -> list[str]:
 
 
 def exit_code(returncode: int, asked: int = 0) -> int:
-    """subprocess's return code of the child -> the code of rule 7; `asked` is the signal that a person or cluster sent.
+    """subprocess's return code of the child -> the exit code of this process; `asked` is the signal that was sent to it.
 
-    A death by signal, or an abort that a shell reports as 128 and above, is worth another try, unless the child was on
-    its way out because a person asked for it.
+    A death by signal, or an abort that a shell reports as 128 and above, is worth another try. It is not if a person had
+    asked the child to stop.
     """
     if returncode < 0 or (returncode >= 128 and returncode != exits.STOPPED):
         return exits.STOPPED if asked == signal.SIGINT else exits.TRY_AGAIN
@@ -89,8 +89,8 @@ def exit_code(returncode: int, asked: int = 0) -> int:
 
 
 def follow_parent() -> None:
-    """In the child: leave at once when the parent is gone, so that no orphan goes on writing to a run directory; give signs of
-    life; and say where all threads are on SIGUSR1, and when C code aborts."""
+    """Called by the child: connects the heartbeat, and ends this process when the parent is gone: no orphan writes to a run
+    directory. SIGUSR1, or an abort in C code, prints the stacks of all threads."""
     pipes = os.environ.pop(PARENT_PIPE, "")
     if not pipes:
         return
