@@ -20,7 +20,7 @@ import numpy as np
 from rows import DATA, HERE
 from sides import Side, main
 
-BATCH, SIZE, LEAST_AREA, ASPECT = 64, 224, 0.08, (3 / 4, 4 / 3)
+BATCH, SIZE, MIN_AREA, ASPECT = 64, 224, 0.08, (3 / 4, 4 / 3)
 AREA = "bilinear; area average where reduced by two or more"
 
 
@@ -71,7 +71,7 @@ def keras_randaugment(folder: str) -> Callable[[], int]:
     def read(path: Any) -> Any:
         contents = tf.io.read_file(path)
         begin, size, _ = tf.image.sample_distorted_bounding_box(
-            tf.io.extract_jpeg_shape(contents), tf.zeros([1, 0, 4]), area_range=(LEAST_AREA, 1), aspect_ratio_range=ASPECT,
+            tf.io.extract_jpeg_shape(contents), tf.zeros([1, 0, 4]), area_range=(MIN_AREA, 1), aspect_ratio_range=ASPECT,
             use_image_if_no_bounding_boxes=True, min_object_covered=0,
         )  # fmt: skip
         window = tf.concat([begin[:2], size[:2]], axis=0)
@@ -94,7 +94,7 @@ def keras_randaugment(folder: str) -> Callable[[], int]:
 def window(height: int, width: int, draw: np.random.Generator) -> tuple[int, int, int, int]:
     """(top, left, height, width) of a random-resized-crop."""
     for _ in range(10):
-        area = height * width * draw.uniform(LEAST_AREA, 1)
+        area = height * width * draw.uniform(MIN_AREA, 1)
         ratio = math.exp(draw.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
         h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
         if 0 < h <= height and 0 < w <= width:
@@ -167,7 +167,7 @@ def torchvision(folder: str) -> Callable[[], int]:
     from torchvision.transforms import v2
 
     torch.set_num_threads(1)
-    crop = v2.RandomResizedCrop(SIZE, scale=(LEAST_AREA, 1), ratio=ASPECT, antialias=False)
+    crop = v2.RandomResizedCrop(SIZE, scale=(MIN_AREA, 1), ratio=ASPECT, antialias=False)
     transform = v2.Compose([crop, v2.RandomHorizontalFlip()])
     paths = _endless(files(folder), np.random.default_rng())
 
@@ -203,7 +203,7 @@ def dali(folder: str) -> Callable[[], int]:
     def pipeline() -> Any:
         encoded, _ = fn.readers.file(files=files(folder), random_shuffle=True)
         images = fn.decoders.image_random_crop(
-            encoded, device="cpu", output_type=types.RGB, random_area=(LEAST_AREA, 1.0), random_aspect_ratio=ASPECT
+            encoded, device="cpu", output_type=types.RGB, random_area=(MIN_AREA, 1.0), random_aspect_ratio=ASPECT
         )
         images = fn.resize(images, size=(SIZE, SIZE), interp_type=types.INTERP_LINEAR, antialias=False)
         return fn.flip(images, horizontal=fn.random.coin_flip())

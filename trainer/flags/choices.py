@@ -10,7 +10,7 @@ PRECISIONS = Table(
         "auto": Entry("", "float32"),
         "float32": Entry("", "variables and layers"),
         "mixed_bfloat16": Entry("", "variables in float32, layers in bfloat16"),
-        "mixed_float16": Entry("", "likewise in float16, with a loss scale"),
+        "mixed_float16": Entry("", "variables in float32, layers in float16, with a loss scale"),
         "float64": Entry("", "to compare runs exactly"),
     },
 )
@@ -31,10 +31,8 @@ STRATEGIES = Table(
 BACKENDS = Table(
     "backend",
     {
-        "tensorflow": Entry(
-            "convoy.trainer.engines.tensorflow", "CPUs, GPUs, and TPUs as far as TensorFlow still has them"
-        ),
-        "jax": Entry("convoy.trainer.engines.jax", "the jax extra; the one for TPUs"),
+        "tensorflow": Entry("convoy.trainer.engines.tensorflow", "CPUs and GPUs, and TPUs where tensorflow-tpu runs"),
+        "jax": Entry("convoy.trainer.engines.jax", "CPUs, GPUs and TPUs; needs the jax or the tpu extra"),
     },
 )
 XLA = Table(

@@ -40,7 +40,7 @@ LOSSES: Table[LossEntry] = Table(
         "cross_entropy": LossEntry("convoy.trainer.losses.build:plain", "every example alike"),
         "focal": LossEntry(
             "convoy.trainer.losses.build:focal",
-            "less of examples that are right already; GAMMA is 2 unless given",
+            "less weight on examples that are right already; GAMMA is 2 unless given",
             source="Lin et al. 2017",
             argument="GAMMA",
             default=(2.0,),

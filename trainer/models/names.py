@@ -16,13 +16,13 @@ MODELS: Table[Entry] = Table(
         ),
         "resnet18": Entry(
             "convoy.trainer.models.resnet:resnet18",
-            "18 layers, for images of any size from 8x8",
+            "18 layers, basic blocks",
             source="He et al. 2016",
             options=("stochastic_depth",),
         ),
         "resnet50": Entry(
             "convoy.trainer.models.resnet:resnet50",
-            "50 layers, version 1.5",
+            "50 layers, bottleneck blocks, version 1.5",
             source="He et al. 2016, Goyal et al. 2017",
             options=("stochastic_depth",),
         ),

@@ -30,7 +30,7 @@ OPTIMIZERS: Table[OptimizerEntry] = Table(
         ),
         "adamw": OptimizerEntry(
             "convoy.trainer.optimizers.keras_own:adamw",
-            "adam, under the name of its decoupled decay",
+            "the same as adam here, where every optimizer's weight decay is decoupled",
             source="Loshchilov & Hutter 2019",
         ),
         "muon": OptimizerEntry(

@@ -26,14 +26,14 @@ def _rising_fractions(numbers: tuple[float, ...]) -> bool:
 SCHEDULES: Table[NumberedEntry] = Table(
     "schedule",
     {
-        "constant": NumberedEntry("convoy.trainer.schedules.formulas:constant", "the peak to the end"),
+        "constant": NumberedEntry("convoy.trainer.schedules.formulas:constant", "the peak until the end"),
         "cosine": NumberedEntry(
             "convoy.trainer.schedules.formulas:cosine", "half a cosine down to 0", source="Loshchilov & Hutter 2017"
         ),
         "linear": NumberedEntry("convoy.trainer.schedules.formulas:linear", "a line down to 0"),
         "polynomial": NumberedEntry(
             "convoy.trainer.schedules.formulas:polynomial",
-            "the fraction that remains, to this power; POWER is 2 unless given",
+            "the remaining fraction of the run to this power, 2 unless given",
             argument="POWER",
             default=(2.0,),
             accepts=_one_positive,
@@ -41,7 +41,7 @@ SCHEDULES: Table[NumberedEntry] = Table(
         ),
         "step": NumberedEntry(
             "convoy.trainer.schedules.formulas:step",
-            "a tenth from each of these fractions of the run on; thirds unless given",
+            "a tenth at each of these fractions of the run, thirds unless given",
             source="He et al. 2016",
             argument="F1,F2,...",
             default=(1 / 3, 2 / 3),
