@@ -97,13 +97,13 @@ cost = Verb(COST_USAGE, (CostOptions, job_options), _parse, _cost)
 
 
 def job_cost(spec: JobSpec) -> str:
-    """What a job costs, for --dry_run; nobody has said how fast it is."""
+    """What a job costs, for --dry_run; its speed is not known."""
     given = spec.options
     total, source = per_hour(spec.accelerator, spec.workers, given.spot, given.price_per_hour)
-    told = [estimate(spec.accelerator, spec.workers, total, source)]
+    lines = [estimate(spec.accelerator, spec.workers, total, source)]
     if total is not None:
-        told.append(f"at most {_money(total * given.hours)} an attempt, which --hours={given.hours:g} bounds")
-    return "\n".join([*told, f"an epoch: {UNKNOWN}; `convoy launch cost` tells it, given the speed"])
+        lines.append(f"at most {_money(total * given.hours)} an attempt, which --hours={given.hours:g} bounds")
+    return "\n".join([*lines, f"an epoch: {UNKNOWN}; `convoy launch cost` tells it, given the speed"])
 
 
 def per_hour(accelerator: Accelerator, workers: int, spot: bool, given: float) -> tuple[float | None, str]:
@@ -114,7 +114,7 @@ def per_hour(accelerator: Accelerator, workers: int, spot: bool, given: float) -
 
 
 def estimate(accelerator: Accelerator, workers: int, total: float | None, source: str) -> str:
-    """Dollars an hour and a day of a job, `total` an hour of all its machines; or what to do where that is unknown."""
+    """Dollars an hour and a day of a job, or what to do if they are unknown; `total` is dollars an hour of all machines."""
     what = f"{workers} x {accelerator.machine_type or 'machine'} ({table.short(accelerator)})"
     if total is None:
         return f"{what}: {UNKNOWN} what an hour costs; give --price_per_hour of one machine, in dollars."
@@ -122,7 +122,7 @@ def estimate(accelerator: Accelerator, workers: int, total: float | None, source
 
 
 def of_training(total: float | None, speed: CostOptions, duration: str) -> str:
-    """Time and dollars of an epoch and of all of them, `total` an hour of all machines; or how to find out."""
+    """Time and dollars of an epoch and of all epochs, or how to find out; `total` is dollars an hour of all machines."""
     per_second, per_epoch = (
         measured(speed.run_dir) if speed.run_dir else (speed.images_per_second, speed.images_per_epoch)
     )
@@ -132,25 +132,27 @@ def of_training(total: float | None, speed: CostOptions, duration: str) -> str:
             " on such machines."
         )
 
-    def told(epochs: float) -> str:
+    def time_and_money(epochs: float) -> str:
         seconds = epochs * per_epoch / per_second
         return f"{_time(seconds)}, {UNKNOWN if total is None else _money(total * seconds / 3600)}"
 
-    text = f"an epoch of {per_epoch:,} images at {per_second:,.0f} a second: {told(1)}"
+    text = f"an epoch of {per_epoch:,} images at {per_second:,.0f} a second: {time_and_money(1)}"
     span = durations.Duration.parse(duration, "duration")
     if span.unit == "ep":
         epochs = float(span.amount)
-        text += f"\n{epochs:g} epochs: {told(epochs)}"
+        text += f"\n{epochs:g} epochs: {time_and_money(epochs)}"
     return f"{text}\nstart-up, evaluations, saving and restarts come on top"
 
 
 def measured(run_dir: str) -> tuple[float, int]:
-    """(images per second, images of an epoch) of a finished run; CannotRun if it tells no speed."""
+    """(images per second, images of an epoch) of a finished run; CannotRun if its result has no speed."""
     try:
-        found = results.read(open_store(run_dir))
+        result = results.read(open_store(run_dir))
     except FileNotFoundError:
         raise exits.CannotRun(f"--run_dir={run_dir} has no {files.RESULT}; give a run that has finished.") from None
-    per_second, epochs, examples = found["train"]["images_per_second"], found["epoch"], found["examples"]
+    per_second = result["train"]["images_per_second"]
+    epochs = result["epoch"]
+    examples = result["examples"]
     if not per_second or not epochs:
         raise exits.CannotRun(f"{run_dir}/{files.RESULT} tells no speed: the run was too short; give a longer one.")
     per_epoch = examples / epochs
@@ -193,8 +195,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         " ".join(
-            text.ljust(width) if place < _TEXTS else text.rjust(width)
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+            text.ljust(width) if column < _TEXTS else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]

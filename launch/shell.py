@@ -1,4 +1,4 @@
-"""Command lines for a person to paste, each on one line of text whatever its words hold."""
+"""Command lines for a person to paste, each on one line whatever its words contain."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable
 
 
 def line(words: Iterable[str]) -> str:
-    """Words -> what bash and zsh read as these words.
+    """Words -> one line that bash and zsh split into the same words.
 
-    A word with a line break or another character that cannot be seen is written as $'...': it would otherwise end the comment
-    or the sentence that the command stands in.
+    A word with a line break or another invisible character is written as $'...': it would otherwise end the comment or sentence
+    around the command.
     """
     return " ".join(shlex.quote(word) if word.isprintable() else _escaped(word) for word in words)
 
 
 def _escaped(word: str) -> str:
-    return "$'" + "".join(_character(one) for one in word) + "'"
+    return "$'" + "".join(_character(character) for character in word) + "'"
 
 
-def _character(one: str) -> str:
-    if one in "\\'":
-        return "\\" + one
-    return one if one.isprintable() else f"\\U{ord(one):08x}"
+def _character(character: str) -> str:
+    if character in "\\'":
+        return "\\" + character
+    return character if character.isprintable() else f"\\U{ord(character):08x}"

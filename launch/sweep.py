@@ -1,4 +1,4 @@
-"""One job for each point of a grid, and many jobs of which so many run at the same time."""
+"""One job for each point of a grid, and a limit on how many run at the same time."""
 
 from __future__ import annotations
 
@@ -21,38 +21,40 @@ from convoy.launch.outage import OutageTolerance
 from convoy.launch.targets.base import ENDS, JobState, NoSuchJob, Target
 
 _RANGE = re.compile(r"(-?\d{1,18}):(-?\d{1,18})", re.ASCII)
-MOST_JOBS = 10_000
+MAX_JOBS = 10_000
 
 
 def jobs(given: JobOptions, train: list[str], text: str) -> list[JobSpec]:
     """The job, or the jobs of a sweep, all of them valid.
 
     Args:
-      given: the options of each; `name` is the begin of their names.
+      given: the options of each; their names begin with its `name`.
       train: flags of `convoy train`.
-      text: FLAG=VALUE,VALUE;FLAG=FIRST:PAST_THE_LAST, or nothing.
+      text: FLAG=VALUE,VALUE;FLAG=FIRST:PAST_THE_LAST, or empty.
 
     Raises:
-      exits.UsageError: `text` does not read so.
-      exits.CannotRun: a point that cannot be run, or more than MOST_JOBS of them.
+      exits.UsageError: `text` has another form.
+      exits.CannotRun: a point that cannot be run, or more than MAX_JOBS points.
     """
-    found = []
+    specs = []
     for point in points(text):
         run = read_run([*train, *(f"--{flag}={value}" for flag, value in point)])
         if not point:
-            found.append(build(given, run))
+            specs.append(build(given, run))
             continue
         tag = "-".join(f"{_short(flag)}{value}" for flag, value in point)
         if run.run_dir:
-            # One folder: a slash in a value would put one run into the directory of another.
+            # A slash in a value would put one run into the directory of another.
             run = dataclasses.replace(run, run_dir=f"{run.run_dir.rstrip('/')}/{quote(tag, safe='+:=,@')}")
-        found.append(build(dataclasses.replace(given, name=_name(given.name, tag)), run))
-    return found
+        specs.append(build(dataclasses.replace(given, name=_name(given.name, tag)), run))
+    return specs
 
 
 def joined(argv: list[str]) -> list[str]:
-    """Flags in which --sweep=A --sweep=B, or --sweep A, stands once: --sweep=A;B."""
-    rest, axes, words = [], [], iter(argv)
+    """The flags with --sweep=A --sweep=B, or --sweep A, joined into one: --sweep=A;B."""
+    rest = []
+    axes = []
+    words = iter(argv)
     for word in words:
         if word in ("--sweep", "-sweep"):
             axes.append(next(words, ""))
@@ -66,7 +68,7 @@ def joined(argv: list[str]) -> list[str]:
 
 
 def points(text: str) -> list[tuple[tuple[str, str], ...]]:
-    """The combinations of a grid, each with its (flag, value) pairs, in the order of the text; one empty point for none."""
+    """The combinations of a grid, each a tuple of (flag, value), in the order of the text; one empty point for no text."""
     axes: dict[str, list[tuple[str, str]]] = {}
     for axis in filter(None, text.split(";")):
         flag, separator, values = axis.strip().partition("=")
@@ -74,8 +76,8 @@ def points(text: str) -> list[tuple[tuple[str, str], ...]]:
             raise exits.UsageError(f"--sweep={text}: `{axis}` is not FLAG=VALUE,VALUE or FLAG=FIRST:PAST_THE_LAST.")
         if flag in axes:
             raise exits.UsageError(f"--sweep={text} has {flag} twice; give all of its values at once.")
-        if span := _RANGE.fullmatch(values):
-            numbers = range(int(span[1]), int(span[2]))
+        if match := _RANGE.fullmatch(values):
+            numbers = range(int(match[1]), int(match[2]))
             _check_count(text, len(numbers))
             chosen = [str(number) for number in numbers]
         else:
@@ -88,27 +90,27 @@ def points(text: str) -> list[tuple[tuple[str, str], ...]]:
 
 
 def _check_count(text: str, count: int) -> None:
-    if count > MOST_JOBS:
-        raise exits.CannotRun(f"--sweep={text} is {count:,} jobs, and {MOST_JOBS:,} are possible; give fewer values.")
+    if count > MAX_JOBS:
+        raise exits.CannotRun(f"--sweep={text} is {count:,} jobs, and {MAX_JOBS:,} are possible; give fewer values.")
 
 
 def submit_all(
     target: Target,
     specs: Sequence[JobSpec],
-    most: int = 4,
+    max_parallel: int = 4,
     replace: bool = False,
-    tell: Callable[[JobState], object] = lambda state: None,
+    report: Callable[[JobState], object] = lambda state: None,
 ) -> list[JobState]:
-    """Submits jobs, of which at most `most` run at the same time, and returns once the last has ended.
+    """Submits jobs, at most `max_parallel` at the same time, and returns once the last has ended.
 
-    The same call again goes on where it was: what runs is waited for, what has succeeded stays, what has failed begins again.
+    The same call again continues: it waits for jobs that run, keeps those that have succeeded, and begins failed ones again.
 
     Args:
       target: where.
       specs: jobs of different names.
-      most: 1 or more.
-      replace: end jobs of these names that are others.
-      tell: called with each state that is new.
+      max_parallel: 1 or more.
+      replace: end other jobs of these names.
+      report: called with each new state.
 
     Returns:
       How each job ended, in the order of `specs`; that some have failed is no error.
@@ -117,36 +119,38 @@ def submit_all(
       exits.CannotRun: before anything begins, for two jobs of one name and a name that is taken. Else what the target raises;
         jobs that have begun go on.
     """
-    if most < 1:
-        raise exits.CannotRun(f"--max_parallel={most} is not possible: give 1 or more.")
+    if max_parallel < 1:
+        raise exits.CannotRun(f"--max_parallel={max_parallel} is not possible: give 1 or more.")
     if len({spec.name for spec in specs}) < len(specs):
         raise exits.CannotRun("two jobs have the same --name; give each its own.")
     if taken := [] if replace else [spec.name for spec in specs if _taken(target, spec)]:
         raise exits.CannotRun(
             f"{', '.join(taken)}: of that name there is another job; nothing was submitted. Give --replace, or another --name."
         )
-    waiting, going, ended = list(specs), dict[str, JobState](), dict[str, JobState]()
+    waiting = list(specs)
+    running: dict[str, JobState] = {}
+    ended: dict[str, JobState] = {}
     outage = OutageTolerance()
-    while waiting or going:
+    while waiting or running:
         with outage.tolerate():
-            while waiting and len(going) < most:
+            while waiting and len(running) < max_parallel:
                 state = target.submit(waiting[0], replace)
-                going[state.name] = state
+                running[state.name] = state
                 del waiting[0]
-                tell(state)
-            for name, last in list(going.items()):
-                state = going[name] = follow.look(target, name, last)
+                report(state)
+            for name, last in list(running.items()):
+                state = running[name] = follow.look(target, name, last)
                 if state.phase != last.phase:
-                    tell(state)
+                    report(state)
                 if state.phase in ENDS:
-                    ended[name] = going.pop(name)
-        if outage.since or len(going) == most or (going and not waiting):
+                    ended[name] = running.pop(name)
+        if outage.since or len(running) == max_parallel or (running and not waiting):
             time.sleep(target.poll_seconds)
     return [ended[spec.name] for spec in specs]
 
 
 def _taken(target: Target, spec: JobSpec) -> bool:
-    """Whether its name is another job's."""
+    """Whether another job has its name."""
     try:
         return target.state(spec.name).digest != spec.digest
     except NoSuchJob:
@@ -159,9 +163,9 @@ def _short(flag: str) -> str:
     return "".join(word[0] for word in words) if len(words) > 1 else flag
 
 
-def _name(begin: str, tag: str) -> str:
-    """A name made of both: as it is where it can be, else cut, with a digest that keeps it apart from others."""
-    wanted = f"{begin}-{tag}"
+def _name(prefix: str, tag: str) -> str:
+    """Both parts joined; a name that is impossible or too long is cut, with a digest that tells it from others."""
+    wanted = f"{prefix}-{tag}"
     clean = re.sub(r"[^a-z0-9-]+", "-", wanted.lower()).strip("-")
     if clean == wanted and len(clean) <= MAX_NAME_CHARACTERS:
         return clean

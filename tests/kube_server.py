@@ -164,13 +164,9 @@ class KubeServer:
             return self.check(self.jobset, thing)
         if thing["kind"] in ("Workload", "LocalQueue"):
             return []
-        import kubernetes_validate
+        from kube_schemas import errors
 
-        try:
-            kubernetes_validate.validate(thing, KUBERNETES, strict=True)
-        except kubernetes_validate.ValidationError as error:
-            return [f"$.{'.'.join(map(str, error.path))}: {error.message}"]
-        return []
+        return errors(thing, KUBERNETES)
 
     def say(self, pod: str, *lines: str, over: bool = False) -> None:
         """A container prints. Each line has a time of its own, but for those that begin with a space: the time of the last."""

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import yaml
+
 from convoy.launch.targets.kubernetes import documents
 from convoy.launch.targets.kubernetes.lints import lint
 from crds import JOBSET_VERSIONS, jobset_errors
 
 KUBERNETES_VERSIONS = ("1.29", "1.33", "1.37")
+
+
+def read(text: str) -> list[Any]:
+    """YAML -> its documents, by libyaml where PyYAML has it: ten times as fast."""
+    return list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
 def owner(found: list[dict]) -> dict[str, Any]:
@@ -22,7 +29,7 @@ def container(found: list[dict]) -> dict[str, Any]:
 
 def assert_valid(found: list[dict], versions: tuple[str, ...] = KUBERNETES_VERSIONS) -> None:
     """By the schemas of Kubernetes and of JobSet, strictly, and by our lints."""
-    import kubernetes_validate
+    from kube_schemas import errors
 
     assert lint(found) == []
     jobsets = [one for one in found if one["kind"] == "JobSet"]
@@ -32,7 +39,7 @@ def assert_valid(found: list[dict], versions: tuple[str, ...] = KUBERNETES_VERSI
         known.append({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": documents.job_spec(one)})
     for one in known:
         for version in versions:
-            kubernetes_validate.validate(one, version, strict=True)
+            assert errors(one, version) == []
     # The last, since these are skipped where there are no definitions.
     for one in jobsets:
         for jobset_version in JOBSET_VERSIONS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,14 @@ Object = dict[str, Any]
 
 def build(folder: Path) -> list[Object]:
     """The documents of a folder with a kustomization.yaml; AssertionError for what this does not know."""
-    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    kustomization = _parsed(folder / "kustomization.yaml")[0]
     assert kustomization.keys() <= {"apiVersion", "kind", "resources", "components", "namespace", "patches"}
     found = []
     for resource in kustomization["resources"]:
         place = folder / resource
-        found += build(place) if place.is_dir() else list(yaml.safe_load_all(place.read_text()))
+        found += build(place) if place.is_dir() else _parsed(place)
     for component in kustomization.get("components", []):
-        added = yaml.safe_load((folder / component / "kustomization.yaml").read_text())
+        added = _parsed(folder / component / "kustomization.yaml")[0]
         assert added.keys() == {"apiVersion", "kind", "patches"}
         assert added["kind"] == "Component"
         _patch(found, added["patches"])
@@ -28,6 +30,16 @@ def build(folder: Path) -> list[Object]:
             one["metadata"]["namespace"] = kustomization["namespace"]
     _patch(found, kustomization.get("patches", []))
     return found
+
+
+def _parsed(place: Path) -> list[Object]:
+    """The documents of a file: copies, which may be edited."""
+    return copy.deepcopy(_read(place))
+
+
+@functools.cache
+def _read(place: Path) -> list[Object]:
+    return list(yaml.safe_load_all(place.read_text()))
 
 
 def _patch(found: list[Object], patches: list[Object]) -> None:

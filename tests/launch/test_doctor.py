@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import sys
 from collections.abc import Callable
 
@@ -21,12 +23,18 @@ from support import DATA
 IMAGE = f"registry.example.com/convoy@sha256:{'0' * 64}"
 
 
-def openapi(version: str) -> dict:
-    """What a cluster publishes of JobSet's schema."""
+@functools.cache
+def definition(version: str) -> dict:
+    """JobSet's custom resource definition, as it is published; the test is skipped where it is absent."""
     place = DATA / "crds" / f"jobset-v{version}.yaml"
     if not place.is_file():
         pytest.skip(f"no {place.name} in {place.parent} (CONVOY_TEST_DATA)")
-    schema = yaml.load(place.read_text(), Loader=_Loader)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return yaml.load(place.read_text(), Loader=_Loader)
+
+
+def openapi(version: str) -> dict:
+    """What a cluster publishes of JobSet's schema."""
+    schema = copy.deepcopy(definition(version)["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
     kinds = [{"group": "jobset.x-k8s.io", "version": "v1alpha2", "kind": "JobSet"}]
     return {
         "components": {"schemas": {"x.Other": {}, "x.JobSet": {**schema, "x-kubernetes-group-version-kind": kinds}}}

@@ -19,12 +19,12 @@ from convoy.launch.targets.kubernetes import documents, manifest
 from convoy.launch.targets.options import job_options
 from convoy.trainer import config as configuration
 from convoy.trainer.config import RunConfig
-from kube_documents import KUBERNETES_VERSIONS, assert_valid, container, expanded
+from kube_documents import KUBERNETES_VERSIONS, assert_valid, container, expanded, read
 from kube_jobs import IMAGE
 
 
-def assert_same_command(job: JobSpec, read: list[dict]) -> None:
-    one = container(read)
+def assert_same_command(job: JobSpec, documents: list[dict]) -> None:
+    one = container(documents)
     values = {variable["name"]: variable.get("value", "") for variable in one["env"]}
     assert [expanded(word, values) for word in one["command"]] == manifest.command(job)
     assert "args" not in one
@@ -50,9 +50,9 @@ NASTY = [
 def test_flags_arrive_as_they_were_given(text):
     job = from_argv(["--target=k8s", "--name=rn50", f"--image={IMAGE}", "--", f"--run_dir=gs://b/{text}"])
     found = manifest.render(job)
-    read = list(yaml.safe_load_all(documents.to_yaml(found)))
-    assert read == found
-    assert_same_command(job, read)
+    again = list(yaml.safe_load_all(documents.to_yaml(found)))
+    assert again == found
+    assert_same_command(job, again)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
@@ -66,9 +66,9 @@ def test_any_flag_arrives_as_it_was_given(text, dollars):
     except exits.CannotRun:
         return
     found = manifest.render(job)
-    read = list(yaml.safe_load_all(documents.to_yaml(found)))
-    assert read == found
-    assert_same_command(job, read)
+    again = read(documents.to_yaml(found))
+    assert again == found
+    assert_same_command(job, again)
 
 
 @settings(max_examples=60, deadline=None)
@@ -85,7 +85,7 @@ def test_any_option_is_refused_or_stays_one_value(name, text):
         found = manifest.render(build(options, RunConfig(run_dir="gs://b/r")))
     except exits.CannotRun:
         return
-    assert list(yaml.safe_load_all(documents.to_yaml(found))) == found
+    assert read(documents.to_yaml(found)) == found
     assert_valid(found, KUBERNETES_VERSIONS[-1:])
 
 
@@ -99,7 +99,7 @@ def test_any_option_is_refused_or_stays_one_value(name, text):
 )
 def test_yaml_reads_as_it_was_written(value):
     document = {"value": value}
-    assert list(yaml.safe_load_all(documents.to_yaml([document, document]))) == [document, document]
+    assert read(documents.to_yaml([document, document])) == [document, document]
 
 
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl here, whose parser would read the documents")

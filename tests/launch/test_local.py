@@ -13,10 +13,11 @@ import time
 import pytest
 
 from convoy import exits
+from convoy.launch import watch
 from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, PENDING, RUNNING, SUCCEEDED, JobState, NoSuchJob
 from convoy.launch.targets.local.job_folder import JobFolder
 from convoy.launch.targets.local.job_record import Record
-from convoy.launch.targets.local.target import LocalTarget, about
+from convoy.launch.targets.local.target import LocalTarget, submission
 from local_jobs import alive, job, until, words
 from support import command
 
@@ -55,7 +56,7 @@ def test_the_same_job_again_changes_nothing_and_another_one_is_refused(waiting, 
     assert state.run_dir == str(tmp_path / "elsewhere" / "run")
 
 
-def test_looked_after_from_other_processes_until_it_is_cancelled(waiting, convoy, tmp_path):
+def test_looked_after_from_other_processes_until_it_is_cancelled(waiting, convoy, tmp_path, capsys):
     with pytest.raises(exits.CannotRun, match="try is running; `convoy launch cancel --name=try` ends it"):
         LocalTarget().remove("try")
     assert waiting.run_dir == str(tmp_path / "run")
@@ -64,16 +65,18 @@ def test_looked_after_from_other_processes_until_it_is_cancelled(waiting, convoy
     )
     assert follower.stdout is not None
     assert follower.stdout.readline() == "Worker 1 of 2 of job try.\n"
-    assert "try: running" in convoy("launch", "list").out
+    assert watch.jobs([]) == 0
+    assert "try: running" in capsys.readouterr().out
     cancelled = convoy("launch", "cancel", "--name=try")
     assert cancelled.code == 0
     assert "try: cancelled, asked to leave by SIGTERM before the run began" in cancelled.out
     out, _ = follower.communicate(timeout=60)
     assert out == "convoy: asked to leave by SIGTERM before the run began.\n"
     assert follower.returncode == 0
-    assert convoy("launch", "wait", "--name=try").code == 130
+    assert watch.wait(["--name=try"]) == 130
     assert LocalTarget().cancel("try").phase == CANCELLED
-    assert "try: removed" in convoy("launch", "gc").out
+    assert watch.collect([]) == 0
+    assert "try: removed" in capsys.readouterr().out
     assert LocalTarget().jobs() == []
     with pytest.raises(NoSuchJob, match="there is no job try on this machine"):
         LocalTarget().state("try")
@@ -115,10 +118,10 @@ def test_a_users_error_is_not_tried_again_and_keeps_its_code(convoy):
         LocalTarget().submit(job())
 
 
-@pytest.mark.parametrize("worker", [-1, 2])
-def test_a_log_of_a_worker_that_there_is_not(waiting, worker):
-    with pytest.raises(exits.CannotRun, match=f"--worker={worker} is none of the 2 of try"):
-        list(LocalTarget().logs("try", worker, follow=False))
+def test_a_log_of_a_worker_that_does_not_exist(waiting):
+    for worker in (-1, 2):
+        with pytest.raises(exits.CannotRun, match=f"--worker={worker} is none of the 2 of try"):
+            list(LocalTarget().logs("try", worker, follow=False))
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "", "A", "x" * 41])
@@ -140,7 +143,7 @@ def test_a_state_directory_that_cannot_be_written(tmp_path, monkeypatch):
 
 def test_logs_follow_a_job_into_its_next_attempt(monkeypatch):
     folder = JobFolder("try")
-    lock = folder.create(about(job(), ""), Record(RUNNING))
+    lock = folder.create(submission(job(), ""), Record(RUNNING))
     lines: list[str] = []
     reader = threading.Thread(target=lambda: lines.extend(LocalTarget().logs("try", 1, follow=True)))
     reader.start()
@@ -163,7 +166,9 @@ def test_a_machine_that_was_switched_off_left_jobs_that_can_be_submitted_again()
     for name, text in (("off", None), ("cut", ""), ("newer", '{"phase": "running", "mood": "good"}')):
         folder = JobFolder(name)
         os.close(
-            folder.create(about(job(name=name), ""), Record(RUNNING, supervisor=os.getpid(), workers=[os.getpid()]))
+            folder.create(
+                submission(job(name=name), ""), Record(RUNNING, supervisor=os.getpid(), workers=[os.getpid()])
+            )
         )
         if text is not None:
             (folder.path / "state.json").write_text(text)
@@ -212,19 +217,22 @@ def test_two_who_submit_the_same_job_at_once_begin_it_once():
     assert len({state.begun for state in found}) == 1
 
 
-@pytest.mark.parametrize("wait", [True, False])
-def test_ctrl_c_leaves_the_job_alone_and_says_so(waiting, wait):
-    argv = ["wait", "--name=try"] if wait else ["submit", "--name=try", "--workers=2", "--wait", "--", "--run_dir=run"]
-    process = subprocess.Popen(
-        command("launch", *argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it is ignored where tests run in the background
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline() == "try: running\n"
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err == "convoy: try goes on; `convoy launch wait --name=try` waits for it again, and `cancel` ends it.\n"
+def test_ctrl_c_leaves_the_job_alone_and_says_so(waiting):
+    submit = ["submit", "--name=try", "--workers=2", "--wait", "--", "--run_dir=run"]
+    processes = [
+        subprocess.Popen(
+            command("launch", *argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
+        )
+        for argv in (["wait", "--name=try"], submit)
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "try: running\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert err == "convoy: try goes on; `convoy launch wait --name=try` waits for it again, and `cancel` ends it.\n"
     assert LocalTarget().state("try").phase == RUNNING
 
 
@@ -232,7 +240,7 @@ def test_a_job_whose_folder_somebody_deleted_ends(waiting):
     folder = JobFolder("try")
     record = folder.read()
     shutil.rmtree(folder.path)
-    os.close(folder.create(about(job(run=("--seed=1",)), ""), Record(RUNNING)))
+    os.close(folder.create(submission(job(run=("--seed=1",)), ""), Record(RUNNING)))
     deadline = time.monotonic() + 60
     while any(map(alive, [record.supervisor, *record.workers])):
         assert time.monotonic() < deadline

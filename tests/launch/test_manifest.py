@@ -78,7 +78,7 @@ def test_documents_are_valid(case):
 
 
 def test_the_strict_schemas_refuse_what_is_mistyped():
-    import kubernetes_validate
+    from kube_schemas import errors
 
     found = manifest.render(spec("l4x4"))
     owner(found)["spec"]["ttlSecondsAfterFinish"] = 1
@@ -91,8 +91,7 @@ def test_the_strict_schemas_refuse_what_is_mistyped():
             assert word in told
     [*_, service, _job] = manifest.render(spec("cpu_indexed"))
     service["spec"]["selectors"] = {}
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(service, KUBERNETES_VERSIONS[0], strict=True)
+    assert "selectors" in "".join(errors(service, KUBERNETES_VERSIONS[0]))
 
 
 def test_rendering_is_pure():

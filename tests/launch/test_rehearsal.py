@@ -12,7 +12,7 @@ from convoy.launch.targets.local import pod, rehearsal
 from convoy.launch.targets.local.job_folder import JobFolder
 from convoy.launch.targets.local.job_record import Record
 from convoy.launch.targets.local.rehearsal import Rehearsal
-from convoy.launch.targets.local.target import about
+from convoy.launch.targets.local.target import submission
 from local_jobs import job
 
 pytestmark = pytest.mark.usefixtures("state_directory")
@@ -26,10 +26,10 @@ def meet():
     open(f"here-{{i}}-{{a}}", "w").close()
     while not os.path.exists(f"here-{{1 - i}}-{{a}}"): time.sleep(0.01)
 {body}"""
-    monkeypatch.setattr(pod, "command", lambda spec: [sys.executable, "-c", program])
+    monkeypatch.setattr(pod, "command", lambda spec: [sys.executable, "-S", "-c", program])
     spec = job(*argv)
     folder = JobFolder(spec.name)
-    lock = folder.create(about(spec, chaos), Record(PENDING))
+    lock = folder.create(submission(spec, chaos), Record(PENDING))
     Rehearsal(folder).run()
     os.close(lock)
     return folder.read(), folder
@@ -54,9 +54,9 @@ def test_an_exit_code_that_another_start_would_not_change_ends_the_job(monkeypat
 )
 def test_another_end_starts_all_workers_again(monkeypatch, death, code):
     body = f"if a < 2:\n    if i == a:\n        {death}\n    time.sleep(600)\nprint('again')"
-    told, tell = [], Rehearsal._tell
+    told, tell = [], Rehearsal._record
     monkeypatch.setattr(
-        Rehearsal, "_tell", lambda self, *args, **named: (told.extend(args), tell(self, *args, **named))
+        Rehearsal, "_record", lambda self, *args, **named: (told.extend(args), tell(self, *args, **named))
     )
     record, folder = rehearse(monkeypatch, body, "--max_restarts=2")
     assert (record.phase, record.restarts, record.reason) == (SUCCEEDED, 2, "")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from convoy.launch import watch
+from convoy.launch.cli import LAUNCH
 from convoy.launch.targets.base import CANCELLED, ENDS, SUCCEEDED
 from convoy.launch.targets.local.job_folder import JobFolder
 from convoy.launch.targets.local.target import LocalTarget
@@ -44,7 +46,7 @@ def whole(tmp_path_factory):
     ],
 )
 def test_a_disturbed_job_recovers_and_ends_with_the_bits_of_an_undisturbed_run(
-    convoy, whole, tmp_path, backend, workers, chaos
+    whole, tmp_path, capsys, backend, workers, chaos
 ):
     flags = [*QUICK, *(["--batch_size=63"] if workers == 3 else []), f"--backend={backend}", "--run_dir=cut"]
     submit = ["launch", "submit", "--target=local", f"--workers={workers}", "--wait"]  # called as its run directory
@@ -59,10 +61,10 @@ def test_a_disturbed_job_recovers_and_ends_with_the_bits_of_an_undisturbed_run(
         assert "restored" in [event["event"] for event in events_of(tmp_path / "cut")]
         assert result_of(tmp_path / "cut")["attempts"] == 2
     assert result_of(tmp_path / "cut")["processes"] == workers
-    status = convoy("launch", "status", "--name=cut")
-    assert "step       60 of 60" in status.out
+    assert watch.status(["--name=cut"]) == 0
+    assert "step       60 of 60" in capsys.readouterr().out
     # A job that has succeeded is not begun again.
-    assert convoy(*submit, "--", *flags).code == 0
+    assert LAUNCH([*submit[1:], "--", *flags]) == 0
     assert JobFolder("cut").last_attempt(0) == 1
 
 
@@ -81,7 +83,7 @@ def test_a_worker_that_is_ended_from_outside(whole, tmp_path, workers, number):
     assert_same_bits(run_dir, whole("tensorflow", workers))
 
 
-def test_a_job_that_is_cancelled_saves_its_run(tmp_path, convoy):
+def test_a_job_that_is_cancelled_saves_its_run(tmp_path, capsys):
     long = ("--dataset=digits", "--batch_size=64", "--duration=100000st", "--eval_every=50000st",
             "--checkpoint_every=50000st")  # fmt: skip
     spec = job(workers=1, run=long)
@@ -90,8 +92,8 @@ def test_a_job_that_is_cancelled_saves_its_run(tmp_path, convoy):
     until(
         "try", lambda *_: (run_dir / "status.json").exists() and '"training"' in (run_dir / "status.json").read_text()
     )
-    status = convoy("launch", "status", "--name=try").out
-    assert "of 100,000" in status
+    assert watch.status(["--name=try"]) == 0
+    assert "of 100,000" in capsys.readouterr().out
     state = LocalTarget().cancel("try")
     assert state.phase == CANCELLED
     last = events_of(run_dir)[-1]

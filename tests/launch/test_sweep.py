@@ -123,7 +123,7 @@ class Place:
 def test_so_many_run_at_a_time_and_all_of_them():
     specs = sweep.jobs(OPTIONS, TRAIN, "seed=0:7")
     place, told = Place({}), []
-    ends = sweep.submit_all(place, specs, 3, tell=told.append)
+    ends = sweep.submit_all(place, specs, 3, report=told.append)
     assert [(end.name, end.phase) for end in ends] == [(spec.name, SUCCEEDED) for spec in specs]
     assert place.order == [spec.name for spec in specs]
     assert place.most == 3

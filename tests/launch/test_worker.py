@@ -122,7 +122,7 @@ def test_missing_names_are_told_and_many_are_counted(monkeypatch, capfd):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", look)
-    monkeypatch.setattr(worker, "_TELL_SECONDS", 0.05)
+    monkeypatch.setattr(worker, "_REPORT_SECONDS", 0.05)
     with pytest.raises(exits.TryAgain, match=r"no address within 0.2 s for w-00, .*, w-07 and 2 more: that worker"):
         wait_for_names([f"w-{index:02}" for index in range(10)], 0.2)
     assert "still waiting for the address of w-00, " in capfd.readouterr().err

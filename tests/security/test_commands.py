@@ -16,7 +16,7 @@ import pytest
 
 from checkpoint_files import STEP, Forgery
 from convoy import exits
-from convoy.launch.targets.local.target import about
+from convoy.launch.targets.local.target import submission
 from convoy.trainer.run_dir import stored
 from convoy.trainer.config import RunConfig
 from hostile_flags import IMPOSSIBLE
@@ -142,7 +142,7 @@ def jobs(root: Path, chance: random.Random) -> None:
     }
     for one in ("good", "odd"):
         (place / one / "logs").mkdir(parents=True)
-        (place / one / "job.json").write_text(json.dumps({**about(job(name=one), ""), "run_dir": str(root / "none")}))
+        (place / one / "job.json").write_text(json.dumps({**submission(job(name=one), ""), "run_dir": str(root / "none")}))
         (place / one / "state.json").write_text(json.dumps(state))
     file = place / "odd" / chance.choice(["job.json", "state.json"])
     if chance.random() < 0.3:

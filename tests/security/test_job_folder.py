@@ -21,7 +21,7 @@ from convoy.launch import follow, sweep, watch
 from convoy.launch.targets.base import FAILED, RUNNING, SUCCEEDED
 from convoy.launch.targets.local.job_folder import JobFolder, changing
 from convoy.launch.targets.local.job_record import Record
-from convoy.launch.targets.local.target import LocalTarget, about
+from convoy.launch.targets.local.target import LocalTarget, submission
 from local_jobs import job
 
 pytestmark = pytest.mark.usefixtures("state_directory", "no_waiting")
@@ -46,7 +46,7 @@ def no_waiting() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
-ABOUT = about(job(), "")
+ABOUT = submission(job(), "")
 
 
 def folder(name: str, phase: str = SUCCEEDED) -> Path:
@@ -215,7 +215,7 @@ def test_a_log_that_memory_does_not_hold_is_read_in_pieces(follow):
 
 def test_nothing_is_written_through_links_in_a_job(tmp_path):
     one = JobFolder("odd")
-    lock = one.create(about(job(name="odd"), ""), Record(RUNNING))
+    lock = one.create(submission(job(name="odd"), ""), Record(RUNNING))
     (tmp_path / "old").write_text("old")
     links = {
         "cancel": "new", f"state.json.{os.getpid()}.partial": "old", "supervisor.log": "old",

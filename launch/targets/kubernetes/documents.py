@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +22,12 @@ _PLAIN = re.compile(r"[A-Za-z/][-\w./:@=+]+", re.ASCII)
 
 
 def base(name: str) -> Object:
-    """A file of k8s/base, parsed."""
+    """A file of k8s/base, parsed: a copy, which the caller may edit."""
+    return copy.deepcopy(_parsed(name))
+
+
+@functools.cache
+def _parsed(name: str) -> Object:
     return yaml.safe_load((BASE / name).read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""--chaos: faults that a rehearsal makes on purpose, each in the first attempt of a job only."""
+"""--chaos: faults that a rehearsal injects, each in the first attempt of a job only."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _FORM = re.compile(r"(?P<action>kill|term):worker-(?P<worker>\d+)@step=(?P<step>
 
 @dataclasses.dataclass(frozen=True)
 class Faults:
-    """What happens to which worker.
+    """Faults by worker.
 
     Attributes:
-      variables: of a worker that is killed (SIGKILL) or asked to leave (SIGTERM), the CONVOY_CHAOS that its run reads.
+      variables: worker -> the CONVOY_CHAOS of its run, for a worker that is killed (SIGKILL) or asked to leave (SIGTERM).
       lost: workers whose names do not resolve for the others.
     """
 
@@ -24,11 +24,11 @@ class Faults:
 
 
 def parse(text: str, workers: int) -> Faults:
-    """kill:worker-1@step=40,term:worker-0@step=40,dns:worker-1 -> what happens in a job of so many workers.
+    """kill:worker-1@step=40,term:worker-0@step=40,dns:worker-1 -> the faults of a job with `workers`.
 
     Raises:
-      exits.UsageError: something else.
-      exits.CannotRun: a worker that there is not, or two deaths of one.
+      exits.UsageError: `text` has another form.
+      exits.CannotRun: a worker that does not exist, or two deaths of one worker.
     """
     variables: dict[int, str] = {}
     lost = set()
@@ -48,11 +48,11 @@ def parse(text: str, workers: int) -> Faults:
         elif worker in variables:
             raise exits.CannotRun(f"--chaos={text}: worker {worker} can end only once in an attempt; leave one out.")
         else:
-            # Between two loops of steps, where a run's own checkpoints and evaluations are cut too.
+            # Between two loops of steps, where checkpoints and evaluations happen too.
             variables[worker] = f"{match['action']}:between@{match['step']}"
     return Faults(variables, frozenset(lost))
 
 
 def environment(faults: Faults, worker: int) -> dict[str, str]:
-    """What a worker's environment has more in the first attempt."""
+    """The variables that the faults add to a worker's environment in the first attempt."""
     return {chaos.VARIABLE: faults.variables[worker]} if worker in faults.variables else {}

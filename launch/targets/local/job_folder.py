@@ -1,15 +1,17 @@
-"""What this machine knows of the jobs that are rehearsed on it: a folder for each in the user's state directory.
+"""The record of a rehearsed job: a folder for each job in the user's state directory.
 
 $XDG_STATE_HOME/convoy/jobs/NAME/   (default: ~/.local/state)
   job.json       what was submitted, with its faults
-  state.json     what it is doing; replaced as a whole, so that a reader never sees half of one
-  cancel         there once somebody wants it to end
-  supervised     locked by the supervising process, occupied by that and its workers: the kernel gives a lock back however
-  occupied       its holders die, so that nobody is taken for alive who is not
+  state.json     its state; replaced as a whole, so that a reader never sees half of it
+  cancel         exists once somebody wants the job to end
+  supervised     locked by the supervising process
+  occupied       locked by the supervising process and its workers
   supervisor.log, logs/worker-N.attempt-M.log
 
-A job's folder may come from a stranger: links in it are not followed, nothing in it is waited for that is no regular file, what
-it says is checked (exits.BadData, a sentence), and no signal goes to a process that it names.
+The kernel releases a lock however its holders die, so a dead process is never mistaken for a living one.
+
+A job's folder may come from a stranger. Links in it are not followed and only regular files are read. Its documents are checked
+(exits.BadData, a sentence), and no signal is sent to a process that they name.
 """
 
 from __future__ import annotations
@@ -35,42 +37,42 @@ _JOB, _STATE, _CANCEL, _LOGS = "job.json", "state.json", "cancel", "logs"
 _LOG = re.compile(r"worker-(\d+)\.attempt-(\d+)\.log", re.ASCII)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # never waits for the other end of a FIFO
-_MOST_BYTES = 1 << 20  # of a document
+_MAX_BYTES = 1 << 20  # of a document
 
 
 class JobFolder:
-    """The folder of one job. Raises CannotRun for what is no name of a job, and for a directory that cannot be used."""
+    """The folder of one job. Raises CannotRun for an impossible name, and for a directory that cannot be used."""
 
     def __init__(self, name: str):
-        self.name = JobName(name).name  # no part of a path
+        self.name = JobName(name).name  # checked: it becomes a part of a path
         self.path = _home() / self.name
 
     def exists(self) -> bool:
-        """Whether a job is known, readable or not."""
+        """Whether there is a job, readable or not."""
         try:
             os.lstat(self.path / _JOB)
         except (FileNotFoundError, NotADirectoryError):
             return self.path.is_symlink()
-        except OSError:  # whoever reads it says why not
+        except OSError:  # reading it says why not
             return True
         return True
 
     def create(self, job: dict[str, Any], record: Record) -> int:
-        """Makes the job known, and returns the lock that is to be its supervising process's."""
+        """Creates the job, and returns the lock that its supervising process inherits."""
         with _sentences(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.mkdir()
             (self.path / _LOGS).mkdir()
             lock = self.lock(SUPERVISED)
             self.write(record)
-            # Last: with it, the job exists.
+            # Last: with this file, the job exists.
             self._put(_JOB, job)
         return lock
 
     def job(self) -> dict[str, Any]:
-        """What was submitted, as `about` in launch/targets/local/target.py has it.
+        """What was submitted (`submission` in launch/targets/local/target.py).
 
-        FileNotFoundError if it was removed, BadData if it cannot be read; so has all that reads here.
+        Raises FileNotFoundError if it was removed, BadData if it cannot be read, as every reader here does.
         """
         job = self._get(_JOB)
         with self._reading(_JOB):
@@ -78,7 +80,7 @@ class JobFolder:
         return job
 
     def chaos(self) -> str:
-        """The faults that it was submitted with; empty where none can be read."""
+        """The faults that it was submitted with; empty if they cannot be read."""
         try:
             return self.job()["chaos"]
         except (FileNotFoundError, exits.BadData):
@@ -88,7 +90,7 @@ class JobFolder:
         self._put(_STATE, dataclasses.asdict(record))
 
     def read(self) -> Record:
-        """What it is doing."""
+        """The job's state."""
         try:
             values = self._get(_STATE)
         except FileNotFoundError:
@@ -109,10 +111,10 @@ class JobFolder:
         return self.path / _LOGS / _log(worker, attempt)
 
     def last_attempt(self, worker: int) -> int | None:
-        """The last one that a worker has a log of, from 0; None before the first."""
+        """The last attempt of which a worker has a log, from 0; None before the first."""
         with self._reading(_LOGS), self._opened(_LOGS) as folder, os.scandir(folder) as entries:
-            found = [_LOG.fullmatch(entry.name) for entry in entries]
-        return max((int(match[2]) for match in found if match and int(match[1]) == worker), default=None)
+            matches = [_LOG.fullmatch(entry.name) for entry in entries]
+        return max((int(match[2]) for match in matches if match and int(match[1]) == worker), default=None)
 
     @contextlib.contextmanager
     def open_log(self, worker: int, attempt: int) -> Iterator[BinaryIO]:
@@ -125,7 +127,7 @@ class JobFolder:
             yield file
 
     def new_log(self, worker: int, attempt: int) -> BinaryIO:
-        """A worker's log, to write; in the place of whatever stands there."""
+        """A worker's log, to write; replaces a file or link of that name."""
         with _sentences(self.path), self._opened(_LOGS) as folder:
             return _new(_log(worker, attempt), folder)
 
@@ -135,7 +137,7 @@ class JobFolder:
             return _new(SUPERVISOR_LOG, folder)
 
     def lock(self, which: str) -> int:
-        """Waits for the lock; a descriptor that holds it as long as any process that inherits it lives."""
+        """Waits for the lock; returns a descriptor that holds it as long as any process that inherits it lives."""
         with _sentences(self.path), self._opened() as folder:
             descriptor = _open_lock(which, os.O_RDWR | os.O_CREAT, folder, self.path / which)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -146,10 +148,10 @@ class JobFolder:
         try:
             with self._opened() as folder:
                 descriptor = _open_lock(SUPERVISED, os.O_RDONLY, folder, self.path / SUPERVISED)
-        except (OSError, exits.BadData):  # no lock that a supervising process made
+        except (OSError, exits.BadData):  # a supervising process makes another kind of file
             return False
         try:
-            # Shared, so that two who look at the same time do not take each other for it.
+            # Shared, so that two processes that ask at the same time do not mistake each other for the supervisor.
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -158,41 +160,42 @@ class JobFolder:
         return False
 
     def remove(self) -> None:
-        """Waits until the last process of the job has gone, and removes all that is known of it; of a link, the link."""
+        """Waits until the last process of the job has ended, and removes its folder; of a link, only the link."""
         with _sentences(self.path):
             if self.path.is_symlink():
                 self.path.unlink()
                 return
-            with contextlib.suppress(exits.BadData):  # of what is no lock nobody is a holder
+            with contextlib.suppress(exits.BadData):  # a file that is no lock has no holder
                 os.close(self.lock(OCCUPIED))
             with self._opened() as folder, contextlib.suppress(FileNotFoundError, IsADirectoryError):
-                # First: without it, the job is none.
+                # First: without this file, there is no job.
                 os.unlink(_JOB, dir_fd=folder)
             shutil.rmtree(self.path)
 
     @contextlib.contextmanager
     def _opened(self, *below: str) -> Iterator[int]:
-        """A descriptor of the folder, or of one in it; through no link."""
+        """A descriptor of the folder, or of a folder in it; follows no link."""
         descriptor = os.open(self.path, _FOLDER)
         try:
             for name in below:
-                descriptor, above = os.open(name, _FOLDER, dir_fd=descriptor), descriptor
-                os.close(above)
+                parent = descriptor
+                descriptor = os.open(name, _FOLDER, dir_fd=parent)
+                os.close(parent)
             yield descriptor
         finally:
             os.close(descriptor)
 
     def _get(self, name: str) -> dict[str, Any]:
-        """A document. FileNotFoundError if there is none."""
+        """A document. Raises FileNotFoundError if there is none."""
         with self._reading(name, missing=True), self._opened() as folder, outside.open_file(name, folder) as file:
-            data = file.read(_MOST_BYTES + 1)
-            if len(data) > _MOST_BYTES:
-                raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
+            data = file.read(_MAX_BYTES + 1)
+            if len(data) > _MAX_BYTES:
+                raise ValueError(f"it has more than {_MAX_BYTES:,} bytes")
             return outside.parse_object(data, "it")
 
     @contextlib.contextmanager
     def _reading(self, name: str, missing: bool = False) -> Iterator[None]:
-        """Within, what is wrong with a file is BadData; with `missing`, that there is none stays FileNotFoundError."""
+        """Turns errors of a file inside into BadData; with `missing`, FileNotFoundError stays."""
         try:
             yield
         except (OSError, ValueError, exits.BadData) as error:
@@ -215,7 +218,7 @@ class JobFolder:
 
 
 def folders() -> list[JobFolder]:
-    """Of all jobs, by name."""
+    """The folders of all jobs, by name."""
     home = _home()
     with _sentences(home):
         try:
@@ -225,16 +228,16 @@ def folders() -> list[JobFolder]:
                 )
         except FileNotFoundError:
             return []
-    found = []
+    candidates = []
     for name in names:
-        with contextlib.suppress(exits.CannotRun):  # some other folder that lies there
-            found.append(JobFolder(name))
-    return [folder for folder in found if folder.exists()]
+        with contextlib.suppress(exits.CannotRun):  # a folder with another kind of name
+            candidates.append(JobFolder(name))
+    return [folder for folder in candidates if folder.exists()]
 
 
 @contextlib.contextmanager
 def changing() -> Iterator[None]:
-    """Within, no other process adds or removes jobs."""
+    """Keeps other processes from adding or removing jobs."""
     home = _home()
     with _sentences(home):
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -263,7 +266,7 @@ def _log(worker: int, attempt: int) -> str:
 
 
 def _new(name: str, folder: int) -> BinaryIO:
-    """A new file in a folder, to write, in the place of a file or link that stands there."""
+    """A new file in a folder, to write; replaces a file or link of that name."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)
     return os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o666, dir_fd=folder), "wb")
@@ -278,7 +281,7 @@ def _open_lock(name: str, flags: int, folder: int, place: Path) -> int:
 
 
 def _home() -> Path:
-    # The convention wants an absolute path there, and any other one passed over.
+    # The convention: an absolute path, and any other value is ignored.
     given = Path(os.environ.get("XDG_STATE_HOME", ""))
     try:
         base = given if given.is_absolute() else Path.home() / ".local" / "state"
@@ -296,7 +299,7 @@ def _sentences(place: Path) -> Iterator[None]:
     except RecursionError as error:
         raise exits.CannotRun(f"{place} is nested too deep to be removed; remove it by hand.") from error
     except OSError as error:
-        # What was opened below a descriptor is named by its last part alone.
+        # A file opened below a descriptor is named by its last part alone.
         raise exits.CannotRun(
             f"cannot use {place / str(error.filename or '')}: {exits.reason(error)}; set XDG_STATE_HOME to a"
             " folder that is yours and has room."

@@ -1,4 +1,4 @@
-"""What the documents of a job's folder say, checked: a stranger may have written them."""
+"""The documents of a job's folder, checked: a stranger may have written them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _JOB = {
 
 @dataclasses.dataclass
 class Record:
-    """state.json: convoy.launch.targets.base.JobState, and which processes there are."""
+    """state.json: the fields of convoy.launch.targets.base.JobState, and the job's processes."""
 
     phase: str
     reason: str = ""
@@ -36,11 +36,11 @@ class Record:
 
 
 def read_record(values: Mapping[str, Any]) -> Record:
-    """The content of state.json; exits.BadData says what is wrong with it."""
+    """The content of state.json; raises exits.BadData, a sentence."""
     shapes.check(values, _STATE, "it")
     return Record(**{key: values[key] for key in _STATE})
 
 
 def check_job(values: Mapping[str, Any]) -> None:
-    """exits.BadData for what cannot be the content of job.json (convoy.launch.targets.local.target.about)."""
+    """Raises exits.BadData for what cannot be the content of job.json (convoy.launch.targets.local.target.submission)."""
     shapes.check(values, _JOB, "it")

@@ -1,8 +1,8 @@
-"""A network of a rehearsal's own: what its workers listen on, nobody else reaches.
+"""A private network for a rehearsal: nobody else can reach the ports on which its workers listen.
 
-TensorFlow's server listens on all addresses, JAX's collectives on the CPU on the address of the host's name, and neither can be
-told otherwise. So the supervising process of a job moves, with all workers to come, into a network namespace that has the
-loopback interface alone, where Linux allows that and the run needs no other network.
+TensorFlow's server listens on all addresses, and JAX's collectives on the CPU listen on the address of the host's name. Neither
+can be told otherwise. So the supervising process of a job moves into a network namespace that has only the loopback interface,
+and its workers inherit it. It does so where Linux allows it and the run needs no other network.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _CLONE_NEWUTS, _CLONE_NEWUSER, _CLONE_NEWNET = 0x04000000, 0x10000000, 0x4000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1  # linux/sockios.h, linux/if.h
 _INTERFACE = struct.Struct("16sh22x")  # struct ifreq with flags
 _HOST = "127.0.0.1"
-# They name servers that a run asks.
+# Variables that name servers which a run asks.
 _SERVERS = ("STORAGE_EMULATOR_HOST", "GCE_METADATA_HOST", "GCE_METADATA_IP")
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def decide(spec: JobSpec, environment: Mapping[str, str] = os.environ) -> tuple[bool, str]:
-    """(whether a job's workers get a network of their own, a sentence if others reach their ports).
+    """(whether a job's workers get a private network, a sentence if others can reach their ports).
 
-    For the supervising process before it has threads.
+    To be called by the supervising process before it starts threads.
     """
-    if spec.workers == 1:  # which listens on nothing
+    if spec.workers == 1:  # a single worker listens on nothing
         return False, ""
     why = needs_network(spec, environment) or refused()
     if not why:
@@ -49,7 +49,7 @@ def decide(spec: JobSpec, environment: Mapping[str, str] = os.environ) -> tuple[
 
 
 def needs_network(spec: JobSpec, environment: Mapping[str, str] = os.environ) -> str:
-    """Why a run may need more than this machine, as a clause; empty if it does not. In doubt it does."""
+    """Why a run may need other machines, as a clause; empty if it does not. If in doubt, it does."""
     for flag in spec.train_flags:
         if "://" in flag:
             return f"{flag} is reached over one"
@@ -58,15 +58,15 @@ def needs_network(spec: JobSpec, environment: Mapping[str, str] = os.environ) ->
         return f"--dataset={data.dataset} may have to be downloaded"
     if ":" in model:
         return f"--model={model} may download weights"
-    if named := [name for name in _SERVERS if environment.get(name)]:
-        return f"{named[0]} names a server"
+    if variables := [name for name in _SERVERS if environment.get(name)]:
+        return f"{variables[0]} names a server"
     if "://" in environment.get(_CACHE, ""):
         return f"{_CACHE} is reached over one"
     return ""
 
 
 def refused() -> str:
-    """Why this system gives no network of one's own, as a clause; empty if it does. Tried in a process that ends at once."""
+    """Why this system gives no private network, as a clause; empty if it does. Tried in a child that ends at once."""
     if _libc is None:
         return "this system has no network namespaces"
     child = os.fork()
@@ -84,17 +84,17 @@ def refused() -> str:
 
 
 def enter() -> None:
-    """Moves this process, which has one thread, and its later children into a network of their own. OSError if it may not."""
+    """Moves this process, which must have one thread, and its later children into a private network; OSError if it may not."""
     user, group = os.geteuid(), os.getegid()
     try:
         _unshare(_CLONE_NEWNET | _CLONE_NEWUTS)
     except PermissionError:
-        if not user:  # root in a container; with one user left, it could read no other's files any more
+        if not user:  # root in a container: mapped to one user, it could no longer read other users' files
             raise
         _unshare(_CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWUTS)
         for name, text in ("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1"):
             Path("/proc/self", name).write_text(text)
-    socket.sethostname(_HOST)  # which JAX's collectives look up, and which resolves without any file
+    socket.sethostname(_HOST)  # JAX's collectives look it up, and it resolves without any file
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         request = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, _INTERFACE.pack(b"lo", 0))
         flags = _INTERFACE.unpack(request)[1]
@@ -109,9 +109,10 @@ def _unshare(flags: int) -> None:
 
 
 def _gloo_addresses() -> str:
-    """Those of this host's name, but loopback."""
+    """The addresses of this host's name, without loopback."""
     try:
-        found = {str(one[4][0]) for one in socket.getaddrinfo(socket.gethostname(), None)}
+        addresses = {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
     except OSError:
         return ""
-    return ", ".join(sorted(one for one in found if not ipaddress.ip_address(one.partition("%")[0]).is_loopback))
+    public = (name for name in addresses if not ipaddress.ip_address(name.partition("%")[0]).is_loopback)
+    return ", ".join(sorted(public))

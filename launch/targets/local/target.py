@@ -22,7 +22,7 @@ from convoy.launch.targets.local.job_folder import JobFolder
 from convoy.launch.targets.local.job_record import Record
 
 _LINE_BYTES = 1 << 20  # a longer line comes in pieces
-# Beyond the grace of the workers, for the supervising process to see and to write.
+# Beyond the grace of the workers, for the supervising process to notice and to write.
 _MARGIN_SECONDS = 30.0
 
 
@@ -42,7 +42,7 @@ class LocalTarget:
                 now = self._seen(spec.name)
                 same = (now.digest, now.run_dir) == (spec.digest, _absolute(spec))
                 again = same and now.phase in (FAILED, CANCELLED)
-                # Whoever asks for faults wants to see them, not what became of the job without.
+                # A person who asks for faults wants to see them, not the result of the job without them.
                 if same and not again and self.chaos in ("", folder.chaos()):
                     return now
                 if not again and not replace:
@@ -53,9 +53,9 @@ class LocalTarget:
                 self.cancel(spec.name)
             if os.path.lexists(folder.path):
                 folder.remove()
-            told = _start(folder, folder.create(about(spec, self.chaos), Record(PENDING, begun=time.time())))
-        if told:
-            print(f"convoy: {told}", file=sys.stderr, flush=True)
+            warning = _start(folder, folder.create(submission(spec, self.chaos), Record(PENDING, begun=time.time())))
+        if warning:
+            print(f"convoy: {warning}", file=sys.stderr, flush=True)
         return self.state(spec.name)
 
     def state(self, name: str) -> JobState:
@@ -64,14 +64,15 @@ class LocalTarget:
             record, submitted = folder.read(), folder.job()
         except FileNotFoundError:  # removed meanwhile
             raise _unknown(name) from None
-        except exits.BadData as error:  # of a disk that was cut off while it wrote, of another version, a stranger's
+        except exits.BadData as error:  # damaged by a power cut, of another version, or a stranger's
             if not folder.supervised():
                 raise
             return JobState(name, RUNNING, str(error))
         if record.phase not in ENDS and not folder.supervised():
-            record = folder.read()  # it may have come to its end just now
+            record = folder.read()  # it may have ended just now
             if record.phase not in ENDS:
-                record.phase, record.exit_code = FAILED, exits.TRY_AGAIN
+                record.phase = FAILED
+                record.exit_code = exits.TRY_AGAIN
                 record.reason = (
                     f"its supervising process {record.supervisor} is gone (killed, or a full disk), and its workers leave"
                     if record.supervisor
@@ -89,18 +90,18 @@ class LocalTarget:
         )
 
     def _seen(self, name: str) -> JobState:
-        """As `state`; a job whose folder cannot be read has failed, so that it is listed and can be removed."""
+        """As `state`, but a job whose folder cannot be read has failed, so that it is listed and can be removed."""
         try:
             return self.state(name)
         except exits.BadData as error:
             return JobState(name, FAILED, str(error), exit_code=error.code)
 
     def jobs(self) -> list[JobState]:
-        found = []
+        states = []
         for folder in job_folder.folders():
             with contextlib.suppress(NoSuchJob):  # removed meanwhile
-                found.append(self._seen(folder.name))
-        return found
+                states.append(self._seen(folder.name))
+        return states
 
     def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
         folder = _existing(name)
@@ -117,22 +118,23 @@ class LocalTarget:
         yield from self._lines(folder, worker, attempt, follow)
 
     def _lines(self, folder: JobFolder, worker: int, first: int, follow: bool) -> Iterator[str]:
-        """Lines of an attempt, and with `follow` of those after it."""
+        """Lines of an attempt, and with `follow` those of later attempts."""
         for attempt in itertools.count(first):
             with folder.open_log(worker, attempt) as file:
-                text, newer = b"", False
+                text = b""
+                newer = False
                 while not newer:
-                    # Asked before it is read: what was written before an end, or before another attempt, belongs to it.
-                    over = not follow or self.state(folder.name).phase in ENDS
+                    # Asked before reading: lines written before an end, or before another attempt, belong to this one.
+                    ended = not follow or self.state(folder.name).phase in ENDS
                     newer = follow and os.path.lexists(folder.log(worker, attempt + 1))
                     while piece := file.readline(_LINE_BYTES - len(text)):
                         text += piece
                         if piece.endswith(b"\n") or len(text) == _LINE_BYTES:
                             yield text.removesuffix(b"\n").decode(errors="replace")
                             text = b""
-                    if text and (over or newer):
+                    if text and (ended or newer):
                         yield text.decode(errors="replace")
-                    if over and not newer:
+                    if ended and not newer:
                         return
                     if not newer:
                         time.sleep(self.poll_seconds)
@@ -175,8 +177,8 @@ def _unknown(name: str) -> NoSuchJob:
     )
 
 
-def about(spec: JobSpec, chaos: str) -> dict[str, Any]:
-    """What a job's folder says of what was submitted."""
+def submission(spec: JobSpec, chaos: str) -> dict[str, Any]:
+    """The content of a job's job.json."""
     return {
         "spec": spec.to_dict(),
         "digest": spec.digest,
@@ -187,13 +189,13 @@ def about(spec: JobSpec, chaos: str) -> dict[str, Any]:
 
 
 def _start(folder: JobFolder, lock: int) -> str:
-    """Starts the supervising process, which outlives this one and its terminal, and leaves the lock to it.
+    """Starts the supervising process, which outlives this one and its terminal, and passes the lock on to it.
 
-    Returns a warning of its, or nothing.
+    Returns its warning, or an empty text.
     """
     try:
         with folder.new_supervisor_log() as log:
-            done = subprocess.run(
+            started = subprocess.run(
                 supervise.module("convoy.launch.targets.local.rehearsal", [folder.name]),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -204,14 +206,14 @@ def _start(folder: JobFolder, lock: int) -> str:
             )
     finally:
         os.close(lock)
-    if done.returncode:
+    if started.returncode:
         raise exits.CannotRun(
             f"the supervising process of {folder.name} did not start; see {folder.path}/supervisor.log."
         )
-    return done.stdout.decode().strip()
+    return started.stdout.decode().strip()
 
 
 def _absolute(spec: JobSpec) -> str:
-    """The run directory, for those who look from another directory."""
+    """The run directory as an absolute path: other commands may run in another directory."""
     run_dir = spec.run.run_dir
     return run_dir if "://" in run_dir else str(Path(run_dir).expanduser().absolute())

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from convoy.launch.command_line import from_argv
+from convoy.launch.targets.tpu_vm import bundle
+
+_packed = functools.cache(bundle.build)  # packs the whole package: once for each model and backend
 
 
 @pytest.fixture
@@ -22,6 +27,7 @@ def target(server, monkeypatch):
     from convoy.launch.targets.tpu_vm import target as tpu_vm
 
     monkeypatch.setattr(tpu_vm.TpuVmTarget, "poll_seconds", 0.01)
+    monkeypatch.setattr(tpu_vm.bundle, "build", _packed)
     monkeypatch.setattr(tpu_api, "FIRST_PAUSE_SECONDS", 0.01)
     return tpu_vm.TpuVmTarget("p", "z", server.client())
 
