@@ -1,8 +1,8 @@
-"""Variables that layers write while the model is called: made one over the replicas as the layer asks, or refused.
+"""Variables that layers write while the model is called: merged over the replicas as the layer asks, or refused.
 
-A replica sees its share of a batch alone, so what a layer measures there differs from what it measures elsewhere, and a
-checkpoint holds one copy. Keras has a word for what is to be done, `aggregation`, which is carried out here, once a step, the
-same on every engine. Without it the copies must be equal by themselves, as a count of steps is.
+A replica sees only its share of a batch, so a layer measures something else on each replica, but a checkpoint holds one copy.
+Keras' name for the remedy is `aggregation`; it is carried out here once a step, the same on every engine. Without it the
+copies must be equal by themselves, as a count of steps is.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 
 def merged_variables(model: keras.Model, replicas: int) -> list[int]:
-    """Which of a model's variables that are not trained are made one after every step, by their places among these.
+    """Which of `model.non_trainable_variables` are merged over the replicas after every step, by index.
 
-    CannotRun for one that asks for what its type has not.
+    Raises:
+      exits.CannotRun: a variable asks for an aggregation that its type does not have.
     """
     if replicas == 1:
         return []
@@ -51,15 +52,16 @@ def merged_variables(model: keras.Model, replicas: int) -> list[int]:
 def merge(
     kinds: Sequence[str], old: Sequence[Array], new: Sequence[Array], all_sum: AllSum, replicas: int, is_first: Flag
 ) -> list[Array]:
-    """Tensors that are the same on every replica, of those that a step made of `old`, which were.
+    """Tensors that are the same on every replica, from this replica's own.
 
     Args:
-      kinds: for each "mean", the mean of all; "sum", what each one added is added; "only_first_replica", the first one's.
-      old: before the step.
-      new: after it.
+      kinds: of each tensor. "mean": the mean over replicas; "sum": the old value plus what every replica added to it;
+        "only_first_replica": the first replica's.
+      old: tensors before the step, the same on every replica.
+      new: tensors after it.
       all_sum: sums over the replicas, called once for all tensors of a type.
-      replicas: how many there are.
-      is_first: whether this one is the first.
+      replicas: their number.
+      is_first: whether this replica is the first.
     """
     carried: dict[str, list[int]] = {}
     sent = []
@@ -88,18 +90,18 @@ def merge(
 
 
 def _carrier(dtype: str) -> str:
-    """The type in which tensors of `dtype` travel: one that collectives know."""
+    """The type in which tensors of `dtype` travel: collectives know it."""
     if dtype in ("float16", "bfloat16"):
         return "float32"
     return dtype if dtype in ("float32", "float64", "int64") else "int64" if dtype == "uint64" else "int32"
 
 
 def first_difference(copies: Iterable[tuple[str, list[np.ndarray]]], engine: Engine) -> str | None:
-    """The first variable that is not the same everywhere, the same answer in every process; None if all are.
+    """The name of the first variable that differs between replicas, the same in every process; None if none does.
 
     Args:
-      copies: (name, a copy for each replica of this process), in one order in all of them.
-      engine: what the processes talk through.
+      copies: (name, a copy for each replica of this process), in the same order in every process.
+      engine: through which the processes agree.
     """
     names, digests, differs = [], [], []
     several = engine.cluster.processes > 1
@@ -117,7 +119,7 @@ def first_difference(copies: Iterable[tuple[str, list[np.ndarray]]], engine: Eng
         ]
     if not engine.any(any(differs)):
         return None
-    # Seldom: each in turn, so that all learn which it is.
+    # Seldom: variable by variable, so that all processes learn which it is.
     return next(name for name, here in zip(names, differs, strict=True) if engine.any(here))
 
 
@@ -126,7 +128,7 @@ def _bytes(value: np.ndarray) -> np.ndarray:
 
 
 def sentence(engine: Engine, name: str) -> str:
-    """What is wrong with a model whose variable `name` differs between replicas, and what to write."""
+    """The sentence for a model whose variable `name` differs between replicas."""
     path = name.partition("/")[2]
     layer, variable = next((layer, v) for layer, v in _owned(engine.model) if v.path == path)
     what = f"--model={engine.config.model}: the layer {layer.name} ({type(layer).__name__}) writes its variable {path}"
@@ -146,7 +148,7 @@ def sentence(engine: Engine, name: str) -> str:
 
 
 def _owned(model: keras.Model) -> Iterator[tuple[keras.layers.Layer, keras.Variable]]:
-    """Every variable of a model beside the innermost layer that has it."""
+    """(innermost layer that has it, variable) for every variable of a model."""
     for layer in reversed(model._flatten_layers()):
         generators = [generator.state for generator in layer._seed_generators]
         for variable in [*layer._trainable_variables, *layer._non_trainable_variables, *generators]:

@@ -1,7 +1,7 @@
 """State that layers keep where no checkpoint finds it: numbers and tensors in attributes, variables that Keras does not know.
 
-Python runs when a step is compiled, not when it is made. A number that `call` counts up is a constant of the program, which is
-another one where the program is compiled once more; so such a layer is refused, with what to write instead.
+A layer's Python runs when a step is compiled, not at every step. A number that `call` counts up is therefore a constant of the
+program, and another one when the program is compiled again. Such a layer is refused with a sentence that says what to write.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INSTEAD = "make it a variable, self.add_weight(..., trainable=False), in build, 
 
 
 class Attributes:
-    """Numbers and tensors in the attributes of a user's own layers, as they are before a step is compiled."""
+    """Numbers and tensors in the attributes of a user's layers, as they were before a step was compiled."""
 
     def __init__(self, model: keras.Model, name: str):
         self._name = name
@@ -32,17 +32,17 @@ class Attributes:
         self._before = self._look()
 
     def check(self, compile_again: Callable[[], object]) -> None:
-        """CannotRun if what a step is made of is another one each time it is compiled.
+        """Raises CannotRun for a layer whose attributes change with every compilation of a step.
 
-        What only notes something, the shape of its input or its last output, notes the same again. To tell, the step is
-        compiled once more, where an attribute has changed.
+        A layer may note something, such as the shape of its input or its last output: it notes the same again. Where an
+        attribute has changed, the step is compiled again to tell the two apart.
         """
         now = self._look()
         changed = [key for key, value in now.items() if self._before.get(key, value)[0] != value[0]]
         new = [key for key in now if key not in self._before]
         if not changed and not new:
             return
-        # Nothing can be computed with these, whereas JAX may compute with a tensor of another program and notice it later.
+        # With a plain object in its place, a layer that computes with such a tensor fails at once; JAX may fail later.
         old = {(index, name): value for (index, name), (_, value) in now.items() if _symbolic(value)}
         for index, name in old:
             vars(self._layers[index])[name] = object()
@@ -68,7 +68,7 @@ class Attributes:
                     self.refuse(key, error)
             if ":" not in self._name or not isinstance(error, ValueError | TypeError) or _STATUS.match(str(error)):
                 raise
-            # The layers' own complaints; the traceback stays, since it is the user's code.
+            # The layers' own errors; the traceback stays, since the code is the user's.
             traceback.print_exc()
             raise exits.CannotRun(f"--model={self._name} cannot be trained; its error is above.") from error
 
@@ -81,7 +81,7 @@ class Attributes:
         ) from error
 
     def _look(self) -> dict[tuple[int, str], tuple[object, object]]:
-        """(layer, attribute) -> (what can be compared, the value itself, so that nothing else gets its id)."""
+        """(layer, attribute) -> (something to compare, the value itself, so that no other object gets its id)."""
         values: dict[tuple[int, str], tuple[object, object]] = {}
         for index, layer in enumerate(self._layers):
             for attribute, value in vars(layer).items():
@@ -98,8 +98,10 @@ class Attributes:
 
 @contextlib.contextmanager
 def watching(model: keras.Model, name: str) -> Iterator[None]:
-    """Around a call of a model without state, as JAX's are: CannotRun for an assignment that would be lost, because only the
-    model's variables that are not trained come back from such a call."""
+    """Around a stateless call of a model: raises CannotRun for an assignment that would be lost.
+
+    Such a call returns the values of variables that are not trained, and of no others.
+    """
     assigned: dict[int, keras.Variable] = {}
     with patches.observed_updates(lambda variable: assigned.update({id(variable): variable})):
         yield
@@ -116,7 +118,7 @@ def watching(model: keras.Model, name: str) -> Iterator[None]:
 
 
 def refuse_variable(model: str, path: str) -> NoReturn:
-    """CannotRun for a variable that a step writes and that is none of the model's."""
+    """Raises CannotRun for a variable that a step writes although the model does not have it."""
     raise exits.CannotRun(
         f"--model={model} writes a variable {path} that is none of the model's own, so no checkpoint holds it; {INSTEAD}."
         " Numbers are drawn with a keras.random.SeedGenerator that is an attribute of the layer."
@@ -139,5 +141,5 @@ def _tensor(value: object) -> bool:
 
 
 def _symbolic(value: object) -> bool:
-    """Whether a tensor is one of a program that is or was compiled, and has no value."""
+    """Whether a tensor belongs to a program that is or was compiled, and so has no value."""
     return not {"KerasTensor", "SymbolicTensor", "Tracer"}.isdisjoint(base.__name__ for base in type(value).__mro__)

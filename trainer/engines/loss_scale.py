@@ -1,8 +1,8 @@
 """Dynamic loss scaling for --precision=mixed_float16 (Micikevicius et al. 2018, section 3.2).
 
-The loss is multiplied before it is differentiated, so that small gradients do not vanish in float16. A step whose gradient of
-the global batch is not finite is left out, on all replicas, and halves the scale; it doubles after 2,000 good steps. A loss
-that is not finite, which is not scaled itself, says nothing about the scale.
+The loss is multiplied before it is differentiated, so that small gradients do not vanish in float16. If the gradient of the
+global batch is not finite, all replicas skip the step and the scale is halved. It doubles after 2,000 good steps. The loss
+itself is not scaled, so a loss that is not finite says nothing about the scale.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from convoy import exits
 
 
 def lost_peer(processes: int, what: str) -> exits.TryAgain:
-    """The error for a collective that failed with `what`; where all threads are is written to stderr."""
+    """The error for a collective that failed with `what`. Writes the stacks of all threads to stderr."""
     sys.stderr.flush()
     faulthandler.dump_traceback(sys.stderr, all_threads=True)
     others = f"one of the {processes - 1} other processes" if processes > 2 else "the other process"
@@ -17,7 +17,7 @@ def lost_peer(processes: int, what: str) -> exits.TryAgain:
 
 
 def cannot_join(processes: int, error: Exception) -> exits.TryAgain:
-    """The error for a process whose own port, as the environment names it, cannot be opened: most often it is still taken."""
+    """The error for a process that cannot open its own port, as the environment names it; most often it is still taken."""
     what = str(error).splitlines()[0]
     return exits.TryAgain(
         f"cannot join the other {processes - 1} of {processes} processes ({what}): its port may be taken; try it again, or give"

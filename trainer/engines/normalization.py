@@ -23,8 +23,9 @@ def has_batch_normalization(model: keras.Model) -> bool:
 
 
 def install(model: keras.Model, spec: BatchNormSpec, all_sum: AllSum, replicas: int) -> None:
-    """--batchnorm for every BatchNormalization of a model. Whatever is measured, the moving statistics are those of all
-    replicas together, so that no replica's own ever reach a checkpoint.
+    """Applies --batchnorm to every BatchNormalization of a model.
+
+    The moving statistics are those of all replicas together in each mode, so that a replica's own never reach a checkpoint.
 
     Args:
       model: changed in place.

@@ -15,12 +15,11 @@ from convoy.trainer.processes.cluster import Cluster
 
 @dataclasses.dataclass(frozen=True)
 class LoopResult:
-    """A loop of optimizer steps. A step whose loss or gradient norm is no finite number ends it, `finite` is False then, and
-    what the step has made of the state is not to be used.
+    """A loop of optimizer steps.
 
-    With --on_nan=skip such a step is over like any other but changes nothing beyond the count of steps, and `finite` stays
-    True; so it is with every setting where loss scaling skips, for a finite loss with a norm that is not. What scaling cannot
-    mend, such a norm at a scale of 1, ends a loop with every setting.
+    A step whose loss or gradient norm is not finite ends it. Then `finite` is False, and the state must not be used. With
+    --on_nan=skip such a step counts but changes nothing else, and `finite` stays True. Loss scaling skips likewise, whatever
+    --on_nan says, when the loss is finite and the norm is not. If that happens at a scale of 1, the loop always ends.
     """
 
     steps: int
@@ -62,8 +61,8 @@ class Engine(Protocol):
         """Runs `steps` optimizer steps, fewer if one is not finite."""
 
     def check_layers(self) -> None:
-        """CannotRun, in every process, for a layer whose variables are not the same on every replica, or that keeps state where
-        no checkpoint finds it. Once steps were made."""
+        """Raises CannotRun, in every process, for a layer that keeps state where no checkpoint finds it, or whose variables
+        differ between replicas. To be called once steps were made."""
 
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
         """Every example once, with the averaged weights if there are any; None if `stop` came true between batches."""
@@ -72,10 +71,10 @@ class Engine(Protocol):
         """(shape, type) of every tensor of the state, in the order of `stream_state`; reads none."""
 
     def stream_state(self) -> Iterator[tuple[str, np.ndarray]]:
-        """The state, one (name, tensor) at a time, for those who have no room for a second one.
+        """The state, one (name, tensor) at a time, for callers that have no room for a second copy.
 
-        A tensor may be a view of the engine's own memory: it is good until the next one is asked for. No step is made while
-        the iterator is in use.
+        A tensor may be a view of the engine's own memory, valid until the next one is asked for. No step may be made while the
+        iterator is in use.
         """
 
     def state(self) -> dict[str, np.ndarray]:
@@ -85,7 +84,7 @@ class Engine(Protocol):
         """ValueError names a tensor of a state that is missing, left over or of another shape than this engine's."""
 
     def restore(self, state: Mapping[str, np.ndarray] | None) -> None:
-        """Takes up the state that the leading process gives; the others give None."""
+        """Takes the state that the leading process gives; the others give None."""
 
     def any(self, flag: bool) -> bool:
         """Whether any process raised its flag."""
@@ -94,10 +93,10 @@ class Engine(Protocol):
         """Returns once every process has called it."""
 
     def broadcast_int(self, number: int) -> int:
-        """The leading process's number, in every process."""
+        """The leading process's number (32 bits), in every process."""
 
     def broadcast(self, text: bytes) -> bytes:
-        """What the leading process gives; the others' is ignored."""
+        """The text of the leading process; those of the others are ignored."""
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step."""

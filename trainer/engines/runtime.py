@@ -1,4 +1,4 @@
-"""What a process settles before it builds its model, the same for every engine."""
+"""A run's devices and processes, as settled before the model is built; checks and Keras' settings that both engines share."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Runtime:
 
 
 def check_batch(config: RunConfig, replicas: int, where: str) -> None:
-    """CannotRun for a global batch that so many replicas cannot share evenly."""
+    """Raises CannotRun for a global batch that this number of replicas cannot share evenly."""
     if config.batch_size % replicas:
         raise exits.CannotRun(
             f"--batch_size={config.batch_size} cannot be shared evenly by {where}; give a multiple of {replicas}."
@@ -50,15 +50,15 @@ def check_batch(config: RunConfig, replicas: int, where: str) -> None:
 
 
 def check_microbatches(config: RunConfig, model: keras.Model, replicas: int) -> None:
-    """CannotRun where --accumulate would show BatchNormalization other microbatches than one device sees."""
+    """Raises CannotRun where --accumulate would show BatchNormalization other microbatches than one device sees."""
     microbatches = config.accumulate
     if microbatches == 1 or not normalization.has_batch_normalization(model):
         return
     if -(-config.batch_size // (microbatches * replicas)) * replicas != -(-config.batch_size // microbatches):
         raise exits.CannotRun(
-            f"--accumulate={microbatches} cuts --batch_size={config.batch_size} into parts that {replicas} devices cannot share"
-            f" evenly, so BatchNormalization would measure others than on one; give a --batch_size of which each part has a"
-            f" multiple of {replicas}."
+            f"--accumulate={microbatches} cuts --batch_size={config.batch_size} into microbatches that {replicas} devices"
+            f" cannot share evenly, so BatchNormalization would measure others than on one device; give a --batch_size of which"
+            f" each microbatch has a multiple of {replicas}."
         )
 
 
@@ -75,17 +75,17 @@ def set_up_keras(config: RunConfig) -> str:
 
 
 def topology(config: RunConfig, cluster: Cluster, local_replicas: int) -> str:
-    """--strategy, `auto` resolved: one, mirrored or multiworker; CannotRun where the environment says otherwise."""
+    """--strategy, `auto` resolved: one, mirrored or multiworker. Raises CannotRun where the environment contradicts it."""
     asked = config.strategy
-    found = "multiworker" if cluster.processes > 1 else "mirrored" if local_replicas > 1 else "one"
-    if asked in ("auto", found) or (asked == "mirrored" and found == "one"):
-        return found if asked == "auto" else asked
+    resolved = "multiworker" if cluster.processes > 1 else "mirrored" if local_replicas > 1 else "one"
+    if asked in ("auto", resolved) or (asked == "mirrored" and resolved == "one"):
+        return resolved if asked == "auto" else asked
     if asked == "multiworker":
         variables = "TF_CONFIG" if config.backend == "tensorflow" else "JAX_COORDINATOR_ADDRESS and its companions"
         raise exits.CannotRun(
             f"--strategy=multiworker, but {variables} names no other process; set it, or leave that out."
         )
-    if found == "multiworker":
+    if resolved == "multiworker":
         raise exits.CannotRun(
             f"--strategy={asked} trains in one process, but the environment names {cluster.processes}; leave one of them out."
         )

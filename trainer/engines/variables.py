@@ -1,4 +1,4 @@
-"""The names under which a run's variables are saved, the same on every engine, and what a checkpoint cannot hold."""
+"""The names under which variables are saved, the same on every engine, and refusals of what a checkpoint cannot hold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAVED = {dtype.name for dtype in DTYPES}
 
 
 def check(model: keras.Model, optimizer: keras.optimizers.Optimizer, name: str) -> None:
-    """CannotRun for a model whose variables or masks a checkpoint could not tell apart, or NumPy not write."""
+    """Raises CannotRun for variables or masks that share a name, and for variables that checkpoints do not hold."""
     paths = [f"model/{v.path}" for v in model.variables] + [f"optimizer/{v.path}" for v in optimizer.variables]
     if twice := _first_twice(paths):
         raise exits.CannotRun(
@@ -36,10 +36,10 @@ def check(model: keras.Model, optimizer: keras.optimizers.Optimizer, name: str) 
 
 
 def compare(shapes: Mapping[str, tuple[tuple[int, ...], np.dtype]], state: Mapping[str, np.ndarray]) -> None:
-    """ValueError names a tensor of `state` that is missing, left over or of another shape or type than the run's.
+    """Raises ValueError, naming the tensor, for one that is missing, left over or of another shape or type than the run's.
 
-    The types of whole numbers may differ, for the engines count in other ones, where each number has a place in the new one:
-    a cast would make another number of it in silence. No other number is looked at.
+    Integer types may differ, since the engines count in other ones, as long as the new type holds every number of the tensor:
+    a cast would change numbers in silence. Other numbers are not looked at.
     """
     if odd := sorted(set(shapes) ^ set(state)):
         where = "the checkpoint lacks" if odd[0] in shapes else "the model lacks"
@@ -58,8 +58,8 @@ def compare(shapes: Mapping[str, tuple[tuple[int, ...], np.dtype]], state: Mappi
 
 
 def averaged_variables(model: keras.Model) -> list[keras.Variable]:
-    """The weights that --ema averages: all floating ones, the statistics of BatchNormalization too, which belong to the
-    weights they were measured with."""
+    """The weights that --ema averages: all floating ones. Statistics of BatchNormalization belong to the weights that they were
+    measured with."""
     return [v for v in model.weights if keras.backend.is_float_dtype(v.dtype)]
 
 

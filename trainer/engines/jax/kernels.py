@@ -1,8 +1,8 @@
-"""What XLA is slow at on a CPU, written so that it is fast there: the same numbers by another way.
+"""Gradients that XLA computes slowly on a CPU, written so that they are fast there: the same numbers by another way.
 
-The gradient of a convolution's kernel, which XLA takes as a convolution with a window as large as the image, becomes one
-matrix product; that of its images a convolution in the one order of dimensions that is fast inside a loop too; that of
-max-pooling, a scatter on one core, a selection.
+- Of a convolution's kernel: a matrix product, where XLA has a convolution with a window as large as the image.
+- Of its images: a convolution in the one order of dimensions that is fast inside a loop, too.
+- Of max-pooling: a selection, where XLA has a scatter on one core.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
 def install(model: keras.Model) -> None:
-    """Replaces both in the layers of a model that is to run on CPUs, where they apply."""
+    """Has the layers of a model use them, where they apply."""
     for layer in model._flatten_layers(include_self=False):
         if getattr(layer, "data_format", "") != "channels_last":
             continue

@@ -1,4 +1,4 @@
-"""What the graph of a loop touches beside the variables that a checkpoint holds."""
+"""State that the graph of a loop touches beside the variables that a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WRITES = ("Assign", "ResourceApply", "ResourceScatter", "Rng")
 
 
 class Outside:
-    """Variables that graphs touch and that are not among `known`: they may be read, not written."""
+    """Variables that graphs touch although they are not among `known`: they may be read, but not written."""
 
     def __init__(self, model: str, known: Iterable[tf.Variable]):
         self._model, self._known = model, {id(part) for variable in known for part in parts(variable)}
@@ -31,9 +31,10 @@ class Outside:
         self._seen: dict[ConcreteFunction, bool] = {}
 
     def watch(self, concrete: ConcreteFunction) -> bool:
-        """Takes in what a traced function touches, before it runs; whether it writes any variable.
+        """Notes the variables that a traced function touches, before it runs; returns whether it writes any variable.
 
-        CannotRun for what can never be saved.
+        Raises:
+          exits.CannotRun: the function keeps state that can never be saved.
         """
         if concrete in self._seen:
             return self._seen[concrete]
@@ -54,7 +55,7 @@ class Outside:
         return self._seen[concrete]
 
     def check(self) -> None:
-        """CannotRun if one of them is no longer what it was."""
+        """Raises CannotRun if one of the variables has changed."""
         for part, value in self._found:
             if part.numpy().tobytes() != value.tobytes():
                 hidden.refuse_variable(self._model, part.name.partition(":")[0])

@@ -22,7 +22,7 @@ class LossScale:
         return self.variables["scale"].value
 
     def advance(self, loss: tf.Tensor, norm: tf.Tensor) -> tf.Tensor:
-        """Moves the scale after a step; whether there is no hope left, at a scale of 1."""
+        """Moves the scale after a step; returns whether the gradient overflows even at a scale of 1."""
         scale, good = self.variables.values()
         hopeless = loss_scale.hopeless(scale.value, loss, norm)
         new_scale, new_good = loss_scale.advance(scale.value, good.value, loss, norm)
