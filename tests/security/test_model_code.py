@@ -91,10 +91,9 @@ def assert_refused(*words: str, run_dir: str = "run", **flags: object) -> None:
 
 def begun_here() -> None:
     """Has the cache say what a start of the run here would."""
-    from convoy.trainer import config
-    from convoy.trainer.run_dir import trust
+    from convoy.trainer.run_dir import stored, trust
 
-    found = config.from_json(Path("run/config.json").read_bytes(), "run")
+    found = stored.from_json(Path("run/config.json").read_bytes(), "run")
     assert trust.remember(found.run_id, found.unchecked) == []
 
 
@@ -249,7 +248,7 @@ def test_how_much_memory_images_take_is_not_for_a_stranger_to_say(home, monkeypa
         asked.append(data.cache_bytes)
         raise exits.CannotRun("far enough")
 
-    monkeypatch.setattr("convoy.data.sources.opening.open_dataset", opened)
+    monkeypatch.setattr("convoy.data.opening.open_dataset", opened)
     for dataset, cache_bytes in (("folder:x", 1 << 60), ("records:x", 1 << 60), ("folder:x", 1000)):
         edit(model="article_cnn", dataset=dataset, cache_bytes=cache_bytes)
         with pytest.raises(exits.CannotRun, match="far enough"):
@@ -278,8 +277,9 @@ def test_records_of_a_bucket_are_not_copied_to_a_place_that_a_stranger_names(hom
 
 def test_a_configuration_that_was_found_is_none_that_can_be_built(home):
     """Who reads a run directory has to ask convoy.trainer.run_dir.trust: nothing that builds takes what was read."""
-    from convoy.trainer import config, engines
+    from convoy.trainer import engines
+    from convoy.trainer.run_dir import stored
 
-    found = config.from_json(RunConfig().to_json("0" * 32), "run/config.json")
+    found = stored.from_json(RunConfig().to_json("0" * 32), "run/config.json")
     with pytest.raises(AttributeError):
         engines.choose("tensorflow").prepare(found, ignore_cluster=True)

@@ -31,7 +31,7 @@ def examples(counts: np.ndarray) -> InMemory:
 def long_tail(monkeypatch):
     splits = {"train": lambda: examples(TRAINED), "test": lambda: examples(TESTED)}
     dataset = DataSet("tail", ("a", "b", "c", "d"), (8, 8, 1), splits)
-    monkeypatch.setattr("convoy.data.sources.opening.open_dataset", lambda config, download: dataset)
+    monkeypatch.setattr("convoy.data.opening.open_dataset", lambda config, download: dataset)
 
 
 @pytest.mark.parametrize(
