@@ -73,7 +73,7 @@ def run(
 
 
 def module(name: str, argv: list[str]) -> list[str]:
-    """The command that runs one of our modules as a child; -P keeps the current directory from shadowing our packages."""
+    """The command that runs one of Convoy's modules as a child; -P keeps the current directory from shadowing packages."""
     return [sys.executable, "-P", "-m", name, *argv]
 
 
@@ -97,9 +97,10 @@ def follow_parent() -> None:
     reader, writer = map(int, pipes.split(","))
     heartbeat.connect(writer)
     faulthandler.enable()
-    # Written by C code, which needs no lock of Python's; `chain` then lets the signal do what it does by default: end us.
+    # C code prints the stacks, without Python's lock; `chain` then runs the default action of the signal, which ends us.
     faulthandler.register(signal.SIGUSR1, chain=True)
-    # The kernel ends us by SIGIO when the pipe ends: C code that hangs may keep the lock that the thread below needs.
+    # The kernel sends SIGIO, which ends us, when the pipe closes: C code that hangs may hold the lock that the thread below
+    # needs.
     fcntl.fcntl(reader, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(reader, fcntl.F_SETFL, fcntl.fcntl(reader, fcntl.F_GETFL) | os.O_ASYNC)
 
@@ -123,9 +124,9 @@ class _Parent:
 
     def run_once(self, command: list[str]) -> int:
         self.graceful = self.done = self.hung = False
-        # The child reads the end of the first pipe when this process dies; this process reads its signs from the second.
+        # The first pipe closes when this process dies, which the child notices; the second one carries the child's heartbeats.
         with _pipe() as (reader, _writer), _pipe() as (signs, voice):
-            # A process group of its own: Ctrl-C in a terminal reaches the parent alone, which passes it on exactly once.
+            # In its own process group: Ctrl-C in a terminal reaches only the parent, which passes it on exactly once.
             self.child = subprocess.Popen(
                 command,
                 process_group=0,
@@ -159,7 +160,7 @@ class _Parent:
         return code
 
     def _listen(self, child: subprocess.Popen[bytes], signs: int, over: threading.Event) -> None:
-        """Takes the child's signs; kills it when there have been none for too long."""
+        """Reads the child's heartbeats; kills it when there was none for --hang_timeout."""
         last = time.monotonic()
         while True:
             heard = select.select([signs], [], [], 0.1)[0]
@@ -187,8 +188,8 @@ class _Parent:
 
     def wait_for_signal(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
-        while not self.asked and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, 0.1))
+        while not self.asked and (remaining := deadline - time.monotonic()) > 0:
+            time.sleep(min(remaining, 0.1))
         return bool(self.asked)
 
     @contextlib.contextmanager
@@ -226,7 +227,7 @@ class _Parent:
 
 @contextlib.contextmanager
 def _pipe() -> Iterator[tuple[int, int]]:
-    """(reading end, writing end), closed at the end; a child inherits neither unless it is told to."""
+    """(reading end, writing end), closed at the end; a child inherits an end only by `pass_fds`."""
     reader, writer = os.pipe()
     try:
         yield reader, writer

@@ -16,7 +16,7 @@ from convoy.launch.job import JobSpec
 from convoy.launch.targets.options import job_options
 from convoy.options import option
 from convoy.store import open_store
-from convoy.trainer.flags import durations
+from convoy.trainer.flags.durations import Duration
 from convoy.trainer.run_dir import files, results
 from convoy.verbs import Verb, verb
 
@@ -76,21 +76,21 @@ def listing() -> str:
     return "\n".join(lines) + "\n" + _FOOT.format(sources=sources)
 
 
-def _parse(argv: list[str]) -> tuple[JobOptions, CostOptions, str]:
+def _parse(argv: list[str]) -> tuple[JobOptions, CostOptions, Duration]:
     """The job, its speed, and --duration of its run."""
     own, train = split(argv)
     parsed = parse(own, job_options(), CostOptions)
     # A job that is only asked about needs no name.
     given = job_options()(**{**options.take(job_options(), parsed), "name": "any"})
-    return given, CostOptions(**options.take(CostOptions, parsed)), read_run(train).duration
+    return given, CostOptions(**options.take(CostOptions, parsed)), read_run(train).duration_spec
 
 
-def _cost(question: tuple[JobOptions, CostOptions, str]) -> None:
-    given, speed, duration = question
+def _cost(question: tuple[JobOptions, CostOptions, Duration]) -> None:
+    given, speed, span = question
     accelerator, workers = machines(given)
     total, source = per_hour(accelerator, workers, given.spot, given.price_per_hour)
     print(estimate(accelerator, workers, total, source))
-    print(of_training(total, speed, duration))
+    print(of_training(total, speed, span))
 
 
 cost = Verb(COST_USAGE, (CostOptions, job_options), _parse, _cost)
@@ -121,7 +121,7 @@ def estimate(accelerator: Accelerator, workers: int, total: float | None, source
     return f"{what}: ${total:,.2f} an hour, ${24 * total:,.2f} a day\n{source}, without disks and egress"
 
 
-def of_training(total: float | None, speed: CostOptions, duration: str) -> str:
+def of_training(total: float | None, speed: CostOptions, span: Duration) -> str:
     """Time and dollars of an epoch and of all epochs, or how to find out; `total` is dollars an hour of all machines."""
     per_second, per_epoch = (
         measured(speed.run_dir) if speed.run_dir else (speed.images_per_second, speed.images_per_epoch)
@@ -137,7 +137,6 @@ def of_training(total: float | None, speed: CostOptions, duration: str) -> str:
         return f"{_time(seconds)}, {UNKNOWN if total is None else _money(total * seconds / 3600)}"
 
     text = f"an epoch of {per_epoch:,} images at {per_second:,.0f} a second: {time_and_money(1)}"
-    span = durations.Duration.parse(duration, "duration")
     if span.unit == "ep":
         epochs = float(span.amount)
         text += f"\n{epochs:g} epochs: {time_and_money(epochs)}"

@@ -1,7 +1,7 @@
-"""A run's configuration: flags at the door, one frozen object behind it.
+"""A run's configuration: flags become one frozen object, which is valid by construction.
 
-Imports no TensorFlow, Keras or JAX: what is wrong with a flag is said before seconds are spent on starting them, and
-launchers validate the runs that they submit.
+Imports no TensorFlow, Keras or JAX: a wrong flag is refused before seconds are spent on starting them, and launchers validate
+the runs that they submit.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _MACHINE = "Machine"
 class RunConfig:
     """Everything that decides a run. Valid by construction: an impossible value raises exits.CannotRun, a sentence.
 
-    Every batch size is global, whatever number of devices shares it.
+    Every batch size is global, whatever the number of devices.
     """
 
     run_dir: str = option(
         "",
-        "where the run lives; a run that stands there is continued (default: runs/DATASET-TIME).",
+        "where the run lives; a run that is already there is continued (default: runs/DATASET-TIME).",
         group=_RUN,
         may_change=True,
     )
@@ -70,8 +70,8 @@ class RunConfig:
     precision: str = option("auto", lambda: f"{PRECISIONS.help()}.", group=_MODEL, choices=PRECISIONS)
     batchnorm: str = option(
         "sync",
-        "what BatchNormalization measures in training: sync, the whole batch on all devices (with --accumulate, each part of"
-        " it); local, what a device has of that; ghost:N, groups of N examples.",
+        "what BatchNormalization measures in training: sync, the batch on all devices (with --accumulate, each microbatch);"
+        " local, the share of a device; ghost:N, groups of N examples.",
         group=_MODEL,
     )
     batch_size: int = option(
@@ -116,7 +116,7 @@ class RunConfig:
     )
     label_smoothing: float = option(
         0.0,
-        "fraction of the target spread evenly over the classes, in training.",
+        "fraction of the target that is spread evenly over the classes in training.",
         group=_OPTIMIZATION,
         within=real(0, 1, below=True),
     )
@@ -128,8 +128,8 @@ class RunConfig:
     )
     accumulate: int = option(
         1,
-        "cut every batch into this many parts and add up their gradients: the same step in less memory, up to rounding and"
-        " to the statistics of BatchNormalization.",
+        "cut every batch into this many microbatches and add up their gradients: the same step in less memory, up to"
+        " rounding and to the statistics of BatchNormalization.",
         group=_OPTIMIZATION,
         within=whole(1, MAX_EXAMPLES),
     )
@@ -140,14 +140,14 @@ class RunConfig:
     )
     steps_per_loop: int = option(
         0,
-        "steps between two looks at signals (0: as many as take half a second).",
+        "steps between two checks for signals (0: as many as take half a second).",
         group=_SCHEDULE,
         within=whole(0, MAX_STEPS),
         may_change=True,
     )
     restarts: int = option(
         0,
-        "restart the run up to this often when it may be tried again (exit code 42).",
+        "how often to restart the run after exit code 42 (try again).",
         group=_SCHEDULE,
         within=whole(0, 1_000_000),
         may_change=True,
@@ -200,14 +200,14 @@ class RunConfig:
     )
     hang_timeout: float | None = option(
         None,
-        "seconds without a finished loop or another sign of life after which a process writes down where all its threads are"
-        " and ends with 42 (0: never; default: 120 where several processes share the run, else 0).",
+        "seconds without a finished loop or another heartbeat after which a process prints the stacks of its threads and"
+        " ends with 42 (0: never; default: 120 where several processes share the run, else 0).",
         group=_MACHINE,
         within=real(0, 1e9),
         may_change=True,
     )
 
-    # Flags that are small languages, parsed: once, and before anybody reads them.
+    # Flags that are small languages, parsed once; __post_init__ refuses those that do not parse.
 
     @functools.cached_property
     def duration_spec(self) -> Duration:
@@ -253,7 +253,7 @@ class RunConfig:
         validation.check(self)
 
     def patience(self, processes: int) -> float:
-        """--hang_timeout in seconds, 0 for ever: a run that shares its steps with nobody may take as long as it likes."""
+        """--hang_timeout in seconds; 0, for ever, is the default of a run that shares its steps with no other process."""
         return self.hang_timeout if self.hang_timeout is not None else 120.0 if processes > 1 else 0.0
 
     @property
@@ -280,7 +280,7 @@ class RunConfig:
         return steps
 
     def with_defaults(self) -> RunConfig:
-        """The same run with the defaults written out that need neither the machine nor the data to be known."""
+        """The same run with those defaults written out that depend neither on the machine nor on the data."""
         config = self
         if config.learning_rate is None:
             config = dataclasses.replace(config, learning_rate=OPTIMIZERS[config.optimizer].learning_rate)
@@ -303,7 +303,7 @@ class RunConfig:
         return json.dumps({**self.to_dict(), "run_id": run_id}, indent=1).encode()
 
     def to_flags(self) -> str:
-        """A flagfile that reproduces this run; --run_dir is left out, a reproduction has its own."""
+        """A flagfile that reproduces this run, without --run_dir, since a reproduction has its own."""
         return "\n".join(options.to_flags((n, v) for n, v in self.to_dict().items() if n != "run_dir")) + "\n"
 
 
@@ -313,7 +313,7 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 
 def from_argv(argv: list[str]) -> RunConfig:
-    """Flags -> configuration. Raises UsageError for what does not parse, CannotRun for what cannot be."""
+    """Flags -> configuration. Raises UsageError for flags that do not parse, CannotRun for impossible values."""
     return from_dict(options.parse(argv, RunConfig, DataConfig))
 
 

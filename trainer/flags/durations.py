@@ -1,4 +1,4 @@
-"""Spans of training as a person writes them: `10ep` are epochs, `600st` are steps."""
+"""Durations of training: `10ep` are epochs, `600st` are steps."""
 
 from __future__ import annotations
 

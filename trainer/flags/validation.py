@@ -30,7 +30,7 @@ def check_model(name: str) -> None:
 def check(config: RunConfig) -> None:
     """Raises exits.CannotRun at the first combination that is impossible; every flag alone is possible."""
     _require(config.accumulate <= config.batch_size, "accumulate", config.accumulate,
-             f"give at most {config.batch_size}, for there are no more examples in a batch to cut into parts")  # fmt: skip
+             f"give at most {config.batch_size}, since a batch has no more examples to cut into microbatches")  # fmt: skip
     peak = config.peak_learning_rate
     _require(_POSITIVE.holds(peak), "scale_lr", config.scale_lr, f"it makes a learning rate of {peak:g}; give another")
     _check_options(config, "model", MODELS)

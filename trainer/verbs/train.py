@@ -1,4 +1,4 @@
-"""`convoy train`: reads the flags, starts the run as a child, and answers for its exit code."""
+"""`convoy train`: reads the flags, starts the run as a child, and returns its exit code."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from convoy.verbs import Verb
 
 USAGE = """usage: convoy train [--flag=value ...]
 
-Trains an image classifier, evaluates it and keeps what a continuation needs in --run_dir: the same command continues a run
-that was stopped or killed. Exit codes: 0 done, 2 a flag that does not parse, 42 try again, 65 bad data, 70 diverged,
+Trains an image classifier, evaluates it, and keeps in --run_dir all that a continuation needs: the same command continues a
+run that was stopped or killed. Exit codes: 0 done, 2 a flag that does not parse, 42 try again, 65 bad data, 70 diverged,
 78 not possible as configured, 130 stopped by a person."""
 
 
