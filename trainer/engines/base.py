@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -16,8 +16,9 @@ from convoy import exits
 from convoy.data.arrays import Array, Scalar
 from convoy.data.pipeline import evaluation_batches, training_stream
 from convoy.data.sources.examples import Examples
-from convoy.trainer.engines import variables
+from convoy.trainer.engines import copies, variables
 from convoy.trainer.engines.parts import Parts
+from convoy.trainer.engines.protocol import Engine
 from convoy.trainer.engines.runtime import Runtime
 from convoy.trainer.engines.steps_per_loop import StepsPerLoop
 from convoy.trainer.metrics import EvaluationSums
@@ -42,7 +43,7 @@ class EvaluationCounts(NamedTuple):
         )
 
 
-class BaseEngine(abc.ABC):
+class BaseEngine(Engine):
     """The global batch on one device, or shared by several, of one process or many, that hold the same weights."""
 
     def __init__(self, runtime: Runtime, description: str, parts: Parts):
@@ -68,6 +69,7 @@ class BaseEngine(abc.ABC):
         sharding, pace, total = self.runtime.batch_sharding, StepsPerLoop(), EvaluationSums.zero(self.parts.classes)
         height, width, _ = self.parts.image_shape
         batch_size = evaluation_batch_size(max(sharding.microbatch_sizes), height * width, len(examples))
+        expected = len(examples) - len(examples.unreadable())
         batches_left = -(-len(examples) // (batch_size * self.replicas))
         stream = evaluation_batches(
             examples, batch_size, sharding.replicas, sharding.first_replica, sharding.local_replicas
@@ -81,7 +83,6 @@ class BaseEngine(abc.ABC):
                     total.add(counts.sums())
                 pace.record(batches, time.perf_counter() - begun)
                 batches_left -= batches
-        expected = len(examples) - len(examples.unreadable())
         if total.examples != expected or int(total.count.sum()) != expected:
             raise RuntimeError(f"evaluation counted {total.examples} of {expected} examples")
         return total
@@ -91,6 +92,11 @@ class BaseEngine(abc.ABC):
 
     def check(self, state: Mapping[str, np.ndarray]) -> None:
         variables.compare(self.shapes(), state)
+
+    def _check_replicas(self, copies_of: Iterable[tuple[str, list[np.ndarray]]]) -> None:
+        """Raises CannotRun if a variable of the model differs between replicas; see copies.first_difference."""
+        if name := copies.first_difference(copies_of, self):
+            copies.refuse(self.model, self.config.model, name.removeprefix("model/"), self.replicas)
 
     def any(self, flag: bool) -> bool:
         if self.cluster.processes == 1:
@@ -130,12 +136,6 @@ class BaseEngine(abc.ABC):
             f"out of memory on {self.description} with --batch_size={self.config.batch_size}; raise --accumulate"
             f" (now {self.config.accumulate}), which needs less at once for the same result, or lower --batch_size."
         )
-
-    @abc.abstractmethod
-    def shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]: ...
-
-    @abc.abstractmethod
-    def stream_state(self) -> Iterator[tuple[str, np.ndarray]]: ...
 
     @abc.abstractmethod
     def _take(self, stream: tf.data.Dataset) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import NoReturn
 
 import keras
 import numpy as np
@@ -18,9 +18,7 @@ from keras import ops
 from convoy import exits
 from convoy.data.arrays import Array, Flag
 from convoy.trainer.engines.normalization import AllSum
-
-if TYPE_CHECKING:
-    from convoy.trainer.engines.base import BaseEngine as Engine
+from convoy.trainer.engines.protocol import Engine
 
 
 def merged_variables(model: keras.Model, replicas: int) -> list[int]:
@@ -112,10 +110,9 @@ def first_difference(copies: Iterable[tuple[str, list[np.ndarray]]], engine: Eng
         if several:
             digests.append(zlib.crc32(own.data))
     if several:
-        leaders = np.frombuffer(engine.broadcast(np.array(digests, "<u4").tobytes()), "<u4")
+        of_leader = np.frombuffer(engine.broadcast(np.array(digests, "<u4").tobytes()), "<u4")
         differs = [
-            here or digest != leaders_digest
-            for here, digest, leaders_digest in zip(differs, digests, leaders, strict=True)
+            here or digest != expected for here, digest, expected in zip(differs, digests, of_leader, strict=True)
         ]
     if not engine.any(any(differs)):
         return None
@@ -127,22 +124,21 @@ def _bytes(value: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(value).reshape(-1).view(np.uint8)
 
 
-def sentence(engine: Engine, name: str) -> str:
-    """The sentence for a model whose variable `name` differs between replicas."""
-    path = name.partition("/")[2]
-    layer, variable = next((layer, v) for layer, v in _owned(engine.model) if v.path == path)
-    what = f"--model={engine.config.model}: the layer {layer.name} ({type(layer).__name__}) writes its variable {path}"
+def refuse(model: keras.Model, name: str, path: str, replicas: int) -> NoReturn:
+    """Raises CannotRun for the model `name`, whose variable at `path` differs between replicas."""
+    layer, variable = next((layer, v) for layer, v in _owned(model) if v.path == path)
+    what = f"--model={name}: the layer {layer.name} ({type(layer).__name__}) writes its variable {path}"
     if variable.trainable:
-        return (
-            f"{what}, which is trained, otherwise on each of {engine.replicas} devices; train on one device, or leave that"
+        raise exits.CannotRun(
+            f"{what}, which is trained, otherwise on each of {replicas} devices; train on one device, or leave that"
             " out."
         )
     kinds = '"mean", "sum" or "only_first_replica"'
     dtype = keras.backend.standardize_dtype(variable.dtype)
     if not keras.backend.is_float_dtype(dtype):
         kinds = '"only_first_replica"' if dtype == "bool" else '"sum" or "only_first_replica"'
-    return (
-        f"{what} otherwise on each of {engine.replicas} devices, and a checkpoint holds one of them; say in add_weight what is"
+    raise exits.CannotRun(
+        f"{what} otherwise on each of {replicas} devices, and a checkpoint holds one of them; say in add_weight what is"
         f" to become of them, aggregation={kinds}, or train on one device."
     )
 

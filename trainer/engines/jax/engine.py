@@ -14,10 +14,9 @@ import tensorflow as tf
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
-from convoy import exits
 from convoy.data.arrays import Array, ClassCounts
 from convoy.data.sources.examples import Examples
-from convoy.trainer.engines import copies, hidden
+from convoy.trainer.engines import hidden
 from convoy.trainer.engines.base import BaseEngine, EvaluationCounts
 from convoy.trainer.engines.jax import devices
 from convoy.trainer.engines.jax.devices import REPLICATED, SHARDED
@@ -87,12 +86,9 @@ class JaxEngine(BaseEngine):
             return
         tensors = zip(self._names, [*self._state.trainable, *self._state.other], strict=False)
         with self._sentences(None):
-            differing = copies.first_difference(
-                ((name, [np.asarray(shard.data) for shard in tensor.addressable_shards]) for name, tensor in tensors),
-                self,
+            self._check_replicas(
+                (name, [np.asarray(shard.data) for shard in tensor.addressable_shards]) for name, tensor in tensors
             )
-        if differing:
-            raise exits.CannotRun(copies.sentence(self, differing))
 
     def shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         leaves = zip(self._names, jax.tree.leaves(self._state), strict=True)

@@ -9,11 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from convoy import exits
 from convoy.data.arrays import ClassCounts
 from convoy.data.parallel import untuned
 from convoy.data.sources.examples import Examples
-from convoy.trainer.engines import copies, hidden, normalization, patches, variables
+from convoy.trainer.engines import hidden, normalization, patches, variables
 from convoy.trainer.engines.base import BaseEngine, EvaluationCounts
 from convoy.trainer.engines.lost import lost_peer
 from convoy.trainer.engines.parts import build_parts
@@ -92,15 +91,10 @@ class TensorFlowEngine(BaseEngine):
     def check_layers(self) -> None:
         local = self._strategy.experimental_local_results
         if self.replicas > 1:
-            differing = copies.first_difference(
-                (
-                    (name, [_view(copy) for copy in local(variable.value)])
-                    for name, variable in self._model_variables().items()
-                ),
-                self,
+            self._check_replicas(
+                (name, [_view(copy) for copy in local(variable.value)])
+                for name, variable in self._model_variables().items()
             )
-            if differing:
-                raise exits.CannotRun(copies.sentence(self, differing))
         self._outside.check()
 
     def shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
