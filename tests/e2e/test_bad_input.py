@@ -25,6 +25,7 @@ def test_a_missing_folder(convoy):
     assert_sentence(convoy("train", "--dataset=folder:absent"), 78, "absent", "does not exist")
 
 
+@pytest.mark.thorough
 def test_an_empty_class(convoy, photographs):
     (photographs / "bird").mkdir()
     assert_sentence(convoy("train", f"--dataset=folder:{photographs}", "--image_size=16"), 65, "bird", "no image")
@@ -109,6 +110,7 @@ def test_another_process_in_the_same_directory(convoy, tmp_path):
         first.wait()
 
 
+@pytest.mark.thorough
 def test_data_that_changed_under_a_run(convoy, photographs):
     argv = ["train", f"--dataset=folder:{photographs}", "--image_size=16", "--batch_size=8", "--duration=10st",
             "--eval_split=none", "--run_dir=run"]  # fmt: skip
@@ -132,6 +134,7 @@ def test_a_test_split_that_is_bad_is_found_before_training(convoy, photographs, 
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_that_rotted(convoy, tmp_path):
     run_dir = tmp_path / "run"
     assert convoy("train", *QUICK, "--duration=40st", f"--run_dir={run_dir}").code == 0
@@ -144,6 +147,7 @@ def test_a_checkpoint_that_rotted(convoy, tmp_path):
     assert "continues at step 20" in outcome.out
 
 
+@pytest.mark.thorough
 def test_a_model_whose_code_changed(convoy, tmp_path):
     code = (
         "import keras\n"

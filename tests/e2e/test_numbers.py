@@ -41,6 +41,7 @@ def train(convoy, place, *flags, **values):
     return convoy("train", *FLAGS, *flags, cwd=place, PYTHONPATH=str(place), **values)
 
 
+@pytest.mark.thorough
 def test_rollback_passes_over_what_led_to_it_so_often_and_no_more(convoy, one_black):
     outcome = train(convoy, one_black, "--on_nan=rollback")
     assert outcome.code == 70, outcome
@@ -107,6 +108,7 @@ def test_two_processes_skip_the_same_steps_as_one(convoy, one_black, monkeypatch
         np.testing.assert_allclose(value, theirs[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.thorough
 def test_skip_ends_when_nothing_else_comes(convoy, one_black):
     for image in (one_black / "images").rglob("*.*"):
         if image.name != "black.png":

@@ -55,7 +55,9 @@ def test_before_the_first_step(tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 42), pytest.param(signal.SIGINT, 130, marks=pytest.mark.thorough)]
+)
 def test_during_a_loop(tmp_path, number, code):
     run_dir = tmp_path / "run"
     left, seconds, err = interrupted(run_dir, send=[number], after="saved")
@@ -67,6 +69,7 @@ def test_during_a_loop(tmp_path, number, code):
     assert (run_dir / "checkpoints" / f"{last['step']:08d}.1" / "MANIFEST.json").exists()
 
 
+@pytest.mark.thorough
 def test_during_a_save(convoy, undisturbed, tmp_path):
     run_dir = tmp_path / "run"
     code, _, err = interrupted(run_dir, chaos="term:snapshot@20", argv=QUICK)
@@ -79,6 +82,7 @@ def test_during_a_save(convoy, undisturbed, tmp_path):
     assert records_of(run_dir) == records_of(undisturbed)
 
 
+@pytest.mark.thorough
 def test_during_an_evaluation(convoy, tmp_path):
     run_dir = tmp_path / "run"
     code, _, err = interrupted(run_dir, chaos="term:evaluation@41", argv=QUICK)

@@ -177,6 +177,7 @@ def model(shape, classes):
 """
 
 
+@pytest.mark.thorough
 def test_a_run_that_diverges_names_the_step_and_the_last_good_checkpoint(convoy, tmp_path):
     (tmp_path / "mine.py").write_text(BOMB)
     outcome = convoy("train", *QUICK, "--run_dir=run", "--model=mine:model", "--restarts=2")
@@ -189,6 +190,7 @@ def test_a_run_that_diverges_names_the_step_and_the_last_good_checkpoint(convoy,
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["00000020.1"]
 
 
+@pytest.mark.thorough
 def test_weights_that_are_not_finite_are_never_saved(convoy, tmp_path):
     outcome = convoy("train", *QUICK, "--run_dir=run", "--optimizer=sgd", "--learning_rate=1e30", "--duration=1st")
     assert outcome.code == 70, outcome

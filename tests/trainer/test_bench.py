@@ -7,8 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from convoy import exits
 from convoy.data import preview
 from convoy.data.config import DataConfig
+from convoy.data.verbs.preview import VERB
 from convoy.trainer.outputs import advice
 
 
@@ -43,9 +45,12 @@ def test_preview_draws_a_picture(convoy, tmp_path):
     with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.format == "PNG"
         assert len(picture.convert("L").getcolors()) > 50
-    done = convoy("data", "preview", "--output=no/where.png")
-    assert done.code == 78, done
-    assert "cannot be written: no such file or directory; name a file in a folder that is there" in done.err
+
+
+def test_a_picture_that_cannot_be_written_is_a_sentence(tmp_path):
+    parsed = VERB.parse(["--augment=flip", "--count=2", f"--output={tmp_path}/no/where.png"])
+    with pytest.raises(exits.CannotRun, match="cannot be written: no such file or directory; name a file in a folder"):
+        VERB.work(parsed)
 
 
 def test_a_verdict_advises_no_memory_for_what_is_never_kept_there():
@@ -55,15 +60,24 @@ def test_a_verdict_advises_no_memory_for_what_is_never_kept_there():
     assert "--dataset='folder:my photos'" in said
 
 
-@pytest.mark.parametrize(
-    "command",
-    [("data", "preview"), pytest.param(("bench", "input", "--rounds=1", "--seconds=0.1"), marks=pytest.mark.thorough)],
-)
-def test_an_image_that_cannot_be_decoded_is_named(convoy, photographs, command):
-    broken = photographs / "dog" / "004.jpg"
-    broken.write_bytes(broken.read_bytes()[:-150])
+@pytest.fixture
+def broken(photographs):
+    """One of the photographs, which ends too early."""
+    path = photographs / "dog" / "004.jpg"
+    path.write_bytes(path.read_bytes()[:-150])
+    return path
+
+
+def test_a_preview_names_an_image_that_cannot_be_decoded(photographs, broken):
+    data = DataConfig(f"folder:{photographs}", image_size=16, cache_bytes=0, eval_split="none")
+    with pytest.raises(exits.BadData, match=f"the image {broken} cannot be decoded"):
+        preview.contact_sheet(data, 24, 0)
+
+
+@pytest.mark.thorough
+def test_bench_names_an_image_that_cannot_be_decoded(convoy, photographs, broken):
     flags = [f"--dataset=folder:{photographs}", "--image_size=16", "--cache_bytes=0", "--eval_split=none"]
-    done = convoy(*command, *flags)
+    done = convoy("bench", "input", "--rounds=1", "--seconds=0.1", *flags)
     assert done.code == 65, done
     assert f"the image {broken} cannot be decoded" in done.err
 

@@ -45,16 +45,25 @@ class FakeEngine:
       losses: of the evaluation at a step; 1.0 at others.
       at_step: step -> what is done once it was made.
       in_evaluation: likewise, when the evaluation at that step begins.
+      in_save: likewise, when that step is saved.
     """
 
     description, replicas, parameters, warms_up = "a stand-in", 1, 1, False
 
     def __init__(
-        self, nan_at=(), skips=False, overflows_at=None, accuracies=None, losses=None, at_step=None, in_evaluation=None
+        self,
+        nan_at=(),
+        skips=False,
+        overflows_at=None,
+        accuracies=None,
+        losses=None,
+        at_step=None,
+        in_evaluation=None,
+        in_save=None,
     ):
         self.nan_at, self.skips, self.overflows_at = set(nan_at), skips, overflows_at
         self.accuracies, self.losses = accuracies or {}, losses or {}
-        self.at_step, self.in_evaluation = at_step or {}, in_evaluation or {}
+        self.at_step, self.in_evaluation, self.in_save = at_step or {}, in_evaluation or {}, in_save or {}
         self.cluster, self.notes, self.calls = Cluster(), [], []
         self.weight, self.iterations, self.position = 0.0, 0, 0
         self.seen: list[int] = []  # positions of steps that counted
@@ -104,6 +113,7 @@ class FakeEngine:
         return {"model/weight": np.array(self.weight), "optimizer/iterations": np.array(self.iterations)}
 
     def stream_state(self):
+        self.in_save.pop(self.iterations, lambda: None)()
         return iter(self.state().items())
 
     def shapes(self):
@@ -306,6 +316,18 @@ def test_a_position_may_be_any_integer(run):
     assert run.engine.seen == list(range(progress.position, again.position))
 
 
+def test_a_checkpoint_that_is_damaged_is_passed_over(run, undisturbed, capsys):
+    run.attempt(duration="8st")
+    tensors = Path(run.store.url) / "checkpoints" / "00000008.1" / "model.npz"
+    data = bytearray(tensors.read_bytes())
+    data[len(data) // 2] ^= 1
+    tensors.write_bytes(data)
+    run.attempt()
+    assert "checkpoints/00000008.1 is refused: model.npz" in capsys.readouterr().err
+    assert run.engine.seen[0] == 6 * BATCH
+    assert_ends_like(run, undisturbed)
+
+
 def test_a_checkpoint_of_another_model_is_refused(run):
     run.attempt(duration="4st")
     engine = FakeEngine()
@@ -333,6 +355,16 @@ def test_a_signal_saves_and_leaves(run, undisturbed, number, ending, words):
         run.attempt(engine, steps_per_loop=1)
     assert run.checkpoints[-1] == 5
     assert run.events[-1]["event"] == "left"
+    run.signals = Signals()
+    run.attempt()
+    assert_ends_like(run, undisturbed)
+
+
+def test_a_signal_during_a_save_leaves_with_what_was_saved(run, undisturbed):
+    engine = FakeEngine(in_save={6: lambda: setattr(run.signals, "received", signal.SIGTERM)})
+    with pytest.raises(exits.TryAgain, match="saved at step 6;"):
+        run.attempt(engine)
+    assert run.steps_of("saved").count(6) == 1, "one save is enough"
     run.signals = Signals()
     run.attempt()
     assert_ends_like(run, undisturbed)
