@@ -19,7 +19,7 @@ C = TypeVar("C")
 
 @dataclasses.dataclass(frozen=True)
 class Verb(Generic[C]):
-    """What one verb takes and does.
+    """One verb: its flags, and the function that does its work.
 
     Args:
       usage: the first lines of --help.

@@ -1,4 +1,4 @@
-"""What is counted: exact sums, turned into ratios only at the end."""
+"""Metrics as exact sums, which become ratios only at the end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ GROUPS: dict[str, tuple[float, float]] = {"many": (101, math.inf), "medium": (20
 
 @dataclasses.dataclass
 class TrainingSums:
-    """Sums over the steps since the last record. `loss` sums the loss of each step (a mean over its batch).
+    """Sums over the steps since the last record.
 
-    `skipped` steps had a gradient that was not finite, and changed nothing: loss scaling and --on_nan=skip do that. Of them
-    `lossless` had no finite loss either.
+    Attributes:
+      loss: the sum of the losses of the steps, each a mean over its batch.
+      skipped: steps whose gradient was not finite, and which changed nothing: by loss scaling or --on_nan=skip.
+      lossless: those of the skipped steps whose loss was not finite either.
     """
 
     steps: int = 0
@@ -41,10 +43,10 @@ class TrainingSums:
             self.skipped += 1
 
     def metrics(self) -> dict[str, float | None]:
-        """Means over the steps; accuracy over the examples, as augmented. The loss is None if no step had one."""
-        made = self.steps - self.lossless
+        """Means over the steps, and the accuracy over the augmented examples. The loss is None if no step had a finite one."""
+        with_loss = self.steps - self.lossless
         metrics: dict[str, float | None] = {
-            "loss": self.loss / made if made else None,
+            "loss": self.loss / with_loss if with_loss else None,
             "accuracy": self.correct / self.examples,
         }
         if self.skipped:
@@ -56,7 +58,7 @@ class TrainingSums:
 
 @dataclasses.dataclass
 class EvaluationSums:
-    """Sums over evaluated examples: integers, but for the loss. The arrays are int64 [classes]."""
+    """Sums over evaluated examples: integers, except for the loss. The arrays are int64 [classes]."""
 
     loss: float
     examples: int
@@ -82,7 +84,7 @@ class EvaluationSums:
         return metrics
 
     def measurement(self, names: tuple[str, ...], trained: np.ndarray) -> dict[str, Any]:
-        """What result.json says of an evaluation.
+        """An evaluation as result.json has it.
 
         Args:
           names: the classes.

@@ -1,4 +1,4 @@
-"""The tutorial's network, with its mistakes put right."""
+"""The tutorial's network, without its mistakes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from convoy import exits
 def article_cnn(image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     """Conv 3x3 of 32, max-pool 2, dense 128, classifier: logits [n, num_classes] of images [n, h, w, c] in [0, 1].
 
-    The article gives the first layer images of 224x224 where the data has 32x32, and ends in a softmax; here the shape is
-    the data's and the softmax belongs to the loss, where it is computed stably.
+    The article's first layer expects 224x224 pixels although its data has 32x32, and its last layer is a softmax. Here the
+    shape is that of the data, and the loss computes the softmax, which is stable there.
     """
     if min(image_shape[:2]) < 4:
         raise exits.CannotRun(

@@ -1,4 +1,4 @@
-"""Networks that scale images themselves: they are made for numbers from 0 to 255, and get numbers from 0 to 1."""
+"""Notes networks that scale images themselves, as if pixels went from 0 to 255: Convoy's images go from 0 to 1."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ NOTE = (
     " look nearly alike. Multiply by 255 before it, with keras.layers.Rescaling(255.0), or build the network with"
     " include_preprocessing=False if it has that."
 )
-# Numbers that came to spread over less than this were not meant: 1/255, 1/127.5 and 1 / 57 are what networks have.
+# No network means to bring its numbers into a range narrower than this; 1/255, 1/127.5 and 1 / 57 are the usual factors.
 NARROW = 0.02
-FAR = 4.0  # a mean that is so many times the largest number there is
-# Layers and operations of Keras that move pixels, and leave their numbers what they are.
+FAR = 4.0  # a mean beyond this many times the largest number was meant for other numbers
+# Layers and operations of Keras that move pixels without changing their numbers.
 # fmt: off
 _MOVING = frozenset({
     "AveragePooling2D", "BroadcastTo", "Cast", "CenterCrop", "Concatenate", "Cropping2D", "Flip", "GetItem",
@@ -27,7 +27,7 @@ _MOVING = frozenset({
 
 
 class Span(NamedTuple):
-    """From which number to which the values of a tensor go."""
+    """The smallest and the largest number of a tensor."""
 
     low: float
     high: float
@@ -37,25 +37,25 @@ class Span(NamedTuple):
         return self.high - self.low
 
 
-class _Found(Exception):
-    """A layer that scales numbers which are small already."""
+class _ScalesTwice(Exception):
+    """A layer scales numbers that are small already: its path, and what it does."""
 
 
 def note(model: keras.Model, name: str) -> list[str]:
-    """What a person should know of a model whose first layers, those before any weights, scale images from 0 to 1 again.
+    """A note on a model whose first layers, those before any weights, scale images from 0 to 1 once more; else nothing.
 
-    Only a model that Keras knows as a graph (functional, Sequential) can be followed from its input.
+    Only models that Keras knows as a graph (functional, Sequential) can be followed from their input.
     """
     try:
         _follow(model, Span(0.0, 1.0))
-    except _Found as found:
-        path, does = found.args
+    except _ScalesTwice as error:
+        path, does = error.args
         return [NOTE.format(model=name, path=path, does=does)]
     return []
 
 
 def _follow(model: Any, images: Span) -> Span | None:
-    """The span of a model's output, or None where something stands between it and the input that cannot be followed."""
+    """The span of a model's output; None if an operation between input and output cannot be followed."""
     graph = getattr(model, "_functional", None) or model  # a Sequential has one inside
     if not hasattr(graph, "_nodes_by_depth"):
         return None
@@ -66,13 +66,14 @@ def _follow(model: Any, images: Span) -> Span | None:
             known = [span for span in before if span]
             if node.is_input or not known or len(known) < len(before):
                 continue
-            joined = Span(min(span.low for span in known), max(span.high for span in known))
-            if after := _through(node.operation, joined):
+            union = Span(min(span.low for span in known), max(span.high for span in known))
+            if after := _through(node.operation, union):
                 spans |= {id(tensor): after for tensor in node.outputs}
     return spans.get(id(graph.outputs[0]))
 
 
 def _through(operation: Any, numbers: Span) -> Span | None:
+    """The span after an operation; None if it is unknown."""
     if isinstance(operation, keras.layers.Rescaling):
         scale, offset = np.asarray(operation.scale, float), np.asarray(operation.offset, float)
         does = f"rescales by {np.abs(scale).max():.2g}"
@@ -82,12 +83,12 @@ def _through(operation: Any, numbers: Span) -> Span | None:
         scale, offset = (deviation, mean) if operation.invert else (1 / deviation, -mean / deviation)
         does = f"subtracts {mean.mean():.3g} and divides by {deviation.mean():.3g}"
         if not operation.invert and mean.min() > FAR * max(abs(numbers.low), abs(numbers.high)):
-            raise _Found(operation.path, does)
+            raise _ScalesTwice(operation.path, does)
     elif type(operation).__name__ in _MOVING:
         return numbers
     else:
         return _follow(operation, numbers)
     if numbers.width * np.abs(scale).max() < NARROW:
-        raise _Found(operation.path, does)
+        raise _ScalesTwice(operation.path, does)
     ends = [number * scale + offset for number in numbers]
     return Span(min(end.min() for end in ends), max(end.max() for end in ends))

@@ -13,9 +13,9 @@ from keras import layers
 from convoy import exits
 from convoy.trainer.layers import StochasticDepth
 
-# Below this side images keep their size through the stem: of 32x32 pixels the stem for photographs would leave 8x8.
+# Images with a shorter side than this keep their size through the stem: the stem for photographs would make 8x8 of 32x32.
 _PHOTOGRAPH = 64
-# The stages halve three times; a smaller image would have less than a pixel left.
+# The stages halve an image three times, and at least one pixel has to remain.
 _MIN_SIDE = 8
 
 # Mean and standard deviation of ImageNet's red, green and blue in [0, 1].
@@ -27,12 +27,12 @@ class _Convolution(NamedTuple):
 
     kernel: int
     widening: int  # filters, as a multiple of the stage's
-    strided: bool  # whether it takes the block's stride
+    strided: bool  # whether it has the block's stride
 
 
 _BASIC = (_Convolution(3, 1, True), _Convolution(3, 1, False))
-# v1.5: the stride is in the 3x3 convolution (Goyal et al. 2017, section 5.1); in the first 1x1, as He et al. have it, three
-# quarters of the positions are never read.
+# v1.5: the 3x3 convolution has the stride (Goyal et al. 2017, section 5.1). He et al. give it to the first 1x1, which then
+# never reads three quarters of the positions.
 _BOTTLENECK = (_Convolution(1, 1, False), _Convolution(3, 1, True), _Convolution(1, 4, False))
 
 
@@ -81,8 +81,8 @@ def _resnet(
 def _stem(image: Any) -> Any:
     """[n, h, w, c] in [0, 1] -> [n, h, w, 64] of small images, [n, h / 4, w / 4, 64] of others (halves round up)."""
     x, (height, width, channels) = image, image.shape[1:]
-    # Before any padding, so that the border is of the mean colour. Only where there are colours to have a known mean: of
-    # grey or multispectral images the first BatchNormalization finds the scale.
+    # Before any padding, so that the border has the mean colour. Only for images of three colours, whose mean is known: the
+    # first BatchNormalization learns the scale of grey or multispectral images.
     if channels == 3:
         scale = [1 / deviation for deviation in _DEVIATION]
         offset = [-mean / deviation for mean, deviation in zip(_MEAN, _DEVIATION, strict=True)]
@@ -91,7 +91,7 @@ def _stem(image: Any) -> Any:
     x = _convolution(x, 64, 3 if small else 7, 1 if small else 2, "stem_conv")
     x = layers.ReLU(name="stem_relu")(_normalization("stem_bn")(x))
     if not small:
-        # Nothing is below zero after the ReLU, so padding with zeros cannot win a maximum.
+        # After the ReLU no number is below zero, so a zero of the padding never wins a maximum.
         x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
         x = layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
     return x
@@ -106,7 +106,7 @@ def _block(x: Any, filters: int, stride: int, branch: tuple[_Convolution, ...], 
     for number, (kernel, widening, strided) in enumerate(branch, 1):
         last = number == len(branch)
         x = _convolution(x, filters * widening, kernel, stride if strided else 1, f"{name}_conv{number}")
-        # The last scale begins at zero, and with it every branch: Goyal et al. 2017, section 5.1.
+        # The last scale starts at zero, so every branch adds nothing at first: Goyal et al. 2017, section 5.1.
         x = _normalization(f"{name}_bn{number}", scale="zeros" if last else "ones")(x)
         if not last:
             x = layers.ReLU(name=f"{name}_relu{number}")(x)
@@ -116,15 +116,15 @@ def _block(x: Any, filters: int, stride: int, branch: tuple[_Convolution, ...], 
 
 
 def _convolution(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
-    """Without a bias, which BatchNormalization would take out again; padded by kernel // 2 on every side.
+    """A convolution without a bias, which BatchNormalization would cancel; padded by kernel // 2 on every side.
 
-    Keras' own "same" with a stride of 2 pads an even image by one less at the top and on the left. The kernel is He-normal
-    over the fan-out (He et al. 2015, section 2.2) and not truncated, as in fb.resnet.torch and torchvision.
+    Keras' own "same" with a stride of 2 pads an even image by one pixel less at the top and on the left. The kernel is
+    He-normal over the fan-out (He et al. 2015, section 2.2) and not truncated, as in fb.resnet.torch and torchvision.
     """
     padding = "same" if stride == 1 else "valid"
     if stride > 1 and kernel > 1:
         x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
-    # An initializer of its own for each: one that is shared would give layers of the same shape the same numbers.
+    # Each layer has its own initializer: a shared one would give layers of the same shape the same numbers.
     initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
     return layers.Conv2D(filters, kernel, stride, padding, use_bias=False, kernel_initializer=initializer, name=name)(x)
 

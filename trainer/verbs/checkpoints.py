@@ -1,4 +1,4 @@
-"""`convoy checkpoints list | verify | copy`: what a run has saved, whether it is whole, and a copy of it elsewhere."""
+"""`convoy checkpoints list | verify | copy`: the checkpoints of a run, whether they are intact, and copies of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DIR is a folder or gs://BUCKET/PATH. convoy checkpoints COMMAND --help lists the
 
 @dataclasses.dataclass(frozen=True)
 class RunOption:
-    """Of which run."""
+    """The run."""
 
     run_dir: str = option("", "the run.", group="Checkpoints")
 
@@ -39,7 +39,7 @@ class RunOption:
 
 @dataclasses.dataclass(frozen=True)
 class VerifyOption:
-    """Which checkpoints."""
+    """The checkpoints to verify."""
 
     checkpoint: str = option("all", "all, last, best or a step.", group="Checkpoints")
 
@@ -49,7 +49,7 @@ class VerifyOption:
 
 @dataclasses.dataclass(frozen=True)
 class CopyOptions:
-    """Which checkpoint, and where to."""
+    """The checkpoint to copy, and its new place."""
 
     checkpoint: str = option("last", "last, best or a step.", group="Checkpoints")
     to: str = option("", "an empty or a new directory, or gs://BUCKET/PATH.", group="Checkpoints")
@@ -84,7 +84,7 @@ def show(run: RunOption) -> None:
             line += f", the best: {best['accuracy']:.2%} of the examples that choose it"
         print(_line(checkpoint, line))
     for checkpoint in format.incomplete(store):
-        print(_line(checkpoint, "incomplete: on its way, or left by a run that died"))
+        print(_line(checkpoint, "incomplete: being saved, or left by a run that died"))
     if not complete:
         print(f"{store.url} has no checkpoint yet.")
 
@@ -154,11 +154,11 @@ def _copy(source: Store, target: Store, checkpoint: Checkpoint) -> None:
 
 
 def _records(source: Store, count: int) -> str:
-    """The first lines of metrics.jsonl, as many as there are of `count`."""
+    """The first `count` lines of metrics.jsonl, or all if there are fewer."""
     try:
         return "".join(source.get(METRICS).decode().splitlines(keepends=True)[:count])
     except FileNotFoundError:
-        return ""  # saved before anything was recorded
+        return ""  # the checkpoint was saved before the first record
     except UnicodeDecodeError as error:
         raise exits.BadData(f"{source.url}/{METRICS} is not UTF-8; mend it or remove it.") from error
 
