@@ -14,7 +14,7 @@ from scipy import stats
 
 from convoy.trainer.engines import first_weights
 from convoy.trainer.engines.first_weights import Stream
-from support import environment
+from support import environment, result_of
 
 PROGRAM = Path(__file__).with_name("first_weight_cases.py")
 BACKENDS = ["tensorflow", "jax"]
@@ -241,3 +241,19 @@ def test_numbers_are_the_same_in_every_version():
         digest.update(draw(stream, (1000,)).astype(np.float32).tobytes())
     digest.update(first_weights.randint(stream, (1000,), -5, 9).tobytes())
     assert digest.hexdigest()[:32] == "0ea643124d29f465c2af19dbab26e98c"
+
+
+@pytest.mark.thorough
+def test_a_run_ends_alike_on_both_engines_and_any_devices(convoy, tmp_path):
+    """test_equality.py has two devices and two processes of larger models at every run."""
+    flags = ["--dataset=digits", "--model=article_cnn", "--augment=article", "--batch_size=64", "--duration=30st",
+             "--optimizer=sgd", "--learning_rate=0.05", "--clip_norm=1.0", "--seed=3"]  # fmt: skip
+    cases = [(backend, devices) for backend in BACKENDS for devices in (1, 2, 4)]
+    losses = []
+    for backend, devices in cases:
+        run_dir = tmp_path / f"{backend}-{devices}"
+        where = [f"--backend={backend}", f"--devices=cpu:{devices}", f"--run_dir={run_dir}"]
+        outcome = convoy("train", *flags, "--precision=float64", *where)
+        assert outcome.code == 0, outcome
+        losses.append(result_of(run_dir)["eval"]["loss"])
+    np.testing.assert_allclose(losses, losses[0], rtol=0, atol=1e-7)
