@@ -43,7 +43,9 @@ Uniforms: TypeAlias = Array  # float32 [n, k] in [0, 1): random numbers, a row p
 ClassCounts: TypeAlias = "np.ndarray"  # int64 [classes]
 
 # Geometry and colour of images.
+PerImage: TypeAlias = Array  # [n]: one number or flag per image
 Maps: TypeAlias = Array  # float32 [n, 2, 3]: from a pixel of the output to a place in the input
-Windows: TypeAlias = Array  # float32 [n, 4]: top, left, height, width
+Window: TypeAlias = Array  # float32 [4]: top, left, height, width
+Windows: TypeAlias = Array  # float32 [n, 4]
 Boxes: TypeAlias = Array  # int32 [n, 4]: top, left, bottom, right; the last two excluded
 Tables: TypeAlias = Array  # uint8 [n, c, 256] or [n, 1, 256]: what each level becomes

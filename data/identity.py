@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeGuard
+from typing import NoReturn, TypeGuard
 
 import numpy as np
 
@@ -57,12 +57,12 @@ class Identity:
     classes: tuple[str, ...]
     origin: Origin | None
 
-    def to_dict(self) -> dict[str, Any]:
-        values: dict[str, Any] = {"examples": self.examples, "classes": list(self.classes)}
+    def to_dict(self) -> dict[str, object]:
+        values: dict[str, object] = {"examples": self.examples, "classes": list(self.classes)}
         return values | ({"data": dataclasses.asdict(self.origin)} if self.origin else {})
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], place: str) -> Identity:
+    def from_dict(cls, values: Mapping[str, object], place: str) -> Identity:
         """The inverse of to_dict, of what stood at `place`; BadData if it is none. Other keys are passed over."""
         examples, classes, data = values.get("examples"), values.get("classes"), values.get("data")
         if not _is_count(examples) or not _are_texts(classes):
@@ -128,25 +128,25 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(printable(name) for name in names[:_SHOWN]) + more
 
 
-def _origin(values: Any, place: str) -> Origin:
+def _origin(values: object, place: str) -> Origin:
     source, splits = (values.get("source"), values.get("splits")) if isinstance(values, dict) else (None, None)
     if not isinstance(source, str) or not isinstance(splits, dict):
         _refuse(place)
     return Origin(source, {name: _split(split, place) for name, split in splits.items()})
 
 
-def _split(values: Any, place: str) -> Split:
+def _split(values: object, place: str) -> Split:
     examples, digest = (values.get("examples"), values.get("digest")) if isinstance(values, dict) else (None, None)
     if not _is_count(examples) or not isinstance(digest, str):
         _refuse(place)
     return Split(examples, digest)
 
 
-def _is_count(value: Any) -> TypeGuard[int]:
+def _is_count(value: object) -> TypeGuard[int]:
     return type(value) is int and value >= 0  # True is an int too
 
 
-def _are_texts(values: Any) -> TypeGuard[list[str]]:
+def _are_texts(values: object) -> TypeGuard[list[str]]:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 

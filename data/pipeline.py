@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from convoy.data.arrays import Images, LabelPairs, LabelWeights, PositionWords
+from convoy.data.arrays import Array, Images, LabelPairs, Labels, LabelWeights, PositionWords, Scalar
 from convoy.data.augment.augmenter import augmenter
-from convoy.data.augment.mix import mix
+from convoy.data.augment.mix import Mixed, mix
 from convoy.data.config import DataConfig
 from convoy.data.order import PositionRanges
 from convoy.data.parallel import in_parallel, untuned
@@ -55,7 +55,7 @@ class BatchSharding:
         full, tail = divmod(self.per_replica, size)
         return [size] * full + [tail] * (tail > 0)
 
-    def runs(self, local_replica: tf.Tensor) -> list[tuple[tf.Tensor, int]]:
+    def runs(self, local_replica: Scalar) -> list[tuple[Array, int]]:
         """(offset in the batch, length) of the consecutive positions of a replica of this process, in order."""
         offset, runs = 0, []
         for size in self.microbatch_sizes:
@@ -87,7 +87,7 @@ def training_stream(
     starts = (first_position, sharding.batch_size, *sharding.microbatch_sizes)
     aligned = not recipe.mixes or all(start % 2 == 0 for start in starts)
 
-    def batch(element: tf.Tensor) -> Batch:
+    def batch(element: Scalar) -> Batch:
         step, replica = element // sharding.local_replicas, element % sharding.local_replicas
         start = first_position + step * sharding.batch_size
         own = PositionRanges([(start + offset, length) for offset, length in sharding.runs(replica)], seed)
@@ -97,9 +97,8 @@ def training_stream(
         images = change(images, read, sample)
         mixed = mix(images, tf.gather(labels, shown), valid, read, recipe)
         if (rows := own.rows_after_padding(aligned)) is not None:
-            mixed = [tf.gather(array, rows) for array in mixed]
-        images, label_pairs, label_weights = mixed
-        return Batch(images, label_pairs, label_weights, tf.bitcast(own.positions, tf.uint32))
+            mixed = Mixed(*(tf.gather(array, rows) for array in mixed))
+        return Batch(mixed.images, mixed.labels, mixed.label_weights, tf.bitcast(own.positions, tf.uint32))
 
     size = sharding.per_replica * _floats_of(examples)
     stream = in_parallel(tf.data.Dataset.counter(), batch, size)
@@ -118,7 +117,7 @@ def evaluation_batches(
     fetch, total, labels = examples.fetcher(), len(examples), _on_host(examples.labels)
     rounds = -(-total // (batch_size * replicas))
 
-    def batch(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def batch(element: Scalar) -> tuple[Array, Array, Array]:
         index = element // local * replicas + first + element % local
         positions = index * batch_size + tf.range(batch_size, dtype=tf.int64)
         inside = positions < total
@@ -134,6 +133,6 @@ def _floats_of(examples: Examples) -> int:
     return 4 * math.prod(examples.shape)
 
 
-def _on_host(labels: np.ndarray) -> tf.Tensor:
+def _on_host(labels: np.ndarray) -> Labels:
     with tf.device("CPU:0"):
         return tf.constant(labels)

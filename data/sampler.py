@@ -50,7 +50,7 @@ class Sampler:
             return
         # On the host whatever else is there: a captured tensor elsewhere would travel with every batch.
         with tf.device("CPU:0"):
-            numbers = uniforms(tf.constant(0, tf.int64), len(labels), 4, seed, "class").numpy()
+            numbers = np.asarray(uniforms(tf.constant(0, tf.int64), len(labels), 4, seed, "class"))
             members = np.lexsort((numbers[:, 0], labels))
             firsts = np.cumsum(counts) - counts
             ranks = np.lexsort((numbers[:, 1], labels[members])) - np.repeat(firsts, counts)

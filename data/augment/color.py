@@ -10,26 +10,26 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from convoy.data.arrays import Array, Images
+from convoy.data.arrays import Array, Images, PerImage
 from convoy.data.order import PositionRanges
 
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _QUANTUM = 2**-12
 
 
-def to_levels(values: tf.Tensor) -> tf.Tensor:
+def to_levels(values: Array) -> Array:
     """Numbers, any -> the nearest levels, uint8."""
     return tf.cast(tf.round(tf.clip_by_value(values, 0.0, 255.0)), tf.uint8)
 
 
-def greys_of(pixels: tf.Tensor) -> tf.Tensor:
+def greys_of(pixels: Array) -> Array:
     """Channels, float64 [n, c] -> their grey (ITU-R BT.601), float32 [n]."""
     return tf.cast(tf.reduce_sum(pixels * tf.constant(_luma(pixels.shape[1])), axis=1), tf.float32)
 
 
 # XLA makes one loop of it, nine times as fast as TensorFlow's matrix product and what follows it.
 @tf.function(jit_compile=True, autograph=False)
-def linear(images: tf.Tensor, matrices: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
+def linear(images: Images, matrices: Array, offsets: PerImage) -> Images:
     """Every pixel, as a row, times its image's matrix, float32 [n, c, c], plus its offset, float32 [n]."""
     # Sums of pixels times multiples of 1/4096 are exact in float32: however a batch of some size is computed, no rounding
     # can tip. The result is off by a tenth of a level at most.
@@ -39,14 +39,14 @@ def linear(images: tf.Tensor, matrices: tf.Tensor, offsets: tf.Tensor) -> tf.Ten
     return to_levels(tf.add_n(products) + offsets[:, None, None, None])
 
 
-def saturation(factors: tf.Tensor, channels: int) -> tf.Tensor:
+def saturation(factors: PerImage, channels: int) -> Array:
     """Matrices towards each pixel's grey (factor 0) or away from it (above 1); factors float32 [n]. Grey stays as it is."""
     grey = tf.constant(_luma(channels), tf.float32)[:, None] * tf.ones([channels])
     factors = factors[:, None, None]
     return factors * tf.eye(channels) + (1 - factors) * grey
 
 
-def hue(turns: tf.Tensor, channels: int) -> tf.Tensor:
+def hue(turns: PerImage, channels: int) -> Array:
     """Matrices that turn colours around the grey axis of YIQ by shares of the circle, float32 [n]. Grey stays as it is.
 
     From red over yellow to green, as in HSV. Being linear, it is free beside the other changes; a turn in HSV is not, and
@@ -83,7 +83,7 @@ def adjusted(images: Images, factors: Array) -> Images:
     return linear(images, (brightness * contrast)[:, None, None] * matrices, offsets)
 
 
-def sharpness(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+def sharpness(images: Images, factors: PerImage) -> Images:
     """Towards the image smoothed by [[1 1 1] [1 5 1] [1 1 1]] / 13, or away from it; the outermost pixels stay.
 
     As Pillow's ImageEnhance.Sharpness, within a level. factors: float32 [n].

@@ -7,13 +7,14 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from convoy.data.arrays import Array, Boxes, Images, PerImage
 from convoy.data.keys import key
 from convoy.data.order import PositionRanges
 
 _MIN_AREA, _MAX_AREA, _ASPECT = 0.02, 1 / 3, 0.3  # shares of the image, and the narrowest (section 4.2 of the paper)
 
 
-def erase(images: tf.Tensor, positions: PositionRanges, probability: float) -> tf.Tensor:
+def erase(images: Images, positions: PositionRanges, probability: float) -> Images:
     """Images uint8 [n, h, w, c] with, each with this probability, a box of 0.02 to 0.33 of their area replaced.
 
     The box's sides are as 0.3 to 1 / 0.3 of one another, by a factor whose logarithm is uniform; a side that would be
@@ -37,7 +38,7 @@ def erase(images: tf.Tensor, positions: PositionRanges, probability: float) -> t
     return _covered(images, tf.stack([top, left, top + tall, left + wide], axis=1), tf.constant(sheet), first)
 
 
-def inside(boxes: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def inside(boxes: Boxes, height: int, width: int) -> Array:
     """Boxes int32 [n, 4], top, left, bottom and right, the last two excluded -> bool [n, height, width]."""
     top, left, bottom, right = (edge[:, None] for edge in tf.unstack(boxes, axis=1))
     rows, columns = tf.range(height)[None], tf.range(width)[None]
@@ -46,7 +47,7 @@ def inside(boxes: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _covered(images: tf.Tensor, boxes: tf.Tensor, sheet: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+def _covered(images: Images, boxes: Boxes, sheet: Array, first: PerImage) -> Images:
     """Images with their boxes showing the sheet, whose row `first`, int32 [n], is the image's uppermost."""
     _, height, width, _ = images.shape
     noise = tf.gather(sheet, first[:, None] + tf.range(height))

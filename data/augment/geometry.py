@@ -7,7 +7,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from convoy.data.arrays import Array, Images, Maps, Uniforms
+from convoy.data.arrays import Array, Images, Maps, PerImage, Uniforms
 from convoy.data.augment.names import Stage
 from convoy.data.augment.recipe import Recipe
 from convoy.data.keys import key
@@ -56,7 +56,7 @@ def compose(first: Maps, second: Maps) -> Maps:
     return first @ tf.concat([second, last_row], axis=1)
 
 
-def maps(numbers: tf.Tensor, mirrored: tf.Tensor, recipe: Recipe, shape: tf.TensorShape) -> tf.Tensor:
+def maps(numbers: Uniforms, mirrored: PerImage, recipe: Recipe, shape: tf.TensorShape) -> Maps:
     """The maps that a recipe draws, float32 [n, 2, 3]: x' = a x + b y + c, y' = d x + e y + f.
 
     They go from a pixel of the output to a place in the input, both measured from the image's centre.
@@ -79,7 +79,7 @@ def maps(numbers: tf.Tensor, mirrored: tf.Tensor, recipe: Recipe, shape: tf.Tens
 # XLA makes one loop of it, which reads every pixel where it needs it: several times as fast as
 # TensorFlow's ImageProjectiveTransformV3 (benchmarks/augmentation.py), and nothing is held but input and output.
 @tf.function(jit_compile=True, autograph=False)
-def warp(images: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
+def warp(images: Images, maps: Maps) -> Images:
     """Images uint8 [n, h, w, c] seen through maps, bilinear, with the nearest edge pixel outside; rounded to nearest."""
     count, height, width, channels = images.shape
     x = tf.range(width, dtype=tf.float32) - (width - 1) / 2
@@ -90,7 +90,7 @@ def warp(images: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
     first_row = tf.range(count)[:, None, None] * height
     flat = tf.reshape(images, [-1, channels])
 
-    def between(rows: tf.Tensor) -> tf.Tensor:
+    def between(rows: Array) -> Array:
         start = (first_row + rows) * width
         one, other = (tf.cast(tf.gather(flat, start + columns), tf.float32) for columns in (left, right))
         return one + (other - one) * to_right
@@ -99,7 +99,7 @@ def warp(images: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.round(top + (between(below) - top) * to_below), tf.uint8)
 
 
-def _neighbours(places: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _neighbours(places: Array, side: int) -> tuple[Array, Array, Array]:
     """Places along a side, anywhere -> the pixels on either side of each, int32, and how far it is from the first."""
     places = tf.clip_by_value(places, 0.0, side - 1.0)
     first = tf.cast(places, tf.int32)
@@ -107,7 +107,7 @@ def _neighbours(places: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor, tf.
 
 
 @tf.function(jit_compile=True, autograph=False)
-def crop_and_flip(images: tf.Tensor, numbers: tf.Tensor, mirrored: tf.Tensor, crop: bool) -> tf.Tensor:
+def crop_and_flip(images: Images, numbers: Uniforms, mirrored: PerImage, crop: bool) -> Images:
     """With `crop`, reflect-pads by an eighth of each side and crops back at random; mirrors those that are `mirrored`.
 
     The usual CIFAR augmentation (He et al. 2016, section 4.2: 4 pixels of 32), reflecting instead of black borders.
@@ -132,7 +132,7 @@ def crop_and_flip(images: tf.Tensor, numbers: tf.Tensor, mirrored: tf.Tensor, cr
     return tf.gather(tf.reshape(images, [-1, channels]), pixels)
 
 
-def _window(numbers: tf.Tensor, side: int) -> tf.Tensor:
+def _window(numbers: Uniforms, side: int) -> Array:
     """Random numbers [n] -> int32 [n, side]: which row of the image each row of the crop shows."""
     pad = min(max(1, round(side / 8)), side - 1)
     reflected = np.pad(np.arange(side, dtype=np.int32), pad, mode="reflect")

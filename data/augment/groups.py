@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-GroupChange = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+from convoy.data.arrays import Array, PerImage
+
+GroupChange = Callable[[Array, Array], Array]
 
 
-def by_group(batch: tf.Tensor, groups: tf.Tensor, changes: Sequence[GroupChange]) -> tf.Tensor:
+def by_group(batch: Array, groups: PerImage, changes: Sequence[GroupChange]) -> Array:
     """The batch after row i went through change number groups[i].
 
     Args:

@@ -10,6 +10,7 @@ import math
 
 import tensorflow as tf
 
+from convoy.data.arrays import Array, Images, Maps, PerImage, Tables
 from convoy.data.augment import color, tables
 from convoy.data.augment.geometry import compose
 from convoy.data.augment.groups import by_group
@@ -22,7 +23,7 @@ OPERATIONS = ("identity", "shear_x", "shear_y", "translate_x", "translate_y", "r
 _NUMBER = {name: number for number, name in enumerate(OPERATIONS)}
 
 
-def policy(images: tf.Tensor, positions: PositionRanges, recipe: Recipe) -> tuple[tf.Tensor, tf.Tensor]:
+def policy(images: Images, positions: PositionRanges, recipe: Recipe) -> tuple[Images, Maps]:
     """Images uint8 [n, h, w, c] -> (images after the colour operations, maps float32 [n, 2, 3] of the geometric ones).
 
     RandAugment (Cubuk et al. 2020): N operations, each one of 14, all of magnitude M of 30. TrivialAugment (Müller and
@@ -51,7 +52,7 @@ def _max_strengths(shape: tf.TensorShape, wide: bool) -> list[float]:
     return [0, shear, shear, right, down, turn, factor, factor, factor, factor, bits, 255, 0, 0]
 
 
-def _maps(operations: tf.Tensor, signed: tf.Tensor) -> tf.Tensor:
+def _maps(operations: PerImage, signed: PerImage) -> Maps:
     """float32 [n, 2, 3]: those of the geometric operations, identity for the others; see convoy.data.augment.geometry.maps."""
     shear_x, shear_y, right, down, angle = (
         tf.where(operations == _NUMBER[name], signed, 0.0) for name in OPERATIONS[1:6]
@@ -62,11 +63,11 @@ def _maps(operations: tf.Tensor, signed: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.stack([cos, shear_x - sin, right, shear_y + sin, cos, down], axis=1), [-1, 2, 3])
 
 
-def _recolor(images: tf.Tensor, operations: tf.Tensor, strengths: tf.Tensor, signed: tf.Tensor) -> tf.Tensor:
+def _recolor(images: Images, operations: PerImage, strengths: PerImage, signed: PerImage) -> Images:
     """Images after the colour operations among these: tables, then a matrix, for all; sharpness for those that drew it."""
     factors, channels = 1 + signed, images.shape[-1]
 
-    def counts(rows: tf.Tensor) -> tf.Tensor:
+    def counts(rows: Array) -> Array:
         return tables.histograms(tf.gather(images, rows))
 
     looked_up = by_group(
@@ -90,7 +91,7 @@ def _recolor(images: tf.Tensor, operations: tf.Tensor, strengths: tf.Tensor, sig
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _plain_tables(operations: tf.Tensor, strengths: tf.Tensor, factors: tf.Tensor, channels: int) -> tf.Tensor:
+def _plain_tables(operations: PerImage, strengths: PerImage, factors: PerImage, channels: int) -> Tables:
     """uint8 [n, channels, 256]: of the operations that need not see the image; those of the others change nothing."""
     chosen, whole = tf.cast(tf.range(256), tf.uint8), tf.round(strengths)
     for name, table in (
@@ -102,6 +103,6 @@ def _plain_tables(operations: tf.Tensor, strengths: tf.Tensor, factors: tf.Tenso
     return tf.tile(chosen, [1, channels, 1])
 
 
-def _groups(operations: tf.Tensor, *names: str) -> tf.Tensor:
+def _groups(operations: PerImage, *names: str) -> PerImage:
     """int32 [n]: k where the operation is the k-th of these, 0 where it is none of them."""
     return tf.gather(tf.constant([names.index(name) + 1 if name in names else 0 for name in OPERATIONS]), operations)

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from convoy.data.arrays import Array, Images, PerImage, Tables
 from convoy.data.augment.color import greys_of, to_levels
 
 
 # XLA makes one loop of it, fifteen times as fast as TensorFlow's gather of single bytes.
 @tf.function(jit_compile=True, autograph=False)
-def look_up(images: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
+def look_up(images: Images, tables: Tables) -> Images:
     """Images uint8 [n, h, w, c] through tables uint8 [n, c, 256]."""
     count, channels = tf.shape(images)[0], images.shape[-1]
     first = (tf.range(count)[:, None] * channels + tf.range(channels)) * 256
     return tf.gather(tf.reshape(tables, [-1]), first[:, None, None] + tf.cast(images, tf.int32))
 
 
-def histograms(images: tf.Tensor) -> tf.Tensor:
+def histograms(images: Images) -> Array:
     """How many pixels of images uint8 [n, h, w, c] have each level: int32 [n, c, 256]."""
     _, height, width, channels = images.shape
     tables = tf.shape(images)[0] * channels
@@ -32,12 +33,12 @@ def histograms(images: tf.Tensor) -> tf.Tensor:
     return tf.reshape(counts, [-1, channels, 256])
 
 
-def brightness(factors: tf.Tensor) -> tf.Tensor:
+def brightness(factors: PerImage) -> Tables:
     """Factors float32 [n]: towards black (0) or away from it (above 1)."""
     return to_levels(factors[:, None, None] * tf.range(256.0))
 
 
-def contrast(counts: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+def contrast(counts: Array, factors: PerImage) -> Tables:
     """Towards the image's mean grey or away from it, by its histograms int32 [n, c, 256]."""
     sums = tf.reduce_sum(tf.cast(counts, tf.float64) * tf.range(256.0, dtype=tf.float64), axis=2)
     pixels = tf.reduce_sum(tf.cast(counts[:, 0], tf.float64), axis=1, keepdims=True)
@@ -45,19 +46,19 @@ def contrast(counts: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
     return tf.tile(to_levels(grey + factor * (tf.range(256.0) - grey)), [1, counts.shape[1], 1])
 
 
-def posterize(bits: tf.Tensor) -> tf.Tensor:
+def posterize(bits: PerImage) -> Tables:
     """Only the upper bits of each level: int32 [n], 0 to 8."""
     dropped = (8 - bits)[:, None, None]
     return tf.cast(tf.bitwise.left_shift(tf.bitwise.right_shift(tf.range(256), dropped), dropped), tf.uint8)
 
 
-def solarize(thresholds: tf.Tensor) -> tf.Tensor:
+def solarize(thresholds: PerImage) -> Tables:
     """Levels of a threshold, float32 [n], and above are inverted."""
     levels = tf.range(256.0)
     return tf.cast(tf.where(levels < thresholds[:, None, None], levels, 255 - levels), tf.uint8)
 
 
-def autocontrast(counts: tf.Tensor) -> tf.Tensor:
+def autocontrast(counts: Array) -> Tables:
     """Each channel stretched so that its darkest level becomes 0 and its lightest 255; a single level stays."""
     levels, there = tf.range(256.0), counts > 0
     low = tf.reduce_min(tf.where(there, levels, 255.0), axis=2, keepdims=True)
@@ -66,7 +67,7 @@ def autocontrast(counts: tf.Tensor) -> tf.Tensor:
     return to_levels(tf.where(high > low, stretched, levels))
 
 
-def equalize(counts: tf.Tensor) -> tf.Tensor:
+def equalize(counts: Array) -> Tables:
     """Each channel's levels spread so that its pixels fill 0 to 255 evenly; a single level stays. Exactly Pillow's."""
     below = tf.cumsum(counts, axis=2, exclusive=True)
     step = tf.reduce_max(tf.where(counts > 0, below, 0), axis=2, keepdims=True) // 255

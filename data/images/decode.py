@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import PIL.Image
 import tensorflow as tf
-from PIL import Image
 
+from convoy.data.arrays import Array, Image, Scalar, Window
 from convoy.data.images.probe import FORMATS, Kind
 from convoy.data.images.windows import resampled, rounded_half_up
 
@@ -25,19 +26,19 @@ _SHRINKS = (1, 2, 4, 8)  # by which a JPEG can be reduced while it is decoded
 class File(NamedTuple):
     """A file that has been probed. Scalars; what is a number of Python leaves what other files would need out of the graph."""
 
-    contents: tf.Tensor  # string
-    kind: tf.Tensor | int  # int32: convoy.data.images.probe.Kind
-    orientation: tf.Tensor | int  # int32, 1 to 8
-    height: tf.Tensor  # int32, upright
-    width: tf.Tensor  # int32, upright
+    contents: Scalar  # string
+    kind: Scalar | int  # int32: convoy.data.images.probe.Kind
+    orientation: Scalar | int  # int32, 1 to 8
+    height: Scalar  # int32, upright
+    width: Scalar  # int32, upright
 
 
-def whole(file: File) -> tf.Tensor:
+def whole(file: File) -> Image:
     """uint8 [h, w, 3], upright."""
     return _turned(_decoded(file), file.orientation)
 
 
-def part(file: File, window: tf.Tensor, size: tuple[int, int], smooth: bool) -> tf.Tensor:
+def part(file: File, window: Window, size: tuple[int, int], smooth: bool) -> Image:
     """A window of the upright image at another size: uint8 [height, width, 3].
 
     Args:
@@ -63,7 +64,7 @@ def part(file: File, window: tf.Tensor, size: tuple[int, int], smooth: bool) -> 
     return tf.ensure_shape(_turned(pixels, file.orientation), (*size, CHANNELS))
 
 
-def _bilinear(file: File, window: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def _bilinear(file: File, window: Window, size: Array) -> Image:
     corners = tf.cast(window, tf.int32)
     top, left, height, width = tf.unstack(corners)
     pixels = _if(
@@ -75,10 +76,10 @@ def _bilinear(file: File, window: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return rounded_half_up(resized[0])
 
 
-def _antialiased(file: File, window: tf.Tensor, size: tf.Tensor, max_reduction: tf.Tensor) -> tf.Tensor:
+def _antialiased(file: File, window: Window, size: Array, max_reduction: Scalar) -> Image:
     """A JPEG is reduced by up to `max_reduction` while it is decoded."""
 
-    def shrunk(by: int) -> tf.Tensor:
+    def shrunk(by: int) -> Image:
         # As far around the window as the filter reaches, in pixels of the smaller image.
         reach = tf.math.ceil(window[2:] / tf.cast(size, tf.float32))
         sides = tf.where(file.orientation >= 5, (file.width, file.height), (file.height, file.width))
@@ -96,13 +97,13 @@ def _antialiased(file: File, window: tf.Tensor, size: tf.Tensor, max_reduction: 
     )
 
 
-def _decoded_part(file: File, window: tf.Tensor, by: int = 1) -> tf.Tensor:
+def _decoded_part(file: File, window: Window, by: int = 1) -> Image:
     """A window of a JPEG, as stored, reduced `by` 1, 2, 4 or 8; the window is one of the reduced image."""
     contents = _if_still(file, tf.io.extract_jpeg_shape(file.contents), file.contents)
     return tf.io.decode_and_crop_jpeg(contents, window, CHANNELS, ratio=by, dct_method=_DCT)
 
 
-def _decoded(file: File) -> tf.Tensor:
+def _decoded(file: File) -> Image:
     """uint8 [h, w, 3], as stored."""
     decoders = {
         Kind.BAD: lambda: _by_pillow(file.contents),  # which says why
@@ -111,11 +112,11 @@ def _decoded(file: File) -> tf.Tensor:
         Kind.WEBP: lambda: _by_webp(file.contents),
         Kind.OTHER: lambda: _by_pillow(file.contents),
     }
-    pixels = tf.switch_case(file.kind, decoders) if tf.is_tensor(file.kind) else decoders[Kind(file.kind)]()
+    pixels = tf.switch_case(file.kind, decoders) if tf.is_tensor(file.kind) else decoders[Kind(int(file.kind))]()
     return _if_still(file, tf.shape(pixels), pixels)
 
 
-def _if_still(file: File, shape: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+def _if_still(file: File, shape: Array, value: Array) -> Array:
     """The value, if this shape of what is stored is what the header said: a file may have been replaced since it was read."""
     sides = tf.where(file.orientation >= 5, (file.width, file.height), (file.height, file.width))
     still = tf.debugging.Assert(tf.reduce_all(shape[:2] == sides), [OTHER_SIZE])
@@ -125,39 +126,39 @@ def _if_still(file: File, shape: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
         return tf.identity(value)
 
 
-def _by_webp(contents: tf.Tensor) -> tf.Tensor:
+def _by_webp(contents: Scalar) -> Image:
     if not hasattr(tf.io, "decode_webp"):  # TensorFlow 2.20
         return _by_pillow(contents)
     return tf.io.decode_webp(contents)[0, ..., :CHANNELS]
 
 
 @tf.function(autograph=False)  # outside of a graph a NumPy array would cut off the zeros at the end
-def _by_pillow(contents: tf.Tensor) -> tf.Tensor:
+def _by_pillow(contents: Scalar) -> Image:
     def decode(contents: bytes) -> np.ndarray:
-        with Image.open(io.BytesIO(contents), formats=FORMATS) as image:
+        with PIL.Image.open(io.BytesIO(contents), formats=FORMATS) as image:
             return np.asarray(image.convert("RGB"))
 
     pixels = tf.numpy_function(decode, [contents], tf.uint8, stateful=False)
     return tf.ensure_shape(pixels, (None, None, CHANNELS))
 
 
-def _turned(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+def _turned(pixels: Array, orientation: Scalar) -> Image:
     """Stored pixels, upright: swapped rows and columns first, then mirrored."""
 
-    def turned() -> tf.Tensor:
+    def turned() -> Image:
         swapped = _if(orientation >= 5, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
         return tf.raw_ops.Reverse(tensor=swapped, dims=tf.stack([*_mirrored(orientation), False]))
 
     return _if(orientation == 1, lambda: pixels, turned)
 
 
-def _if(condition: tf.Tensor | bool, yes: Callable[[], tf.Tensor], no: Callable[[], tf.Tensor]) -> tf.Tensor:
+def _if(condition: Array | bool, yes: Callable[[], Array], no: Callable[[], Array]) -> Array:
     if tf.is_tensor(condition):
         return tf.cond(condition, yes, no)
     return yes() if condition else no()
 
 
-def _stored(window: tf.Tensor, file: File) -> tf.Tensor:
+def _stored(window: Window, file: File) -> Window:
     """A window of the upright image as one of what is stored."""
     top, left, height, width = tf.unstack(window)
     down, right = _mirrored(file.orientation)
@@ -166,6 +167,6 @@ def _stored(window: tf.Tensor, file: File) -> tf.Tensor:
     return tf.where(file.orientation >= 5, (left, top, width, height), (top, left, height, width))
 
 
-def _mirrored(orientation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _mirrored(orientation: Scalar) -> tuple[Array, Array]:
     """Whether (rows, columns) run backwards (EXIF 2.3, section 4.6.4, tag 274)."""
     return tf.reduce_any(orientation == (3, 4, 7, 8)), tf.reduce_any(orientation == (2, 3, 6, 7))

@@ -1,16 +1,17 @@
-"""Any image to a square of the asked size: the shorter side brought to it, antialiased, and the centre taken."""
+"""An image of any size to a square of the asked size: the shorter side brought to it, antialiased, and the centre taken."""
 
 from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
 
+from convoy.data.arrays import Image
 from convoy.data.images.windows import centre_windows, resampled
 from convoy.data.parallel import in_parallel
 from convoy.data.sources.in_memory import InMemory
 
 
-def resize_and_crop(image: tf.Tensor, size: int) -> tf.Tensor:
+def resize_and_crop(image: Image, size: int) -> Image:
     """uint8 [h, w, c] -> uint8 [size, size, c]; a triangle filter, rounded."""
     shape = tf.shape(image)
     return resampled(image, centre_windows(shape[:1], shape[1:2], size)[0], (size, size))

@@ -6,12 +6,14 @@ import math
 
 import tensorflow as tf
 
+from convoy.data.arrays import Array, Image, PerImage, Uniforms, Window, Windows
+
 NUMBERS = 24  # random numbers that a window takes
 _TRIES = 10
 _ASPECT = math.log(4 / 3)
 
 
-def centre_windows(heights: tf.Tensor, widths: tf.Tensor, size: int) -> tf.Tensor:
+def centre_windows(heights: PerImage, widths: PerImage, size: int) -> Windows:
     """The centre square of images whose shorter side is brought to `size`: int32 [n], int32 [n] -> float32 [n, 4].
 
     The longer side is rounded up to whole pixels, and the centre is taken of those: a window may begin at a fraction of one
@@ -24,7 +26,7 @@ def centre_windows(heights: tf.Tensor, widths: tf.Tensor, size: int) -> tf.Tenso
     return tf.concat([tf.cast((scaled - size) // 2, tf.float32) * pixel, size * pixel], axis=1)
 
 
-def random_windows(numbers: tf.Tensor, heights: tf.Tensor, widths: tf.Tensor, min_area: float) -> tf.Tensor:
+def random_windows(numbers: Uniforms, heights: PerImage, widths: PerImage, min_area: float) -> Windows:
     """Random parts of images (random-resized-crop; Szegedy et al. 2015, section 6): float32 [n, 4], whole numbers.
 
     A share of the area from `min_area` to 1 and a logarithm of the aspect ratio between 3/4 and 4/3, each uniform, ten
@@ -55,7 +57,7 @@ def random_windows(numbers: tf.Tensor, heights: tf.Tensor, widths: tf.Tensor, mi
     return tf.concat([corner, tall, wide], axis=1)
 
 
-def resampled(pixels: tf.Tensor, window: tf.Tensor, size: tuple[int, int] | tf.Tensor) -> tf.Tensor:
+def resampled(pixels: Array, window: Window, size: tuple[int, int] | Array) -> Image:
     """A window of an image at another size, by a triangle filter as wide as a pixel of the result: antialiased.
 
     Args:
@@ -78,6 +80,6 @@ def resampled(pixels: tf.Tensor, window: tf.Tensor, size: tuple[int, int] | tf.T
     return rounded_half_up(resized[0])
 
 
-def rounded_half_up(values: tf.Tensor) -> tf.Tensor:
+def rounded_half_up(values: Array) -> Array:
     """Levels, float32 from 0 to 255 -> uint8. TensorFlow's own round takes halves to the even neighbour."""
     return tf.cast(values + 0.5, tf.uint8)

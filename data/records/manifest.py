@@ -7,7 +7,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any, NoReturn, TypeGuard
+from typing import NoReturn, TypeGuard
 
 import google_crc32c
 
@@ -56,12 +56,14 @@ class Manifest:
     shape: tuple[int, int, int] | None
     splits: dict[str, Split]
     files: dict[Name, Entry]
-    document: dict[str, Any]
+    document: dict[str, object]
 
     @property
-    def plan(self) -> dict[str, Any]:
+    def plan(self) -> dict[str, object]:
         """What `convoy data pack` compares before it goes on."""
-        return self.document["plan"]
+        plan = self.document["plan"]
+        assert isinstance(plan, dict), "parse_manifest has checked it"
+        return plan
 
 
 def shard_name(split: str, shard: int, shards: int) -> Name:
@@ -111,12 +113,12 @@ def parse_manifest(data: bytes, source: str) -> Manifest:
     return Manifest(_classes(plan.get("classes"), source), _shape(plan.get("shape"), source), splits, entries, document)
 
 
-def write_document(content: dict[str, Any]) -> bytes:
+def write_document(content: dict[str, object]) -> bytes:
     """A JSON object that carries the crc32c of its own text."""
     return json.dumps({**content, "crc32c": _crc_of(content)}, indent=1).encode()
 
 
-def parse_document(data: bytes, source: str) -> dict[str, Any]:
+def parse_document(data: bytes, source: str) -> dict[str, object]:
     """An object of write_document without its crc32c; CorruptRecords if it is not as it was written."""
     try:
         content = parse_object(data, source)
@@ -127,11 +129,11 @@ def parse_document(data: bytes, source: str) -> dict[str, Any]:
     raise CorruptRecords(f"{source} is not as it was written")
 
 
-def _crc_of(content: dict[str, Any]) -> str:
+def _crc_of(content: dict[str, object]) -> str:
     return f"{google_crc32c.value(json.dumps(content).encode()):08x}"
 
 
-def _splits(splits: Any, source: str) -> dict[str, Split]:
+def _splits(splits: object, source: str) -> dict[str, Split]:
     if not isinstance(splits, dict) or not splits:
         _refuse(source, "it has no splits")
     found = {}
@@ -147,20 +149,20 @@ def _splits(splits: Any, source: str) -> dict[str, Split]:
     return found
 
 
-def _entry(entry: Any, name: str, source: str) -> Entry:
+def _entry(entry: object, name: str, source: str) -> Entry:
     size, crc32c = (entry.get("bytes"), entry.get("crc32c")) if isinstance(entry, dict) else (None, None)
     if not _is_count(size, 0, 2**62) or not isinstance(crc32c, str) or not re.fullmatch("[0-9a-f]{8}", crc32c):
         _refuse(source, f"the entry of {name!r} has no bytes and crc32c")
     return Entry(size, crc32c)
 
 
-def _classes(classes: Any, source: str) -> tuple[str, ...]:
+def _classes(classes: object, source: str) -> tuple[str, ...]:
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         _refuse(source, "its classes are no list of names")
     return tuple(classes)
 
 
-def _shape(shape: Any, source: str) -> tuple[int, int, int] | None:
+def _shape(shape: object, source: str) -> tuple[int, int, int] | None:
     if shape is None:
         return None
     if not isinstance(shape, list) or len(shape) != 3 or not all(_is_count(side, 1, MAX_PIXELS) for side in shape):
@@ -171,7 +173,7 @@ def _shape(shape: Any, source: str) -> tuple[int, int, int] | None:
     return height, width, channels
 
 
-def _is_count(value: Any, low: int, high: int) -> TypeGuard[int]:
+def _is_count(value: object, low: int, high: int) -> TypeGuard[int]:
     return type(value) is int and low <= value <= high  # True is an int too
 
 

@@ -61,5 +61,5 @@ def _png(content: bytes, header: np.void) -> bytes:
     facts = (int(header["kind"]), int(header["orientation"]), height, width)
     pixels = decode.whole(decode.File(tf.constant(content), *(tf.constant(fact, tf.int32) for fact in facts)))
     buffer = io.BytesIO()
-    Image.fromarray(pixels.numpy()).save(buffer, "PNG")
+    Image.fromarray(np.asarray(pixels)).save(buffer, "PNG")
     return buffer.getvalue()

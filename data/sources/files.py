@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data import memory
-from convoy.data.arrays import Array, Image, Indices, Scalar, Uniforms, Valid
+from convoy.data.arrays import Array, Image, Indices, Scalar, Uniforms, Valid, Window, Windows
 from convoy.data.images import decode
 from convoy.data.images.probe import Kind, look
 from convoy.data.images.unreadable import TRIES, BadImages
@@ -211,7 +211,7 @@ class Files:
             self.bad.add(self.split, self.paths[row], how)
         return np.array(list(found), np.int64)
 
-    def _windows(self, indices: tf.Tensor, numbers: tf.Tensor, min_area: float) -> tf.Tensor:
+    def _windows(self, indices: Indices, numbers: Uniforms, min_area: float) -> Windows:
         """float32 [n, 4] of the images at `indices`; with `min_area`, by random numbers [n, NUMBERS]."""
         heights, widths = tf.gather(self._heights, indices), tf.gather(self._widths, indices)
         if min_area:
@@ -220,12 +220,12 @@ class Files:
             return centre_windows(heights, widths, self.size)
         return tf.zeros([tf.size(indices), 4])
 
-    def _image(self, index: tf.Tensor, window: tf.Tensor, min_area: float) -> tf.Tensor:
+    def _image(self, index: Scalar, window: Window, min_area: float) -> Image:
         if min_area or self.size:
             return decode.part(self._file(index), window, self.shape[:2], smooth=not min_area)
         return tf.ensure_shape(decode.whole(self._file(index)), self.shape)
 
-    def _file(self, index: tf.Tensor) -> decode.File:
+    def _file(self, index: Scalar) -> decode.File:
         facts = (self._kinds, self._orientations, self._heights, self._widths)
         kind, orientation, height, width = (fact[index] for fact in facts)
         # Most folders hold one kind, upright.
@@ -254,7 +254,7 @@ class Files:
         """
         rows = np.flatnonzero(self.headers["kind"] != Kind.BAD)
 
-        def image(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def image(row: Scalar) -> tuple[Array, Array]:
             if whole:
                 return row, tf.size(decode.whole(self._file(row)))
             return row, self._image(row, self._windows(row[None], tf.zeros([1, 0]), 0)[0], 0)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from convoy.data.arrays import Images, Indices, Uniforms
+from convoy.data.arrays import Array, Images, Indices, Uniforms
 from convoy.data.augment.geometry import warp
 from convoy.data.images.hashing import content_hash
 from convoy.data.images.unreadable import TRIES
@@ -38,7 +38,7 @@ class InMemory:
         self.labels = np.asarray(labels, dtype=np.int32)
         self._unreadable, self._substitutes = np.array(unreadable, np.int64), substitutes
         self._hashes = hashes
-        self._tensor: tf.Tensor | None = None
+        self._tensor: Array | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -67,7 +67,7 @@ SOURCES: Table[Source] = Table(
         ),
     },
 )
-# Any other name is one that TFDS knows, or has prepared.
+# Another name is one that TFDS knows, or has prepared.
 TFDS = Source(
     "convoy.data.sources.tfds:open_tfds",
     "cifar10 or any other image classification set of TFDS, as NAME, NAME/CONFIG or NAME:1.2.3",

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data import memory
-from convoy.data.arrays import Indices
+from convoy.data.arrays import Array, Indices, Scalar
 from convoy.data.images import decode
 from convoy.data.images.probe import probe
 from convoy.data.images.resize import resize_and_crop
@@ -54,7 +54,7 @@ class PackedFiles(Files):
         rows = self._rows[indices]
         return PackedFiles(self.split, self._shards, rows, self.shape, self.size, self.cache_bytes, self.bad)
 
-    def _file(self, index: tf.Tensor) -> decode.File:
+    def _file(self, index: Scalar) -> decode.File:
         contents = tf.numpy_function(self._content, [index], tf.string, stateful=False)
         facts = (self._kinds, self._orientations, self._heights, self._widths)
         return decode.File(tf.ensure_shape(contents, []), *(fact[index] for fact in facts))
@@ -171,7 +171,7 @@ class PackedPixels:
             self._cached = InMemory(images, self.labels, self.content_hashes(), unreadable, substitutes)
         return self._cached
 
-    def _images(self, indices: tf.Tensor, tries: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def _images(self, indices: Indices, tries: int) -> tuple[Array, Array]:
         """(images, the indices of what they show, or -1): of those that can be read, or of one of `tries` after them."""
         read = functools.partial(self._read, tries)
         contents, shown = tf.numpy_function(read, [indices], (tf.string, tf.int64), stateful=False)

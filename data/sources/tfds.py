@@ -10,6 +10,7 @@ import numpy as np
 
 from convoy import exits
 from convoy.data import memory
+from convoy.data.arrays import Array
 from convoy.data.config import DataConfig
 from convoy.data.identity import Origin, Split
 from convoy.data.images.resize import resize_and_crop
@@ -100,7 +101,6 @@ def _features(builder: Any) -> tuple[Any, Any]:
 
 def _read(builder: Any, split: str, shape: tuple[int, ...], config: DataConfig) -> InMemory:
     """The whole split as uint8, in TFDS's own order of files and examples."""
-    import tensorflow as tf
 
     count = builder.info.splits[split].num_examples
     needed = count * math.prod(shape)
@@ -113,7 +113,7 @@ def _read(builder: Any, split: str, shape: tuple[int, ...], config: DataConfig) 
     memory.check("cache_bytes", config.cache_bytes, f"the decoded images of the split {split}", needed)
     images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int32)
 
-    def prepare(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def prepare(example: dict[str, Array]) -> tuple[Array, Array]:
         image = example["image"]
         return (resize_and_crop(image, config.image_size) if config.image_size else image), example["label"]
 
