@@ -15,13 +15,7 @@ _BETA = re.compile(r"0?\.(?=0*[1-9])[0-9]{1,12}")
 
 @dataclasses.dataclass(frozen=True)
 class Balance(Entry):
-    """A row. Its target is a function of (examples per class, beta) that returns the draws per class of an epoch.
-
-    Args:
-      argument: BETA, or "" for a name that stands alone.
-    """
-
-    argument: str = ""
+    """A row. Its target is a function of (examples per class, beta) that returns the draws per class of an epoch."""
 
 
 BALANCES: Table[Balance] = Table(

@@ -26,13 +26,11 @@ class Number:
     """A number of an augmentation, above 0.
 
     Args:
-      name: as --help writes it.
       default: its value where none is given.
       max: the largest that is possible.
       is_whole: whether it counts something.
     """
 
-    name: str
     default: float
     max: float
     is_whole: bool = False
@@ -44,7 +42,7 @@ class Augmentation(Entry):
 
     Args:
       stage: when it is applied.
-      numbers: after the name, each behind a colon; none for a switch.
+      numbers: what the argument holds, each behind a colon; none for a switch.
       excludes: augmentations that do the same in another way.
       mixes_channels: it is defined for images of 1 or 3 channels.
     """
@@ -53,10 +51,6 @@ class Augmentation(Entry):
     numbers: tuple[Number, ...] = ()
     excludes: tuple[str, ...] = ()
     mixes_channels: bool = False
-
-    def syntax(self, name: str) -> str:
-        """How it is written: rotate:DEGREES."""
-        return ":".join([name, *(number.name for number in self.numbers)])
 
 
 AUGMENTATIONS: Table[Augmentation] = Table(
@@ -81,38 +75,44 @@ AUGMENTATIONS: Table[Augmentation] = Table(
             "random-resized-crop of at least this share of the image",
             stage=Stage.READING,
             source="Szegedy et al. 2015",
-            numbers=(Number("AREA", 0.08, 1),),
+            argument="AREA",
+            numbers=(Number(0.08, 1),),
             excludes=("crop",),
         ),
         "rotate": Augmentation(
             "convoy.data.augment.geometry:maps",
             "either way by up to so many degrees",
             stage=Stage.GEOMETRY,
-            numbers=(Number("DEGREES", 15, 180),),
+            argument="DEGREES",
+            numbers=(Number(15, 180),),
         ),
         "shift": Augmentation(
             "convoy.data.augment.geometry:maps",
             "either way by up to this share of each side",
             stage=Stage.GEOMETRY,
-            numbers=(Number("FRACTION", 0.1, 1),),
+            argument="FRACTION",
+            numbers=(Number(0.1, 1),),
         ),
         "shear": Augmentation(
             "convoy.data.augment.geometry:maps",
             "either way by up to so many degrees",
             stage=Stage.GEOMETRY,
-            numbers=(Number("DEGREES", 15, 80),),
+            argument="DEGREES",
+            numbers=(Number(15, 80),),
         ),
         "zoom": Augmentation(
             "convoy.data.augment.geometry:maps",
-            "0.1 by a factor of 0.9 to 1.1",
+            "by a factor of 1 - FRACTION to 1 + FRACTION",
             stage=Stage.GEOMETRY,
-            numbers=(Number("FRACTION", 0.1, 0.9),),
+            argument="FRACTION",
+            numbers=(Number(0.1, 0.9),),
         ),
         "color": Augmentation(
             "convoy.data.augment.color:jitter",
-            "brightness, contrast and saturation by 1 - s to 1 + s, hue by a quarter of s of its circle",
+            "brightness, contrast and saturation by 1 - STRENGTH to 1 + STRENGTH, hue by a quarter of STRENGTH of its circle",
             stage=Stage.LEVELS,
-            numbers=(Number("STRENGTH", 0.4, 1),),
+            argument="STRENGTH",
+            numbers=(Number(0.4, 1),),
             mixes_channels=True,
         ),
         "randaugment": Augmentation(
@@ -120,7 +120,8 @@ AUGMENTATIONS: Table[Augmentation] = Table(
             "N random operations of one magnitude, 0 to 30",
             stage=Stage.POLICY,
             source="Cubuk et al. 2020",
-            numbers=(Number("N", 2, 8, is_whole=True), Number("MAGNITUDE", 9, 30)),
+            argument="N:MAGNITUDE",
+            numbers=(Number(2, 8, is_whole=True), Number(9, 30)),
             mixes_channels=True,
         ),
         "trivial": Augmentation(
@@ -136,21 +137,24 @@ AUGMENTATIONS: Table[Augmentation] = Table(
             "a box becomes noise, with this probability",
             stage=Stage.LAST,
             source="Zhong et al. 2020",
-            numbers=(Number("PROBABILITY", 0.25, 1),),
+            argument="PROBABILITY",
+            numbers=(Number(0.25, 1),),
         ),
         "mixup": Augmentation(
             "convoy.data.augment.mix:mix",
             "pairs are blended by shares from Beta(ALPHA, ALPHA)",
             stage=Stage.MIXING,
             source="Zhang et al. 2018",
-            numbers=(Number("ALPHA", 0.2, 100),),
+            argument="ALPHA",
+            numbers=(Number(0.2, 100),),
         ),
         "cutmix": Augmentation(
             "convoy.data.augment.mix:mix",
             "pairs swap a box",
             stage=Stage.MIXING,
             source="Yun et al. 2019",
-            numbers=(Number("ALPHA", 1, 100),),
+            argument="ALPHA",
+            numbers=(Number(1, 100),),
         ),
     },
 )
@@ -158,6 +162,5 @@ AUGMENTATIONS: Table[Augmentation] = Table(
 
 def help_text() -> str:
     """Of --augment."""
-    rows = "; ".join(f"{row.syntax(name)}: {row.help}" for name, row in AUGMENTATIONS.items())
     presets = ", ".join(f"{name} is {items}" for name, items in PRESETS.items())
-    return f"changes of training images, joined by +. {rows}. {presets}"
+    return f"changes of training images, joined by +. {AUGMENTATIONS.help()}. {presets}"

@@ -15,7 +15,6 @@ class Source(Entry):
     """A row. Its target is a function of (DataConfig) that returns a DataSet; with `downloads`, of (DataConfig, bool).
 
     Args:
-      argument: what follows the name and a colon, as --help writes it; "" for a name that stands alone.
       parse: "module:function" of a light module, argument -> value, which raises CannotRun for an impossible one; "" keeps
         the argument as it is.
       remedies: "module:function", DataConfig -> what makes the input faster, the most effective first; "" for nothing.
@@ -26,7 +25,6 @@ class Source(Entry):
       downloads: what is not there may be downloaded and prepared below --data_dir, if the function's second argument allows it.
     """
 
-    argument: str = ""
     parse: str = ""
     remedies: str = ""
     has_place: bool = False
@@ -103,18 +101,12 @@ class DatasetSpec:
             name, source, argument = "", TFDS, text
         elif source.argument and not argument:
             raise exits.CannotRun(
-                f"--dataset={shortened(text)} says no {source.argument}; write {name}:{source.argument}."
+                f"--dataset={shortened(text)} says no {source.argument}; write {SOURCES.syntax(name)}."
             )
         value = pkgutil.resolve_name(source.parse)(text, argument) if source.parse else argument
         return cls(text, name, source, value)
 
 
-def syntaxes() -> list[str]:
-    """How the name of each source is written: digits, folder:PATH, ..."""
-    return [f"{name}:{row.argument}" if row.argument else name for name, row in SOURCES.items()]
-
-
 def help_text() -> str:
     """Of --dataset."""
-    rows = zip(syntaxes(), SOURCES.values(), strict=True)
-    return "; ".join([*(f"{syntax}: {row.help}" for syntax, row in rows), TFDS.help])
+    return f"{SOURCES.help()}; {TFDS.help}"

@@ -18,7 +18,7 @@ from convoy.data.parallel import in_parallel
 from convoy.data.sources import prepared
 from convoy.data.sources.examples import DataSet
 from convoy.data.sources.in_memory import InMemory
-from convoy.data.sources.names import SOURCES, syntaxes
+from convoy.data.sources.names import SOURCES
 from convoy.options import shortened
 from convoy.outside import printable
 from convoy.table import near
@@ -59,7 +59,7 @@ def _prepared(config: DataConfig, download: bool) -> Any:
         known = [*SOURCES, *tfds.list_builders(with_community_datasets=False)]
         hint = near(name.partition(":")[0], known, "TFDS's catalogue lists what there is.")
         raise exits.CannotRun(
-            f"--dataset={shortened(name)} is neither {', '.join(syntaxes())} nor a data set of TFDS; {hint}"
+            f"--dataset={shortened(name)} is neither {', '.join(map(SOURCES.syntax, SOURCES))} nor a data set of TFDS; {hint}"
         ) from error
     except Exception as error:  # what is wrong with a name or a folder comes out of TFDS as anything
         place = printable(folder or config.data_dir or "TFDS's own folder")

@@ -60,7 +60,9 @@ def toys(tmp_path, monkeypatch):
     sys.modules.pop("toys", None)
     ramp = Source("toys:open_ramp", "a ramp of N levels", argument="N", parse="toys:parse", remedies="toys:faster")
     monkeypatch.setitem(SOURCES.rows, "ramp", ramp)
-    brighter = Augmentation("toys:brighter", "lighter by so much", stage=Stage.LEVELS, numbers=(Number("BY", 3, 9),))
+    brighter = Augmentation(
+        "toys:brighter", "lighter by so much", stage=Stage.LEVELS, argument="BY", numbers=(Number(3, 9),)
+    )
     monkeypatch.setitem(AUGMENTATIONS.rows, "brighter", brighter)
     monkeypatch.setitem(BALANCES.rows, "rarest", Balance("toys:rarest", "the smallest class alone"))
     yield
@@ -110,6 +112,11 @@ def test_what_a_row_names_exists(row):
     assert row.help
     for target in (row.target, getattr(row, "parse", ""), getattr(row, "remedies", "")):
         assert not target or callable(pkgutil.resolve_name(target))
+
+
+@pytest.mark.parametrize("row", AUGMENTATIONS.values(), ids=AUGMENTATIONS)
+def test_an_augmentation_has_a_number_for_each_part_of_its_argument(row):
+    assert len(row.numbers) == (len(row.argument.split(":")) if row.argument else 0)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
