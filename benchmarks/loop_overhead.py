@@ -3,7 +3,7 @@
 Rates are optimizer steps per second; the ratio of a pair is loop / bare, and goals are 98 % for resnet18 and 95 % for
 article_cnn, each on batches of 32x32 pixels.
 
-- Loop: convoy.trainer.run as `convoy train` starts it, with its pace, guards, signals, display, metrics.jsonl, events.jsonl and
+- Loop: the loop of `convoy train`, with its loop length, signals, status, display, metrics.jsonl, events.jsonl and
   TensorBoard; every stretch ends with a record, as an epoch does. Its stream is a few batches made once and repeated from
   memory, so that the pipeline is not what is measured; on JAX they go through the Feed. Checkpoints are left out, as they
   are from images_per_second.
@@ -46,10 +46,6 @@ MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 NEVER = "1000000000st"  # ends and records come with the stretches
 
 Rates = list[tuple[float, float]]  # steps per second of each pair: bare, loop
-
-
-class Measured(Exception):
-    """Leaves the run once the rates are known."""
 
 
 def bare_tensorflow(engine: Any) -> Callable[[int], None]:
@@ -95,40 +91,28 @@ def bare_jax(engine: Any) -> Callable[[int], None]:
 
 
 def measure(flags: argparse.Namespace) -> Rates:
-    """Trains, with the loop of convoy.trainer.run replaced by one that makes bare stretches in between."""
+    """Trains with a loop that makes bare stretches in between."""
     from convoy.trainer import engines
 
     engines.choose(flags.backend)  # before Keras is imported
     from convoy.data.config import DataConfig
-    from convoy.trainer import run
+    from convoy.store import open_store
     from convoy.trainer.config import RunConfig
-    from convoy.trainer.loop import loop
+    from convoy.trainer.experiment import Experiment, build
+    from convoy.trainer.loop.loop import Loop
+    from convoy.trainer.loop.progress import Progress
+    from convoy.trainer.outputs.display import Display
+    from convoy.trainer.outputs.status import Status
     from convoy.trainer.processes.signals import Signals
+    from convoy.trainer.session import Session
+
+    class Unsaved(Session):
+        """Saves nothing; see above."""
+
+        def save(self, experiment: Experiment, progress: Progress) -> float:
+            return 0.0
 
     rates: Rates = []
-
-    class Interleaved(loop.Loop):
-        def run(self) -> None:
-            self.engine.feed(self.engine._examples, 0, cached=BATCHES)
-            bare = {"tensorflow": bare_tensorflow, "jax": bare_jax}[flags.backend](self.engine)
-            bare(1)  # traces
-            self._steps(1)
-            steps = max(FEWEST, round(flags.seconds * FEWEST / timed(lambda: bare(FEWEST))))
-            for pair in range(1 + flags.pairs):
-                one, other = steps / timed(lambda: bare(steps)), steps / timed(lambda: self._steps(steps))
-                print(f"  {steps} steps: bare {one:.3f}/s, loop {other:.3f}/s: {other / one:.2%}", flush=True)
-                if pair:  # in the first one the loop finds its pace
-                    rates.append((one, other))
-            raise Measured
-
-        def _steps(self, count: int) -> None:
-            self.plan = dataclasses.replace(self.plan, total=self.progress.step + count)
-            super().run()
-
-        def _save(self) -> None:
-            """Not at all; see above."""
-
-    vars(loop)["Loop"] = Interleaved
     with tempfile.TemporaryDirectory() as folder:
         data = DataConfig(f"synthetic:32x32x3:10:{BATCHES * flags.batch_size}", eval_split="none")
         config = RunConfig(
@@ -143,14 +127,29 @@ def measure(flags: argparse.Namespace) -> Rates:
             devices="cpu:1",
             backend=flags.backend,
         )
-        try:
-            run.run(config, Signals())
-        except Measured:
-            return rates
-    raise AssertionError("the loop ends by Measured")
+        experiment, store, progress = build(config.with_defaults()), open_store(config.run_dir), Progress()
+        engine = experiment.engine
+        with Status(store) as status, Unsaved(experiment, store, 1, Signals(), Display(), (status,)) as session:
+            status.begin(1, 0, 0.0, experiment.plan.total)
+            engine.feed(experiment.data.train, 0, cached=BATCHES)
+            bare = {"tensorflow": bare_tensorflow, "jax": bare_jax}[flags.backend](engine)
+            bare(1)  # traces
+            loop = Loop(experiment, session, progress)
+            loop.plan = dataclasses.replace(loop.plan, total=1)
+            loop.run()
+            steps = max(FEWEST, round(flags.seconds * FEWEST / timed(lambda: bare(FEWEST))))
+            for pair in range(1 + flags.pairs):
+                without = steps / timed(lambda: bare(steps))
+                # The same loop goes on, so that the length of its loops is what it has found.
+                loop.plan = dataclasses.replace(loop.plan, total=progress.step + steps)
+                within = steps / timed(loop.run)
+                print(f"  {steps} steps: bare {without:.3f}/s, loop {within:.3f}/s: {within / without:.2%}", flush=True)
+                if pair:  # in the first one the loop finds the length of its loops
+                    rates.append((without, within))
+    return rates
 
 
-def timed(what: Callable[[], None]) -> float:
+def timed(what: Callable[[], object]) -> float:
     begun = time.perf_counter()
     what()
     return time.perf_counter() - begun
