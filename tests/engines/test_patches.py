@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src import backend
 from keras.src.backend.common import dtypes
 from tensorflow.python.data.ops import multi_device_iterator_ops
 
@@ -50,6 +51,18 @@ PATCHES = {
     "StatelessScope.add_update": (
         (keras.StatelessScope, "add_update"),
         lambda: patches.observed_updates(print).__enter__(),
+    ),
+    "Variable._initialize_with_initializer": (
+        (backend.Variable, "_initialize_with_initializer"),
+        lambda: patches.first_weights(1).__enter__(),
+    ),
+    "random.truncated_normal": (
+        (backend.random, "truncated_normal"),
+        lambda: patches.first_weights(1).__enter__(),
+    ),
+    "Orthogonal.__call__": (
+        (keras.initializers.Orthogonal, "__call__"),
+        lambda: patches.first_weights(1).__enter__(),
     ),
     "_create_device_dataset": (
         (multi_device_iterator_ops, "_create_device_dataset"),
