@@ -83,7 +83,7 @@ def parse(argv: list[str], *classes: type) -> dict[str, Any]:
         rest = values(["convoy", *words])[1:]
     except flags.UnrecognizedFlagError as error:
         names = [field.name for field in fields(*classes)]
-        hint = near(error.flagname, names, "--help lists the flags there are.", shown="--{}")
+        hint = near(error.flagname, names, "--help lists the flags there are.", form="--{}")
         raise exits.UsageError(f"there is no flag --{shortened(error.flagname)}; {hint}") from None
     except flags.Error as error:
         # absl names flag, value and what it should be.

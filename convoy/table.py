@@ -100,16 +100,16 @@ def closest(name: str, names: Iterable[str], count: int = 1, cutoff: float = 0.6
     return difflib.get_close_matches(name, list(names), n=count, cutoff=cutoff)
 
 
-def near(name: str, names: Iterable[str], otherwise: str = "", shown: str = "{}") -> str:
+def near(name: str, names: Iterable[str], otherwise: str = "", form: str = "{}") -> str:
     """The remedy for an unknown name: `did you mean X?`, or `there are A, B.`
 
     Args:
       otherwise: said in place of the list where no name is close.
-      shown: how a name is written, for example "--{}".
+      form: how a name is written, for example "--{}".
     """
     names = list(names)
     if close := closest(name, names):
-        return f"did you mean {shown.format(close[0])}?"
+        return f"did you mean {form.format(close[0])}?"
     return otherwise or f"there are {', '.join(names)}."
 
 

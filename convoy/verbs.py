@@ -54,12 +54,12 @@ def verb(usage: str, *flags: type | Callable[[], type]) -> Callable[[Callable[..
 
     def decorate(work: Callable[..., int | None]) -> Verb:
         def parse(argv: list[str]) -> list[object]:
-            classes = made.classes()
+            classes = decorated.classes()
             values = options.parse(argv, *classes)
             return [cls(**options.take(cls, values)) for cls in classes]
 
-        made = Verb(usage, flags, parse, lambda parsed: work(*parsed))
-        return made
+        decorated = Verb(usage, flags, parse, lambda parsed: work(*parsed))
+        return decorated
 
     return decorate
 
@@ -110,7 +110,7 @@ class Command:
             return exits.OK
         name, *rest = argv
         if name not in self.table:
-            remedy = near(name, self.table, shown=f"`{self.program} {{}}`")
+            remedy = near(name, self.table, form=f"`{self.program} {{}}`")
             raise exits.UsageError(f"there is no `{self.program} {name}`; {remedy}")
         opened: Verb | Command = self.table.load(name)
         return opened(rest)

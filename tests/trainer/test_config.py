@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from convoy import exits
+from convoy import exits, options
 from convoy.data.config import DataConfig
 from convoy.trainer import config as configuration
 from convoy.trainer.config import RunConfig
@@ -166,10 +166,30 @@ def test_combinations_that_no_machine_can_run_are_refused(values, words):
         RunConfig(**values)
 
 
+def test_flags_that_are_small_languages_are_parsed_once():
+    config = RunConfig(duration="2ep", batchnorm="ghost:8", devices="cpu:2", schedule="step", loss="focal")
+    assert config.duration_spec is config.duration_spec
+    assert (config.batchnorm_spec.mode, config.batchnorm_spec.group) == ("ghost", 8)
+    assert (config.devices_spec.platform, config.devices_spec.count) == ("cpu", 2)
+    assert config.schedule_spec.numbers == (1 / 3, 2 / 3)
+    assert config.loss_spec.numbers == (2.0,)
+    assert RunConfig().devices_spec.is_auto
+    assert dataclasses.replace(config, loss="focal:3").loss_spec.numbers == (3.0,)
+
+
 def test_the_learning_rate_follows_the_batch():
     assert RunConfig(batch_size=512, optimizer="sgd", scale_lr="linear:256").peak_learning_rate == pytest.approx(0.2)
     assert RunConfig(batch_size=512, learning_rate=0.1, scale_lr="sqrt:128").peak_learning_rate == pytest.approx(0.2)
     assert RunConfig().with_defaults().learning_rate == 0.001
+
+
+def test_flags_that_may_change_are_these():
+    """None of them changes which examples a step sees, or what the step does to them."""
+    may_change = {field.name for field in options.fields(RunConfig, DataConfig) if field.metadata["may_change"]}
+    assert may_change == {
+        "run_dir", "devices", "strategy", "backend", "xla", "hang_timeout", "on_nan", "steps_per_loop", "checkpoint_every",
+        "eval_every", "keep", "data_dir", "restarts", "cache_bytes", "max_bad_fraction",
+    }  # fmt: skip
 
 
 def test_what_a_continuation_may_change():
