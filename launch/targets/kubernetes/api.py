@@ -19,16 +19,16 @@ from convoy.launch.targets.kubernetes import errors
 from convoy.launch.targets.kubernetes.documents import Object
 from convoy.launch.targets.kubernetes.errors import Attempt
 
-# Of one try of a request; errors.RETRIES says how many there are.
+# Of one attempt at a request; errors.RETRIES is how often it is repeated.
 CONNECT_SECONDS, READ_SECONDS = 5.0, 15.0
-# A pod that prints nothing for so long is asked again: the connection may be dead, and nobody would tell.
+# After so long without a line the log is requested again: the connection may be dead without an error.
 SILENCE_SECONDS = 60.0
 _LINE_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Resource:
-    """A kind of object. `group` is empty for the core's."""
+    """A kind of object. `group` is empty for the core API."""
 
     kind: str
     plural: str
@@ -52,18 +52,17 @@ SERVICES = Resource("Service", "services")
 SERVICE_ACCOUNTS = Resource("ServiceAccount", "serviceaccounts")
 NETWORK_POLICIES = Resource("NetworkPolicy", "networkpolicies", "networking.k8s.io")
 REVIEWS = Resource("SelfSubjectAccessReview", "selfsubjectaccessreviews", "authorization.k8s.io")
-# The newest first; an older Kueue has the second alone.
+# The newest first; an older Kueue has only the second.
 WORKLOADS = tuple(Resource("Workload", "workloads", "kueue.x-k8s.io", version) for version in ("v1beta2", "v1beta1"))
 QUEUES = tuple(Resource("LocalQueue", "localqueues", "kueue.x-k8s.io", version) for version in ("v1beta2", "v1beta1"))
 _CREATED = {resource.kind: resource for resource in (JOBSETS, JOBS, SERVICES, SERVICE_ACCOUNTS, NETWORK_POLICIES)}
 
 
 class Cluster:
-    """Every method raises exits.CannotRun or exits.TryAgain, a sentence with the next command, when the cluster refuses or
-    is away.
+    """Every method raises exits.CannotRun or exits.TryAgain, a sentence with the next command, on a refusal or an outage.
 
     Args:
-      namespace: in which all objects are.
+      namespace: of all objects.
       context: of the kubeconfig; empty: its current one.
     """
 
@@ -71,44 +70,44 @@ class Cluster:
         self.namespace, self.context = namespace, context
         self._client = client.ApiClient(_settings(context))
         self.server: str = self._client.configuration.host
-        self._known = False  # whether it has accepted our credentials
-        # It would tell every try that fails, with the addresses of its objects.
+        self._known = False  # whether the cluster has accepted our credentials
+        # It would log every failed attempt, with the addresses of its objects.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
     def kubectl(self, *words: str) -> str:
-        """A command line for a person who wants to do something there."""
+        """A command line for a person to run there."""
         return errors.kubectl(self.context, *words, f"--namespace={self.namespace}")
 
     def get(self, resource: Resource, name: str) -> Object | None:
-        """The object; None if there is none, or nothing of its kind in this cluster."""
+        """The object; None if there is none, or if the cluster does not know its kind."""
         return self._call("GET", resource.path(self.namespace, name), self._attempt("get", resource, name), fine=(404,))
 
     def list(self, resource: Resource, labels: str = "", fields: str = "") -> list[Object]:
-        """The objects that both selectors fit; none where the cluster has nothing of their kind."""
+        """The objects that match both selectors; none if the cluster does not know their kind."""
         query = [(key, value) for key, value in (("labelSelector", labels), ("fieldSelector", fields)) if value]
         attempt = self._attempt("list", resource)
-        found = self._call("GET", resource.path(self.namespace), attempt, query, fine=(404,))
-        return found["items"] if found else []
+        answer = self._call("GET", resource.path(self.namespace), attempt, query, fine=(404,))
+        return answer["items"] if answer else []
 
     def create(self, thing: Object, dry_run: bool = False) -> Object | None:
-        """The object as it is then; None if there is one of that name already. `dry_run`: all but storing it.
+        """The object as created; None if there is one of that name already. `dry_run` does all but store it.
 
-        An object with a field that the cluster does not know is refused: it would drop the field without a word otherwise.
+        An object with a field that the cluster does not know is refused, since the cluster would silently drop the field.
         """
         resource, name = _CREATED[thing["kind"]], thing["metadata"]["name"]
         attempt = self._attempt("create", resource, name)
         query = [("fieldValidation", "Strict"), *([("dryRun", "All")] if dry_run else [])]
         return self._call("POST", resource.path(self.namespace), attempt, query, thing, fine=("AlreadyExists",))
 
-    def delete(self, resource: Resource, found: Object) -> None:
-        """Ends an object, and before it is gone all that belongs to it. One that is gone, or made anew since, is left alone."""
-        name, uid = found["metadata"]["name"], found["metadata"]["uid"]
+    def delete(self, resource: Resource, thing: Object) -> None:
+        """Deletes an object after all that it owns. An object that is gone, or was made anew since, is left alone."""
+        name, uid = thing["metadata"]["name"], thing["metadata"]["uid"]
         body = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
         attempt = self._attempt("delete", resource, name)
         self._call("DELETE", resource.path(self.namespace, name), attempt, body=body, fine=(404, 409))
 
     def may(self, verb: str, resource: Resource, part: str = "") -> bool:
-        """Whether the cluster would let this person do it; `part` is log for pods/log."""
+        """Whether this person has the permission; `part` is a subresource: log for pods/log."""
         attributes = {"namespace": self.namespace, "verb": verb, "group": resource.group, "resource": resource.plural}
         if part:
             attributes["subresource"] = part
@@ -123,13 +122,13 @@ class Cluster:
         return bool(answer["status"]["allowed"])
 
     def read(self, path: str) -> Any:
-        """What the server says of itself at a path like /version; None if it does not know the path."""
+        """The document at a path like /version; None if the server does not know the path."""
         return self._call("GET", path, Attempt("get", path, "", "", self.context, self.server), fine=(404,))
 
     def log(self, pod: str, container: str, since: str = "", follow: bool = False) -> Iterator[tuple[str, str]]:
-        """(time, line) of all that a container printed from `since` on; nothing if its pod is gone.
+        """(time, line) of what a container printed from `since` on; nothing if its pod is gone.
 
-        `follow` goes on until the container ends, or the connection does.
+        `follow` goes on until the container ends, or the connection breaks.
         """
         query = [("container", container), ("timestamps", "true")]
         query += [("sinceTime", since)] if since else []
@@ -161,7 +160,7 @@ class Cluster:
         fine: tuple[int | str, ...] = (),
         stream: bool = False,
     ) -> Any:
-        """What the server answers, parsed, or its stream; None for a refusal whose HTTP status or reason is one of `fine`."""
+        """The answer, parsed, or its stream; None for a refusal whose HTTP status or reason is one of `fine`."""
         request = self._client.param_serialize(
             method,
             path,
@@ -170,12 +169,13 @@ class Cluster:
             body=body,
             auth_settings=["BearerToken"],
         )
-        patience = CONNECT_SECONDS, SILENCE_SECONDS if stream else READ_SECONDS
+        timeouts = CONNECT_SECONDS, SILENCE_SECONDS if stream else READ_SECONDS
         try:
-            answer = self._client.call_api(*request, _request_timeout=patience)
+            answer = self._client.call_api(*request, _request_timeout=timeouts)
             if answer.status == HTTPStatus.UNAUTHORIZED and self._known:
-                # What was accepted has expired since, as it does within the days of a job; there may be newer ones.
-                self._known, self._client = False, client.ApiClient(_settings(self.context))
+                # Accepted credentials expire within the days of a job; the kubeconfig may have newer ones.
+                self._known = False
+                self._client = client.ApiClient(_settings(self.context))
                 return self._call(method, path, attempt, query, body, fine, stream)
             self._known = answer.status != HTTPStatus.UNAUTHORIZED
             if stream and answer.status == HTTPStatus.OK:
@@ -195,14 +195,14 @@ class Cluster:
 
 
 def _settings(context: str) -> Any:
-    """The way to the cluster and the credentials for it: of the kubeconfig, or in a pod, if it has none, the pod's own."""
+    """Address and credentials of the cluster: from the kubeconfig, or without one, in a pod, the pod's own."""
     settings = client.Configuration()
     try:
         config.load_kube_config(context=context or None, client_configuration=settings)
         if not settings.host.startswith(("http://", "https://")):
             raise config.ConfigException(f"server {settings.host!r} of its cluster is no URL")
     except (config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
-        # The last three: the client takes for granted that it is text, and a mapping.
+        # The last three: the client assumes that the file is text, and holds a mapping.
         refused = errors.no_cluster(error, context)
         if context or not isinstance(refused, errors.NoKubeconfig):
             raise refused from None
@@ -215,7 +215,7 @@ def _settings(context: str) -> Any:
 
 
 def _lines(answer: Any) -> Iterator[str]:
-    """The lines of a streamed answer, as they come; of one that has no end, its beginning."""
+    """The lines of a streamed answer, as they arrive; of an endless line, its beginning."""
     pending = b""
     for chunk in answer.stream(decode_content=True):
         *lines, pending = (pending + chunk).split(b"\n")

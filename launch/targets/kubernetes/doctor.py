@@ -1,4 +1,4 @@
-"""`convoy launch doctor --target=k8s`: what a cluster has of what jobs need."""
+"""`convoy launch doctor --target=k8s`: whether a cluster has what jobs need."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from convoy.launch.targets.kubernetes.options import KubernetesDoctorOptions, Ku
 from convoy.launch.targets.options import job_options
 from convoy.trainer.config import RunConfig
 
-# podReplacementPolicy is on from there; before, a worker's pod could have met the one that it replaces.
+# The first with podReplacementPolicy on; before, a pod could run beside the pod that it replaces.
 OLDEST_KUBERNETES = (1, 29)
 OLDEST_JOBSET = "0.8"
 _INSTALL_KUEUE = "https://kueue.sigs.k8s.io/docs/installation"
-# A field that came with a version, by the way to it in the schema: the API's own version has been v1alpha2 for all of them.
+# A field that came with each version, as its path in the schema: the API's version is v1alpha2 in all of them.
 _RULE = ("failurePolicy", "rules", "onJobFailureMessagePatterns")
 _SINCE = {"0.8": ("replicatedJobs", "dependsOn"), "0.10": _RULE, "0.11": ("volumeClaimPolicies",)}
-_IMAGE = "registry.example.com/convoy:doctor"  # of the job that is shown to the cluster, and not stored
+_IMAGE = "registry.example.com/convoy:doctor"  # of the job for the dry run
 
 
 def checks(place: KubernetesPlace, given: KubernetesDoctorOptions) -> Iterator[Check]:
@@ -59,18 +59,18 @@ def checks(place: KubernetesPlace, given: KubernetesDoctorOptions) -> Iterator[C
 
 
 def _version(cluster: Cluster) -> str:
-    told = cluster.read("/version") or {}
-    major, minor = (int(re.sub(r"\D.*", "", told.get(part, "")) or 0) for part in ("major", "minor"))
+    version = cluster.read("/version") or {}
+    major, minor = (int(re.sub(r"\D.*", "", version.get(part, "")) or 0) for part in ("major", "minor"))
     if (major, minor) < OLDEST_KUBERNETES:
         raise exits.CannotRun(
-            f"Kubernetes {told.get('gitVersion', '?')} is too old: jobs need 1.29 or later; upgrade the cluster."
+            f"Kubernetes {version.get('gitVersion', '?')} is too old: jobs need 1.29 or later; upgrade the cluster."
         )
-    return f"Kubernetes {told['gitVersion']}"
+    return f"Kubernetes {version['gitVersion']}"
 
 
 def _permissions(cluster: Cluster, given: KubernetesDoctorOptions) -> str:
-    main = JOBSETS if given.gang == "jobset" else JOBS
-    needed: list[tuple[str, Resource, str]] = [(verb, main, "") for verb in ("create", "get", "list", "delete")]
+    owner = JOBSETS if given.gang == "jobset" else JOBS
+    needed: list[tuple[str, Resource, str]] = [(verb, owner, "") for verb in ("create", "get", "list", "delete")]
     needed += [*(("list", kind, "") for kind in (PODS, JOBS, EVENTS)), ("get", PODS, "log")]
     if not given.service_account:
         needed.append(("get", SERVICE_ACCOUNTS, ""))
@@ -85,36 +85,37 @@ def _permissions(cluster: Cluster, given: KubernetesDoctorOptions) -> str:
         (verb, f"{kind}{f'/{part}' * bool(part)}") for verb, kind, part in needed if not cluster.may(verb, kind, part)
     ]
     if lacking:
-        told = ", ".join(f"{verb} {what}" for verb, what in lacking)
+        permissions = ", ".join(f"{verb} {what}" for verb, what in lacking)
+        ask = cluster.kubectl("auth", "can-i", *lacking[0])
         raise exits.CannotRun(
-            f"not permitted in namespace {cluster.namespace}: {told}; `{cluster.kubectl('auth', 'can-i', *lacking[0])}` must"
-            " say yes, so ask for a role that allows it"
+            f"not permitted in namespace {cluster.namespace}: {permissions}; `{ask}` must say yes, so ask for a role that"
+            " allows it"
             + (", or give --network_policy=off." if all("networkpolicies" in what for _, what in lacking) else ".")
         )
     return f"all that jobs need in namespace {cluster.namespace}"
 
 
 def _jobset(cluster: Cluster) -> str:
-    told = cluster.read(f"/openapi/v3/apis/{JOBSETS.group}/{JOBSETS.version}")
-    if told is None:
+    document = cluster.read(f"/openapi/v3/apis/{JOBSETS.group}/{JOBSETS.version}")
+    if document is None:
         raise exits.CannotRun(
             f"JobSet is not installed in the cluster; install it as {INSTALL_JOBSET} says, or give --gang=indexed, a job that"
             " does not restart."
         )
-    schemas = told["components"]["schemas"].values()
-    spec = next(one for one in schemas if _is_jobset(one))["properties"]["spec"]
-    versions = [version for version, way in _SINCE.items() if _has(spec, way)]
+    schemas = document["components"]["schemas"].values()
+    spec = next(schema for schema in schemas if _is_jobset(schema))["properties"]["spec"]
+    versions = [version for version, path in _SINCE.items() if _has(spec, path)]
     if OLDEST_JOBSET not in versions:
         raise exits.CannotRun(f"the cluster's JobSet is older than {OLDEST_JOBSET}; renew it as {INSTALL_JOBSET} says.")
     return f"{versions[-1]} or later, by its schema"
 
 
 def _is_jobset(schema: dict[str, Any]) -> bool:
-    return any(one["kind"] == JOBSETS.kind for one in schema.get("x-kubernetes-group-version-kind", []))
+    return any(kind["kind"] == JOBSETS.kind for kind in schema.get("x-kubernetes-group-version-kind", []))
 
 
-def _has(schema: dict[str, Any], way: tuple[str, ...]) -> bool:
-    for name in way:
+def _has(schema: dict[str, Any], path: tuple[str, ...]) -> bool:
+    for name in path:
         schema = schema.get("items", schema).get("properties", {}).get(name)
         if schema is None:
             return False
@@ -122,7 +123,7 @@ def _has(schema: dict[str, Any], way: tuple[str, ...]) -> bool:
 
 
 def _dry_run(cluster: Cluster, given: KubernetesDoctorOptions) -> str:
-    """Shows the cluster a job that it checks like any other (fields, webhooks, policies, permission) and does not keep."""
+    """Has the cluster check a job (fields, webhooks, policies, permission) without storing it."""
     own: dict[str, Any] = {"gang": given.gang, "queue": given.queue, "namespace": cluster.namespace}
     flags = job_options()(name="convoy-doctor", target="k8s", image=_IMAGE, workers=2, **own)
     job = manifest.render(build(flags, RunConfig(run_dir="gs://bucket/doctor")))[-1]
@@ -131,8 +132,8 @@ def _dry_run(cluster: Cluster, given: KubernetesDoctorOptions) -> str:
 
 
 def _queue(cluster: Cluster, name: str) -> str:
-    found = next((queue for kind in QUEUES if (queue := cluster.get(kind, name)) is not None), None)
-    if found is None:
+    local_queue = next((queue for kind in QUEUES if (queue := cluster.get(kind, name)) is not None), None)
+    if local_queue is None:
         if cluster.read(f"/apis/{QUEUES[0].group}") is None:
             raise exits.CannotRun(
                 f"Kueue is not installed in the cluster; install it as {_INSTALL_KUEUE} says, or leave --queue out."
@@ -141,13 +142,13 @@ def _queue(cluster: Cluster, name: str) -> str:
             f"there is no queue {name} in namespace {cluster.namespace};"
             f" `{cluster.kubectl('get', 'localqueues')}` lists those there are."
         )
-    for one in found.get("status", {}).get("conditions") or []:
-        if one["type"] == "Active" and one["status"] == "False":
+    for condition in local_queue.get("status", {}).get("conditions") or []:
+        if condition["type"] == "Active" and condition["status"] == "False":
             raise exits.CannotRun(
-                f"queue {name} admits nothing: {one.get('message', one.get('reason'))};"
+                f"queue {name} admits nothing: {condition.get('message', condition.get('reason'))};"
                 f" `{cluster.kubectl('describe', 'localqueue', name)}` says more."
             )
-    return f"{name}, of cluster queue {found['spec'].get('clusterQueue')}"
+    return f"{name}, of cluster queue {local_queue['spec'].get('clusterQueue')}"
 
 
 def _service_account(cluster: Cluster, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Objects of Kubernetes as YAML: read from k8s/base, and written so that every parser reads the same."""
+"""Objects of Kubernetes as YAML: read from k8s/base, and written so that every parser reads the same values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import convoy.launch
 
 # An object of Kubernetes as parsed YAML or JSON has it.
 Object = dict[str, Any]
-BASE = Path(convoy.launch.__file__).parent / "k8s" / "base"  # in a checkout by way of a link
+BASE = Path(convoy.launch.__file__).parent / "k8s" / "base"  # in a checkout through a link
 _WIDTH = 120
 _TEXT = "tag:yaml.org,2002:str"
 _PLAIN = re.compile(r"[A-Za-z/][-\w./:@=+]+", re.ASCII)
@@ -32,25 +32,26 @@ def _parsed(name: str) -> Object:
 
 
 def job_specs(owner: Object) -> list[tuple[str, Object]]:
-    """(what the names of its pods begin with, JobSpec) of a Job, or of each replicated job of a JobSet."""
+    """(prefix of the names of its pods, JobSpec) of a Job, or of each replicated job of a JobSet."""
     name = owner["metadata"]["name"]
     if owner["kind"] == "Job":
         return [(name, owner["spec"])]
-    return [(f"{name}-{one['name']}-0", one["template"]["spec"]) for one in owner["spec"]["replicatedJobs"]]
+    replicated = owner["spec"]["replicatedJobs"]
+    return [(f"{name}-{job['name']}-0", job["template"]["spec"]) for job in replicated]
 
 
 def job_spec(owner: Object) -> Object:
-    """The JobSpec of a Job, or of the one that a JobSet of Convoy replicates."""
+    """The JobSpec of a Job, or of the only replicated job of a JobSet of Convoy."""
     return job_specs(owner)[0][1]
 
 
 def to_yaml(objects: Iterable[Object]) -> str:
-    """Documents as text, much as a person would write them."""
+    """Documents as text, formatted much as a person would write them."""
     return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=_WIDTH, explicit_start=True)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Short collections on a line; in quotes whatever another parser could take for a number or a truth value."""
+    """Writes short collections on one line, and quotes text that another parser could read as a number or a boolean."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -66,7 +67,7 @@ class _Dumper(yaml.SafeDumper):
         return node
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
-        # PyYAML would leave 12e4567890123456, 0o17 and y as they are, which the parser of Kubernetes reads as other things.
+        # PyYAML would not quote 12e4567890123456, 0o17 and y, which the parser of Kubernetes does not read as text.
         plain = _PLAIN.fullmatch(data) and self.resolve(yaml.ScalarNode, data, (True, False)) == _TEXT
         return self.represent_scalar(_TEXT, data, style=None if plain else '"')
 

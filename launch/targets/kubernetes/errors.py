@@ -1,4 +1,4 @@
-"""What a Kubernetes cluster and the way to it refuse: which of it is tried again, and sentences with the next command."""
+"""Refusals of a Kubernetes cluster and of the connection to it: which are retried, and sentences with the next command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST_RETRY_AFTER_SECONDS = 20  # whatever the server asks for
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
 _LOGIN = "gcloud container clusters get-credentials CLUSTER --location=LOCATION"
 _CONTEXTS = "`kubectl config get-contexts` lists those there are"
-# What to know of a permission that lacks, by kind.
+# What else to say about a missing permission, by kind.
 _MORE = {
     "jobsets": " Without JobSet in the cluster it says no, too.",
     "networkpolicies": " With --network_policy=off the job goes without one: then whatever runs in the cluster may connect to"
@@ -29,17 +29,17 @@ INSTALL_JOBSET = "https://jobset.sigs.k8s.io/docs/installation"
 
 
 class NoKubeconfig(exits.CannotRun):
-    """There is none, or it is empty."""
+    """There is no kubeconfig, or it is empty."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """What was tried, and where.
+    """A request, for sentences about its failure.
 
     Attributes:
       verb: get, list, create or delete, as permissions name it.
       resource: as kubectl names it: jobsets.jobset.x-k8s.io, pods, pods/log.
-      name: of the object; empty if there is none.
+      name: of the object; empty for a list.
       server: the cluster's URL.
     """
 
@@ -65,16 +65,16 @@ def kubectl(context: str, *words: str) -> str:
 
 
 def retries() -> urllib3.Retry:
-    """Of one request: what may pass by itself is tried again, later each time, or when the server says.
+    """The retries of one request: transient failures only, with growing pauses, or when the server says.
 
-    With the timeouts of kube_api.py a request lasts 190 s at most: six tries of 15 s, and five pauses of 20 s.
+    With the timeouts of api.py a request lasts 190 s at most: six attempts of 15 s, and five pauses of 20 s.
 
-    The last answer comes back as it is; the last broken connection raises urllib3's MaxRetryError.
+    The last answer is returned as it is; the last broken connection raises urllib3's MaxRetryError.
     """
     return urllib3.Retry(
         total=RETRIES,
         other=0,  # a certificate does not change
-        # A create that was carried out although its answer was lost is found out at the next one: 409.
+        # A create whose answer was lost is noticed at the next attempt: 409.
         allowed_methods=None,
         status_forcelist=_TRANSIENT,
         raise_on_status=False,
@@ -87,24 +87,24 @@ def retries() -> urllib3.Retry:
 
 def no_cluster(error: Exception, context: str) -> exits.CannotRun:
     """The typed error for a kubeconfig that leads nowhere."""
-    told = _one_line(str(error))
-    if "No configuration found" in told or told.endswith("is empty"):
+    text = _one_line(str(error))
+    if "No configuration found" in text or text.endswith("is empty"):
         return NoKubeconfig(
             "there is no kubeconfig that names a cluster, neither in KUBECONFIG nor in ~/.kube/config; for GKE"
             f" `{_LOGIN}` writes one, and --target=local rehearses the job without a cluster."
         )
-    if told.endswith("contexts list"):
+    if text.endswith("contexts list"):
         what = (
             f"--context={context} is not in the kubeconfig" if context else "the kubeconfig lacks its current context"
         )
         return exits.CannotRun(f"{what}; {_CONTEXTS}.")
-    if "key current-context" in told:
+    if "key current-context" in text:
         return exits.CannotRun(f"the kubeconfig has no current context; give --context: {_CONTEXTS}.")
-    return exits.CannotRun(f"the kubeconfig cannot be used: {told}; `{_LOGIN}` mends it.")
+    return exits.CannotRun(f"the kubeconfig cannot be used: {text}; `{_LOGIN}` mends it.")
 
 
 def refusal(code: int, status: dict[str, Any], attempt: Attempt) -> exits.ConvoyError:
-    """The typed error for an HTTP status of 400 and above, with what `status` says of it."""
+    """The typed error for an HTTP status of 400 and above; `status` is the Status object that came with it."""
     message = _one_line(status.get("message") or "") or "no reason given"
     if code in _TRANSIENT:
         if code == 429:
@@ -115,7 +115,7 @@ def refusal(code: int, status: dict[str, Any], attempt: Attempt) -> exits.Convoy
         if "webhook" in message:
             look = attempt.kubectl("get", "pods", "--all-namespaces", "--selector=control-plane=controller-manager")
         return exits.TryAgain(f"{attempt} now: HTTP {code}, {message}; try again, or look with `{look}`.")
-    # Without credentials, as when the kubeconfig's plugin is not installed, some clusters take a person for nobody.
+    # Without credentials, if the kubeconfig's plugin is not installed for example, some clusters see an anonymous user.
     if code == 401 or (code == 403 and "system:anonymous" in message):
         return exits.CannotRun(
             f"{attempt}: the cluster at {attempt.server} does not accept the kubeconfig's credentials ({code}); log in again,"
@@ -129,12 +129,12 @@ def refusal(code: int, status: dict[str, Any], attempt: Attempt) -> exits.Convoy
         return exits.TryAgain(f"{attempt}: somebody else changed it at the same time ({message}); try again.")
     if code == 422:
         causes = (status.get("details") or {}).get("causes") or []
-        told = (
+        reasons = (
             "; ".join(f"{cause.get('field', '?')}: {_one_line(cause.get('message', ''))}" for cause in causes)
             or message
         )
         return exits.CannotRun(
-            f"{attempt}: the cluster finds it invalid: {told}; `convoy launch render` prints it whole."
+            f"{attempt}: the cluster finds it invalid: {reasons}; `convoy launch render` prints it whole."
         )
     if code == 400 and "unknown field" in message:
         return exits.CannotRun(
@@ -193,7 +193,7 @@ def unreachable(error: Exception, attempt: Attempt) -> exits.ConvoyError:
 
 
 def no_api(attempt: Attempt) -> exits.TryAgain:
-    """The typed error for an answer that is not JSON: a proxy's, or that of a network which wants a login first."""
+    """The typed error for an answer that is not JSON: from a proxy, or from the login page of a network."""
     look = attempt.kubectl("get", "--raw=/version")
     return exits.TryAgain(
         f"{attempt}: what answers at {attempt.server} does not speak Kubernetes' API; see what it says with `{look}`, and"
@@ -202,7 +202,7 @@ def no_api(attempt: Attempt) -> exits.TryAgain:
 
 
 def _reason(error: BaseException) -> str:
-    """In a few words; never an exception's own text as a whole, which has addresses of objects and URLs."""
+    """The reason in a few words; never the whole text of an exception, which has addresses of objects and URLs."""
     if isinstance(error, http.MaxRetryError) and error.reason is not None:
         return _reason(error.reason)
     if "certificate" in str(error).lower():
@@ -220,10 +220,10 @@ def _reason(error: BaseException) -> str:
 def status(text: bytes) -> dict[str, Any]:
     """The Status object that came with a refusal, or its text as one."""
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except ValueError:
-        found = None
-    return found if isinstance(found, dict) else {"message": text.decode(errors="replace")}
+        document = None
+    return document if isinstance(document, dict) else {"message": text.decode(errors="replace")}
 
 
 def _one_line(text: str) -> str:

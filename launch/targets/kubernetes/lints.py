@@ -1,7 +1,7 @@
-"""What a cluster refuses, or never starts, of documents that their schemas let pass.
+"""Checks for documents that their schemas allow, but that a cluster refuses or never starts.
 
-The rules are those of Kubernetes' own validation, of JobSet's webhook, of the restricted Pod Security standard and of Google
-Kubernetes Engine's node pools, as their documents and sources tell them; no cluster was asked.
+The rules are those of Kubernetes' own validation, JobSet's webhook, the restricted Pod Security standard and Google Kubernetes
+Engine's node pools, from their documentation and sources; no cluster was asked.
 """
 
 from __future__ import annotations
@@ -25,26 +25,27 @@ _ANNOTATIONS_BYTES = 256 * 1024
 
 
 def lint(objects: Iterable[Object]) -> list[str]:
-    """A sentence for each thing that is wrong; none if the documents can be created, and can start together."""
+    """A sentence for each problem; none if the documents can be created, and can start together."""
     objects = list(objects)
-    found = []
-    for one in objects:
-        checks = [_metadata(one)]
-        if one["kind"] == "JobSet":
-            checks.append(_jobset(one))
-        if one["kind"] in ("Job", "JobSet"):
-            checks.append(_queue(one))
-            for prefix, job in job_specs(one):
+    problems = []
+    for thing in objects:
+        checks = [_metadata(thing)]
+        if thing["kind"] == "JobSet":
+            checks.append(_jobset(thing))
+        if thing["kind"] in ("Job", "JobSet"):
+            checks.append(_queue(thing))
+            for prefix, job in job_specs(thing):
                 checks += [_job(job), _policy(job), _names(prefix, job), _slice(job)]
-                checks += [_peers(prefix, job, one, objects), pod_lints.check(job["template"]["spec"])]
-                checks += [_reach(policy, job, one) for policy in objects if policy["kind"] == "NetworkPolicy"]
-        found += [f"{one['kind']} {one['metadata']['name']}: {sentence}" for check in checks for sentence in check]
-    return found
+                checks += [_peers(prefix, job, thing, objects), pod_lints.check(job["template"]["spec"])]
+                checks += [_reach(policy, job, thing) for policy in objects if policy["kind"] == "NetworkPolicy"]
+        subject = f"{thing['kind']} {thing['metadata']['name']}"
+        problems += [f"{subject}: {sentence}" for check in checks for sentence in check]
+    return problems
 
 
-def _metadata(one: Object) -> Iterator[str]:
-    metadata = one["metadata"]
-    shape = SUBDOMAIN if one["kind"] == "ServiceAccount" else _NAME
+def _metadata(thing: Object) -> Iterator[str]:
+    metadata = thing["metadata"]
+    shape = SUBDOMAIN if thing["kind"] == "ServiceAccount" else _NAME
     if not shape.fullmatch(metadata["name"]):
         yield f"the name is not possible; give at most {LONGEST} small letters, digits and dashes, a letter first."
     if not LABEL.fullmatch(metadata.get("namespace", "default")):
@@ -58,7 +59,7 @@ def _metadata(one: Object) -> Iterator[str]:
 
 def _jobset(owner: Object) -> Iterator[str]:
     spec = owner["spec"]
-    names = [one["name"] for one in spec["replicatedJobs"]]
+    names = [job["name"] for job in spec["replicatedJobs"]]
     if len(set(names)) < len(names):
         yield f"two of the replicated jobs {', '.join(names)} have one name; give each its own."
     failure = spec.get("failurePolicy", {})
@@ -143,7 +144,7 @@ def _names(prefix: str, job: Object) -> Iterator[str]:
 
 
 def _slice(job: Object) -> Iterator[str]:
-    """A pod gets all chips of its machine, a job all machines of its slice."""
+    """Whether pods take all chips of their machines, and the job all machines of its slice."""
     pod = job["template"]["spec"]
     each = pod["containers"][0].get("resources", {}).get("limits", {}).get("google.com/tpu", 0)
     topology = pod.get("nodeSelector", {}).get(f"{GOOGLE}/gke-tpu-topology", "")
@@ -156,29 +157,29 @@ def _slice(job: Object) -> Iterator[str]:
 
 
 def _peers(prefix: str, job: Object, owner: Object, objects: list[Object]) -> Iterator[str]:
-    """Whether what the workers are told of one another is true."""
+    """Whether the names by which workers look for each other are right."""
     pod, name, workers = job["template"]["spec"], owner["metadata"]["name"], job["completions"]
     if owner["kind"] == "JobSet":
         subdomain = owner["spec"].get("network", {}).get("subdomain", name)
     else:
         subdomain = pod.get("subdomain", "")
-        if not any(_gives_names(one, subdomain, name) for one in objects):
+        if not any(_gives_names(thing, subdomain, name) for thing in objects):
             yield (
                 f"no headless Service gives its workers names; add one with clusterIP: None, publishNotReadyAddresses: true"
                 f" and the selector batch.kubernetes.io/job-name: {name}, and write its name as the pods' subdomain."
             )
     hosts = ",".join(f"{prefix}-{index}.{subdomain}" for index in range(workers))
-    told = {one["name"]: one.get("value", "") for one in pod["containers"][0].get("env", [])}
-    for variable, true in (("CONVOY_JOB", name), ("CONVOY_WORKERS", str(workers)), ("CONVOY_HOSTS", hosts)):
-        if told.get(variable) != true:
-            yield f"{variable} is {told.get(variable)}; give {true}."
+    values = {entry["name"]: entry.get("value", "") for entry in pod["containers"][0].get("env", [])}
+    for variable, expected in (("CONVOY_JOB", name), ("CONVOY_WORKERS", str(workers)), ("CONVOY_HOSTS", hosts)):
+        if values.get(variable) != expected:
+            yield f"{variable} is {values.get(variable)}; give {expected}."
     grace = pod.get("terminationGracePeriodSeconds", 30)
-    if told.get("CONVOY_GRACE_SECONDS") != str(grace):
-        yield f"CONVOY_GRACE_SECONDS is {told.get('CONVOY_GRACE_SECONDS')}, but pods are killed after {grace} s; give that."
+    if values.get("CONVOY_GRACE_SECONDS") != str(grace):
+        yield f"CONVOY_GRACE_SECONDS is {values.get('CONVOY_GRACE_SECONDS')}, but pods are killed after {grace} s; give that."
 
 
 def _reach(policy: Object, job: Object, owner: Object) -> Iterator[str]:
-    """Whether a network policy is of the job's pods, and keeps nothing from them that they need."""
+    """Whether a network policy selects the job's pods, and lets them reach all that they need."""
     label = "jobset.sigs.k8s.io/jobset-name" if owner["kind"] == "JobSet" else "batch.kubernetes.io/job-name"
     name, own = policy["metadata"]["name"], {"matchLabels": {label: owner["metadata"]["name"]}}
     spec = policy["spec"]
@@ -199,11 +200,11 @@ def _reach(policy: Object, job: Object, owner: Object) -> Iterator[str]:
             yield f"network policy {name} keeps peers from port {min(ports)}; add it."
 
 
-def _gives_names(one: Object, subdomain: str, job: str) -> bool:
+def _gives_names(thing: Object, subdomain: str, job: str) -> bool:
     return (
-        one["kind"] == "Service"
-        and one["metadata"]["name"] == subdomain
-        and one["spec"].get("clusterIP") == "None"
-        and one["spec"].get("publishNotReadyAddresses") is True
-        and one["spec"].get("selector") in ({"batch.kubernetes.io/job-name": job}, {"job-name": job})
+        thing["kind"] == "Service"
+        and thing["metadata"]["name"] == subdomain
+        and thing["spec"].get("clusterIP") == "None"
+        and thing["spec"].get("publishNotReadyAddresses") is True
+        and thing["spec"].get("selector") in ({"batch.kubernetes.io/job-name": job}, {"job-name": job})
     )

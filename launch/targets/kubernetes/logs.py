@@ -1,4 +1,4 @@
-"""What a worker prints, followed through restarts, lost connections and the pods that come after one another."""
+"""What a worker prints, followed through restarts, lost connections and replaced pods."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from convoy.launch.outage import OutageTolerance
 from convoy.launch.targets.base import ENDS
 from convoy.launch.targets.kubernetes import manifest
 from convoy.launch.targets.kubernetes.api import JOBS, JOBSETS, Cluster
+from convoy.launch.targets.kubernetes.conditions import phase, pods, worker
 from convoy.launch.targets.kubernetes.documents import Object, job_spec
-from convoy.launch.targets.kubernetes.status import phase, pods, why_waiting, worker
+from convoy.launch.targets.kubernetes.reasons import why_waiting
 
 _OVER = ("Succeeded", "Failed")
 
 
 def lines(cluster: Cluster, job: Object, index: int) -> Iterator[str]:
-    """What a worker has printed so far: its last start, then those before it whose pods are still there.
+    """What a worker has printed so far: its last start, then earlier ones whose pods still exist.
 
     Raises:
       exits.CannotRun: there is no such worker, or its pods are gone.
@@ -26,8 +27,8 @@ def lines(cluster: Cluster, job: Object, index: int) -> Iterator[str]:
     """
     name = job["metadata"]["name"]
     _check(job, index)
-    found = pods(cluster, job)
-    begun = [pod for pod in found if worker(pod) == index and _has_begun(pod)]
+    existing = pods(cluster, job)
+    begun = [pod for pod in existing if worker(pod) == index and _has_begun(pod)]
     if not begun:
         if phase(job) in ENDS:
             raise exits.CannotRun(
@@ -35,10 +36,10 @@ def lines(cluster: Cluster, job: Object, index: int) -> Iterator[str]:
                 f" `gcloud logging read 'resource.labels.pod_name:{name}-'`."
             )
         raise exits.TryAgain(
-            f"worker {index} of {name} has not begun: {why_waiting(cluster, job, found)}; --follow waits for it."
+            f"worker {index} of {name} has not begun: {why_waiting(cluster, job, existing)}; --follow waits for it."
         )
-    for place, pod in enumerate(begun):
-        if place:
+    for start, pod in enumerate(begun):
+        if start:
             yield f"--- an earlier start, {pod['metadata']['name']} ---"
         for _, line in cluster.log(pod["metadata"]["name"], manifest.CONTAINER):
             yield line
@@ -49,42 +50,42 @@ def follow(cluster: Cluster, job: Object, index: int, poll_seconds: float) -> It
     _check(job, index)
     resource = JOBSETS if job["kind"] == "JobSet" else JOBS
     name, uid = job["metadata"]["name"], job["metadata"]["uid"]
-    # By pod: the time of the last line that was told, and how many lines had that time.
-    told: dict[str, tuple[str, int]] = {}
-    over: set[str] = set()
+    # By pod: the time of the last line that was yielded, and how many lines had that time.
+    yielded: dict[str, tuple[str, int]] = {}
+    finished: set[str] = set()
     outage = OutageTolerance()
     while True:
-        # The job before its pods: of one that has ended every line is then there to be read.
+        # The job before its pods: if it has ended, every line can be read then.
         with outage.tolerate():
             now = cluster.get(resource, name)
             ended = now is None or now["metadata"]["uid"] != uid or phase(now) in ENDS
-            found = [pod for pod in pods(cluster, job) if worker(pod) == index]
+            existing = [pod for pod in pods(cluster, job) if worker(pod) == index]
         if outage.since:
             time.sleep(poll_seconds)
             continue
-        for pod in reversed([pod for pod in found if pod is found[0] or pod["metadata"]["uid"] in told]):
+        for pod in reversed([pod for pod in existing if pod is existing[0] or pod["metadata"]["uid"] in yielded]):
             own = pod["metadata"]["uid"]
-            if not _has_begun(pod) or own in over:
+            if not _has_begun(pod) or own in finished:
                 continue
-            if told and own not in told:
+            if yielded and own not in yielded:
                 yield f"--- started again, {pod['metadata']['name']} ---"
-            # A machine that goes takes the way to its pods' logs with it; the job may go on elsewhere.
+            # The logs of a pod cannot be read once its machine is gone; the job may go on elsewhere.
             with contextlib.suppress(exits.TryAgain):
-                yield from _new_lines(cluster, pod, told)
+                yield from _new_lines(cluster, pod, yielded)
             if pod["status"]["phase"] in _OVER:
-                over.add(own)
+                finished.add(own)
         if ended:
             return
         time.sleep(poll_seconds)
 
 
-def _new_lines(cluster: Cluster, pod: Object, told: dict[str, tuple[str, int]]) -> Iterator[str]:
-    """What a pod prints after what was told of it, until it ends or the connection does.
+def _new_lines(cluster: Cluster, pod: Object, yielded: dict[str, tuple[str, int]]) -> Iterator[str]:
+    """The lines of a pod after those that were yielded, until it ends or the connection breaks.
 
-    The server leaves out whole seconds only, so what has been told of the last one comes again and is passed over.
+    The server can leave out whole seconds only, so the lines of the last second come again and are skipped.
     """
     uid = pod["metadata"]["uid"]
-    last, count = told.setdefault(uid, ("", 0))
+    last, count = yielded.setdefault(uid, ("", 0))
     seen = 0  # of the lines with the time `last`
     for moment, line in cluster.log(pod["metadata"]["name"], manifest.CONTAINER, since=last, follow=True):
         if moment < last:
@@ -95,14 +96,14 @@ def _new_lines(cluster: Cluster, pod: Object, told: dict[str, tuple[str, int]]) 
                 continue
         else:
             last, seen, count = moment, 1, 0
-        told[uid] = last, seen
+        yielded[uid] = last, seen
         yield line
 
 
 def _has_begun(pod: Object) -> bool:
     """Whether its container has a log."""
     containers = pod.get("status", {}).get("containerStatuses") or []
-    return any("running" in one.get("state", {}) or "terminated" in one.get("state", {}) for one in containers)
+    return any(container.get("state", {}).keys() & {"running", "terminated"} for container in containers)
 
 
 def _check(job: Object, index: int) -> None:

@@ -16,7 +16,7 @@ PORT = 2222
 GRACE_SECONDS = 120
 CONTAINER = "trainer"
 REPLICATED_JOB = "worker"
-# By which what was submitted is known again; a document applied by hand has no digest.
+# Annotations that identify what was submitted; a document applied by hand has no digest.
 DIGEST, RUN_DIR = "convoy/spec-digest", "convoy/run-dir"
 INSTANCE = "app.kubernetes.io/instance"
 QUEUE, QUEUE_PRIORITY, QUEUE_SECONDS = (
@@ -32,40 +32,40 @@ _BASE = {
         "indexed/job.yaml",
     ),
 }
-# Of a machine, what a worker asks for; the rest is the node's own daemons'.
+# The share of a machine that a worker requests; the rest is for the node's own daemons.
 _OF_CPUS, _OF_MEMORY = 0.85, 0.8
-# What /dev/shm may take: of the memory, and at most.
+# The limit of /dev/shm: a share of the memory, and a maximum.
 _OF_SHARED, _MAX_SHARED_MIB = 0.25, 16 * 1024
 _MIB = {"Mi": 1, "Gi": 1024}
 
 
 def render(spec: JobSpec) -> list[Object]:
-    """The documents of a job, in the order in which they are created; the last one is the JobSet or Job itself.
+    """The documents of a job, in the order in which they are created; the last is the JobSet or Job itself.
 
-    The first is the service account that all jobs of a namespace share, unless --service_account names another one.
+    The first is the service account that all jobs of a namespace share, unless --service_account names another.
 
     Raises:
-      exits.CannotRun: what no cluster would create, or no node would run.
+      exits.CannotRun: documents that no cluster would create, or no node would run.
     """
     if not spec.options.image:
         raise exits.CannotRun("--image is missing; give the image that k8s/Dockerfile builds, best by digest.")
     given = spec.options.of(KubernetesOptions)
     objects = [base(name) for name in _BASE[given.gang]]
     owner = objects[-1]
-    for found in objects:
-        found["metadata"]["namespace"] = spec.options.of(KubernetesPlace).namespace
-        if INSTANCE in found["metadata"]["labels"]:
-            found["metadata"]["name"] = found["metadata"]["labels"][INSTANCE] = spec.name
-        if found["kind"] == "Service":
-            found["spec"]["selector"]["batch.kubernetes.io/job-name"] = spec.name
-        if found["kind"] == "NetworkPolicy":
-            _policy(found, spec)
+    for thing in objects:
+        thing["metadata"]["namespace"] = spec.options.of(KubernetesPlace).namespace
+        if INSTANCE in thing["metadata"]["labels"]:
+            thing["metadata"]["name"] = thing["metadata"]["labels"][INSTANCE] = spec.name
+        if thing["kind"] == "Service":
+            thing["spec"]["selector"]["batch.kubernetes.io/job-name"] = spec.name
+        if thing["kind"] == "NetworkPolicy":
+            _policy(thing, spec)
     owner["metadata"]["annotations"] = {RUN_DIR: spec.run.run_dir, DIGEST: spec.digest}
     if owner["kind"] == "JobSet":
         owner["spec"]["network"]["subdomain"] = spec.name
         owner["spec"]["failurePolicy"]["maxRestarts"] = spec.options.max_restarts
         if spec.accelerator.kind == "tpu" and spec.workers > 1:
-            # A slice is a node pool of its own, and all of a slice has to be one job's.
+            # A slice is a node pool of its own, and one job has to take all of it.
             owner["metadata"]["annotations"][EXCLUSIVE] = f"{GOOGLE}/gke-nodepool"
     job = job_spec(owner)
     job["completions"] = job["parallelism"] = spec.workers
@@ -73,7 +73,7 @@ def render(spec: JobSpec) -> list[Object]:
     pod = job["template"]["spec"]
     job["template"]["metadata"]["labels"][INSTANCE] = spec.name
     if spec.options.spot:
-        # They say that the pod may not be evicted, and GKE Autopilot starts no spot machine for such a pod.
+        # The annotations forbid eviction, and GKE Autopilot starts no spot machine for such a pod.
         del job["template"]["metadata"]["annotations"]
     if "subdomain" in pod:
         pod["subdomain"] = spec.name
@@ -82,30 +82,30 @@ def render(spec: JobSpec) -> list[Object]:
     _place(pod, spec)
     _admission(owner, pod, spec)
     if given.network_policy == "off":
-        objects = [found for found in objects if found["kind"] != "NetworkPolicy"]
+        objects = [thing for thing in objects if thing["kind"] != "NetworkPolicy"]
     if spec.options.service_account:
         pod["serviceAccountName"] = spec.options.service_account
-        objects = [found for found in objects if found["kind"] != "ServiceAccount"]
-    if wrong := lint(objects):
-        raise exits.CannotRun(wrong[0])
+        objects = [thing for thing in objects if thing["kind"] != "ServiceAccount"]
+    if problems := lint(objects):
+        raise exits.CannotRun(problems[0])
     return objects
 
 
 def command(spec: JobSpec) -> list[str]:
-    """What a worker runs, in exec form: no shell reads it."""
+    """The command of a worker, in exec form: no shell reads it."""
     return ["python", "-P", "-m", "convoy.launch.worker", "--", *spec.train_flags]
 
 
 def hosts(spec: JobSpec) -> list[str]:
-    """By which name each worker's pod is found within its namespace."""
+    """The host name of each worker's pod within its namespace."""
     pod = spec.name if spec.options.of(KubernetesOptions).gang == "indexed" else f"{spec.name}-{REPLICATED_JOB}-0"
     return [f"{pod}-{index}.{spec.name}" for index in range(spec.workers)]
 
 
 def environment(spec: JobSpec, hosts: Iterable[str]) -> dict[str, str]:
-    """What every worker of a job finds in its environment; Kubernetes adds JOB_COMPLETION_INDEX, its number from 0.
+    """The variables of every worker of a job. Kubernetes adds JOB_COMPLETION_INDEX, the worker's index from 0.
 
-    CONVOY_RESTART_ATTEMPT, how often the job began again, is added by what starts the workers.
+    The document takes CONVOY_RESTART_ATTEMPT, how often the job began again, from a label of the pod.
     """
     return {
         "CONVOY_JOB": spec.name,
@@ -117,7 +117,7 @@ def environment(spec: JobSpec, hosts: Iterable[str]) -> dict[str, str]:
 
 
 def _policy(policy: Object, spec: JobSpec) -> None:
-    """Peers reach the one port of TensorFlow on CPUs, and all ports where there is no telling which ones collectives take."""
+    """Opens the one port of TensorFlow on CPUs to peers, and all ports where collectives choose theirs."""
     (rule,) = policy["spec"]["ingress"]
     (peers,) = rule["from"]
     for selector in (policy["spec"]["podSelector"], peers["podSelector"]):
@@ -145,7 +145,7 @@ def _seconds(spec: JobSpec) -> int:
 
 
 def _resources(pod: Object, spec: JobSpec) -> None:
-    """Cores, memory and accelerators of a worker. Where no machine is known, the base's cores and memory."""
+    """Sets cores, memory and accelerators of a worker; without a known machine the base's cores and memory stay."""
     given = spec.options.of(KubernetesOptions)
     machine = spec.accelerator
     resources = pod["containers"][0]["resources"]
@@ -167,7 +167,7 @@ def _resources(pod: Object, spec: JobSpec) -> None:
     scratch = given.scratch or limits["ephemeral-storage"]
     requests["ephemeral-storage"] = limits["ephemeral-storage"] = volumes["tmp"]["sizeLimit"] = scratch
     if given.queue and not given.scratch:
-        # Kueue admits no job that asks for what its queue has no quota of, and few queues have one of disk.
+        # Kueue admits no job that requests a resource without a quota in its queue, and few queues have one for disk.
         del requests["ephemeral-storage"], limits["ephemeral-storage"]
     if machine.kind == "gpu":
         requests["nvidia.com/gpu"] = limits["nvidia.com/gpu"] = machine.chips
@@ -184,7 +184,7 @@ def _known(figure: float | None, flag: str, spec: JobSpec) -> float:
 
 
 def _place(pod: Object, spec: JobSpec) -> None:
-    """Onto which nodes the workers go: the labels and taints of Google Kubernetes Engine."""
+    """Chooses the nodes of the workers by labels and taints of Google Kubernetes Engine."""
     given = spec.options
     machine = spec.accelerator
     selector: dict[str, str] = {}
@@ -199,7 +199,7 @@ def _place(pod: Object, spec: JobSpec) -> None:
         selector[f"{GOOGLE}/gke-tpu-topology"] = machine.topology
         tolerations.append({"key": "google.com/tpu", "operator": "Exists", "effect": "NoSchedule"})
     if "@" in given.accelerator:
-        # The label above does not tell machines of one kind apart; without @ any of them will do.
+        # The label above fits several machine types; without @ any of them will do.
         selector["node.kubernetes.io/instance-type"] = machine.machine_type
     if given.spot:
         selector[f"{GOOGLE}/gke-spot"] = "true"
@@ -214,10 +214,10 @@ def _place(pod: Object, spec: JobSpec) -> None:
 
 
 def _admission(owner: Object, pod: Object, spec: JobSpec) -> None:
-    """Who decides when it starts, and before whom: Kueue where there is a queue, else the scheduler."""
+    """Leaves start and priority to Kueue if there is a queue, else to the scheduler."""
     given = spec.options.of(KubernetesOptions)
     if given.queue:
-        # Kueue starts it. Without Kueue nothing would.
+        # Only Kueue starts a suspended job.
         owner["spec"] = {"suspend": True, **owner["spec"]}
         owner["metadata"]["labels"] |= {QUEUE: given.queue, QUEUE_SECONDS: str(_seconds(spec))}
         if given.priority:

@@ -1,4 +1,4 @@
-"""What is wrong with a pod: parts that do not fit, nodes that there are not, and rights that training does not need."""
+"""Checks of a pod: parts that do not fit, nodes that do not exist, and rights that training does not need."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")  # of a
 _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _QUANTITY = re.compile(r"(?P<number>\d+(\.\d*)?|\.\d+)(?P<unit>[eE][+-]?\d+|[KMGTPE]i|[numkMGTPE]?)")
 _POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6, "m": -1, "u": -2, "n": -3}
-_WORD_BYTES = 128 * 1024  # one more is too long an argument or variable for Linux
+_WORD_BYTES = 128 * 1024  # Linux takes shorter arguments and variables
 GOOGLE = "cloud.google.com"
 
 
 def check(pod: Object) -> Iterator[str]:
-    """A sentence for each thing that is wrong with the spec of a pod."""
+    """A sentence for each problem of the spec of a pod."""
     yield from _volumes(pod)
     yield from _place(pod)
     yield from _rights(pod)
@@ -34,7 +34,7 @@ def check(pod: Object) -> Iterator[str]:
 
 
 def labels(given: dict[str, str]) -> Iterator[str]:
-    """What is wrong with labels."""
+    """A sentence for each label that is not possible."""
     for key, value in given.items():
         prefix, slash, name = key.rpartition("/")
         if not name or not _VALUE.fullmatch(name) or (slash and not SUBDOMAIN.fullmatch(prefix)):
@@ -47,7 +47,7 @@ def labels(given: dict[str, str]) -> Iterator[str]:
 
 
 def utf8(text: str) -> bytes:
-    """Of any text, of such that is none in UTF-8 too."""
+    """The bytes of any text, unpaired surrogates included."""
     return text.encode(errors="surrogatepass")
 
 
@@ -67,9 +67,9 @@ def _volumes(pod: Object) -> Iterator[str]:
 
 def _process(container: Object) -> Iterator[str]:
     image = container.get("image", "")
-    if wrong := images.why_not(image):
-        yield f"`{image}` {wrong}."
-    variables = {one["name"]: one.get("value", "") for one in container.get("env", [])}
+    if problem := images.why_not(image):
+        yield f"`{image}` {problem}."
+    variables = {entry["name"]: entry.get("value", "") for entry in container.get("env", [])}
     if len(variables) < len(container.get("env", [])):
         yield "a variable is set twice; set it once."
     for name in variables:
@@ -125,9 +125,9 @@ def _place(pod: Object) -> Iterator[str]:
     yield from labels(selector)
     if f"{GOOGLE}/gke-spot" in selector and f"{GOOGLE}/reservation-name" in selector:
         yield "no machine is both spot and reserved; leave out --spot or --reservation."
-    tolerated = {one.get("key") for one in pod.get("tolerations", [])}
+    tolerated = {toleration.get("key") for toleration in pod.get("tolerations", [])}
     for resource in ("nvidia.com/gpu", "google.com/tpu"):
-        wanted = any(resource in one.get("resources", {}).get("limits", {}) for one in pod["containers"])
+        wanted = any(resource in container.get("resources", {}).get("limits", {}) for container in pod["containers"])
         if wanted and resource not in tolerated:
             yield f"nodes with {resource} keep away pods that do not tolerate that taint; add a toleration."
     for key in ("serviceAccountName", "priorityClassName"):
@@ -136,7 +136,7 @@ def _place(pod: Object) -> Iterator[str]:
 
 
 def _rights(pod: Object) -> Iterator[str]:
-    """The restricted Pod Security standard, and what training can do without besides."""
+    """The restricted Pod Security standard, and other rights that training does not need."""
     if pod.get("automountServiceAccountToken") is not False:
         yield "it would carry a token for Kubernetes, which it never calls; give automountServiceAccountToken: false."
     for key in ("hostNetwork", "hostPID", "hostIPC"):
@@ -148,7 +148,8 @@ def _rights(pod: Object) -> Iterator[str]:
 
 
 def _container_rights(container: Object, pod: Object) -> Iterator[str]:
-    name, own = container["name"], container.get("securityContext", {})
+    name = container["name"]
+    own = container.get("securityContext", {})
     both = {**pod.get("securityContext", {}), **own}
     if both.get("runAsNonRoot") is not True or both.get("runAsUser", 1) == 0:
         yield f"container {name} may run as root; give runAsNonRoot: true and a runAsUser that is not 0."
@@ -168,7 +169,7 @@ def _read_only(container: Object) -> bool:
 
 
 def _amount(quantity: Any) -> float:
-    """A quantity of Kubernetes -> a number, which is none (NaN) if it is no quantity."""
+    """A quantity of Kubernetes -> a number; NaN if it is no quantity."""
     match = _QUANTITY.fullmatch(str(quantity))
     if not match:
         return math.nan

@@ -17,7 +17,7 @@ from convoy.launch.job import JobSpec
 from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, SUCCEEDED, JobState, NoSuchJob
 
 try:
-    from convoy.launch.targets.kubernetes import documents, logs, manifest, status
+    from convoy.launch.targets.kubernetes import conditions, documents, logs, manifest, status
     from convoy.launch.targets.kubernetes.api import (
         JOBS,
         JOBSETS,
@@ -34,9 +34,9 @@ except ModuleNotFoundError as error:
         f"--target=k8s needs the package {error.name}, which is not here; run `pip install 'keras-convoy[launch]'`."
     ) from None
 
-# Until a job that is ended is gone: its pods have the grace of their manifest to save and leave, controllers some more.
+# Until a deleted job is gone: its pods have their grace period to save and leave, and controllers need some time.
 GONE_SECONDS = manifest.GRACE_SECONDS + 60.0
-_OURS = f"app.kubernetes.io/managed-by=convoy,!{status.JOBSET_NAME}"
+_OURS = f"app.kubernetes.io/managed-by=convoy,!{conditions.JOBSET_NAME}"
 
 
 class KubernetesTarget:
@@ -56,13 +56,13 @@ class KubernetesTarget:
 
     @property
     def _cluster(self) -> Cluster:
-        """Opened at the first question, so that a dry run needs no kubeconfig."""
+        """Opened at its first use, so that a dry run needs no kubeconfig."""
         if self._opened is None:
             self._opened = Cluster(self.namespace, self.context)
         return self._opened
 
     def submit(self, spec: JobSpec, replace: bool = False) -> JobState:
-        """As Target.submit. One that failed, or is being ended, is removed first: most of it cannot be changed."""
+        """As Target.submit. A job that failed, or is being deleted, is removed first: most of it cannot be changed."""
         objects = manifest.render(spec)
         kind = _resource(objects[-1])
         before = self._find(spec.name, kind)
@@ -71,12 +71,12 @@ class KubernetesTarget:
             if self._same(spec, state, replace) and state.phase not in (FAILED, CANCELLED):
                 self._serve(objects, before)
                 return state
-            # One that the cluster would refuse shall not cost the one that is there.
+            # A job that the cluster would refuse must not cost the existing one.
             self._cluster.create(objects[-1], dry_run=True)
             self._cluster.delete(_resource(before), before)
             self._wait_until_gone(before)
         job = self._create(objects)
-        if job is None:  # by somebody else, since we looked; or by us, and the answer was lost
+        if job is None:  # created meanwhile by somebody else; or by us, and the answer was lost
             job = self._need(spec.name)
             self._same(spec, status.state(self._cluster, job), replace=False)
             self._serve(objects, job)
@@ -86,18 +86,18 @@ class KubernetesTarget:
         return status.state(self._cluster, self._need(name))
 
     def jobs(self) -> list[JobState]:
-        found: list[Object] = []
+        owners: list[Object] = []
         refused: list[exits.CannotRun] = []
         for kind in (JOBSETS, JOBS):
             try:
-                found += self._cluster.list(kind, labels=_OURS)
+                owners += self._cluster.list(kind, labels=_OURS)
             except exits.CannotRun as error:
                 refused.append(error)
         if len(refused) == 2:
             raise refused[0]
-        for sentence in refused:  # who may see one kind only sees that one
+        for sentence in refused:  # a person with permission for one kind sees that kind
             print(f"convoy: {sentence}", file=sys.stderr)
-        return [status.state_or_why(self._cluster, job) for job in found]
+        return [status.state_or_why(self._cluster, job) for job in owners]
 
     def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
         if follow:
@@ -105,7 +105,7 @@ class KubernetesTarget:
         return logs.lines(self._cluster, self._need(name), worker)
 
     def cancel(self, name: str) -> JobState:
-        """As Target.cancel. It is cancelled as long as its pods save and leave; then nothing is left of it."""
+        """As Target.cancel. The job is cancelled while its pods save and leave; then nothing is left of it."""
         job = self._need(name)
         state = status.state(self._cluster, job)
         if state.phase in ENDS:
@@ -117,12 +117,12 @@ class KubernetesTarget:
         job = self._find(name)
         if job is None:  # its time to live was over meanwhile
             return
-        if status.phase(job) not in ENDS:
+        if conditions.phase(job) not in ENDS:
             raise exits.CannotRun(f"{name} has not ended; `convoy launch cancel` ends it.")
         self._cluster.delete(_resource(job), job)
 
     def describe(self, spec: JobSpec) -> str:
-        """As Target.describe. The whole is YAML, what else there is to say stands in its comments."""
+        """As Target.describe. The text is YAML; commands stand in its comments."""
         objects = manifest.render(spec)
         flags = options.to_flags(
             (field.name, getattr(spec.options, field.name))
@@ -136,8 +136,8 @@ class KubernetesTarget:
             "look": self._kubectl("get", own[0]),
             "end": self._kubectl("delete", *own, "--cascade=foreground"),
         }
-        told = "".join(f"# {what}: {line}\n" for what, line in lines.items())
-        return f"# By hand, with kubectl:\n{told}{documents.to_yaml(objects)}".rstrip("\n")
+        comments = "".join(f"# {what}: {line}\n" for what, line in lines.items())
+        return f"# By hand, with kubectl:\n{comments}{documents.to_yaml(objects)}".rstrip("\n")
 
     def _kubectl(self, *words: str) -> str:
         return kubectl(self.context, *words, f"--namespace={self.namespace}")
@@ -146,13 +146,13 @@ class KubernetesTarget:
         """The JobSet or Job of that name, if there is one.
 
         Args:
-          wanted: what will be created. That one may not even look for the other kind does not matter then.
+          wanted: the kind that will be created; a missing permission for the other kind does not matter then.
         """
         refused = None
         for kind in (JOBSETS, JOBS):
             try:
-                if (found := self._cluster.get(kind, name)) is not None:
-                    return found
+                if (owner := self._cluster.get(kind, name)) is not None:
+                    return owner
             except exits.CannotRun as error:
                 if wanted in (None, kind):
                     refused = refused or error
@@ -170,7 +170,7 @@ class KubernetesTarget:
         return job
 
     def _same(self, spec: JobSpec, state: JobState, replace: bool) -> bool:
-        """Whether the job that is there is the one to be submitted; CannotRun if it is not, and must not be replaced."""
+        """Whether the existing job is the one to be submitted; CannotRun if it is not, and must not be replaced."""
         if state.digest == spec.digest:
             return True
         if not replace:
@@ -182,14 +182,14 @@ class KubernetesTarget:
         return False
 
     def _create(self, objects: list[Object]) -> Object | None:
-        """All objects of a job; None if it is there already.
+        """Creates all objects of a job; None if the job exists already.
 
-        The service account, which many jobs share, stands before it. What belongs to it alone comes after it and is owned by
-        it, so that it goes when the job goes, whoever removes that.
+        The service account, which many jobs share, comes first. Objects of this job alone come after it and are owned by it, so
+        that they go with the job, whoever removes it.
         """
         *others, main = objects
         for thing in others:
-            # Who may not create one may well use the one that is there.
+            # A person without permission to create one may use the existing one.
             if thing["kind"] == "ServiceAccount" and not self._cluster.get(SERVICE_ACCOUNTS, thing["metadata"]["name"]):
                 self._cluster.create(thing)
         job = self._cluster.create(main)
@@ -203,20 +203,20 @@ class KubernetesTarget:
         return job
 
     def _serve(self, objects: list[Object], job: Object) -> None:
-        """Makes a job's Service and network policy unless they are there: a submission before may have been cut off."""
-        if status.phase(job) in ENDS:
+        """Creates a job's Service and network policy if they are missing: an earlier submission may have been interrupted."""
+        if conditions.phase(job) in ENDS:
             return
         name, uid = job["metadata"]["name"], job["metadata"]["uid"]
         owner = {key: objects[-1][key] for key in ("apiVersion", "kind")}
         owner |= {"name": name, "uid": uid, "blockOwnerDeletion": True}
-        for thing in (one for one in objects if one["kind"] in ("NetworkPolicy", "Service")):
+        for thing in (thing for thing in objects if thing["kind"] in ("NetworkPolicy", "Service")):
             kind = _resource(thing)
             thing["metadata"]["ownerReferences"] = [owner]
-            have = self._cluster.get(kind, name) or self._cluster.create(thing)
-            have = have or self._cluster.get(kind, name) or {"metadata": {}, "spec": {}}
-            owners = [one["uid"] for one in have["metadata"].get("ownerReferences", [])]
-            # One that `kubectl apply` made has no owner, and is for the same pods.
-            if uid not in owners and (owners or _chosen(have) != _chosen(thing)):
+            existing = self._cluster.get(kind, name) or self._cluster.create(thing)
+            existing = existing or self._cluster.get(kind, name) or {"metadata": {}, "spec": {}}
+            owners = [reference["uid"] for reference in existing["metadata"].get("ownerReferences", [])]
+            # An object made by `kubectl apply` has no owner, and selects the same pods.
+            if uid not in owners and (owners or _selector(existing) != _selector(thing)):
                 called = {"Service": "service", "NetworkPolicy": "network policy"}[thing["kind"]]
                 raise exits.CannotRun(
                     f"there is a {called} {name} in namespace {self.namespace} that is not this job's; give another --name, or"
@@ -239,6 +239,6 @@ def _resource(thing: Object) -> Resource:
     return next(kind for kind in (JOBSETS, JOBS, SERVICES, NETWORK_POLICIES) if kind.kind == thing["kind"])
 
 
-def _chosen(thing: Object) -> Object | None:
-    """Which pods a Service or a network policy is for."""
+def _selector(thing: Object) -> Object | None:
+    """The pods that a Service or a network policy selects."""
     return thing["spec"].get("selector") or thing["spec"].get("podSelector")
