@@ -115,7 +115,7 @@ def _attempt(kill: Kill, flags: list[str], host: str) -> subprocess.CompletedPro
 def _nothing_announced_is_missing(store, undisturbed) -> None:
     """The newest checkpoint that an event told of is there, or a newer one; and those that are there have the right bits."""
     from convoy.trainer.checkpoints import format
-    from convoy.trainer.outputs.recorder import read_events
+    from convoy.trainer.outputs.records import read_events
 
     announced = [event["step"] for event in read_events(store) if event["event"] == "saved"]
     there = format.complete(store)
@@ -134,7 +134,7 @@ def _nothing_announced_is_missing(store, undisturbed) -> None:
 def _same_end(store, undisturbed: Path) -> None:
     from convoy.store import open_store
     from convoy.trainer.checkpoints import select
-    from convoy.trainer.outputs.recorder import read_metrics
+    from convoy.trainer.outputs.records import read_metrics
 
     ends, records, results = [], [], []
     for one in (store, open_store(str(undisturbed))):

@@ -17,7 +17,7 @@ from convoy.trainer.experiment import Experiment, build
 from convoy.trainer.loop.loop import Loop
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.loop.result import measure
-from convoy.trainer.outputs import curves, goodput, recorder, summary
+from convoy.trainer.outputs import curves, goodput, records, summary
 from convoy.trainer.outputs.display import Display
 from convoy.trainer.outputs.status import Status
 from convoy.trainer.processes import consensus
@@ -52,7 +52,7 @@ def attempt(
     session = Session(experiment, store, beginning.attempt, signals or Signals(), display, (status,), faults)
     restored = session.restore(experiment)
     progress = restored or Progress()
-    consensus.leader_decides(engine, lambda: recorder.check(store, progress.lines))
+    consensus.leader_decides(engine, lambda: records.check(store, progress.lines))
     # Nothing is written before it is clear that this run may go on here.
     notes = _write_down(experiment, session, stored, progress, began)
     status.begin(session.attempt, progress.step, experiment.plan.epoch(progress.step), experiment.plan.total)
@@ -106,7 +106,7 @@ def _write_down(
     session.recorder.event("start", began=began, **where)
     session.recorder.resume(progress.lines, progress.step)
     bad_images = data.dataset.bad
-    bad_images.list_in(lambda line: store.append(BAD_IMAGES, line), recorder.read_bad_images(store))
+    bad_images.list_in(lambda line: store.append(BAD_IMAGES, line), records.read_bad_images(store))
     bad_images.check()
     return trust.remember(run_id, config) if experiment.engine.cluster.is_leader else []
 
@@ -150,7 +150,7 @@ def _finish(experiment: Experiment, session: Session, progress: Progress) -> dic
         curves.draw(store, experiment.data.dataset.name)
         session.recorder.event("finished", step=progress.step)
         session.recorder.close()
-        result["goodput"] = goodput.summarize(recorder.read_events(store), time.time())
+        result["goodput"] = goodput.summarize(records.read_events(store), time.time())
         store.close()
         store.put(RESULT, (json.dumps(result, indent=1) + "\n").encode())
         summary.show_end(session.display, experiment.config, result, session.checkpoints.last)

@@ -15,7 +15,7 @@ from buckets import faulty, objects
 from convoy import exits
 from convoy.store import open_store
 from convoy.trainer.checkpoints import format
-from convoy.trainer.outputs.recorder import read_events
+from convoy.trainer.outputs.records import read_events
 from soak import Kill
 from support import QUICK, assert_same_bits, command, environment, records_of
 

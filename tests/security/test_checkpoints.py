@@ -16,7 +16,7 @@ from convoy.store.checksum import crc32c
 from convoy.trainer.checkpoints import Checkpoint, CheckpointManager, format
 from convoy.trainer.config import RunConfig
 from convoy.trainer.flags.durations import MAX_STEPS
-from convoy.trainer.outputs.recorder import MAX_ATTEMPTS
+from convoy.trainer.outputs.records import MAX_ATTEMPTS
 from convoy.trainer.run import run
 from convoy.trainer.run_dir.opening import next_attempt
 from convoy.trainer.verbs.checkpoints import main

@@ -9,10 +9,9 @@ import pytest
 from convoy import exits
 from convoy.launch import prices
 from convoy.store.local import LocalStore
-from convoy.trainer.run_dir import stored
 from convoy.trainer.config import RunConfig
-from convoy.trainer.outputs import curves, goodput, recorder
-from convoy.trainer.run_dir import results
+from convoy.trainer.outputs import curves, goodput, recorder, records
+from convoy.trainer.run_dir import results, stored
 from convoy.trainer.run_dir.files import CONFIG
 from convoy.trainer.run_dir.opening import next_attempt
 from mutations import SEED, case, untouched
@@ -25,17 +24,17 @@ def read_config(store):
 
 
 def read_events(store):
-    found = goodput.summarize(recorder.read_events(store), now=200.0)
+    found = goodput.summarize(records.read_events(store), now=200.0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert 1 <= next_attempt(store) <= recorder.MAX_ATTEMPTS
+    assert 1 <= next_attempt(store) <= records.MAX_ATTEMPTS
 
 
 def resume(store):
-    recorder.check(store, 2)
+    records.check(store, 2)
     one = recorder.Recorder(store, 2)
     one.resume(2, 0)
     assert one.lines <= 2
-    assert len(recorder.read_metrics(store)) == one.lines
+    assert len(records.read_metrics(store)) == one.lines
 
 
 # file -> (what is right there, whoever reads it)
@@ -44,7 +43,7 @@ READERS = {
     "result.json": (RESULT, results.read),
     "metrics.jsonl": (RECORDS, resume),
     "events.jsonl": (EVENTS, read_events),
-    "bad_images.jsonl": (BAD_IMAGES, recorder.read_bad_images),
+    "bad_images.jsonl": (BAD_IMAGES, records.read_bad_images),
 }
 
 
@@ -141,9 +140,9 @@ def test_a_damaged_record_is_found_before_the_first_step(tmp_path):
     """Not by curves.png, after the last."""
     store = LocalStore(str(tmp_path))
     (tmp_path / "metrics.jsonl").write_bytes(written(RECORDS)[:-20])
-    recorder.check(store, 1)  # the second is repeated anyway
+    records.check(store, 1)  # the second is repeated anyway
     with pytest.raises(exits.BadData, match=r"metrics\.jsonl, line 2, .* Remove the line, or metrics\.jsonl"):
-        recorder.check(store, 2)
+        records.check(store, 2)
 
 
 def test_a_line_that_a_death_cut_short_is_left_out(tmp_path):
@@ -152,7 +151,7 @@ def test_a_line_that_a_death_cut_short_is_left_out(tmp_path):
     for cut in range(len(whole)):
         (tmp_path / "events.jsonl").write_bytes(whole[:cut])
         # All but the last are whole, and the last is whole or left out.
-        assert whole[:cut].count(b"\n") <= len(recorder.read_events(store)) <= whole[:cut].count(b"\n") + 1
+        assert whole[:cut].count(b"\n") <= len(records.read_events(store)) <= whole[:cut].count(b"\n") + 1
 
 
 def test_an_attempt_that_no_run_comes_to(tmp_path):

@@ -25,7 +25,7 @@ from convoy.trainer.loop.plan import Plan
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.metrics import EvaluationSums
 from convoy.trainer.outputs.display import Display
-from convoy.trainer.outputs.recorder import read_metrics
+from convoy.trainer.outputs.records import read_metrics
 from convoy.trainer.processes.cluster import Cluster
 from convoy.trainer.processes.signals import Signals
 from convoy.trainer.session import Session

@@ -9,7 +9,8 @@ import pytest
 from convoy.store.local import LocalStore
 from convoy.trainer.config import RunConfig
 from convoy.trainer.loop.plan import Plan
-from convoy.trainer.outputs.recorder import Recorder, attempts, read_metrics
+from convoy.trainer.outputs.recorder import Recorder
+from convoy.trainer.outputs.records import attempts, read_metrics
 
 
 @pytest.fixture

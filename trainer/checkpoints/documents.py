@@ -13,7 +13,7 @@ from convoy.data.identity import Identity
 from convoy.outside import MAX_DOCUMENT_BYTES, Name, below, printable
 from convoy.trainer.flags.durations import MAX_STEPS
 from convoy.trainer.loop.progress import Progress
-from convoy.trainer.outputs.recorder import MAX_ATTEMPTS
+from convoy.trainer.outputs.records import MAX_ATTEMPTS
 from convoy.trainer.run_dir.files import CHECKPOINTS
 
 MANIFEST, STATE = "MANIFEST.json", "state.json"

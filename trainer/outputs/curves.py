@@ -8,7 +8,7 @@ from typing import Any
 
 from convoy.outside import printable
 from convoy.store import Store
-from convoy.trainer.outputs.recorder import read_metrics
+from convoy.trainer.outputs.records import read_metrics
 from convoy.trainer.run_dir.files import CURVES
 
 

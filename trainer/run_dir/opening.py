@@ -14,7 +14,7 @@ from convoy.store import Store
 from convoy.trainer import checkpoints
 from convoy.trainer.config import RunConfig
 from convoy.trainer.loop.progress import Progress
-from convoy.trainer.outputs import recorder
+from convoy.trainer.outputs import records
 from convoy.trainer.run_dir import data_identity, dataset, results
 from convoy.trainer.run_dir.files import CHECKPOINTS, CONFIG, EVENTS
 from convoy.trainer.run_dir.stored import StoredConfig, differences, from_json
@@ -93,9 +93,9 @@ def refuse_differences(config: RunConfig, stored: StoredConfig, moves: bool) -> 
 
 def next_attempt(store: Store) -> int:
     """The number of the attempt that begins: none before has written under it, and what it saves will be found again."""
-    attempts = {EVENTS: recorder.attempts(store), CHECKPOINTS: checkpoints.attempts(store)}
+    attempts = {EVENTS: records.attempts(store), CHECKPOINTS: checkpoints.attempts(store)}
     place = max(attempts, key=attempts.__getitem__)
-    if attempts[place] >= recorder.MAX_ATTEMPTS:
+    if attempts[place] >= records.MAX_ATTEMPTS:
         raise exits.BadData(
             f"{store.url}/{place} tells of attempt {attempts[place]:,}, which no run comes to; remove it there, or choose"
             " another --run_dir."
