@@ -35,12 +35,32 @@ LONG = ["--dataset=digits", "--batch_size=64", "--duration=100000st", "--eval_ev
         "--hang_timeout=20", "--run_dir=run"]  # fmt: skip
 
 
-def wait_for_event(run_dir: Path, name: str, workers: list[subprocess.Popen[str]]) -> None:
+def wait_until(condition: Callable[[], bool], what: str, *workers: subprocess.Popen[str]) -> None:
+    """Waits while all workers live."""
     deadline = time.monotonic() + 100
-    while not (run_dir / "events.jsonl").exists() or name not in [event["event"] for event in events_of(run_dir)]:
-        assert time.monotonic() < deadline, f"no event {name}"
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
         assert all(worker.poll() is None for worker in workers), [worker.communicate() for worker in workers]
         time.sleep(0.05)
+
+
+def wait_for_event(run_dir: Path, name: str, workers: list[subprocess.Popen[str]]) -> None:
+    def happened() -> bool:
+        return (run_dir / "events.jsonl").exists() and name in [event["event"] for event in events_of(run_dir)]
+
+    wait_until(happened, f"the event {name}", *workers)
+
+
+def wait_until_idle(process: subprocess.Popen[str]) -> None:
+    """Until the children of a process use no time of a core between two looks: they wait."""
+    looks: list[list[str]] = []
+
+    def idle() -> bool:
+        stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in children(process)]
+        looks.append([fields[11] + fields[12] for fields in stats])
+        return len(looks) > 4 and looks[-4:] == looks[-1:] * 4
+
+    wait_until(idle, "an idle process", process)
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:
@@ -69,11 +89,7 @@ def lonely(tmp_path):
             text=True,
         )
         address = variables.get("JAX_COORDINATOR_ADDRESS") or json.loads(variables["TF_CONFIG"])["cluster"]["worker"][0]
-        deadline = time.monotonic() + 60
-        while not listening(int(address.rpartition(":")[2])):
-            assert time.monotonic() < deadline, "it never came so far"
-            assert worker.poll() is None, worker.communicate()
-            time.sleep(0.1)
+        wait_until(lambda: listening(int(address.rpartition(":")[2])), "its port", worker)
         return worker
 
     return start
@@ -88,7 +104,7 @@ def listening(port: int) -> bool:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_worker_that_waits_for_a_peer_that_never_comes_can_be_stopped(tmp_path, lonely, backend):
     worker = lonely(backend, "--hang_timeout=120")
-    time.sleep(1)
+    wait_until_idle(worker)
     worker.terminate()
     assert end(worker, 10).code == 42
     assert not (tmp_path / "run" / "events.jsonl").exists()
@@ -122,7 +138,8 @@ def test_a_worker_gives_a_peer_up_that_never_comes(lonely, backend):
 def test_when_one_is_stuck_both_may_be_tried_again(tmp_path, backend):
     workers = start_workers(tmp_path, backend, 2, *LONG, "--hang_timeout=10")
     wait_for_event(tmp_path / "run", "training", workers)
-    time.sleep(2)  # into the steps
+    status = tmp_path / "run" / "status.json"
+    wait_until(lambda: json.loads(status.read_text())["step"] > 0, "a step", *workers)
     for pid in children(workers[1]):
         os.kill(pid, signal.SIGSTOP)
     waiting, stuck = [end(worker, 60) for worker in workers]
