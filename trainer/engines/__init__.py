@@ -8,10 +8,11 @@ import sys
 from types import ModuleType
 
 from convoy import exits, imports, noise
+from convoy.trainer.flags.choices import BACKENDS
 
 
 def choose(backend: str) -> ModuleType:
-    """The engine package of --backend: `prepare(config)` -> Setting, and `Engine`. Before Keras is imported for the first
+    """The engine package of --backend: `prepare(config)` -> Runtime, and `Engine`. Before Keras is imported for the first
     time in this process, which decides on its backend."""
     for name, value in noise.QUIET.items():
         os.environ.setdefault(name, value)
@@ -21,17 +22,10 @@ def choose(backend: str) -> ModuleType:
             " first."
         )
     os.environ["KERAS_BACKEND"] = backend
-    if backend == "jax":
-        if importlib.util.find_spec("jax") is None:
-            raise exits.CannotRun(
-                "--backend=jax needs JAX, which is not installed; pip install 'keras-convoy[jax]' (on a TPU: [tpu]), or leave"
-                " --backend out."
-            )
+    if backend == "jax" and importlib.util.find_spec("jax") is None:
+        raise exits.CannotRun(
+            "--backend=jax needs JAX, which is not installed; pip install 'keras-convoy[jax]' (on a TPU: [tpu]), or leave"
+            " --backend out."
+        )
     imports.tensorflow_and_keras(backend)
-    if backend == "jax":
-        from convoy.trainer.engines import jax
-
-        return jax
-    from convoy.trainer.engines import tensorflow
-
-    return tensorflow
+    return BACKENDS.load(backend)
