@@ -1,4 +1,4 @@
-"""Calls of Cloud TPU's API, version 2, over REST by the official client: each has a deadline, each refusal is a sentence."""
+"""Cloud TPU's API, version 2, over REST by the official client: each call has a deadline, each refusal is a sentence."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ except ImportError as error:
         " `pip install 'keras-convoy[launch]'`."
     ) from None
 
-FIRST_PAUSE_SECONDS = 1.0  # between two tries, doubled up to ten times that
-CALL_SECONDS = 60.0  # of one call with all its tries: the client's own default is to wait for ever
-CREATE_SECONDS = 120.0  # until the request is known to be accepted; longer is no error
+FIRST_PAUSE_SECONDS = 1.0  # between two attempts, doubled up to ten times that
+CALL_SECONDS = 60.0  # of one call with all its attempts: the client's own default is to wait for ever
+CREATE_SECONDS = 120.0  # until the request is accepted; longer is no error
 GONE_SECONDS = 600.0
 _AWAY = (
     api.ServerError,
@@ -49,7 +49,7 @@ class TpuApi:
         self._given = client
 
     def resources(self) -> list[Any]:
-        """Every QueuedResource of the zone, also those that are not Convoy's."""
+        """Every QueuedResource of the zone, Convoy's and others."""
         return self._call(
             "list", lambda limits: list(self._client().list_queued_resources(parent=self.parent, **limits))
         )
@@ -59,12 +59,12 @@ class TpuApi:
         return self._get(lambda limits: self._client().get_queued_resource(name=self._path(name), **limits))
 
     def node(self, name: str) -> Any:
-        """The Node of that name, or None. It is all machines of a slice."""
+        """The Node of that name, or None. A Node is all machines of a slice."""
         return self._get(lambda limits: self._client().get_node(name=f"{self.parent}/nodes/{name}", **limits))
 
     def create(self, name: str, resource: Any) -> None:
-        """Returns once the request is accepted, or after CREATE_SECONDS if it is there."""
-        # The id makes a request that is sent again, because the answer to the first was lost, the same one.
+        """Returns once the request is accepted, or after CREATE_SECONDS if the resource exists."""
+        # The id identifies the request if it is sent again because an answer was lost.
         request = tpu_v2.CreateQueuedResourceRequest(
             parent=self.parent, queued_resource_id=name, queued_resource=resource, request_id=str(uuid.uuid4())
         )
@@ -78,10 +78,11 @@ class TpuApi:
     def delete(self, name: str) -> None:
         """Deletes a queued resource and its machines, and returns when it is gone; TryAgain after GONE_SECONDS.
 
-        A request whose machines are just being made or taken back refuses to be deleted until they are there, or gone.
+        Cloud TPU refuses to delete it while its machines are being created or taken back.
         """
         request = tpu_v2.DeleteQueuedResourceRequest(name=self._path(name), force=True)
-        deadline, refused = time.monotonic() + GONE_SECONDS, ""
+        deadline = time.monotonic() + GONE_SECONDS
+        refused = ""
 
         def delete(limits: dict[str, Any]) -> str:
             try:
@@ -90,8 +91,8 @@ class TpuApi:
                 return one_line(error.message)
             return ""
 
-        while (found := self.find(name)) is not None:
-            if found.state.state.name != "DELETING":
+        while (resource := self.find(name)) is not None:
+            if resource.state.state.name != "DELETING":
                 try:
                     refused = self._call("delete", delete)
                 except FileNotFoundError:
@@ -116,9 +117,9 @@ class TpuApi:
             return None
 
     def _call(self, verb: str, function: Callable[[dict[str, Any]], T]) -> T:
-        """One call, given the limits that the client's methods take: FileNotFoundError if there is no such thing.
+        """Calls `function` with the client's limits; raises FileNotFoundError if there is no such object.
 
-        A 429 says that the chips' quota is used up when something is created, and else that requests came too fast.
+        A 429 means that a quota of chips is used up when something is created, and otherwise that requests came too fast.
         """
         away = _AWAY if verb == "create" else (*_AWAY, api.TooManyRequests)
         retry = Retry(
@@ -157,7 +158,7 @@ class TpuApi:
 
 
 def quota(message: str, zone: str) -> str:
-    """What the API says of a quota, and what to do."""
+    """The API's message about a quota, and what to do."""
     return (
         f"the quota is used up: {one_line(message)}; free some with `convoy launch gc`, take another --zone than {zone}, or"
         " ask for more at https://console.cloud.google.com/iam-admin/quotas"
@@ -165,6 +166,6 @@ def quota(message: str, zone: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """A message of the API without the request, which the client puts before it; at most 600 characters."""
+    """A message of the API without the client's prefix, the request; at most 600 characters."""
     text = re.sub(r"^[A-Z]+ https?://\S+: ", "", text)
     return printable(" ".join(text.split()).rstrip(".")[:600])

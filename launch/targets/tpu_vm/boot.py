@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 """What a TPU VM does: its startup script, for the Python that the VM has, with nothing but the standard library.
 
-At every boot Google's agent runs it: it makes a service of systemd of itself. As that service it reads the job from the
-instance's metadata, fetches the bundle, refuses one whose SHA-256 is another, installs what it needs, runs `launch.worker`
-and starts that again after 42 and after a death by a signal. What there is to tell goes to the bucket, below the job's folder:
+Google's agent runs it at every boot, and it makes itself a service of systemd. As that service it reads the job from the
+instance's metadata and fetches the bundle, which must have the SHA-256 of the job. It installs the dependencies and
+runs `convoy.launch.worker`, which it starts again after exit codes that are worth it. It reports below the job's folder:
 
     ATTEMPT/worker-N.json   phase, exit_code (of an end), restarts, reason, updated
-    ATTEMPT/worker-N.log    what installing and the worker printed, its last 4 MB
+    ATTEMPT/worker-N.log    the output of the installation and the worker, its last 4 MB
     ATTEMPT/cancel          written by `convoy launch cancel`
 
-When all workers have ended, the first one deletes the machines; the queued resource stays, suspended, and says what it was.
-A machine that achieves nothing for half an hour, since it may not read its code for example, deletes them too.
-The service exits 0 once a job has ended, so systemd starts it again only where this script itself could not go on.
-No shell reads any of it. Shown against servers on the loopback interface; no real TPU VM has run it yet.
+When all workers have ended, the first deletes the machines; the queued resource stays, suspended, and names the job. A machine
+that achieves nothing for half an hour, because it may not read its code for example, deletes them too. The service exits 0 once
+a job has ended, so systemd restarts it only if this script itself failed. No shell reads any of it. Tested against servers on
+the loopback interface; no real TPU VM has run it yet.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import urllib.request
 from pathlib import Path
 
 HOME = Path(os.environ.get("CONVOY_HOME", "/var/lib/convoy"))
-ALIVE = HOME / "alive"  # its time is that of the last look at a running worker
+ALIVE = HOME / "alive"  # its modification time is when a worker was last seen running
 UNIT = Path("/etc/systemd/system/convoy.service")
 METADATA = f"http://{os.environ.get('GCE_METADATA_HOST', 'metadata.google.internal')}/computeMetadata/v1/instance"
 STORAGE = os.environ.get("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com").rstrip("/")
@@ -41,7 +41,7 @@ TPU = os.environ.get("CONVOY_TPU_HOST", "https://tpu.googleapis.com")
 TRY_AGAIN, CANNOT_RUN, STOPPED = 42, 78, 130
 LOOK_SECONDS = float(os.environ.get("CONVOY_LOOK_SECONDS", "10"))
 OTHERS_SECONDS = 12 * LOOK_SECONDS
-TELL_SECONDS = 60.0
+REPORT_SECONDS = 60.0
 PHASES = ("installing", "running", "ended")
 INSTALL_SECONDS = 900  # for one try of one line
 INSTALL_TRIES = 3
@@ -67,7 +67,7 @@ WantedBy=multi-user.target
 
 
 def ask(url, method="GET", data=None, metadata=False):
-    """The body of an answer; urllib.error.HTTPError for a refusal."""
+    """The body of an answer; raises urllib.error.HTTPError for a refusal."""
     headers = {"Metadata-Flavor": "Google"} if metadata else {"Authorization": f"Bearer {token()}"}
     request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310
     with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
@@ -83,7 +83,7 @@ def attribute(name):
 
 
 def split(url):
-    """gs://BUCKET/NAME -> both, quoted for a URL."""
+    """gs://BUCKET/NAME -> (bucket, name quoted for a URL)."""
     bucket, _, name = url[len("gs://") :].partition("/")
     return bucket, urllib.parse.quote(name, safe="")
 
@@ -100,7 +100,7 @@ def get(url):
 
 
 def glance(url):
-    """Like `get`; None as well while the storage is away, which is no reason to end a run."""
+    """As `get`, but None while the storage does not answer, since that is no reason to end a run."""
     try:
         return get(url)
     except OSError:
@@ -108,7 +108,7 @@ def glance(url):
 
 
 def put(url, data):
-    """Writes an object, and says whether it could; that the storage is away for a while ends nothing."""
+    """Writes an object; returns whether that succeeded. An outage of the storage must not end a run."""
     bucket, name = split(url)
     try:
         ask(f"{STORAGE}/upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}", "POST", data)
@@ -119,17 +119,17 @@ def put(url, data):
 
 
 def status_of(data):
-    """What a worker told; None for what is no status: whoever may write to the bucket may have written it."""
+    """A worker's report; None for anything else, which others who may write to the bucket may have put there."""
     try:
-        found = json.loads(data)
+        report = json.loads(data)
         fits = (
-            found["phase"] in PHASES
-            and _is_count(found["restarts"], 1 << 31)
-            and (found["exit_code"] is None or _is_count(found["exit_code"], 255))
+            report["phase"] in PHASES
+            and _is_count(report["restarts"], 1 << 31)
+            and (report["exit_code"] is None or _is_count(report["exit_code"], 255))
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return found if fits else None
+    return report if fits else None
 
 
 def worth_restarting(code):
@@ -142,7 +142,7 @@ def _is_count(value, most):
 
 
 def delete_machines(job):
-    """All machines of the slice, this one among them. Returns what refused for a minute, as a sentence, or nothing."""
+    """Deletes all machines of the slice, this one among them; after refusals for a minute, returns a sentence."""
     refused = ""
     for _ in range(6):
         try:
@@ -163,26 +163,31 @@ class Worker:
         self.job, self.index, self.hosts = job, index, hosts
         self.folder = f"{job['bucket']}/{job['folder']}/{job['attempt']}"
         self.log = HOME / f"worker.attempt-{job['attempt']}.log"
-        self.restarts, self.child, self.leaving = 0, None, False
-        # In the bucket: the last status and when it was written, and the size of the last log.
-        self.told, self.told_at, self.shown = None, 0.0, 0
+        self.restarts = 0
+        self.child = None
+        self.leaving = False
+        # In the bucket: the last report and when it was written, and the size of the last log.
+        self.reported = None
+        self.reported_at = 0.0
+        self.log_size = 0
 
     def before(self):
-        """What this machine told before it was switched off; None at its first boot."""
+        """The report that this machine wrote before it was switched off; None at its first boot."""
         data = get(f"{self.folder}/worker-{self.index}.json")
         return status_of(data) if data else None
 
-    def tell(self, phase, exit_code=None, reason=""):
-        """Writes the log where it has grown, and the status where it has changed or is a minute old; whether both are there."""
+    def report(self, phase, exit_code=None, reason=""):
+        """Writes the log if it has grown, and the report if it has changed or is a minute old; whether both succeeded."""
         size = self.log.stat().st_size if self.log.exists() else 0
-        if size != self.shown and put(f"{self.folder}/worker-{self.index}.log", self.tail()):
-            self.shown = size
+        if size != self.log_size and put(f"{self.folder}/worker-{self.index}.log", self.tail()):
+            self.log_size = size
         status = {"phase": phase, "exit_code": exit_code, "restarts": self.restarts, "reason": reason}
-        if status != self.told or time.monotonic() - self.told_at > TELL_SECONDS:
+        if status != self.reported or time.monotonic() - self.reported_at > REPORT_SECONDS:
             data = json.dumps({**status, "updated": time.time()}).encode()
             if put(f"{self.folder}/worker-{self.index}.json", data):
-                self.told, self.told_at = status, time.monotonic()
-        return self.told == status and self.shown == size
+                self.reported = status
+                self.reported_at = time.monotonic()
+        return self.reported == status and self.log_size == size
 
     def tail(self):
         with self.log.open("rb") as file:
@@ -190,22 +195,23 @@ class Worker:
             return file.read()
 
     def why(self):
-        """The last sentence that the worker printed, which tells why it ended; empty if there is none."""
+        """The last sentence that the worker printed, which says why it ended; empty if there is none."""
         lines = self.tail().decode(errors="replace").splitlines() if self.log.exists() else []
         return next((line[len(SENTENCE) :] for line in reversed(lines) if line.startswith(SENTENCE)), "")
 
     def others(self):
-        """What each worker told last, or None."""
-        found = [glance(f"{self.folder}/worker-{index}.json") for index in range(len(self.hosts))]
-        return [status_of(data) if data else None for data in found]
+        """The last report of each worker, or None."""
+        reports = [glance(f"{self.folder}/worker-{index}.json") for index in range(len(self.hosts))]
+        return [status_of(data) if data else None for data in reports]
 
     def install(self):
-        """The bundle, unpacked, and an environment with what it needs. Returns (folder, Python).
+        """Unpacks the bundle and creates its environment. Returns (folder, Python).
 
-        Raises ValueError, a sentence, for what does not heal.
+        Raises ValueError, a sentence, for a permanent failure.
         """
         sha256 = self.job["sha256"]
-        folder, python = HOME / sha256, HOME / sha256 / "venv" / "bin" / "python"
+        folder = HOME / sha256
+        python = folder / "venv" / "bin" / "python"
         if (folder / "installed").exists():
             return folder, python
         data = get(self.job["code"])
@@ -230,7 +236,7 @@ class Worker:
         return folder, python
 
     def install_line(self, words):
-        for left in reversed(range(INSTALL_TRIES)):  # an index of packages may be away for a moment
+        for left in reversed(range(INSTALL_TRIES)):  # a package index may be away for a moment
             with self.log.open("ab") as log:
                 try:
                     done = subprocess.run(
@@ -246,14 +252,14 @@ class Worker:
         raise ValueError(f"installing failed, {why}, which `convoy launch logs` has more of: {shlex.join(words)}")
 
     def run(self):
-        """Until the job has ended here, or the machine is switched off."""
-        self.tell("installing")
+        """Runs the worker until the job has ended here, or the machine is switched off."""
+        self.report("installing")
         try:
             folder, python = self.install()
         except ValueError as error:
             return self.end(CANNOT_RUN, str(error))
 
-        def leave(number, _frame):  # the machine is switched off; the next boot goes on
+        def leave(number, _frame):  # the machine is switched off; the next boot continues
             self.leaving = True
             if self.child is not None:
                 self.child.send_signal(number)
@@ -276,7 +282,7 @@ class Worker:
                 self.child = subprocess.Popen(
                     command, cwd=folder / "user", env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 )
-            if self.leaving:  # asked for while the child had no name yet
+            if self.leaving:  # the signal came before the child was known
                 self.child.send_signal(signal.SIGTERM)
             code, stopped = self.watch(self.child)
             if self.leaving:
@@ -284,7 +290,7 @@ class Worker:
             if code == 0 or stopped:
                 return self.end(*(stopped if code else (0,)))
             others = self.others()
-            ended = [told["exit_code"] for told in others if told and told["phase"] == "ended"]
+            ended = [report["exit_code"] for report in others if report and report["phase"] == "ended"]
             failed = next(filter(None, ended), 0)
             if not worth_restarting(code) or failed or self.restarts >= self.job["max_restarts"]:
                 return self.end(failed if failed and code == TRY_AGAIN else code)
@@ -292,14 +298,14 @@ class Worker:
             if first and first["phase"] == "ended":  # with 0: the run is complete, and its result written
                 return self.end(0)
             self.restarts += 1
-            time.sleep(LOOK_SECONDS)  # for its peers to notice, and not to spend all restarts in a minute
+            time.sleep(LOOK_SECONDS)  # so that its peers notice, and all restarts are not spent in a minute
         return None
 
     def watch(self, child):
-        """Tells how it goes until the child ends. Returns (its exit code, None or the end asked of it: code, reason)."""
+        """Reports until the child ends. Returns (its exit code, None or the end that was requested: code, reason)."""
         stopped = None
         while True:
-            self.tell("running")
+            self.report("running")
             ALIVE.touch()
             if stopped is None:
                 if glance(f"{self.folder}/cancel") is not None:
@@ -315,21 +321,23 @@ class Worker:
                 continue
 
     def end(self, code, reason=""):
-        """The last word, and, of the first worker once all have had theirs, the end of the machines."""
+        """Writes the last report; the first worker then waits for those of the others and deletes the machines."""
         reason = reason or (code and self.why()) or ""
         deadline = time.monotonic() + OTHERS_SECONDS
-        while not self.tell("ended", code, reason) and time.monotonic() < deadline:
+        while not self.report("ended", code, reason) and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
         if self.index == 0:
             deadline = time.monotonic() + OTHERS_SECONDS
-            while time.monotonic() < deadline and not all(told and told["phase"] == "ended" for told in self.others()):
+            while time.monotonic() < deadline and not all(
+                report and report["phase"] == "ended" for report in self.others()
+            ):
                 time.sleep(LOOK_SECONDS)
             if refused := delete_machines(self.job):
-                self.tell("ended", code, f"{reason} {refused}".strip())
+                self.report("ended", code, f"{reason} {refused}".strip())
 
 
 def install_service():
-    """Makes a service of this very file, and starts it unless it runs."""
+    """Installs this file as a service, and starts it unless it runs."""
     HOME.mkdir(parents=True, exist_ok=True)
     script = HOME / "tpu_vm_boot.py"
     script.write_bytes(Path(__file__).read_bytes())
@@ -339,18 +347,19 @@ def install_service():
 
 
 def work(job):
-    """This machine's part of a job, from wherever an earlier boot left it."""
-    index, hosts = 0, ["localhost"]
+    """Runs this machine's part of a job, from where an earlier boot left it."""
+    index = 0
+    hosts = ["localhost"]
     if job["workers"] > 1:
-        # As JAX reads them on Cloud TPU: NAME, or NAME:ID:ADDRESS, of each machine of the slice, and the number of this one.
-        hosts = [told.split(":")[-1] for told in attribute("worker-network-endpoints").split(",")]
+        # As JAX reads them on Cloud TPU: NAME, or NAME:ID:ADDRESS, of each machine of the slice, and the index of this one.
+        hosts = [endpoint.split(":")[-1] for endpoint in attribute("worker-network-endpoints").split(",")]
         index = int(attribute("agent-worker-number"))
     worker = Worker(job, index, hosts)
-    told = worker.before()
-    if told is None or told["phase"] != "ended":
-        worker.restarts = told["restarts"] if told else 0
+    report = worker.before()
+    if report is None or report["phase"] != "ended":
+        worker.restarts = report["restarts"] if report else 0
         worker.run()
-    elif index == 0:  # switched off between its last word and the end of the machines
+    elif index == 0:  # switched off between its last report and the end of the machines
         delete_machines(job)
 
 
@@ -363,7 +372,7 @@ def main():
     try:
         work(job)
     except Exception:
-        # systemd tries it again, unless nothing was achieved since the boot, or since a worker ran, for too long.
+        # systemd restarts it, unless for too long no worker has run, since the boot or since the last one.
         booted = time.time() - time.monotonic()
         since = max(booted, ALIVE.stat().st_mtime if ALIVE.exists() else 0)
         if time.time() - since > PATIENCE_SECONDS:

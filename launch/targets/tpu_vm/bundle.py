@@ -1,11 +1,11 @@
-"""Code on its way to machines that have none: a tarball that is named by its own SHA-256.
+"""The code for machines that have none: a tarball named by its own SHA-256.
 
     convoy/                          this installation
-    requirements.txt uv.txt          what it needs, and what installs that: versions and hashes of launch/locks, nothing else
+    requirements.txt uv.txt          its dependencies, and their installer: versions and hashes of launch/locks, nothing else
     user/                            the package of --model=package.module:function
 
-Nothing but *.py of those packages is read, and nothing in hidden folders: no data, no configuration, no credentials. The same
-code gives the same bytes.
+Only *.py of those packages is read, and no hidden folder: no data, no configuration, no credentials. The same code gives the
+same bytes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Bundle:
         return below(_CODE, f"{self.sha256}.tar.gz")
 
     def upload(self, bucket: str) -> str:
-        """The bundle's URL below gs://BUCKET/PATH; it is written only if it is not there."""
+        """Uploads the bundle below gs://BUCKET/PATH unless it is there; returns its URL."""
         store = open_store(bucket)
         if self.name not in store.list_names(_CODE):
             store.put_if_absent(self.name, self.data)
@@ -58,37 +58,37 @@ def build(model: str, backend: str) -> Bundle:
     """The code for a run of --model and --backend on TPUs; CannotRun if the model's package is not found here."""
     root = Path(convoy.__file__).parent.parent
     locks = {"requirements.txt": LOCKS / f"{backend}.txt", "uv.txt": LOCKS / "uv.txt"}
-    files = {name: place.read_bytes() for name, place in locks.items()}
+    files = {name: path.read_bytes() for name, path in locks.items()}
     for package in HOUSE:
         _add(files, (root / package).resolve(), package)
     if ":" in model:
-        place = _place(model)
-        _add(files, place, f"user/{place.name}")
+        package_path = _package(model)
+        _add(files, package_path, f"user/{package_path.name}")
     if sum(map(len, files.values())) > _MAX_BYTES:
         raise exits.CannotRun(f"the code of --model={model} has more than {_MAX_BYTES:,} bytes; give its own package.")
     return Bundle(gzip.compress(_tar(files), mtime=0))
 
 
-def _place(model: str) -> Path:
+def _package(model: str) -> Path:
     """The folder, or the one file, of a model's package."""
     top = model.partition(":")[0].partition(".")[0]
     for spec in trust.find(top):
-        place = Path(next(iter(spec.submodule_search_locations or [spec.origin or ""])))
-        if place.is_dir() or place.suffix == ".py":
-            return place
+        path = Path(next(iter(spec.submodule_search_locations or [spec.origin or ""])))
+        if path.is_dir() or path.suffix == ".py":
+            return path
     raise exits.CannotRun(
         f"--model={model}: there is no package {top} in {Path.cwd()} or where Python looks; go to the folder that has it."
     )
 
 
-def _add(files: dict[str, bytes], place: Path, name: str) -> None:
-    if place.is_file():
-        files[name] = place.read_bytes()
+def _add(files: dict[str, bytes], package: Path, name: str) -> None:
+    if package.is_file():
+        files[name] = package.read_bytes()
         return
-    with listing(place):
-        found = [Path(entry) for entry in files_below(place) if entry.is_file(follow_symlinks=False)]
-    for path in sorted(found):
-        inner = path.relative_to(place)
+    with listing(package):
+        paths = [Path(entry) for entry in files_below(package) if entry.is_file(follow_symlinks=False)]
+    for path in sorted(paths):
+        inner = path.relative_to(package)
         if path.suffix == ".py" and not any(part.startswith(".") for part in inner.parts):
             files[f"{name}/{inner.as_posix()}"] = path.read_bytes()
 
@@ -97,7 +97,7 @@ def _tar(files: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in sorted(files):
-            # Times, owners and modes of TarInfo are constants.
+            # TarInfo's defaults for times, owners and modes are constants.
             entry = tarfile.TarInfo(name)
             entry.size = len(files[name])
             tar.addfile(entry, io.BytesIO(files[name]))

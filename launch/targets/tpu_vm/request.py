@@ -1,4 +1,4 @@
-"""JobSpec -> QueuedResource: what is asked of Cloud TPU, and what its machines read in their metadata."""
+"""JobSpec -> QueuedResource: the request to Cloud TPU, with the metadata that its machines read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from convoy.outside import Name, name_in, parse_json, printable
 
 JOB = "convoy-job"  # the metadata that boot.py reads
 BOOT = Path(__file__).with_name("boot.py")
-# Images without TensorFlow and JAX: the bundle brings an environment of its own. None is known of v7x.
+# Images without TensorFlow and JAX, since the bundle has its own environment. None is known for v7x.
 _RUNTIMES = {"v3": "tpu-ubuntu2204-base", "v4": "tpu-ubuntu2204-base", "v5e": "v2-alpha-tpuv5-lite", "v5p": "v2-alpha-tpuv5",
              "v6e": "v2-alpha-tpuv6e"}  # fmt: skip
 _TYPES = {"v3": "V3", "v4": "V4", "v5e": "V5LITE_POD", "v5p": "V5P", "v6e": "V6E"}
@@ -32,12 +32,12 @@ _JOB = {
     "attempt": RESTARTS,
     "begun": TIME,
 }
-_MAX_BYTES = 256 * 1024  # of one value of a machine's metadata
-# What the machines' token is good for: it writes to the bucket and deletes the machines, and what else the account may do.
+_MAX_BYTES = 256 * 1024  # the limit of one value of a machine's metadata
+# The scope of the machines' token, which writes to the bucket and deletes the machines: all that the account may do.
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-# The images' own Python is older than Convoy needs, so uv brings the submitter's. Every line may run twice: a machine can be
-# switched off in the middle. --target leaves the system's packages alone, which newer systems insist on. Nothing is installed
-# whose hash does not stand in the bundle, which the machine knows by its own.
+# The images' own Python is older than Convoy needs, so uv installs the submitter's version. A machine can be switched off in
+# between, so every line may run twice. --target leaves the system's packages alone, as newer systems demand. Only packages
+# whose hash is in the bundle are installed, and the machine checks the hash of the bundle.
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _INSTALL = [
     ["python3", "-m", "pip", "install", "--quiet", "--target", "{folder}/uv", "--require-hashes", "--no-deps", "--requirement",
@@ -49,8 +49,9 @@ _INSTALL = [
 
 
 def check(spec: JobSpec) -> None:
-    """CannotRun for what Cloud TPU cannot do."""
-    accelerator, chip = spec.accelerator, spec.accelerator.chip
+    """Raises CannotRun for a job that Cloud TPU cannot run."""
+    accelerator = spec.accelerator
+    chip = accelerator.chip
     assert chip is not None
     if accelerator != accelerators.resolve(accelerator.name, accelerator.topology):
         raise exits.CannotRun(
@@ -71,31 +72,31 @@ def check(spec: JobSpec) -> None:
 
 
 def bucket(spec: JobSpec) -> str:
-    """gs://BUCKET/PATH for code and status."""
+    """gs://BUCKET/PATH of code and status."""
     return (spec.options.of(TpuVmOptions).bucket or f"{spec.run.run_dir.rstrip('/').rpartition('/')[0]}/launch").rstrip(
         "/"
     )
 
 
 def folder(spec: JobSpec) -> Name:
-    """Of a job, within the bucket: jobs of one name in two zones share nothing."""
+    """The folder of a job within the bucket: jobs of one name in two zones share nothing."""
     place = spec.options.of(TpuVmPlace)
     return name_in(f"jobs/{place.project}/{place.zone}/{spec.name}", "the command line")
 
 
 def is_job(resource: Any) -> bool:
-    """Whether a queued resource says of itself that it is Convoy's."""
+    """Whether a queued resource is Convoy's, by its metadata."""
     specs = resource.tpu.node_spec
     return bool(specs and specs[0].node.metadata.get(JOB))
 
 
 def job_of(resource: Any) -> dict[str, Any]:
-    """What was submitted (`request`); empty if it was not Convoy that did, BadData if it is not what Convoy submits."""
+    """The job in the metadata (`request`); empty if the resource is not Convoy's; BadData if Convoy cannot have written it."""
     if not is_job(resource):
         return {}
     source = f"the metadata {JOB} of queued resource {printable(resource.name.rpartition('/')[2])}"
     job: dict[str, Any] = shapes.check(parse_json(resource.tpu.node_spec[0].node.metadata[JOB], source), _JOB, source)
-    # What is removed with the job is a folder that only jobs have, whoever wrote its name.
+    # The folder is removed with the job, so it has to be one that only jobs have, whoever wrote its name.
     job["folder"] = name_in(job["folder"], source)
     parts = job["folder"].split("/")
     if len(parts) != 4 or parts[0] != "jobs" or parts[3] != resource.name.rpartition("/")[2]:
@@ -104,8 +105,9 @@ def job_of(resource: Any) -> dict[str, Any]:
 
 
 def request(spec: JobSpec, attempt: int, code: Bundle) -> Any:
-    """The QueuedResource for one attempt, from 0; CannotRun if the flags do not fit into a machine's metadata."""
-    accelerator, chip = spec.accelerator, spec.accelerator.chip
+    """The QueuedResource of one attempt, from 0; CannotRun if the flags do not fit into a machine's metadata."""
+    accelerator = spec.accelerator
+    chip = accelerator.chip
     assert chip is not None
     place = spec.options.of(TpuVmPlace)
     parent = f"projects/{place.project}/locations/{place.zone}"
@@ -161,11 +163,13 @@ def request(spec: JobSpec, attempt: int, code: Bundle) -> Any:
 
 
 def describe(spec: JobSpec, code: Bundle) -> str:
-    """The first attempt's request, and the same by hand with gcloud."""
+    """The request of the first attempt, and the gcloud commands that do the same."""
     resource = request(spec, 0, code)
     node = resource.tpu.node_spec[0].node
-    job, node.metadata["startup-script"] = node.metadata[JOB], BOOT.name
-    config, options = node.accelerator_config, spec.options
+    job = node.metadata[JOB]
+    node.metadata["startup-script"] = BOOT.name
+    config = node.accelerator_config
+    options = spec.options
     what = (
         ["--accelerator-type", node.accelerator_type]
         if node.accelerator_type

@@ -1,13 +1,13 @@
-"""What a job on Cloud TPU is doing: from its queued resource, its node, and what its machines told through the bucket.
+"""The state of a job on Cloud TPU: from its queued resource, its node, and the reports of its machines in the bucket.
 
-    CREATING ACCEPTED WAITING_FOR_RESOURCES PROVISIONING   pending, and for what
+    CREATING ACCEPTED WAITING_FOR_RESOURCES PROVISIONING   pending, with the reason
     ACTIVE, node there                                     pending until a worker runs, then running
     ACTIVE, node lost; SUSPENDING SUSPENDED                failed with 42: its machines were taken back
     FAILED                                                 failed: 42, or 78 if a quota is used up
     DELETING                                               cancelled
 
-What the workers told of their end comes first: the machines of a job that has ended are deleted, so it is SUSPENDED too.
-Nothing here begins a job again; `convoy launch submit` does, when the same job is submitted again.
+The workers' own reports of their end come first: the machines of a job that has ended are deleted, so it is SUSPENDED too.
+Nothing here begins a job again; submitting the same job again does.
 """
 
 from __future__ import annotations
@@ -42,40 +42,42 @@ _WAITING = {
 }
 _LOST = ("PREEMPTED", "TERMINATED", "STOPPED", "STOPPING", "DELETING", "HIDING", "HIDDEN")
 _READERS = 16
-_MAX_BYTES = 1 << 20  # of what a worker tells
-_TOLD = {
+_MAX_BYTES = 1 << 20  # of a worker's report
+_REPORT = {
     "phase": frozenset(boot.PHASES),
     "exit_code": EXIT_CODE,
     "restarts": RESTARTS,
     "reason": str,
     "updated": TIME,
 }
-SILENT_SECONDS = 600  # of a running worker, which tells something every minute
+SILENT_SECONDS = 600  # a running worker writes a report every minute
 
 
-def state(api: TpuApi, found: Any) -> JobState:
-    """Of a queued resource that is Convoy's; exits.ConvoyError if what its machines told cannot be read."""
-    job, name, now = job_of(found), found.name.rpartition("/")[2], found.state.state.name
-    told = _told(job) if now not in _WAITING else []
-    restarts = job["attempt"] + max([one["restarts"] for one in told], default=0)
+def state(api: TpuApi, resource: Any) -> JobState:
+    """The state of a queued resource of Convoy's; exits.ConvoyError if the reports of its machines cannot be read."""
+    job = job_of(resource)
+    name = resource.name.rpartition("/")[2]
+    now = resource.state.state.name
+    reports = _reports(job) if now not in _WAITING else []
+    restarts = job["attempt"] + max([report["restarts"] for report in reports], default=0)
 
     def at(phase: str, reason: str = "", code: int | None = None) -> JobState:
         return JobState(name, phase, reason, restarts, job["digest"], job["run_dir"], code, job["begun"])
 
-    ended = [one for one in told if one["phase"] == "ended"]
-    for one in ended:
-        if one["exit_code"] == exits.STOPPED:
-            return at(CANCELLED, one["reason"])
-        if one["exit_code"]:
-            return at(FAILED, one["reason"], one["exit_code"])
+    ended = [report for report in reports if report["phase"] == "ended"]
+    for report in ended:
+        if report["exit_code"] == exits.STOPPED:
+            return at(CANCELLED, report["reason"])
+        if report["exit_code"]:
+            return at(FAILED, report["reason"], report["exit_code"])
     if ended and len(ended) == job["workers"]:
-        return at(SUCCEEDED, " ".join(one["reason"] for one in ended if one["reason"]), exits.OK)
+        return at(SUCCEEDED, " ".join(report["reason"] for report in ended if report["reason"]), exits.OK)
     if now in _WAITING:
         return at(PENDING, _WAITING[now])
     if now == "DELETING":
         return at(CANCELLED, "it is being deleted")
     if now == "FAILED":
-        error = found.state.failed_data.error
+        error = resource.state.failed_data.error
         if error.code == 8:
             return at(FAILED, quota(error.message, api.zone), exits.CANNOT_RUN)
         reason = one_line(error.message) or "the request was valid for --hours, and those are over"
@@ -83,13 +85,13 @@ def state(api: TpuApi, found: Any) -> JobState:
     if now == "ACTIVE":
         node = api.node(name)
         if node is not None and node.state.name not in _LOST:
-            if any(one["phase"] == "running" for one in told):
-                silent = sum(time.time() - one["updated"] > SILENT_SECONDS for one in told if one["phase"] == "running")
+            if running := [report for report in reports if report["phase"] == "running"]:
+                silent = sum(time.time() - report["updated"] > SILENT_SECONDS for report in running)
                 return at(
                     RUNNING,
                     f"{silent} of its workers told nothing for {SILENT_SECONDS // 60} minutes" if silent else "",
                 )
-            if told:
+            if reports:
                 return at(PENDING, "the machines install what the run needs")
             return at(
                 PENDING,
@@ -103,27 +105,27 @@ def state(api: TpuApi, found: Any) -> JobState:
     return at(FAILED, f"its machines were taken back ({now.lower()}); submit it again to go on", exits.TRY_AGAIN)
 
 
-def state_or_why(api: TpuApi, found: Any) -> JobState:
-    """As `state`; a job whose bucket refuses is pending, with the reason, so that it is listed and can be cancelled."""
-    name = found.name.rpartition("/")[2]
+def state_or_why(api: TpuApi, resource: Any) -> JobState:
+    """As `state`, but a job whose bucket refuses is pending, with the reason, so that it is listed and can be cancelled."""
+    name = resource.name.rpartition("/")[2]
     try:
-        job = job_of(found)
+        job = job_of(resource)
     except exits.BadData as error:
         return JobState(name, PENDING, str(error))
     try:
-        return state(api, found)
+        return state(api, resource)
     except (exits.CannotRun, exits.BadData) as error:
         reason = f"what its machines told cannot be read: {error}"
         return JobState(name, PENDING, reason, job["attempt"], job["digest"], job["run_dir"], begun=job["begun"])
 
 
 def attempt_folder(job: dict[str, Any]) -> Name:
-    """Where the machines of an attempt tell how it goes, within the bucket."""
+    """The folder within the bucket where the machines of an attempt report."""
     return below(job["folder"], str(job["attempt"]))
 
 
-def _told(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """worker-N.json of each worker that has told something."""
+def _reports(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """worker-N.json of each worker that has written one."""
     store, folder = open_store(job["bucket"]), attempt_folder(job)
 
     def read(index: int) -> dict[str, Any] | None:
@@ -134,10 +136,10 @@ def _told(job: dict[str, Any]) -> list[dict[str, Any]]:
             return None
 
     with ThreadPoolExecutor(_READERS) as readers:
-        return [one for one in readers.map(read, range(job["workers"])) if one]
+        return [report for report in readers.map(read, range(job["workers"])) if report]
 
 
 def _status(data: bytes, source: str) -> dict[str, Any]:
     """worker-N.json, whoever wrote it."""
-    found = shapes.check(parse_json(data, source), _TOLD, source)
-    return {**found, "reason": printable(found["reason"])}
+    report = shapes.check(parse_json(data, source), _REPORT, source)
+    return {**report, "reason": printable(report["reason"])}

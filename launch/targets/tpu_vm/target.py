@@ -1,7 +1,7 @@
 """Jobs on Cloud TPU VMs: a queued resource each, by the official client; gcloud is not needed.
 
-A queued resource that was taken back, refused or preempted is never mended: when the same job is submitted again it is deleted,
-waited for until it is gone, and made again with the next attempt's label. The machines look after the rest (boot.py).
+A queued resource that was refused or preempted cannot be used again. When the same job is submitted again, the resource is
+deleted, and once it is gone another one is created for the next attempt. The machines do the rest (boot.py).
 
 Shown against a server on the loopback interface that speaks the API's version 2. No job of Convoy has met Cloud TPU yet.
 """
@@ -23,7 +23,7 @@ from convoy.launch.targets.tpu_vm.status import attempt_folder, state, state_or_
 from convoy.outside import below
 from convoy.store import open_store
 
-GRACE_SECONDS = 150.0  # from the wish to cancel to the end of the machines
+GRACE_SECONDS = 150.0  # from asking the workers to stop to deleting the machines
 _SEAM_BYTES = 4096
 _MAX_LOG_BYTES = 2 * boot.LOG_BYTES  # it may grow while a machine reads the end of it
 
@@ -38,14 +38,16 @@ class TpuVmTarget:
 
     def submit(self, spec: JobSpec, replace: bool = False) -> JobState:
         request.check(spec)
-        attempt, now, before = 0, None, self._api.find(spec.name)
-        if before is not None:
-            job = job_of(before)
+        attempt = 0
+        now = None
+        existing = self._api.find(spec.name)
+        if existing is not None:
+            job = job_of(existing)
             if not job:
                 raise exits.CannotRun(
                     f"there is a queued resource {spec.name} in {self._api.zone} that is not Convoy's; give another --name."
                 )
-            now = state_or_why(self._api, before)
+            now = state_or_why(self._api, existing)
             if now.digest != spec.digest and not replace:
                 raise exits.CannotRun(
                     f"there is another job {spec.name} in {self._api.zone}, {now.phase}; give another --name, or --replace to"
@@ -55,15 +57,16 @@ class TpuVmTarget:
                 if now.phase not in (FAILED, CANCELLED):
                     return now
                 attempt = job["attempt"] + 1
-        # Before anything is ended: both may refuse.
+        # Before any job is ended: both may refuse.
         code = bundle.build(spec.run.model, spec.run.backend)
         resource = request.request(spec, attempt, code)
         if now is not None:
             if now.phase not in ENDS:
                 self.cancel(spec.name)
             self._api.delete(spec.name)
-        bucket, folder = request.bucket(spec), request.folder(spec)
-        if attempt == 0:  # what an older job of this name told
+        bucket = request.bucket(spec)
+        folder = request.folder(spec)
+        if attempt == 0:  # reports of an older job of this name
             open_store(bucket).remove(folder)
         code.upload(f"{bucket}/{folder}")
         self._api.create(spec.name, resource)
@@ -73,19 +76,21 @@ class TpuVmTarget:
         return state(self._api, self._need(name))
 
     def jobs(self) -> list[JobState]:
-        return [state_or_why(self._api, found) for found in self._api.resources() if is_job(found)]
+        return [state_or_why(self._api, resource) for resource in self._api.resources() if is_job(resource)]
 
     def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
-        """What the machine put into the bucket last, up to ten seconds old: no more than the last 4 MB of each attempt."""
+        """The log in the bucket, up to ten seconds old: at most the last 4 MB of an attempt."""
         job = job_of(self._need(name))
         if not 0 <= worker < job["workers"]:
             raise exits.CannotRun(f"--worker={worker} is none of the {job['workers']} of {name}, which count from 0.")
-        store, log, before = open_store(job["bucket"]), below(attempt_folder(job), f"worker-{worker}.log"), b""
+        store = open_store(job["bucket"])
+        log = below(attempt_folder(job), f"worker-{worker}.log")
+        before = b""
         outage = OutageTolerance()
         while True:
             with outage.tolerate(enabled=follow):
-                found = self._api.find(name) if follow else None
-                over = found is None or state(self._api, found).phase in ENDS
+                resource = self._api.find(name) if follow else None
+                ended = resource is None or state(self._api, resource).phase in ENDS
                 try:
                     now = store.get(log, max_bytes=_MAX_LOG_BYTES)
                 except FileNotFoundError:
@@ -93,17 +98,18 @@ class TpuVmTarget:
             if outage.since:
                 time.sleep(self.poll_seconds)
                 continue
-            if not over:
-                now = now[: now.rfind(b"\n") + 1]  # a line that is not whole yet comes with the next look
+            if not ended:
+                now = now[: now.rfind(b"\n") + 1]  # an incomplete line is read again later
             yield from later(before, now).decode(errors="replace").splitlines()
-            if over:
+            if ended:
                 return
             before = now
             time.sleep(self.poll_seconds)
 
     def cancel(self, name: str) -> JobState:
-        found = self._need(name)
-        now, job = state_or_why(self._api, found), job_of(found)
+        resource = self._need(name)
+        now = state_or_why(self._api, resource)
+        job = job_of(resource)
         if now.phase in ENDS:
             return now
         store = open_store(job["bucket"])
@@ -123,31 +129,33 @@ class TpuVmTarget:
         return JobState(name, CANCELLED, reason, now.restarts, now.digest, now.run_dir)
 
     def remove(self, name: str) -> None:
-        found = self._need(name)
-        if state(self._api, found).phase not in ENDS:
+        resource = self._need(name)
+        if state(self._api, resource).phase not in ENDS:
             raise exits.CannotRun(f"{name} has not ended; `convoy launch cancel --name={name}` ends it.")
         self._api.delete(name)
-        open_store(job_of(found)["bucket"]).remove(job_of(found)["folder"])
+        job = job_of(resource)
+        open_store(job["bucket"]).remove(job["folder"])
 
     def describe(self, spec: JobSpec) -> str:
         request.check(spec)
         return request.describe(spec, bundle.build(spec.run.model, spec.run.backend))
 
     def _need(self, name: str) -> Any:
-        found = self._api.find(name)
-        if found is None or not job_of(found):
-            project, zone = self._api.project, self._api.zone
+        resource = self._api.find(name)
+        if resource is None or not job_of(resource):
+            project = self._api.project
+            zone = self._api.zone
             raise NoSuchJob(
                 f"there is no job {name} in {zone} of project {project}; `convoy launch list --target=tpu-vm"
                 f" --project={project} --zone={zone}` lists what there is."
             )
-        return found
+        return resource
 
 
 def later(before: bytes, now: bytes) -> bytes:
-    """What the end of a log has that an earlier end of the same log had not: all of it if the two have nothing in common."""
+    """The part of the end of a log that an earlier read of its end did not have; all of it if they do not overlap."""
     if now.startswith(before):
         return now[len(before) :]
     seam = before[-_SEAM_BYTES:]
-    place = now.rfind(seam)
-    return now[place + len(seam) :] if place >= 0 else now
+    position = now.rfind(seam)
+    return now[position + len(seam) :] if position >= 0 else now
