@@ -12,7 +12,6 @@ import pytest
 from support import REPOSITORY
 
 FLOORS = ("launch", "trainer", "data")
-LEFT = pytest.mark.xfail(reason="trainer.config with flags.validation")
 
 
 def sources() -> dict[str, Path]:
@@ -81,10 +80,7 @@ def floor_of(module: str) -> str:
     return next((floor for floor in FLOORS if module.startswith(f"convoy.{floor}")), "ground")
 
 
-@pytest.mark.parametrize(
-    "floor",
-    ["launch", pytest.param("trainer", marks=LEFT), "data", "ground"],
-)
+@pytest.mark.parametrize("floor", [*FLOORS, "ground"])
 def test_no_module_imports_itself_by_way_of_others(floor):
     assert [circle for circle in package_circles() if floor in {floor_of(module) for module in circle}] == []
 

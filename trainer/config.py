@@ -250,7 +250,12 @@ class RunConfig:
         for name, member in vars(RunConfig).items():
             if isinstance(member, functools.cached_property):
                 getattr(self, name)
-        validation.check(self)
+        given = {name: value for name, value in vars(self).items() if value != _DEFAULTS.get(name, value)}
+        validation.check_batch(self.batch_size, self.accumulate)
+        validation.check_peak(self.scale_lr, self.peak_learning_rate)
+        validation.check_options("model", self.model, MODELS, given)
+        validation.check_options("optimizer", self.optimizer, OPTIMIZERS, given)
+        validation.check_machine(self.backend, self.devices_spec, self.strategy, self.precision, self.xla)
 
     def patience(self, processes: int) -> float:
         """--hang_timeout in seconds; 0, for ever, is the default of a run that shares its steps with no other process."""
@@ -305,6 +310,9 @@ class RunConfig:
     def to_flags(self) -> str:
         """A flagfile that reproduces this run, without --run_dir, since a reproduction has its own."""
         return "\n".join(options.to_flags((n, v) for n, v in self.to_dict().items() if n != "run_dir")) + "\n"
+
+
+_DEFAULTS = {field.name: field.default for field in options.fields(RunConfig)}
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:

@@ -1,18 +1,15 @@
-"""What a RunConfig must satisfy beyond single flags: one sentence for each combination that no run can have."""
+"""Checks of flags beyond their bounds and choices: one sentence for each value or combination that no run can have."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from convoy.bounds import real
 from convoy.options import impossible
 from convoy.table import E, Table, joined
+from convoy.trainer.flags.specs import DevicesSpec
 from convoy.trainer.models.names import MODELS
-from convoy.trainer.optimizers.names import OPTIMIZERS
-
-if TYPE_CHECKING:
-    from convoy.trainer.config import RunConfig
 
 _OWN_MODEL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _POSITIVE = real(0, above=True)
@@ -27,52 +24,56 @@ def check_model(name: str) -> None:
         _require(name in MODELS, "model", name, remedy)
 
 
-def check(config: RunConfig) -> None:
-    """Raises exits.CannotRun at the first combination that is impossible; every flag alone is possible."""
-    _require(config.accumulate <= config.batch_size, "accumulate", config.accumulate,
-             f"give at most {config.batch_size}, since a batch has no more examples to cut into microbatches")  # fmt: skip
-    peak = config.peak_learning_rate
-    _require(_POSITIVE.holds(peak), "scale_lr", config.scale_lr, f"it makes a learning rate of {peak:g}; give another")
-    _check_options(config, "model", MODELS)
-    _check_options(config, "optimizer", OPTIMIZERS)
-    _check_machine(config)
+def check_batch(batch_size: int, accumulate: int) -> None:
+    """Raises exits.CannotRun for more microbatches than examples."""
+    remedy = f"give at most {batch_size}, since a batch has no more examples to cut into microbatches"
+    _require(accumulate <= batch_size, "accumulate", accumulate, remedy)
 
 
-def _check_options(config: RunConfig, flag: str, table: Table[E]) -> None:
-    """A flag that only some rows take has its default with the others."""
-    chosen = getattr(config, flag)
+def check_peak(scale_lr: str, peak: float) -> None:
+    """Raises exits.CannotRun for a scaled learning rate that is out of bounds."""
+    _require(_POSITIVE.holds(peak), "scale_lr", scale_lr, f"it makes a learning rate of {peak:g}; give another")
+
+
+def check_options(flag: str, chosen: str, table: Table[E], given: Mapping[str, object]) -> None:
+    """Raises exits.CannotRun for a flag that other rows of a table take, but not the row that is chosen.
+
+    Args:
+      flag: the flag that chooses a row.
+      chosen: its value.
+      table: the rows.
+      given: the flags that differ from their defaults, with their values.
+    """
     taken = table[chosen].options if chosen in table else ()
-    for option in {name for row in table.values() for name in row.options if name not in taken}:
-        value = getattr(config, option)
-        names = joined(table.with_option(option), "or")
-        remedy = f"--{flag}={chosen} does not take it; remove this flag or give --{flag}={names}"
-        _require(value == type(config).__dataclass_fields__[option].default, option, value, remedy)
+    for option, value in given.items():
+        names = table.with_option(option)
+        if names and option not in taken:
+            remedy = f"--{flag}={chosen} does not take it; remove this flag or give --{flag}={joined(names, 'or')}"
+            raise impossible(option, value, remedy)
 
 
-def _check_machine(config: RunConfig) -> None:
-    """Combinations that no machine can run."""
-    platform, strategy = config.devices_spec.platform, config.strategy
-    if config.backend == "jax":
-        _require(config.xla != "off", "xla", config.xla, "JAX compiles everything; leave it out with --backend=jax")
+def check_machine(backend: str, devices: DevicesSpec, strategy: str, precision: str, xla: str) -> None:
+    """Raises exits.CannotRun for a combination that no machine can run."""
+    if backend == "jax":
+        _require(xla != "off", "xla", xla, "JAX compiles everything; leave it out with --backend=jax")
         _require(
             strategy != "tpu", "strategy", strategy, "that is TensorFlow's; with --backend=jax give --devices=tpu:N"
         )
         return
-    _require(
-        platform != "tpu", "devices", config.devices, "with TensorFlow give --strategy=tpu; or --backend=jax with it"
-    )
+    remedy = "with TensorFlow give --strategy=tpu; or --backend=jax with it"
+    _require(devices.platform != "tpu", "devices", devices, remedy)
     if strategy == "tpu":
-        _require(
-            config.devices_spec.is_auto, "devices", config.devices,
-            "--strategy=tpu takes all cores that it finds; leave it out",
-        )  # fmt: skip
-        _require(config.precision not in ("float64", "mixed_float16"), "precision", config.precision,
-                 "a TPU computes in float32 and bfloat16; give float32 or mixed_bfloat16")  # fmt: skip
-        _require(config.xla != "off", "xla", config.xla, "a TPU computes what XLA compiled; leave it out")
-    if config.xla == "on":
-        _require(strategy in ("auto", "one", "tpu"), "xla", config.xla,
-                 f"it is built for one device, not --strategy={strategy}; leave it out, or give --backend=jax, which"
-                 " compiles for all devices")  # fmt: skip
+        remedy = "--strategy=tpu takes all cores that it finds; leave it out"
+        _require(devices.is_auto, "devices", devices, remedy)
+        remedy = "a TPU computes in float32 and bfloat16; give float32 or mixed_bfloat16"
+        _require(precision not in ("float64", "mixed_float16"), "precision", precision, remedy)
+        _require(xla != "off", "xla", xla, "a TPU computes what XLA compiled; leave it out")
+    if xla == "on":
+        remedy = (
+            f"it is built for one device, not --strategy={strategy}; leave it out, or give --backend=jax, which compiles for"
+            " all devices"
+        )
+        _require(strategy in ("auto", "one", "tpu"), "xla", xla, remedy)
 
 
 def _require(condition: object, flag: str, value: object, remedy: str) -> None:
