@@ -320,7 +320,9 @@ def test_the_wait_for_input_is_what_passes_between_a_step_and_the_next_batch(mon
         image = keras.Input(input_shape)
         return keras.Model(image, keras.layers.Dense(num_classes)(keras.layers.Flatten()(Slow()(image))))
 
-    monkeypatch.setattr(tf, "timestamp", lambda: tf.ensure_shape(tf.py_function(lambda: seconds[0], [], tf.float64), []))
+    monkeypatch.setattr(
+        tf, "timestamp", lambda: tf.ensure_shape(tf.py_function(lambda: seconds[0], [], tf.float64), [])
+    )
     built = engine(model=users_model(monkeypatch, slow_model))
     stream = training_stream(EXAMPLES, BatchSharding(14), DataConfig(), 5, 0)
     built._stream = iter(stream.map(lambda batch: batch._replace(images=passing(batch.images, 0.5))))
