@@ -21,7 +21,7 @@ BACKEND, DEVICES, FILE = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 BATCH = 40
 ENGINES = choose(BACKEND)
 # No `auto` but the precision, which every case may choose.
-SETTING = ENGINES.prepare(
+RUNTIME = ENGINES.prepare(
     RunConfig(backend=BACKEND, devices=f"cpu:{DEVICES}", precision="float64", batch_size=BATCH, deterministic=True)
 )
 
@@ -98,11 +98,11 @@ sys.modules["cases"] = types.SimpleNamespace(**MODELS)  # type: ignore[assignmen
 
 def engine(model: str, examples: InMemory = EXAMPLES, first_position: int = 0, **values: Any) -> Any:
     config = dataclasses.replace(
-        SETTING.config, model=f"cases:{model}", **{"optimizer": "sgd", "duration": "40st", "seed": 2, **values}
+        RUNTIME.config, model=f"cases:{model}", **{"optimizer": "sgd", "duration": "40st", "seed": 2, **values}
     )
     set_up_keras(config)
     draws = np.bincount(examples.labels, minlength=CLASSES)
-    built = ENGINES.Engine(dataclasses.replace(SETTING, config=config), SHAPE, draws)
+    built = ENGINES.Engine(dataclasses.replace(RUNTIME, config=config), SHAPE, draws)
     built.feed(examples, first_position)
     return built
 
@@ -117,9 +117,9 @@ def clipping() -> dict[str, np.ndarray]:
     return {"before/" + name: value for name, value in built.state().items()} | after(built, 1)
 
 
-def accumulation(parts: int) -> dict[str, np.ndarray]:
-    # 40 examples in 3 parts are 14, 14 and 12; on 4 devices 4, 4 and 2 each.
-    return after(engine("plain", accumulate=parts, clip_norm=1.0, ema=0.9), 12)
+def accumulation(microbatches: int) -> dict[str, np.ndarray]:
+    # 40 examples in 3 microbatches are 14, 14 and 12; on 4 devices 4, 4 and 2 each.
+    return after(engine("plain", accumulate=microbatches, clip_norm=1.0, ema=0.9), 12)
 
 
 def corrected(loss: str) -> dict[str, np.ndarray]:
@@ -137,7 +137,7 @@ def copies_differ(built: Any) -> bool:
     if BACKEND == "jax":
         copies = [[np.asarray(shard.data) for shard in one.addressable_shards] for one in built._state.other]
     else:
-        local = SETTING.strategy_or_mesh.experimental_local_results
+        local = RUNTIME.strategy_or_mesh.experimental_local_results
         copies = [[one.numpy() for one in local(v.value)] for v in built.model.variables]
     assert all(len(one) == DEVICES for one in copies)
     return any((one != some[0]).any() for some in copies for one in some)
@@ -325,9 +325,9 @@ def ahead() -> dict[str, np.ndarray]:
 
 
 def initial() -> dict[str, np.ndarray]:
-    config = dataclasses.replace(SETTING.config, model="article_cnn", seed=3, ema=0.9)
+    config = dataclasses.replace(RUNTIME.config, model="article_cnn", seed=3, ema=0.9)
     set_up_keras(config)
-    built = ENGINES.Engine(dataclasses.replace(SETTING, config=config), (16, 16, 3), np.full(CLASSES, 13))
+    built = ENGINES.Engine(dataclasses.replace(RUNTIME, config=config), (16, 16, 3), np.full(CLASSES, 13))
     return built.state()
 
 

@@ -16,7 +16,7 @@ from convoy.trainer.engines import choose
 
 backend = sys.argv[1]
 engines = choose(backend)
-setting = engines.prepare(RunConfig(backend=backend, devices="cpu:2", batch_size=16))
+runtime = engines.prepare(RunConfig(backend=backend, devices="cpu:2", batch_size=16))
 import keras
 from keras import layers
 from convoy.data.sources.in_memory import InMemory
@@ -27,8 +27,8 @@ def normalized(shape, classes):
 sys.modules["users"] = types.SimpleNamespace(normalized=normalized)
 
 def collectives(**values):
-    config = dataclasses.replace(setting.config, **values)
-    engine = engines.Engine(dataclasses.replace(setting, config=config), (8, 8, 1), np.full(10, 6))
+    config = dataclasses.replace(runtime.config, **values)
+    engine = engines.Engine(dataclasses.replace(runtime, config=config), (8, 8, 1), np.full(10, 6))
     engine.feed(InMemory(np.zeros((64, 8, 8, 1)), np.zeros(64)), 0)
     if backend == "jax":
         return engine.programs.lower().as_text().count("stablehlo.all_reduce")

@@ -219,7 +219,9 @@ def test_replicas_draw_different_masks_in_keras_own_layers_and_keep_equal_states
 
 def test_a_note_names_the_model_and_what_to_do_and_is_not_about_our_layers():
     (sentence,) = note(sequence(layers.Dropout(0.5)), "my:model")
-    assert re.fullmatch(r"my:model draws random .* on another number of devices\. .* convoy\.trainer\.layers .*\.", sentence)
+    assert re.fullmatch(
+        r"my:model draws random .* on another number of devices\. .* convoy\.trainer\.layers .*\.", sentence
+    )
     assert note(functional(), "my:model") == []
 
 

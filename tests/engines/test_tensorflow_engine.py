@@ -86,9 +86,9 @@ def test_a_step_has_the_loss_that_was_asked_for_and_an_evaluation_cross_entropy(
     assert abs(expected - plain.train(1).losses[0]) > 1e-3
 
 
-@pytest.mark.parametrize("parts", [2, 3, 4, 5, 14])
-def test_accumulation_is_the_same_step_whatever_the_tail(parts):
-    whole, cut = engine(), engine(accumulate=parts)
+@pytest.mark.parametrize("microbatches", [2, 3, 4, 5, 14])
+def test_accumulation_is_the_same_step_whatever_the_tail(microbatches):
+    whole, cut = engine(), engine(accumulate=microbatches)
     first, second = whole.train(12), cut.train(12)
     np.testing.assert_allclose(first.losses, second.losses, atol=1e-10, rtol=0)
     assert first.correct == second.correct
@@ -110,9 +110,9 @@ def test_penalties_of_layers_count_once_a_batch(monkeypatch):
     import types
 
     monkeypatch.setitem(sys.modules, "penal", types.SimpleNamespace(penalized=penalized))
-    built = {parts: engine(model="penal:penalized", accumulate=parts) for parts in (1, 4)}
+    built = {number: engine(model="penal:penalized", accumulate=number) for number in (1, 4)}
     kernel = built[1].model.trainable_variables[0].numpy()
-    losses = {parts: one.train(1).losses[0] for parts, one in built.items()}
+    losses = {number: penalized.train(1).losses[0] for number, penalized in built.items()}
     plain = engine(model="penal:penalized")
     plain.model.trainable_variables[0].regularizer = None
     assert losses[1] == pytest.approx(plain.train(1).losses[0] + float(np.float32(0.05)) * (kernel**2).sum(), rel=1e-9)
@@ -221,10 +221,10 @@ def test_evaluation_stops_when_asked():
 
 def test_how_loops_are_cut_changes_nothing():
     once, often = engine(ema=0.9, optimizer="adam"), engine(ema=0.9, optimizer="adam")
-    whole = once.train(9)
-    parts = [often.train(steps) for steps in (1, 3, 5)]
-    assert whole.losses.tolist() == [loss for part in parts for loss in part.losses]
-    assert whole.correct == sum(part.correct for part in parts)
+    loop = once.train(9)
+    loops = [often.train(steps) for steps in (1, 3, 5)]
+    assert loop.losses.tolist() == [loss for shorter in loops for loss in shorter.losses]
+    assert loop.correct == sum(shorter.correct for shorter in loops)
     assert_close(once.state(), often.state(), 0.0)
 
 

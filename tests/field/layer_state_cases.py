@@ -28,7 +28,7 @@ from convoy.trainer.engines import choose
 
 BACKEND, DEVICES, SEED, COUNT, FILE = sys.argv[1], *map(int, sys.argv[2:5]), Path(sys.argv[5])
 ENGINES = choose(BACKEND)
-SETTING = ENGINES.prepare(RunConfig(backend=BACKEND, devices=f"cpu:{DEVICES}", batch_size=24, deterministic=True))
+RUNTIME = ENGINES.prepare(RunConfig(backend=BACKEND, devices=f"cpu:{DEVICES}", batch_size=24, deterministic=True))
 
 import keras  # noqa: E402
 from keras import layers  # noqa: E402
@@ -49,9 +49,12 @@ if BACKEND == "tensorflow":
 else:
     import jax
 
-    ONE = jax.sharding.Mesh(SETTING.strategy_or_mesh.devices[:1], SETTING.strategy_or_mesh.axis_names)
-ALONE = dataclasses.replace(SETTING.config, devices="cpu:1", strategy="one")
-SETTINGS = {1: dataclasses.replace(SETTING, config=ALONE, local_replicas=1, strategy_or_mesh=ONE), DEVICES: SETTING}
+    ONE = jax.sharding.Mesh(RUNTIME.strategy_or_mesh.devices[:1], RUNTIME.strategy_or_mesh.axis_names)
+ONE_DEVICE = dataclasses.replace(RUNTIME.config, devices="cpu:1", strategy="one")
+RUNTIMES = {
+    1: dataclasses.replace(RUNTIME, config=ONE_DEVICE, local_replicas=1, strategy_or_mesh=ONE),
+    DEVICES: RUNTIME,
+}
 EXAMPLES = InMemory(RNG.integers(0, 256, (53, *SHAPE)), RNG.integers(0, CLASSES, 53))
 
 
@@ -74,7 +77,7 @@ class Case:
 
     def engine(self, first_step: int) -> Any:
         values = {"accumulate": self.accumulate, "ema": self.ema, "xla": self.compiled, "seed": 2, "duration": "40st"}
-        runtime = SETTINGS[self.devices]
+        runtime = RUNTIMES[self.devices]
         config = dataclasses.replace(runtime.config, model="users:model", optimizer="sgd", **values)
         set_up_keras(config)
         built = ENGINES.Engine(dataclasses.replace(runtime, config=config), SHAPE, np.bincount(EXAMPLES.labels))

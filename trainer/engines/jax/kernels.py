@@ -104,13 +104,13 @@ def _pool_forward(size: tuple[int, int], images: jax.Array) -> tuple[jax.Array, 
 def _pool_backward(size: tuple[int, int], saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
     """The whole gradient goes to the first of equals, as in XLA's and TensorFlow's own."""
     images, pooled = saved
-    taken, shares = jnp.zeros(pooled.shape, bool), []
+    taken, gradients = jnp.zeros(pooled.shape, bool), []
     for tap in _taps(size, images):
         hit = (tap == pooled) & ~taken
         taken |= hit
-        shares.append(jnp.where(hit, gradient, 0))
+        gradients.append(jnp.where(hit, gradient, 0))
     count, rows, columns, channels = gradient.shape
-    grid = jnp.stack(shares, axis=3).reshape(count, rows, columns, *size, channels).transpose(0, 1, 3, 2, 4, 5)
+    grid = jnp.stack(gradients, axis=3).reshape(count, rows, columns, *size, channels).transpose(0, 1, 3, 2, 4, 5)
     grid = grid.reshape(count, rows * size[0], columns * size[1], channels)
     rest = ((0, 0), (0, images.shape[1] - grid.shape[1]), (0, images.shape[2] - grid.shape[2]), (0, 0))
     return (jnp.pad(grid, rest),)

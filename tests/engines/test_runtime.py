@@ -126,7 +126,7 @@ def test_another_backend_than_this_process_has_is_a_sentence():
 SHAPES = []
 
 
-@keras.saving.register_keras_serializable("setting")
+@keras.saving.register_keras_serializable("runtime")
 class Look(keras.layers.Layer):
     def call(self, x):
         SHAPES.append(tuple(x.shape))
@@ -172,7 +172,7 @@ def test_the_way_to_a_tpu_and_the_static_shapes_it_needs(tpu, monkeypatch):
     assert all(side is not None for spec in tf.nest.flatten(engine._stream.element_spec) for side in spec.shape)
     SHAPES.clear()
     assert engine.train(2).steps == 2
-    assert SHAPES == [(4, 16), (2, 16)]  # the loop over whole parts, and the tail
+    assert SHAPES == [(4, 16), (2, 16)]  # the loop over full microbatches, and the tail
     SHAPES.clear()
     assert engine.evaluate(examples, lambda: False).examples == 23
     assert SHAPES == [(23, 16)]
