@@ -30,7 +30,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -146,13 +146,12 @@ def wait_for_names(names: Iterable[str], seconds: float) -> None:
     finished = threading.Event()
 
     def look_up(name: str) -> None:
-        pause = _FIRST_PAUSE_SECONDS
-        while not finished.is_set():
+        for pause in _pauses():
             try:
                 socket.getaddrinfo(name, None)
             except (OSError, UnicodeError):
-                finished.wait(pause)
-                pause = min(2 * pause, _LAST_PAUSE_SECONDS)
+                if finished.wait(pause):
+                    return
             else:
                 resolved.put(name)
                 return
@@ -178,6 +177,14 @@ def wait_for_names(names: Iterable[str], seconds: float) -> None:
                 continue
     finally:
         finished.set()
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between two lookups of a name: longer and longer."""
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        yield pause
+        pause = min(2 * pause, _LAST_PAUSE_SECONDS)
 
 
 def check_model(model: str, job: str) -> None:

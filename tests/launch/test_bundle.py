@@ -67,7 +67,7 @@ def test_a_model_may_be_one_file(tmp_path, monkeypatch):
         bundle.build("nowhere.net:build", "jax")
 
 
-def test_a_long_name_is_no_hindrance(mine):
+def test_a_long_name_can_be_packed(mine):
     deep = mine / ("d" * 120) / ("e" * 120) / ("f" * 120)
     deep.mkdir(parents=True)
     (deep / "block.py").write_text("LONG = 1\n")

@@ -103,7 +103,7 @@ def test_no_kubeconfig_ends_the_look_at_the_cluster_only(cluster, examine, monke
     assert lines[1].startswith("wrong  kubeconfig: there is no kubeconfig that names a cluster")
 
 
-def test_a_cluster_that_is_away_is_asked_once(cluster, examine):
+def test_a_cluster_that_does_not_answer_is_asked_once(cluster, examine):
     cluster.fault(503, "etcd is away", times=99)
     code, lines = examine("--target=k8s")
     assert code == exits.CANNOT_RUN
@@ -120,7 +120,7 @@ def test_a_kubernetes_that_is_too_old(cluster, examine):
     assert wrong(lines) == ["cluster: Kubernetes v1.28.9 is too old: jobs need 1.29 or later; upgrade the cluster."]
 
 
-def test_permissions_that_lack(cluster, examine):
+def test_missing_permissions(cluster, examine):
     cluster.forbidden |= {("create", "jobsets"), ("get", "pods/log")}
     code, lines = examine("--target=k8s", "--context=there")
     assert code == exits.CANNOT_RUN
@@ -163,7 +163,7 @@ def test_a_jobset_that_is_too_old(cluster, examine):
     ]
 
 
-def test_what_the_cluster_would_refuse_of_a_job_is_told(cluster, examine):
+def test_a_job_that_the_cluster_would_refuse_is_reported(cluster, examine):
     cluster.fault(403, 'admission webhook "policy" denied the request: no', method="POST", path="jobsets.*dryRun=All")
     _, lines = examine("--target=k8s")
     assert wrong(lines) == [
@@ -198,7 +198,7 @@ def test_queues(cluster, examine):
     ]
 
 
-def test_a_service_account_that_is_none(cluster, examine):
+def test_an_unknown_service_account(cluster, examine):
     code, lines = examine("--target=k8s", "--service_account=me", "--namespace=team")
     assert code == exits.CANNOT_RUN
     assert wrong(lines) == [
@@ -208,7 +208,7 @@ def test_a_service_account_that_is_none(cluster, examine):
 
 
 @pytest.mark.parametrize("image", ["convoy", "convoy:1", "convoy@sha256:123", "it's"])
-def test_an_image_that_may_be_another_one_later(examine, image):
+def test_an_image_without_a_digest(examine, image):
     code, lines = examine(f"--image={image}")
     assert code == exits.CANNOT_RUN
     (told,) = wrong(lines)
@@ -261,7 +261,7 @@ def test_a_client_that_is_not_installed(examine, monkeypatch):
     ]
 
 
-def test_help_and_flags_that_are_none(examine):
+def test_help_and_unknown_flags(examine):
     code, lines = examine("--help")
     assert code == exits.OK
     assert "  --queue              k8s: its Kueue queue." in lines

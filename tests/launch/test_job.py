@@ -80,7 +80,7 @@ def test_equal_specs_have_equal_digests_and_come_back_from_json():
         ([*CLUSTER, "--accelerator=v6e-1", *RUN], exits.CannotRun, "as new as v6e; give --backend=jax after --"),
     ],
 )
-def test_what_cannot_be_is_a_sentence(argv, error, words):
+def test_impossible_values_are_sentences(argv, error, words):
     with pytest.raises(error, match=words):
         from_argv(argv)
 

@@ -32,13 +32,13 @@ def test_no_kubeconfig(target, monkeypatch, tmp_path):
     )
 
 
-def test_a_current_context_that_is_none(target, tmp_path):
+def test_an_unknown_current_context(target, tmp_path):
     (tmp_path / "kubeconfig").write_text("{contexts: [], current-context: here}")
     told = refusal(lambda: target.state("rn50"))
     assert told.startswith("the kubeconfig lacks its current context; `kubectl config get-contexts`")
 
 
-def test_in_a_pod_its_own_account_will_do(server, monkeypatch, tmp_path):
+def test_in_a_pod_its_own_account_is_used(server, monkeypatch, tmp_path):
     """As far as the way to the cluster: the server of these tests has no certificate, which a pod asks for."""
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
     for name, text in (("TOKEN", "t"), ("CERT", "c")):
@@ -50,7 +50,7 @@ def test_in_a_pod_its_own_account_will_do(server, monkeypatch, tmp_path):
     assert "there is no kubeconfig" in refusal(lambda: kube_api.Cluster("default", "here"), kube_errors.NoKubeconfig)
 
 
-def test_a_context_that_is_none(server):
+def test_an_unknown_context(server):
     told = refusal(lambda: KubernetesTarget("default", "elsewhere").state("rn50"))
     assert told == (
         "--context=elsewhere is not in the kubeconfig; `kubectl config get-contexts` lists those there are."
@@ -93,7 +93,7 @@ def test_a_broken_kubeconfig(target, tmp_path, text, reason):
     assert told.endswith("; `gcloud container clusters get-credentials CLUSTER --location=LOCATION` mends it.")
 
 
-def test_an_answer_of_something_else(server, target):
+def test_an_answer_that_is_not_kubernetes(server, target):
     server.fault(200)
     server._faults[-1].body = "<html>Log in to the network</html>"
     assert refusal(lambda: target.state("rn50"), exits.TryAgain) == (
@@ -121,7 +121,7 @@ def test_credentials_that_expire_midway_are_read_again(server, target, life, tmp
     assert "does not accept the kubeconfig's credentials (401)" in refusal(lambda: target.state("rn50"))
 
 
-def test_nobody(server, target, tmp_path):
+def test_an_anonymous_user(server, target, tmp_path):
     """The plugin that would know the credentials is not installed."""
     config = yaml.safe_load((tmp_path / "kubeconfig").read_text())
     config["users"][0]["user"] = {
@@ -145,7 +145,7 @@ def test_403(server):
     )
 
 
-def test_403_of_jobsets_does_not_matter_to_who_submits_an_indexed_job(server, target):
+def test_403_of_jobsets_does_not_stop_an_indexed_job(server, target):
     server.forbidden |= {("get", "jobsets"), ("list", "jobsets")}
     assert target.submit(spec("--gang=indexed")).phase == "pending"
     assert target.state("rn50").phase == "pending"
@@ -195,7 +195,7 @@ def test_no_namespace_leads_elsewhere(server):
     assert all("/namespaces/x%2F..%2F..%2Fother%3Fy/" in line for line in server.seen)
 
 
-def test_404_of_something_that_any_cluster_has(server, target):
+def test_404_of_a_kind_that_any_cluster_has(server, target):
     """The kubeconfig names a server that is no cluster."""
     server.fault(404, "404 page not found", method="POST", path="serviceaccounts")
     assert refusal(lambda: target.submit(spec())) == (
@@ -260,7 +260,7 @@ def test_400(server, target):
     assert told == "cannot create jobsets.jobset.x-k8s.io rn50 in namespace default: HTTP 400, no body at all."
 
 
-def test_429_is_tried_again_when_the_server_says(server, target, monkeypatch):
+def test_429_is_retried_when_the_server_says(server, target, monkeypatch):
     waits: list[float] = []
     monkeypatch.setattr("urllib3.util.retry.time.sleep", waits.append)
     server.fault(429, "slow down", times=3, headers={"Retry-After": "7"})
@@ -279,7 +279,7 @@ def test_429_that_does_not_end(server, target):
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_5xx_is_tried_again(server, target, status):
+def test_5xx_is_retried(server, target, status):
     server.fault(status, "etcd is away", method="POST", path="jobsets", times=3)
     assert target.submit(spec()).phase == "pending"
     server.fault(status, "etcd is away.", times=99)
@@ -289,7 +289,7 @@ def test_5xx_is_tried_again(server, target, status):
     )
 
 
-def test_a_webhook_that_is_away(server, target):
+def test_a_webhook_that_does_not_answer(server, target):
     server.fault(
         500,
         'failed calling webhook "mjobset.kb.io": connect: connection refused',
@@ -304,7 +304,7 @@ def test_a_webhook_that_is_away(server, target):
     )
 
 
-def test_connections_that_break_are_made_again(server, target):
+def test_broken_connections_are_opened_again(server, target):
     server.fault(0, times=3)
     assert target.submit(spec()).phase == "pending"
     server.fault(0, times=99)
@@ -341,7 +341,7 @@ def test_an_unreachable_cluster(server, tmp_path, host, reason):
     )
 
 
-def test_a_certificate_that_nobody_vouches_for(server, tmp_path):
+def test_a_certificate_of_an_unknown_authority(server, tmp_path):
     """A real handshake. The kubeconfig names no authority, so the system's are asked."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization

@@ -18,7 +18,7 @@ def test_logs_begin_with_the_last_start(server, target, life):
         "second", "", "start", f"--- an earlier start, {first} ---", "first", "start"]  # fmt: skip
 
 
-def test_logs_of_a_worker_that_has_none(server, target, life):
+def test_logs_of_a_worker_without_logs(server, target, life):
     told = refusal(lambda: list(target.logs("rn50", 2, follow=False)))
     assert told == "--worker=2: rn50 has 2 workers, from 0 to 1."
     life.ready(0)
@@ -82,7 +82,7 @@ def test_follow_ends_when_the_job_is_gone(server, target, life):
     assert list(lines) == []
 
 
-def test_follow_passes_over_a_machine_that_is_gone(server, target, life):
+def test_follow_skips_a_machine_that_is_gone(server, target, life):
     server.say(life.pod(0)["metadata"]["name"], "hello", over=True)
     life.dies(0, 0)
     server.fault(500, "Get https://10.0.0.9:10250/containerLogs: no route to host", path="/log", times=6)
@@ -91,7 +91,7 @@ def test_follow_passes_over_a_machine_that_is_gone(server, target, life):
     assert list(target.logs("rn50", 0, follow=True)) == []
 
 
-def test_follow_bears_with_a_cluster_that_is_away(server, target, life, monkeypatch):
+def test_follow_tolerates_a_cluster_that_does_not_answer(server, target, life, monkeypatch):
     server.say(life.pod(0)["metadata"]["name"], "hello", over=True)
     lines = target.logs("rn50", 0, follow=True)
     assert next(lines) == "hello"

@@ -76,7 +76,7 @@ def test_kueue_says_why_a_job_waits(server, target, version):
     assert target.state("rn50").reason == "its controller has not seen it yet"
 
 
-def test_who_may_not_look_at_the_workload_still_submits_and_sees_the_job(server, target):
+def test_without_permission_for_workloads_a_job_is_submitted_and_seen(server, target):
     server.forbidden.add(("list", "workloads"))
     state = target.submit(spec("--queue=team-queue"))
     assert state.phase == "pending"
@@ -85,7 +85,7 @@ def test_who_may_not_look_at_the_workload_still_submits_and_sees_the_job(server,
     )
 
 
-def test_who_may_not_look_at_pods_sees_that_a_job_failed(server, target, life):
+def test_without_permission_for_pods_a_failed_job_is_seen(server, target, life):
     life.status(terminalState="Failed")
     server.forbidden.add(("list", "pods"))
     state = target.state("rn50")
@@ -93,13 +93,13 @@ def test_who_may_not_look_at_pods_sees_that_a_job_failed(server, target, life):
     assert "cannot list pods in namespace default" in state.reason
 
 
-def test_a_suspended_job_without_a_queue_is_told_how_to_go_on(target, life):
+def test_a_suspended_job_without_a_queue_says_how_to_resume_it(target, life):
     life.server.put({**life.job, "spec": {**life.job["spec"], "suspend": True}})
     resume = """kubectl patch jobset rn50 --type=merge '-p={"spec":{"suspend":false}}' --namespace=default"""
     assert target.state("rn50").reason == f"it is suspended, and no queue would start it; `{resume}` does"
 
 
-def test_what_keeps_pods_from_starting_is_told_in_order(target, life):
+def test_reasons_why_pods_do_not_start_are_reported_in_order(target, life):
     """The scheduler before images, images before quotas; of the workers, the first."""
     life.ready(0)
     child = life.child()
@@ -124,7 +124,7 @@ def test_what_keeps_pods_from_starting_is_told_in_order(target, life):
     assert target.state("rn50").reason == "its containers are starting"
 
 
-def test_events_of_pods_count_once_there_are_all_of_them(target, life):
+def test_events_of_pods_count_once_all_pods_exist(target, life):
     life.ready(0)
     child = life.child()
     life.event(child, "exceeded quota")  # it no longer does
@@ -151,7 +151,7 @@ def test_a_job_that_begins_again_says_why(target, life):
     assert target.state("rn50").reason == "the pods of its last start are leaving"
 
 
-def test_a_worker_that_fell_is_told_before_the_controllers_tell(target, life):
+def test_a_dead_worker_is_reported_before_the_controllers_notice(target, life):
     life.pod(0)
     life.ready(0)
     life.dies(1, 42)
@@ -185,7 +185,7 @@ def test_a_machine_that_was_taken_back_is_the_cause(target, life):
         "worker 1 lost its machine: preempted by the spot machine's end (too many restarts)", 42)  # fmt: skip
 
 
-def test_events_of_others_are_not_ours(target, life, server):
+def test_events_of_other_objects_are_ignored(target, life, server):
     life.ready(0)
     other = server.put({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "other"}})
     life.event(other, "something else")
@@ -219,7 +219,7 @@ def test_the_worker_that_ended_a_job_is_named(target, life, code, reason, told, 
         "failed", f"worker 1 {told} (jobset failed due to a rule)", exit_code)  # fmt: skip
 
 
-def test_a_worker_whose_disk_was_full_is_told_from_one_without_memory(target, life):
+def test_a_full_disk_is_told_from_exhausted_memory(target, life):
     said = 'Usage of EmptyDir volume "tmp" exceeds the limit "10Gi".'
     end = {"exitCode": 137, "reason": "Error", "finishedAt": "2026-11-25T10:00:00Z"}
     life.pod(1, "Failed", {"terminated": end}, reason="Evicted", message=said)
@@ -278,7 +278,7 @@ def test_wait_ends_with_the_exit_code_of_the_job(target, life, server, capsys):
     assert told[-1] == "rn50: failed, 1 restart, exit code 70, worker 1 ended with exit code 70 (a rule)"
 
 
-def test_wait_bears_with_a_cluster_that_is_away(server, target, life, capsys):
+def test_wait_tolerates_a_cluster_that_does_not_answer(server, target, life, capsys):
     """As while its control plane is upgraded."""
     life.ready(1)
     looks = iter(range(99))
@@ -297,7 +297,7 @@ def test_wait_bears_with_a_cluster_that_is_away(server, target, life, capsys):
     assert told.err.count("HTTP 503, the server is being upgraded") == 2
 
 
-def test_wait_does_not_bear_with_it_for_ever(server, target, life, monkeypatch):
+def test_wait_does_not_tolerate_an_outage_for_ever(server, target, life, monkeypatch):
     monkeypatch.setattr("convoy.launch.outage.AWAY_SECONDS", 0.0)
     server.on_get = lambda found: server.fault(503, "gone", path="jobsets", times=99)
     life.ready(1)

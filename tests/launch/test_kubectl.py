@@ -54,7 +54,7 @@ _TEXT = st.text(
 
 @hypothesis.settings(max_examples=30, deadline=None)
 @hypothesis.given(_TEXT, _TEXT, _TEXT)
-def test_no_flag_gets_out_of_its_word(path, data_dir, context):
+def test_every_flag_stays_one_word(path, data_dir, context):
     """Not in the documents, not in a comment of theirs, not in a shell's line."""
     job = spec(f"--context={context}", run=["--", f"--run_dir=gs://b/{path}", f"--data_dir={data_dir}"])
     told = KubernetesTarget("default", context).describe(job)

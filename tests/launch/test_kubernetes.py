@@ -76,7 +76,7 @@ def test_another_job_of_that_name_is_refused_unless_it_is_replaced(server, targe
     assert not [line for line in server.seen if line.startswith("PATCH")]
 
 
-def test_a_job_that_would_be_refused_does_not_replace_the_one_that_is_there(server, target, life):
+def test_a_job_that_would_be_refused_does_not_replace_the_existing_one(server, target, life):
     uid = life.job["metadata"]["uid"]
     server.fault(422, "no", method="POST", path="jobsets.*dryRun=All")
     assert "the cluster finds it invalid: no" in refusal(
@@ -85,13 +85,17 @@ def test_a_job_that_would_be_refused_does_not_replace_the_one_that_is_there(serv
     assert life.job["metadata"]["uid"] == uid
 
 
-def test_a_service_account_that_is_there_need_not_be_made(server, target):
+def test_an_existing_service_account_is_not_created_again(server, target):
     target.submit(spec())
     server.forbidden.add(("create", "serviceaccounts"))
+    before = len(server.seen)
     target.submit(spec("--workers=1"), replace=True)
+    created = [line for line in server.seen[before:] if line.startswith("POST")]
+    assert created
+    assert not any("serviceaccounts" in line for line in created)
 
 
-def test_a_job_that_does_not_end_is_told(server, target, life, monkeypatch):
+def test_a_job_that_does_not_end_is_reported(server, target, life, monkeypatch):
     monkeypatch.setattr(kubernetes, "GONE_SECONDS", 0.05)
     server.linger = 10**6
     told = refusal(lambda: target.submit(spec(run=[*RUN, "--seed=7"]), replace=True), exits.TryAgain)
@@ -111,7 +115,7 @@ def test_an_indexed_job_owns_its_service(server, target, indexed):
     assert set(server.objects) == {("serviceaccounts", "default", "convoy")}
 
 
-def test_a_service_of_somebody_else_is_not_taken(server, target):
+def test_a_service_of_another_owner_is_left_alone(server, target):
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "rn50"}, "spec": {"ports": [{"port": 80}]}}
     server.put(service)
     assert refusal(lambda: target.submit(spec("--gang=indexed"))) == (
@@ -121,20 +125,20 @@ def test_a_service_of_somebody_else_is_not_taken(server, target):
     assert {key[0] for key in server.objects} == {"services", "serviceaccounts"}
 
 
-def test_half_a_job_is_taken_back(server, target):
+def test_an_incomplete_submission_is_undone(server, target):
     server.forbidden.add(("create", "services"))
     assert "cannot create services rn50" in refusal(lambda: target.submit(spec("--gang=indexed")))
     assert ("jobs", "default", "rn50") not in server.objects
 
 
-def test_a_service_that_a_broken_submission_left_out_is_made_by_the_next(server, target, indexed):
+def test_the_next_submission_makes_a_service_that_an_interrupted_one_left_out(server, target, indexed):
     server.forget("services", "default", "rn50")
     target.submit(spec("--gang=indexed"))
     (owner,) = server.one("services", "rn50")["metadata"]["ownerReferences"]
     assert owner["uid"] == indexed.job["metadata"]["uid"]
 
 
-def test_a_service_that_was_applied_by_hand_will_do(server, target, indexed):
+def test_a_service_that_was_applied_by_hand_is_used(server, target, indexed):
     del server.one("services", "rn50")["metadata"]["ownerReferences"]
     assert target.submit(spec("--gang=indexed")).phase == "pending"
 
@@ -157,7 +161,7 @@ def test_an_indexed_job_whose_answer_was_lost_gets_its_service(server, target, m
     assert ("services", "default", "rn50") in server.objects
 
 
-def test_a_job_that_somebody_else_just_submitted_is_taken_for_what_it_is(server, target):
+def test_a_job_that_somebody_else_just_submitted_is_recognized(server, target):
     """Between our look and our create. Ours may be the other one, too: its answer was lost, and it was sent again."""
     server.fault(404, method="GET", path="jobsets/rn50")
     target.submit(spec())
@@ -167,7 +171,7 @@ def test_a_job_that_somebody_else_just_submitted_is_taken_for_what_it_is(server,
     assert "--name=rn50 is another job" in refusal(lambda: target.submit(spec(run=[*RUN, "--seed=7"])))
 
 
-def test_an_answer_that_was_lost_is_no_other_job(server, target, monkeypatch):
+def test_a_lost_answer_does_not_make_another_job(server, target, monkeypatch):
     lose_answer(server, "JobSet", monkeypatch)
     assert target.submit(spec()).digest == spec().digest
     assert len([line for line in server.seen if line.startswith("POST") and "jobsets" in line]) == 2
@@ -214,14 +218,14 @@ def test_the_whole_job_is_deleted_before_it_is_gone(server, target, life, monkey
     assert {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}} in bodies
 
 
-def test_remove_wants_an_end(target, life):
+def test_remove_needs_a_job_that_has_ended(target, life):
     assert refusal(lambda: target.remove("rn50")) == "rn50 has not ended; `convoy launch cancel` ends it."
     life.status(terminalState="Completed")
     target.remove("rn50")
     assert target.jobs() == []
 
 
-def test_one_that_its_time_to_live_removed_meanwhile_does_not_end_a_collection(server, target, life, monkeypatch):
+def test_gc_continues_after_a_job_that_expired_meanwhile(server, target, life, monkeypatch):
     life.status(terminalState="Completed")
     gone = target.jobs()
     server.forget("jobsets", "default", "rn50")
@@ -253,7 +257,7 @@ def test_clusters_without_jobset_list_their_indexed_jobs(server, target, indexed
     assert target.state("rn50").name == "rn50"
 
 
-def test_who_may_see_one_kind_of_jobs_sees_those(server, target, indexed, capsys):
+def test_with_permission_for_one_kind_its_jobs_are_listed(server, target, indexed, capsys):
     server.forbidden.add(("list", "jobsets"))
     assert [state.name for state in target.jobs()] == ["rn50"]
     assert capsys.readouterr().err.startswith(

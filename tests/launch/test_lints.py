@@ -48,7 +48,7 @@ class Parts:
 
 
 @pytest.mark.parametrize("gang", ["jobset", "indexed"])
-def test_what_is_rendered_is_clean(gang):
+def test_rendered_documents_have_no_lints(gang):
     assert lint(rendered(gang)) == []
 
 

@@ -104,7 +104,7 @@ def test_a_peer_that_never_appears_ends_the_job_once_its_restarts_are_used_up(mo
     assert ".invalid: that worker has not started" in state.reason
 
 
-def test_a_users_error_is_not_tried_again_and_keeps_its_code(convoy):
+def test_a_users_error_is_not_restarted_and_keeps_its_code(convoy):
     outcome = convoy("launch", "submit", "--name=try", "--workers=2", "--wait",
                      "--", "--run_dir=run", "--model=nobodys.net:build")  # fmt: skip
     assert outcome.code == 78, outcome
@@ -125,7 +125,7 @@ def test_a_log_of_a_worker_that_does_not_exist(waiting):
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "", "A", "x" * 41])
-def test_a_name_is_no_path(name):
+def test_a_name_cannot_be_a_path(name):
     for method in (LocalTarget().state, LocalTarget().cancel, LocalTarget().remove):
         with pytest.raises(exits.CannotRun, match="--name"):
             method(name)
@@ -206,7 +206,7 @@ def test_without_a_home_there_is_a_sentence(monkeypatch):
     monkeypatch.undo()
 
 
-def test_two_who_submit_the_same_job_at_once_begin_it_once():
+def test_a_job_submitted_by_several_at_once_begins_once():
     found: list[JobState] = []
     threads = [threading.Thread(target=lambda: found.append(LocalTarget(WAITING).submit(job()))) for _ in range(4)]
     for thread in threads:

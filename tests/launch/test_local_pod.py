@@ -70,13 +70,13 @@ def test_ports_are_free_and_different(monkeypatch):
         ("dns:worker-1@step=4", exits.UsageError, "is none of"),
     ],
 )
-def test_faults_that_cannot_be(text, error, sentence):
+def test_impossible_faults(text, error, sentence):
     with pytest.raises(error, match=sentence):
         LocalTarget(text).submit(job())
     assert LocalTarget().jobs() == []
 
 
-def test_an_only_worker_has_no_name_to_lose():
+def test_a_single_worker_has_no_name_to_lose():
     with pytest.raises(exits.CannotRun, match="--workers=2"):
         LocalTarget("dns:worker-0").submit(job(workers=1))
 

@@ -77,7 +77,7 @@ def test_documents_are_valid(case):
     assert_valid(manifest.render(spec(case)))
 
 
-def test_the_strict_schemas_refuse_what_is_mistyped():
+def test_the_strict_schemas_refuse_misspelled_fields():
     from kube_schemas import errors
 
     found = manifest.render(spec("l4x4"))
@@ -103,7 +103,7 @@ def test_rendering_is_pure():
 
 
 @pytest.mark.parametrize("case", ["l4x4", "l4x2_indexed_queue"])
-def test_exit_codes_worth_another_try(case):
+def test_exit_codes_that_are_worth_a_restart(case):
     """42, and 128 and above but for 130; every other code ends the job, even one that nobody has thought of."""
     found = manifest.render(spec(case))
     disruption, codes = documents.job_spec(owner(found))["podFailurePolicy"]["rules"]
@@ -118,7 +118,7 @@ def test_exit_codes_worth_another_try(case):
         assert code not in again
 
 
-def test_a_jobset_acts_by_why_its_job_failed():
+def test_a_jobset_acts_on_the_reason_why_its_job_failed():
     rules = owner(manifest.render(spec("l4x4")))["spec"]["failurePolicy"]["rules"]
     acts = {rule["onJobFailureReasons"][0]: rule["action"] for rule in rules}
     assert acts == {
@@ -130,7 +130,7 @@ def test_a_jobset_acts_by_why_its_job_failed():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_worker_understands_what_it_finds(case):
+def test_a_worker_understands_the_rendered_environment(case):
     """The environment of each pod, as Kubernetes makes it of the documents, names the host that the pod will have."""
     job, found = spec(case), manifest.render(spec(case))
     values = {one["name"]: expanded(one["value"], {}) for one in container(found)["env"] if "value" in one}
@@ -157,7 +157,7 @@ def test_both_bases_run_the_same_pods():
     assert jobset["spec"]["ttlSecondsAfterFinished"] == indexed["spec"]["ttlSecondsAfterFinished"]
 
 
-def test_a_queue_admits_and_without_one_it_starts():
+def test_a_queue_admits_a_job_and_without_a_queue_it_starts():
     queued, free = owner(manifest.render(spec("l4x4_queue"))), owner(manifest.render(spec("l4x4")))
     assert queued["spec"]["suspend"] is True
     assert "suspend" not in free["spec"]
@@ -184,13 +184,13 @@ def test_a_queue_admits_and_without_one_it_starts():
         ("--workers=4000 -- --batch_size=4000 ", "give the job a shorter name"),
     ],
 )
-def test_what_no_cluster_would_take_is_refused(flags, sentence):
+def test_documents_that_no_cluster_would_take_are_refused(flags, sentence):
     words = ["--target=k8s", f"--name={'n' * 40}", f"--image={IMAGE}", *shlex.split(flags), "--run_dir=gs://b/r"]
     with pytest.raises(exits.CannotRun, match=re.escape(sentence)):
         manifest.render(from_argv(words))
 
 
-def test_an_unknown_machine_is_asked_about():
+def test_an_unknown_machine_needs_flags():
     job = spec("l4x4")
     unknown = dataclasses.replace(job, accelerator=dataclasses.replace(job.accelerator, vcpus=None))
     with pytest.raises(exits.CannotRun, match="--cpus is missing: nothing is known of the machine"):
@@ -262,7 +262,7 @@ def test_many_jobs_are_valid(job):
 
 
 @pytest.mark.parametrize(("case", "kept"), [("l4x4", True), ("t4_spot", False), ("l4x2_indexed_queue", True)])
-def test_autoscalers_leave_workers_alone_but_on_spot_machines(case, kept):
+def test_autoscalers_leave_workers_alone_except_on_spot_machines(case, kept):
     template = documents.job_spec(owner(manifest.render(spec(case))))["template"]
     annotations = template["metadata"].get("annotations", {})
     assert annotations == ({"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"} if kept else {})

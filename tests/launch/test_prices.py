@@ -40,7 +40,7 @@ def asked(capsys, *argv):
         (["--accelerator=h200x8", "--workers=2", "--price_per_hour=80"], "$160.00 an hour"),
     ],
 )
-def test_an_hour_is_workers_times_machine(capsys, argv, words):
+def test_an_hour_costs_workers_times_machine(capsys, argv, words):
     said = asked(capsys, *argv)
     assert words in said
     assert "without disks and egress" in said
@@ -72,7 +72,7 @@ def test_an_epoch_costs_its_time(capsys):
     assert "epochs:" not in asked(capsys, "--accelerator=h100x1", *speed, "--", "--duration=500st")
 
 
-def test_the_speed_comes_from_a_run_that_has_finished(capsys, tmp_path):
+def test_the_speed_comes_from_a_finished_run(capsys, tmp_path):
     result = {
         **{"step": 24, "examples": 3000, "epoch": 2.0, "wall_seconds": 30.5, "train": {"images_per_second": 100.0}},
         "eval": {"split": "test", "examples": 300, "accuracy": 0.5, "loss": 1.0},
@@ -106,6 +106,6 @@ def test_the_speed_comes_from_a_run_that_has_finished(capsys, tmp_path):
         (["--accelerator=v5e-16", "--workers=3"], exits.CannotRun, "v5e-16 has 4 machines"),
     ],
 )
-def test_what_cannot_be_is_a_sentence(argv, error, words):
+def test_impossible_values_are_sentences(argv, error, words):
     with pytest.raises(error, match=words):
         cost(argv)

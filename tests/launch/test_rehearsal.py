@@ -26,6 +26,7 @@ def meet():
     open(f"here-{{i}}-{{a}}", "w").close()
     while not os.path.exists(f"here-{{1 - i}}-{{a}}"): time.sleep(0.01)
 {body}"""
+    monkeypatch.setattr(rehearsal, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(pod, "command", lambda spec: [sys.executable, "-S", "-c", program])
     spec = job(*argv)
     folder = JobFolder(spec.name)
@@ -36,13 +37,13 @@ def meet():
 
 
 def test_a_job_succeeds_when_all_workers_have(monkeypatch):
-    record, folder = rehearse(monkeypatch, "time.sleep(0.3 * i); print('worker', i)")
+    record, folder = rehearse(monkeypatch, "time.sleep(0.1 * i); print('worker', i)")
     assert (record.phase, record.exit_code, record.restarts) == (SUCCEEDED, 0, 0)
     assert [folder.log(i, 0).read_text() for i in (0, 1)] == ["worker 0\n", "worker 1\n"]
 
 
 @pytest.mark.parametrize("code", [1, 2, 65, 70, 78, 126, 127, 130])
-def test_an_exit_code_that_another_start_would_not_change_ends_the_job(monkeypatch, code):
+def test_an_exit_code_not_worth_a_restart_ends_the_job(monkeypatch, code):
     body = f"print('convoy: a sentence.') if i else 0; sys.exit({code}) if i else time.sleep(600)"
     record, _ = rehearse(monkeypatch, body)
     assert (record.phase, record.exit_code, record.restarts) == (FAILED, code, 0)
@@ -52,7 +53,7 @@ def test_an_exit_code_that_another_start_would_not_change_ends_the_job(monkeypat
 @pytest.mark.parametrize(
     ("death", "code"), [("sys.exit(42)", 42), ("os.kill(os.getpid(), signal.SIGKILL)", 137), ("os.abort()", 134)]
 )
-def test_another_end_starts_all_workers_again(monkeypatch, death, code):
+def test_an_exit_code_worth_a_restart_starts_all_workers_again(monkeypatch, death, code):
     body = f"if a < 2:\n    if i == a:\n        {death}\n    time.sleep(600)\nprint('again')"
     told, tell = [], Rehearsal._record
     monkeypatch.setattr(
@@ -64,14 +65,14 @@ def test_another_end_starts_all_workers_again(monkeypatch, death, code):
     assert f"worker 1 ended with exit code {code}: `convoy launch logs --name=try --worker=1` has what it said" in told
 
 
-def test_restarts_end(monkeypatch):
+def test_restarts_are_limited(monkeypatch):
     record, folder = rehearse(monkeypatch, "sys.exit(42)", "--max_restarts=2")
     assert (record.phase, record.exit_code, record.restarts) == (FAILED, 42, 2)
     assert record.reason.startswith("no restart is left of 2; worker ")
     assert folder.last_attempt(0) == 2
 
 
-def test_a_fault_that_never_came_is_told(monkeypatch):
+def test_a_fault_that_never_came_is_reported(monkeypatch):
     record, _ = rehearse(monkeypatch, "", chaos="kill:worker-1@step=4000")
     assert (record.phase, record.reason) == (SUCCEEDED, "--chaos never came: the run was over before")
 
@@ -81,7 +82,7 @@ def test_an_indexed_job_is_not_restarted(monkeypatch):
     assert (record.phase, record.exit_code, record.restarts) == (FAILED, 42, 0)
 
 
-def test_the_others_have_the_grace_to_save(monkeypatch):
+def test_the_other_workers_have_a_grace_period_to_save(monkeypatch):
     body = """signal.signal(signal.SIGTERM, lambda *_: (print("saved"), sys.exit(42)))
 meet()
 if i == 0: sys.exit(70)
@@ -91,7 +92,7 @@ time.sleep(600)"""
     assert folder.log(1, 0).read_text() == "saved\n"
 
 
-def test_after_the_grace_they_are_killed(monkeypatch):
+def test_after_the_grace_period_they_are_killed(monkeypatch):
     monkeypatch.setattr(rehearsal, "GRACE_SECONDS", 0.2)
     body = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nmeet()\nif i == 0: sys.exit(70)\ntime.sleep(600)"
     record, _ = rehearse(monkeypatch, body)
@@ -103,7 +104,7 @@ def test_an_attempt_has_its_hours(monkeypatch):
     assert (record.phase, record.restarts, record.reason) == (FAILED, 0, "not finished within --hours=0.0001")
 
 
-def test_what_never_heals_decides_when_several_end_together(monkeypatch):
+def test_a_permanent_failure_decides_when_several_workers_end_together(monkeypatch):
     # Both have ended before the first look.
     start = Rehearsal._start
 
@@ -117,7 +118,7 @@ def test_what_never_heals_decides_when_several_end_together(monkeypatch):
     assert (record.phase, record.exit_code) == (FAILED, 78)
 
 
-def test_faults_are_of_the_first_attempt_and_the_shells_own_variables_of_none(monkeypatch):
+def test_faults_reach_the_first_attempt_and_the_shells_own_variables_reach_none(monkeypatch):
     monkeypatch.setenv("CONVOY_CHAOS", "kill:step@1")
     monkeypatch.setenv("TF_CONFIG", "another run's")
     body = """for name in ("CHAOS", "WRITER", "DNS_SECONDS"): print(name, os.environ.get(f"CONVOY_{name}"))
@@ -136,7 +137,7 @@ sys.exit(0 if a else 42)"""
     assert lines[1, 0] == ["CHAOS term:between@40", writer, "DNS_SECONDS 10", "False", "worker-0.invalid,127.0.0.1"]
 
 
-def test_who_wanted_a_job_to_end_that_has_succeeded_came_too_late(monkeypatch):
+def test_cancelling_a_job_that_has_succeeded_comes_too_late(monkeypatch):
     monkeypatch.setattr(
         Rehearsal, "_watch", lambda self: (self.workers[0].wait(), self.workers[1].wait(), (CANCELLED, 0))[2]
     )
@@ -144,7 +145,7 @@ def test_who_wanted_a_job_to_end_that_has_succeeded_came_too_late(monkeypatch):
     assert (record.phase, record.exit_code) == (SUCCEEDED, 0)
 
 
-def test_the_first_words_of_a_worker_are_not_its_last(monkeypatch):
+def test_the_first_line_of_a_worker_is_not_its_last_sentence(monkeypatch):
     monkeypatch.setattr(Rehearsal, "_watch", lambda self: (CANCELLED, 0))
     body = "print('Worker 0 of 2 of job try.', flush=True); time.sleep(600)"
     record, _ = rehearse(monkeypatch, body)

@@ -29,7 +29,7 @@ def test_a_grid_has_every_combination_in_order():
 @pytest.mark.parametrize(
     "text", ["seed=0:100000000000000000", ";".join(f"a{i}=0:9000" for i in range(9)), "seed=0:10001"]
 )
-def test_more_jobs_than_anybody_wants_are_refused_before_they_are_counted_out(text):
+def test_too_many_jobs_are_refused_before_they_are_enumerated(text):
     with pytest.raises(exits.CannotRun, match=r"jobs, and 10,000 are possible; give fewer values\."):
         sweep.points(text)
 
@@ -39,7 +39,7 @@ def test_numbers_of_thousands_of_digits_are_no_range():
     assert sweep.points(f"seed=0:{number}") == [(("seed", f"0:{number}"),)]  # which --seed refuses
 
 
-def test_a_flag_of_the_sweep_may_stand_for_itself():
+def test_a_sweep_may_be_given_with_a_space():
     argv = ["--name=a", "--sweep", "lr=1,2", "--sweep=seed=0:3", "--wait"]
     assert sweep.joined(argv) == ["--name=a", "--wait", "--sweep=lr=1,2;seed=0:3"]
     assert sweep.joined(["--name=a"]) == ["--name=a"]
@@ -54,7 +54,7 @@ def test_an_empty_sweep_is_not_one_job(argv):
 @pytest.mark.parametrize(
     "text", ["learning_rate", "=1", "seed=", "seed=3:3", "seed=3:0", "seed=1,1", "a b=1", "seed=0:2;seed=4:6"]
 )
-def test_what_is_no_grid_is_a_sentence(text):
+def test_a_malformed_grid_is_a_sentence(text):
     with pytest.raises(exits.UsageError, match="--sweep="):
         sweep.points(text)
 
@@ -86,7 +86,7 @@ def test_no_run_directory_lies_in_another_and_a_flag_may_be_of_any_kind():
         strategies.text("abcABC.-_/e0123456789", min_size=1, max_size=30), min_size=2, max_size=2, unique=True
     )
 )
-def test_names_can_be_names_and_differ_where_points_do(values):
+def test_names_are_possible_and_differ_where_points_do(values):
     names = [sweep._name("sweep-of-a-thing", f"v{value}") for value in values]
     assert all(re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", name) for name in names), names
     assert names[0] != names[1]
@@ -120,7 +120,7 @@ class Place:
         return JobState(name, phase, exit_code=code)
 
 
-def test_so_many_run_at_a_time_and_all_of_them():
+def test_all_jobs_run_and_only_so_many_at_a_time():
     specs = sweep.jobs(OPTIONS, TRAIN, "seed=0:7")
     place, told = Place({}), []
     ends = sweep.submit_all(place, specs, 3, report=told.append)
@@ -156,7 +156,7 @@ class Shaky(Place):
         return super().state(name)
 
 
-def test_a_place_that_is_away_for_a_while_is_waited_for(capsys, monkeypatch):
+def test_an_outage_of_the_target_is_tolerated(capsys, monkeypatch):
     specs = sweep.jobs(OPTIONS, TRAIN, "seed=0:2")
     place = Shaky({})
     assert [end.phase for end in sweep.submit_all(place, specs, 1)] == [SUCCEEDED, SUCCEEDED]
@@ -167,7 +167,7 @@ def test_a_place_that_is_away_for_a_while_is_waited_for(capsys, monkeypatch):
         sweep.submit_all(Shaky({}), specs, 1)
 
 
-def test_nothing_begins_if_a_name_is_taken_or_stands_twice():
+def test_nothing_begins_if_a_name_is_taken_or_given_twice():
     specs = sweep.jobs(OPTIONS, TRAIN, "seed=0:3")
     place = Place({}, {specs[1].name: specs[1].digest, specs[2].name: "another"})
     with pytest.raises(exits.CannotRun, match="^lr-seed2: of that name there is another job; nothing was submitted"):

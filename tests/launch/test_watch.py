@@ -31,7 +31,7 @@ class Place:
     ("phase", "code", "expected"),
     [(SUCCEEDED, 0, 0), (FAILED, 70, 70), (FAILED, None, exits.BUG), (CANCELLED, None, exits.STOPPED)],
 )
-def test_wait_tells_each_change_once_and_ends_with_the_jobs_code(capsys, phase, code, expected):
+def test_wait_reports_each_change_once_and_ends_with_the_jobs_code(capsys, phase, code, expected):
     going = JobState("one", RUNNING)
     place = Place(
         going, going, JobState("one", RESTARTING, "a peer was lost", 1), JobState("one", phase, exit_code=code)
@@ -55,12 +55,12 @@ def test_wait_gives_up_after_its_time():
 
 
 @pytest.mark.parametrize("timeout", ["-1", "nan"])
-def test_a_time_to_wait_that_cannot_be(timeout):
+def test_an_impossible_timeout(timeout):
     with pytest.raises(exits.CannotRun, match=f"--timeout={timeout}.* is not possible"):
         watch.wait(["--name=one", f"--timeout={timeout}"])
 
 
-def test_a_command_to_give_is_one_that_a_shell_reads():
+def test_a_recommended_command_is_quoted_for_the_shell():
     where = target_options()(target="k8s", context="mine; reboot", namespace="training")
     told = follow.command("wait", "one", where)
     assert told == "`convoy launch wait --name=one --target=k8s --namespace=training '--context=mine; reboot'`"
@@ -70,7 +70,7 @@ STATUS = {"step": 1000, "total": 4000, "epoch": 2.5, "images_per_second": 1234.5
           "updated": 0.0}  # fmt: skip
 
 
-def test_the_screen_has_what_the_run_says(tmp_path):
+def test_status_shows_the_progress_of_the_run(tmp_path):
     (tmp_path / "status.json").write_text(json.dumps(STATUS))
     begun, *rows, updated = watch._details(JobState("one", RUNNING, run_dir=str(tmp_path), begun=1.0))
     assert (begun[0], updated[0]) == ("submitted", "updated")
@@ -88,7 +88,7 @@ def test_the_screen_has_what_the_run_says(tmp_path):
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"step": "far"}'])
-def test_a_run_that_has_said_nothing_of_use_is_not_yet_known(tmp_path, text):
+def test_the_step_of_a_run_without_a_status_is_not_yet_known(tmp_path, text):
     if text is not None:
         (tmp_path / "status.json").write_text(text)
     assert watch._details(JobState("one", RUNNING, run_dir=str(tmp_path)))[-1] == ("step", "not yet known")

@@ -17,7 +17,7 @@ def test_a_slow_operation_is_no_error(server, target, spec, monkeypatch):
     assert target.submit(spec()).phase == PENDING
 
 
-def test_an_operation_that_fails_is(server, target, spec):
+def test_a_failed_operation_is_an_error(server, target, spec):
     server.operations.append({"done": True, "error": {"code": 8, "message": "Quota 'X' exceeded"}})
     with pytest.raises(exits.CannotRun, match="quota is used up: Quota 'X' exceeded; .*--zone"):
         target.submit(spec())
@@ -49,7 +49,7 @@ def test_a_quota_is_named(server, target, spec, monkeypatch):
         target.submit(spec())
 
 
-def test_a_fault_that_passes_is_no_error(server, target, spec, monkeypatch):
+def test_a_transient_fault_is_no_error(server, target, spec, monkeypatch):
     server.faults += [(503, "away"), (500, "away")]
     assert target.jobs() == []
     answer, lost = server.answer, []
@@ -70,7 +70,7 @@ def test_a_fault_that_passes_is_no_error(server, target, spec, monkeypatch):
     assert posts[0] == posts[1]
 
 
-def test_nobody_there_is_a_sentence(server, target, monkeypatch):
+def test_an_unreachable_api_is_a_sentence(server, target, monkeypatch):
     monkeypatch.setattr(tpu_api, "CALL_SECONDS", 0.1)
     server.__exit__()
     with pytest.raises(exits.TryAgain, match="now: ConnectionError; try the same command again"):

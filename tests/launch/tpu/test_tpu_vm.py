@@ -160,7 +160,7 @@ def test_a_request_that_failed_says_why(server, target, spec):
     assert "valid for --hours" in target.state("rn50").reason
 
 
-def test_cancelling_tells_the_machines_and_then_ends_them(server, target, spec, monkeypatch):
+def test_cancelling_asks_the_workers_to_stop_and_then_deletes_the_machines(server, target, spec, monkeypatch):
     monkeypatch.setattr(tpu_vm, "GRACE_SECONDS", 0.05)
     target.submit(spec())
     active(server)
@@ -182,7 +182,7 @@ def test_a_job_that_ends_well_while_it_is_cancelled_has_succeeded(server, target
 
 
 @pytest.mark.parametrize("changing", ["PROVISIONING", "SUSPENDING"])
-def test_a_request_that_refuses_to_go_while_it_changes_is_asked_again(server, target, spec, changing):
+def test_a_request_that_cannot_be_deleted_yet_is_asked_again(server, target, spec, changing):
     target.submit(spec())
     server.resources["rn50"]["state"] = {"state": changing}
     if changing == "SUSPENDING":
@@ -194,20 +194,20 @@ def test_a_request_that_refuses_to_go_while_it_changes_is_asked_again(server, ta
     assert sum(request.startswith("DELETE") for request in server.requests) == 2
 
 
-def test_a_job_that_is_being_deleted_is_cancelled_and_not_to_be_tried_again(server, target, spec):
+def test_a_job_that_is_being_deleted_is_cancelled(server, target, spec):
     target.submit(spec())
     server.resources["rn50"]["state"] = {"state": "DELETING"}
     assert target.state("rn50").phase == CANCELLED
 
 
-def test_a_state_that_is_not_known_is_no_reason_to_begin_again(server, target, spec):
+def test_an_unknown_state_does_not_begin_a_job_again(server, target, spec):
     target.submit(spec())
     server.resources["rn50"]["state"] = {"state": "STATE_UNSPECIFIED"}
     assert target.submit(spec()).phase == PENDING
     assert not any(request.startswith("DELETE") for request in server.requests)
 
 
-def test_what_is_not_convoy_s_is_left_alone(server, target, spec):
+def test_resources_of_others_are_left_alone(server, target, spec):
     server.resources["rn50"] = {"name": "projects/p/locations/z/queuedResources/rn50", "state": {"state": "ACTIVE"}}
     for replace in (False, True):
         with pytest.raises(exits.CannotRun, match="a queued resource rn50 in z that is not Convoy's"):
@@ -261,13 +261,13 @@ def test_a_job_whose_bucket_refuses_is_listed_and_can_be_cancelled(server, targe
         ({"own": ["--spot", "--reservation=r"]}, "--spot and --reservation=r exclude each other"),
     ],
 )
-def test_what_cloud_tpu_cannot_do_is_refused_before_it_is_asked(server, target, spec, options, words):
+def test_jobs_that_cloud_tpu_cannot_run_are_refused_before_any_request(server, target, spec, options, words):
     with pytest.raises(exits.CannotRun, match=words):
         target.submit(spec(*options.pop("own", ()), **options))
     assert not any(request.startswith("POST") for request in server.requests)
 
 
-def test_metadata_that_no_machine_takes_is_refused(server, target, spec, monkeypatch):
+def test_metadata_that_is_too_large_is_refused(server, target, spec, monkeypatch):
     """Flags are shorter; what is sent with them may grow."""
     monkeypatch.setattr(tpu_request, "_MAX_BYTES", 100)
     with pytest.raises(exits.CannotRun, match="do not fit into the 0 KiB of a machine's metadata"):
@@ -285,7 +285,7 @@ def test_a_dry_run_touches_nothing(server, target, spec, tmp_path):
     assert not (tmp_path / "bucket").exists()
 
 
-def test_logs_are_what_the_machines_put_there(server, target, spec):
+def test_logs_are_those_in_the_bucket(server, target, spec):
     target.submit(spec())
     assert list(target.logs("rn50", 1, follow=False)) == []
     open_store(spec().options.bucket).put(f"{FOLDER}/0/worker-1.log", b"one\ntwo\n")
@@ -311,7 +311,7 @@ def test_logs_are_followed_to_the_end(server, target, spec, monkeypatch):
     assert list(target.logs("rn50", 0, follow=True)) == ["one", "two", "three"]
 
 
-def test_following_bears_with_an_api_that_is_away(server, target, spec, monkeypatch, capsys):
+def test_following_tolerates_an_api_that_does_not_answer(server, target, spec, monkeypatch, capsys):
     target.submit(spec(accelerator="v5e-8"))
     active(server)
     tell(server, 0, phase="ended", exit_code=0)
@@ -332,7 +332,7 @@ def test_following_bears_with_an_api_that_is_away(server, target, spec, monkeypa
     assert capsys.readouterr().err.count("convoy: the API is away") == 2
 
 
-def test_the_end_of_a_log_goes_on_where_the_last_look_ended():
+def test_a_log_continues_where_the_last_read_ended():
     lines = [f"step {step}\n".encode() for step in range(3000)]
     assert later(b"", b"".join(lines)) == b"".join(lines)
     # The machine keeps its last bytes: the beginning goes.

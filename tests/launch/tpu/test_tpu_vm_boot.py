@@ -178,7 +178,7 @@ def test_a_worker_starts_again_after_42_and_the_machines_go_when_it_has_ended(ma
 @pytest.mark.parametrize(
     ("codes", "code", "restarts"), [([70], 70, 0), ([42, 78], 78, 1), ([42], 42, 2), ([130], 130, 0)]
 )
-def test_what_does_not_heal_is_an_end(machine, codes, code, restarts):
+def test_a_permanent_failure_is_an_end(machine, codes, code, restarts):
     machine.ship_stub(codes)
     told = machine.run()
     assert (told["exit_code"], told["restarts"]) == (code, restarts)
@@ -186,7 +186,7 @@ def test_what_does_not_heal_is_an_end(machine, codes, code, restarts):
     assert machine.server.nodes == {}
 
 
-def test_machines_that_cannot_be_deleted_are_said(machine):
+def test_machines_that_cannot_be_deleted_are_reported(machine):
     machine.ship_stub([0])
     machine.server.faults += [(503, "away")]
     machine.run()
@@ -200,7 +200,7 @@ def test_machines_that_cannot_be_deleted_are_said(machine):
     assert "could not be deleted (HTTP Error 403: Forbidden): `convoy launch gc` does it" in told["reason"]
 
 
-def test_a_worker_whose_peer_has_failed_for_good_ends_as_that_did(machine):
+def test_a_worker_whose_peer_has_failed_permanently_ends_with_its_code(machine):
     machine.of_two(0)
     machine.put(1, phase="ended", exit_code=70)
     machine.ship_stub([42])
@@ -233,7 +233,7 @@ def test_a_machine_that_is_switched_off_goes_on_at_its_next_boot(machine):
     assert [json.loads(line)["CONVOY_RESTART_ATTEMPT"] for line in machine.log().splitlines()] == ["3", "5"]
 
 
-def test_machines_go_though_the_first_was_switched_off_after_its_last_word(machine):
+def test_machines_are_deleted_though_the_first_was_switched_off_after_its_last_report(machine):
     machine.put(0, phase="ended", exit_code=0, restarts=0)
     machine.ship_stub([0])
     machine.run()
@@ -241,14 +241,14 @@ def test_machines_go_though_the_first_was_switched_off_after_its_last_word(machi
     assert machine.log() == ""
 
 
-def test_code_that_is_not_there_is_said(machine):
+def test_missing_code_is_reported(machine):
     machine.ship_stub([0])
     machine.store.remove("code")
     told = machine.run()
     assert (told["exit_code"], "its code was removed" in told["reason"]) == (78, True)
 
 
-def test_an_installation_that_fails_is_tried_again_and_then_an_end_that_says_why(machine):
+def test_a_failing_installation_is_retried_and_then_ends_the_job(machine):
     machine.ship_stub([0])
     machine.job["install"] = [["sh", "-c", "echo no matching distribution; exit 3"]]
     told = machine.run()
@@ -258,7 +258,7 @@ def test_an_installation_that_fails_is_tried_again_and_then_an_end_that_says_why
     assert machine.server.nodes == {}
 
 
-def test_machines_that_achieve_nothing_go(machine):
+def test_machines_that_achieve_nothing_are_deleted(machine):
     machine.ship_stub([0])
     nobody = "http://127.0.0.1:1"
     # At first systemd may try it again.
@@ -269,7 +269,7 @@ def test_machines_that_achieve_nothing_go(machine):
     assert machine.server.nodes == {}
 
 
-def test_it_is_for_the_python_that_a_machine_has():
+def test_the_script_runs_on_the_python_of_a_machine():
     source = Path(boot.__file__).read_text()
     tree = ast.parse(source, feature_version=(3, 8))
     imported = {
