@@ -164,7 +164,7 @@ def whole(tmp_path_factory) -> Callable[[str], Path]:
 @pytest.mark.parametrize(
     ("backend", "victim"),
     [
-        # TensorFlow's other one is killed in tests/launch/test_rehearsed_runs.py.
+        # TensorFlow's other one is killed in tests/launch/local/test_rehearsed_runs.py.
         pytest.param("tensorflow", 0, marks=THOROUGH),
         pytest.param("tensorflow", 1, marks=THOROUGH),
         pytest.param("jax", 0, marks=THOROUGH),
