@@ -14,9 +14,9 @@ from rows import HERE, describe, write
 
 RESULTS = HERE / "results" / "hostile.csv"
 READERS = {
-    "names": "test_names.py::test_any_name_lies_inside_or_is_bad_data",
-    "manifests of packed records": "test_records.py::test_any_manifest_is_right_or_a_typed_error",
-    "indices of packed records, npz headers": "test_records.py::test_any_index_is_right_or_damaged",
+    "names": "test_names.py::test_any_name_lies_inside_or_is_bad_data[5000]",
+    "manifests of packed records": "test_records.py::test_any_manifest_is_right_or_a_typed_error[5000]",
+    "indices of packed records, npz headers": "test_records.py::test_any_index_is_right_or_damaged[5000]",
     "checkpoints": "test_checkpoints.py::test_whatever_is_there_is_refused_or_read_as_it_is[5000]",
     **{
         name: f"test_run_directory.py::test_whatever_a_seed_draws_is_read_or_a_sentence[5000-{name}]"

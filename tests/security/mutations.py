@@ -16,7 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 SEED = int(os.environ.get("CONVOY_TEST_SEED", "20261201"))
+MANY_CASES = 5000  # of a thorough run, and of benchmarks/hostile.py
 
 # Names that lead outside, or are none.
 NAMES: list[Any] = [
@@ -36,6 +39,11 @@ FRAGMENTS = [
 ]  # fmt: skip
 
 _HOLE = "\N{OBJECT REPLACEMENT CHARACTER}"
+
+
+def counts(quick: int) -> pytest.MarkDecorator:
+    """Parametrizes a test by `count`: the number of cases that it draws, `quick` ones unless it is thorough."""
+    return pytest.mark.parametrize("count", [quick, pytest.param(MANY_CASES, marks=pytest.mark.thorough)])
 
 
 @contextlib.contextmanager

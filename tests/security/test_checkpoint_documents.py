@@ -10,7 +10,7 @@ import pytest
 from checkpoint_files import KERNEL, STEP, Forgery, refused
 from convoy import exits
 from convoy.trainer.metrics import TrainingSums
-from convoy.trainer.verbs.checkpoints import main
+from convoy.trainer.verbs.checkpoints import CHECKPOINTS
 from mutations import NAMES, untouched
 
 
@@ -53,7 +53,7 @@ def test_a_copy_writes_nothing_outside(forgery, tmp_path, climbs):
     copied.parent.mkdir(parents=True)
     with untouched(tmp_path, copied):
         try:
-            main(["copy", f"--run_dir={forgery.root}", f"--to={copied}"])
+            CHECKPOINTS(["copy", f"--run_dir={forgery.root}", f"--to={copied}"])
         except exits.ConvoyError as error:
             code = error.code
     assert code == exits.BAD_DATA

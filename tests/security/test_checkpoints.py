@@ -19,8 +19,8 @@ from convoy.trainer.flags.durations import MAX_STEPS
 from convoy.trainer.outputs.records import MAX_ATTEMPTS
 from convoy.trainer.run import run
 from convoy.trainer.run_dir.opening import next_attempt
-from convoy.trainer.verbs.checkpoints import main
-from mutations import SEED, case, untouched
+from convoy.trainer.verbs.checkpoints import CHECKPOINTS
+from mutations import SEED, case, counts, untouched
 from support import QUICK
 
 
@@ -66,7 +66,7 @@ def test_objects_that_memory_does_not_hold_together_are_not_read(forgery, capsys
     monkeypatch.setattr("convoy.data.memory.size", lambda: size)
     assert format.read(forgery.store, Checkpoint(40, 1))
     monkeypatch.setattr("convoy.data.memory.size", lambda: size - 1)
-    with pytest.raises(format.Damaged, match=f"its objects have {size:,} bytes"):
+    with pytest.raises(format.CorruptCheckpoint, match=f"its objects have {size:,} bytes"):
         format.read(forgery.store, Checkpoint(40, 1))
 
 
@@ -105,7 +105,7 @@ def test_what_an_attempt_saves_is_found_again_or_not_begun(forgery, last):
 def test_steps_that_nobody_asks_for(forgery):
     for step in ("9" * 5000, "\N{FULLWIDTH DIGIT FOUR}0", "-1"):
         with pytest.raises(exits.CannotRun):
-            main(["verify", f"--run_dir={forgery.root}", f"--checkpoint={step}"])
+            CHECKPOINTS(["verify", f"--run_dir={forgery.root}", f"--checkpoint={step}"])
 
 
 def test_if_no_checkpoint_is_left_the_run_does_not_start_over(forgery):
@@ -119,12 +119,12 @@ def test_records_of_a_copy_may_be_missing_and_must_be_text(forgery, tmp_path):
     records = forgery.root / "metrics.jsonl"
     records.write_bytes(b"\xff\n")
     with pytest.raises(exits.BadData, match="is not UTF-8"):
-        main(["copy", f"--run_dir={forgery.root}", f"--to={tmp_path}/one"])
+        CHECKPOINTS(["copy", f"--run_dir={forgery.root}", f"--to={tmp_path}/one"])
     records.unlink()
-    assert main(["copy", f"--run_dir={forgery.root}", f"--to={tmp_path}/two"]) == exits.OK
+    assert CHECKPOINTS(["copy", f"--run_dir={forgery.root}", f"--to={tmp_path}/two"]) == exits.OK
     (forgery.root / "config.flags").unlink()
     with pytest.raises(exits.CannotRun, match=r"has no config\.flags"):
-        main(["copy", f"--run_dir={forgery.root}", f"--to={tmp_path}/three"])
+        CHECKPOINTS(["copy", f"--run_dir={forgery.root}", f"--to={tmp_path}/three"])
 
 
 @pytest.mark.thorough
@@ -165,7 +165,7 @@ def outcome(forgery):
     """What becomes of the newer checkpoint. One that is read is what NumPy and JSON find there, bit for bit."""
     try:
         tensors, state = format.read(forgery.store, Checkpoint(40, 1))
-    except (format.Damaged, exits.ConvoyError) as error:
+    except (format.CorruptCheckpoint, exits.ConvoyError) as error:
         return "refused" if str(error).isprintable() else "not for a terminal"
     assert state == json.loads((forgery.folder / "state.json").read_bytes())
     for file, entry in json.loads((forgery.folder / "MANIFEST.json").read_bytes())["objects"].items():
@@ -180,7 +180,7 @@ def outcome(forgery):
     return "read"
 
 
-@pytest.mark.parametrize("count", [1000, pytest.param(5000, marks=pytest.mark.thorough)])
+@counts(300)
 def test_whatever_is_there_is_refused_or_read_as_it_is(forgery, tmp_path, count):
     found = []
     with untouched(tmp_path, forgery.folder):
@@ -202,7 +202,7 @@ def test_commands_end_in_a_sentence(forgery, tmp_path, capsys):
                 forged(forgery, chance)
                 for argv in (["list"], ["verify"], ["copy", "--checkpoint=40", f"--to={copies}/{number}"]):
                     try:
-                        code, told = main([*argv, f"--run_dir={forgery.root}"]), ""
+                        code, told = CHECKPOINTS([*argv, f"--run_dir={forgery.root}"]), ""
                     except exits.ConvoyError as error:
                         code, told = error.code, str(error)
                     assert told.isprintable()

@@ -17,8 +17,8 @@ import pytest
 from checkpoint_files import STEP, Forgery
 from convoy import exits
 from convoy.launch.targets.local.target import submission
-from convoy.trainer.run_dir import stored
 from convoy.trainer.config import RunConfig
+from convoy.trainer.run_dir import stored
 from hostile_flags import IMPOSSIBLE
 from local_jobs import job
 from mutations import SEED, case, document, name, torn, untouched
@@ -142,7 +142,9 @@ def jobs(root: Path, chance: random.Random) -> None:
     }
     for one in ("good", "odd"):
         (place / one / "logs").mkdir(parents=True)
-        (place / one / "job.json").write_text(json.dumps({**submission(job(name=one), ""), "run_dir": str(root / "none")}))
+        (place / one / "job.json").write_text(
+            json.dumps({**submission(job(name=one), ""), "run_dir": str(root / "none")})
+        )
         (place / one / "state.json").write_text(json.dumps(state))
     file = place / "odd" / chance.choice(["job.json", "state.json"])
     if chance.random() < 0.3:

@@ -318,7 +318,7 @@ def _look_after(name: str) -> None:
             look()
 
 
-@pytest.mark.parametrize("count", [1000, pytest.param(5000, marks=pytest.mark.thorough)])
+@mutations.counts(300)
 def test_whatever_a_job_folder_holds_there_is_a_sentence(tmp_path, capsys, monkeypatch, count):
     store = watch.open_store
 

@@ -267,10 +267,11 @@ def test_folders_below_a_run_have_a_bound(tmp_path):
         subprocess.run(["rm", "-rf", tmp_path / "checkpoints"], check=True)
 
 
-def test_any_name_lies_inside_or_is_bad_data(tmp_path):
-    """5,000 names that a seed draws: a store writes below its root, or nothing."""
+@mutations.counts(1000)
+def test_any_name_lies_inside_or_is_bad_data(tmp_path, count):
+    """Of names that a seed draws, a store writes below its root, or nothing."""
     store, taken = LocalStore(str(tmp_path / "run")), 0
-    for number in range(5000):
+    for number in range(count):
         with case(SEED, number) as chance:
             text = mutations.name(chance, chance.choice(["model.npz", "checkpoints/00000040.2/state.json", "é"]))
             try:
@@ -284,4 +285,4 @@ def test_any_name_lies_inside_or_is_bad_data(tmp_path):
                 with untouched(tmp_path, store.root):
                     store.put(checked, b"")
                 store.remove(checked.split("/")[0])
-    assert 100 < taken < 4000, "both kinds were met"
+    assert 0.02 * count < taken < 0.8 * count, "both kinds were met"

@@ -25,8 +25,6 @@ from convoy.data.records.packing import pack
 from convoy.data.sources.opening import open_dataset
 from support import once
 
-CASES = 5000
-
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory) -> Path:
@@ -64,11 +62,12 @@ def outcome(read: Callable[[], Any]) -> Any:
     return None
 
 
-def test_any_manifest_is_right_or_a_typed_error(right, tmp_path):
+@mutations.counts(1000)
+def test_any_manifest_is_right_or_a_typed_error(right, tmp_path, count):
     """Of thousands none is a traceback, and those that are taken name the files of their splits, all inside."""
     taken = 0
     with mutations.untouched(tmp_path):
-        for number in range(CASES):
+        for number in range(count):
             with mutations.case(mutations.SEED, number) as chance:
                 data = mutations.document(right, chance)
                 data = signed(data) if chance.random() < 0.9 else data
@@ -81,7 +80,7 @@ def test_any_manifest_is_right_or_a_typed_error(right, tmp_path):
                     assert len(split_of_records(split.examples, files).digest) == 32, name
                 assert len(manifest.files) == sum(split.shards + 1 for split in manifest.splits.values()) < 100
                 assert all("/" not in name and name not in (".", "..") for name in manifest.files)
-    assert 0.05 * CASES < taken < 0.7 * CASES, "both kinds were met"
+    assert 0.05 * count < taken < 0.7 * count, "both kinds were met"
 
 
 def changed_index(right: np.ndarray, chance: random.Random) -> bytes:
@@ -119,11 +118,12 @@ def changed_index(right: np.ndarray, chance: random.Random) -> bytes:
             return data
 
 
-def test_any_index_is_right_or_damaged(packed, tmp_path):
+@mutations.counts(1000)
+def test_any_index_is_right_or_damaged(packed, tmp_path, count):
     manifest = read_manifest(packed / "MANIFEST.json")
     right = read_index(packed / "train.index.npy")
     taken = 0
-    for number in range(CASES):
+    for number in range(count):
         with mutations.case(mutations.SEED, number) as chance:
             data = changed_index(right, chance)
             (tmp_path / "index.npy").write_bytes(data)
@@ -137,7 +137,7 @@ def test_any_index_is_right_or_damaged(packed, tmp_path):
             free = ("label", "content_hash", "crc32c", "image")
             for field in set(RECORD.names) - set(free):
                 np.testing.assert_array_equal(index[field], right[field], field)
-    assert 0.1 * CASES < taken < 0.7 * CASES
+    assert 0.1 * count < taken < 0.7 * count
 
 
 def test_hostile_records_end_in_a_sentence(packed, right, tmp_path):

@@ -14,7 +14,7 @@ from convoy.trainer.outputs import curves, goodput, recorder, records
 from convoy.trainer.run_dir import results, stored
 from convoy.trainer.run_dir.files import CONFIG
 from convoy.trainer.run_dir.opening import next_attempt
-from mutations import SEED, case, untouched
+from mutations import SEED, case, counts, untouched
 from run_files import BAD_IMAGES, EVENTS, KINDS, RECORDS, RESULT, instead, mutated, written
 
 
@@ -182,7 +182,7 @@ def test_curves_have_the_splits_of_a_run_and_no_others(tmp_path):
 
 
 @pytest.mark.parametrize("name", READERS)
-@pytest.mark.parametrize("count", [60, pytest.param(5000, marks=pytest.mark.thorough)])
+@counts(60)
 def test_whatever_a_seed_draws_is_read_or_a_sentence(tmp_path, name, count):
     (folder := tmp_path / "run").mkdir()
     store, (right, read), refusals = LocalStore(str(folder)), READERS[name], 0
