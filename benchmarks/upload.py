@@ -36,7 +36,7 @@ def main() -> None:
     draw = np.random.default_rng(0).random
     tensors = {f"{kind}/{i}": draw((1 << 20), np.float32) for kind in ("model", "optimizer") for i in range(24)}
     snapshot = Snapshot({name: (value.shape, value.dtype) for name, value in tensors.items()})
-    files = snapshot.take(tensors.items())
+    files = snapshot.write(tensors.items())
     size = sum(len(content) for content in files.values())
     store, bucket = open_store("gs://bucket/run"), storage.Client().bucket("bucket")
     speeds: dict[str, list[float]] = {"convoy": [], "upload_many": []}

@@ -60,7 +60,7 @@ def _run() -> dict[str, bytes]:
         best = {"step": 20, "loss": 0.5, "accuracy": 0.25}
         progress = Progress(step, position=8 * step, best=best, lines=1, wait_seconds=0.5).to_dict()
         state = {"progress": progress, "examples": 9, "classes": ["a", "b"]}
-        format.write(store, Checkpoint(step, 1), snapshot.take(TENSORS.items()), snapshot.tensors, state)
+        format.write(store, Checkpoint(step, 1), snapshot.write(TENSORS.items()), snapshot.tensors, state)
     return store
 
 

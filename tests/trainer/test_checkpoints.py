@@ -10,7 +10,7 @@ import pytest
 from convoy import exits
 from convoy.store.local import LocalStore
 from convoy.trainer.checkpoints import Checkpoint, CheckpointManager, format, select
-from convoy.trainer.checkpoints.documents import Damaged
+from convoy.trainer.checkpoints.documents import CorruptCheckpoint
 from convoy.trainer.checkpoints.snapshot import Snapshot
 from convoy.trainer.loop.progress import Progress
 
@@ -34,13 +34,13 @@ def save(manager, step, best=None, value=1.0):
     found = {"step": best, "loss": 1.0, "accuracy": 0.5} if best else None
     state = {**STATE, "progress": Progress(step, position=8 * step, best=found).to_dict(), "step": step}
     written = Snapshot({name: (value.shape, value.dtype) for name, value in tensors.items()})
-    manager.save(Checkpoint(step, manager.attempt), written.take(tensors.items()), written.tensors, state, best)
+    manager.save(Checkpoint(step, manager.attempt), written.write(tensors.items()), written.tensors, state, best)
 
 
 def write(store, checkpoint, tensors, state=None, passing=lambda phase: None):
     state = {**STATE, "progress": Progress(checkpoint.step, position=8 * checkpoint.step).to_dict(), **(state or {})}
     written = Snapshot({name: (value.shape, value.dtype) for name, value in tensors.items()})
-    format.write(store, checkpoint, written.take(tensors.items()), written.tensors, state, passing)
+    format.write(store, checkpoint, written.write(tensors.items()), written.tensors, state, passing)
 
 
 def steps(store):
@@ -153,5 +153,5 @@ def test_the_manifest_names_sizes_and_checksums(store, tmp_path):
     assert set(manifest["objects"]) == {"model.npz", "optimizer.npz", "ema.npz", "state.json"}
     for name, entry in manifest["objects"].items():
         assert entry["bytes"] == (folder / name).stat().st_size
-    with pytest.raises(Damaged):
+    with pytest.raises(CorruptCheckpoint):
         format.read(store, Checkpoint(2, 1))

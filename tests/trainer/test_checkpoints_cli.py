@@ -27,7 +27,7 @@ def store(tmp_path):
         best = {"step": 40, "loss": 1.0, "accuracy": 0.5}
         progress = Progress(step, position=8 * step, best=best if step >= 40 else None, lines=step // 20)
         state = {"progress": progress.to_dict(), "examples": 9, "classes": ["a", "b"]}
-        format.write(store, Checkpoint(step, attempt), snapshot.take(TENSORS.items()), snapshot.tensors, state)
+        format.write(store, Checkpoint(step, attempt), snapshot.write(TENSORS.items()), snapshot.tensors, state)
     return store
 
 

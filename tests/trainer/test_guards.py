@@ -45,7 +45,7 @@ def test_nobody_asks_where_there_is_no_server(monkeypatch):
 
 
 class Heard:
-    """What was heeded."""
+    """The notices that came."""
 
     def __init__(self) -> None:
         self.notices: list[str] = []
@@ -175,10 +175,10 @@ def outcome(body: str) -> subprocess.CompletedProcess[str]:
 def test_a_signal_after_a_notice_is_the_first_signal():
     done = outcome(
         "signals.gentle = True\n"
-        "signals.heed('instance/preempted=TRUE')\n"
+        "signals.on_notice('instance/preempted=TRUE')\n"
         "assert signals.asked and signals.received is None\n"
         "send(signal.SIGTERM)\n"
-        "signals.heed('instance/maintenance-event=TERMINATE_ON_HOST_MAINTENANCE')\n"
+        "signals.on_notice('instance/maintenance-event=TERMINATE_ON_HOST_MAINTENANCE')\n"
         "print(signals.leave('step 1'), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGTERM)\n"
         "time.sleep(600)"
@@ -191,7 +191,7 @@ def test_a_notice_after_a_signal_changes_nothing():
     done = outcome(
         "signals.gentle = True\n"
         "send(signal.SIGTERM)\n"
-        "signals.heed('instance/preempted=TRUE')\n"
+        "signals.on_notice('instance/preempted=TRUE')\n"
         "print(signals.leave('step 1'), flush=True)"
     )
     assert done.returncode == 0, done
@@ -199,7 +199,7 @@ def test_a_notice_after_a_signal_changes_nothing():
 
 
 def test_a_notice_leaves_at_once_while_there_is_nothing_to_save():
-    done = outcome("signals.heed('instance/preempted=TRUE')\ntime.sleep(600)")
+    done = outcome("signals.on_notice('instance/preempted=TRUE')\ntime.sleep(600)")
     assert done.returncode == 42
     assert (
         done.stderr

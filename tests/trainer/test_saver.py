@@ -69,7 +69,7 @@ def test_files_of_any_size_hold_every_tensor(file_bytes):
     for factor in (1, 2):  # the memory is used again
         tensors = {name: value * value.dtype.type(factor) for name, value in TENSORS.items()}
         found = {}
-        for name, content in snapshot.take(tensors.items()).items():
+        for name, content in snapshot.write(tensors.items()).items():
             with np.load(io.BytesIO(content)) as members:
                 found |= {f"{name.partition('-')[0].removesuffix('.npz')}/{path}": members[path] for path in members}
         assert found.keys() == tensors.keys()
@@ -90,7 +90,7 @@ def test_files_of_any_size_hold_every_tensor(file_bytes):
 
 def test_equal_states_are_equal_files():
     first, second = (
-        {name: bytes(content) for name, content in Snapshot(shapes()).take(TENSORS.items()).items()} for _ in range(2)
+        {name: bytes(content) for name, content in Snapshot(shapes()).write(TENSORS.items()).items()} for _ in range(2)
     )
     assert first == second
 
@@ -101,7 +101,7 @@ def test_no_second_copy_of_the_state_is_made():
     large = {f"model/{index}": np.ones((1 << 18,), np.float32) for index in range(32)}
     snapshot = Snapshot(shapes(large), 4 << 20)
     tracemalloc.start()
-    snapshot.take(large.items())
+    snapshot.write(large.items())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2 << 20, "of 32 MiB"
@@ -112,7 +112,7 @@ def test_a_number_that_is_none_is_found_and_a_sum_that_overflows_is_not_taken_fo
     tensors = {"model/fine": np.full(4, 3e38, np.float32), "model/bad": np.array([[1.0, bad]])}
     check([("model/fine", tensors["model/fine"])])
     with pytest.raises(NotFinite, match="model/bad"):
-        Snapshot(shapes(tensors)).take(tensors.items())
+        Snapshot(shapes(tensors)).write(tensors.items())
 
 
 def test_training_goes_on_beside_a_save_and_what_is_written_is_the_state_of_that_moment(saver, slow):

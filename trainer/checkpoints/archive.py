@@ -57,14 +57,15 @@ def members(data: bytes, paths: Sequence[str]) -> list[Member]:
         raise ValueError("is no sound zip file") from error
     if [info.filename for info in infos] != [f"{path}.npy" for path in paths]:
         raise ValueError("does not hold the tensors that its manifest names")
-    found, at = [], 0
+    tensors: list[Member] = []
+    at = 0
     for path, info in zip(paths, infos, strict=True):
         start, stop = _extent(data, info, at, directory)
-        found.append(Member(_value(data, start, stop, path), memoryview(data)[start:stop], info.CRC))
+        tensors.append(Member(_value(data, start, stop, path), memoryview(data)[start:stop], info.CRC))
         at = stop
     if at != directory:
         raise ValueError("has something between its members and its directory")
-    return found
+    return tensors
 
 
 def _extent(data: bytes, info: zipfile.ZipInfo, at: int, end: int) -> tuple[int, int]:

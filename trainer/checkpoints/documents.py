@@ -23,9 +23,11 @@ _KIND = re.compile(r"([a-z_]+)(-[0-9]+-of-[0-9]+)?\.npz")
 _CRC32C = re.compile(r"[0-9a-f]{8}")
 
 
-class Damaged(Exception):
-    """A checkpoint that cannot be used; the text says which object of it and why. `ending` is how a command ends that was
-    asked for this one."""
+class CorruptCheckpoint(Exception):
+    """A checkpoint cannot be used; the text names the object and the reason.
+
+    `ending` is the error of a command that was asked for this checkpoint.
+    """
 
     ending: type[exits.ConvoyError] = exits.CannotRun
 
@@ -33,8 +35,8 @@ class Damaged(Exception):
         super().__init__(printable(text))
 
 
-class Foreign(Damaged):
-    """One that no disk has damaged so: its checksums are right, or it is no file, and a run saves no such thing."""
+class ForeignCheckpoint(CorruptCheckpoint):
+    """No disk has damaged it so: its checksums are right, or it is no file, and no run saves such a thing."""
 
     ending = exits.BadData
 
@@ -52,13 +54,13 @@ class Checkpoint:
 
     @classmethod
     def of_folder(cls, name: str) -> Checkpoint | None:
-        """The checkpoint whose folder is called so; None if that is not how one is called."""
+        """The checkpoint whose folder has this name; None for any other name."""
         match = _FOLDER.fullmatch(name)
         if not match:
             return None
-        found = cls(int(match[1]), int(match[2]))
-        possible = found.step <= MAX_STEPS and found.attempt <= MAX_ATTEMPTS
-        return found if possible and found.folder == f"{CHECKPOINTS}/{name}" else None
+        checkpoint = cls(int(match[1]), int(match[2]))
+        possible = checkpoint.step <= MAX_STEPS and checkpoint.attempt <= MAX_ATTEMPTS
+        return checkpoint if possible and checkpoint.folder == f"{CHECKPOINTS}/{name}" else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,29 +83,29 @@ def parse_manifest(data: bytes) -> dict[str, Entry]:
     try:
         manifest = outside.parse_object(data, MANIFEST)
     except exits.BadData as error:
-        raise Damaged(f"{MANIFEST} does not read as one") from error
+        raise CorruptCheckpoint(f"{MANIFEST} does not read as one") from error
     schema, objects = manifest.get("schema"), manifest.get("objects")
     if not isinstance(objects, dict) or type(schema) is not int:
-        raise Damaged(f"{MANIFEST} does not read as one")
+        raise CorruptCheckpoint(f"{MANIFEST} does not read as one")
     if schema != SCHEMA:
-        raise Damaged(f"{MANIFEST} has schema {schema}, this version of Convoy reads {SCHEMA}")
+        raise CorruptCheckpoint(f"{MANIFEST} has schema {schema}, this version of Convoy reads {SCHEMA}")
     if STATE not in objects:
-        raise Damaged(f"{STATE} is missing")
+        raise CorruptCheckpoint(f"{STATE} is missing")
     _check_names(objects)
     entries = {name: _entry(name, entry) for name, entry in objects.items()}
     counts = Counter(tensor for entry in entries.values() for tensor in entry.tensors)
     for tensor, count in counts.items():
         if count > 1:
-            raise Foreign(f"{MANIFEST} names the tensor {tensor} {count} times")
+            raise ForeignCheckpoint(f"{MANIFEST} names the tensor {tensor} {count} times")
     return entries
 
 
 def _check_names(objects: Iterable[str]) -> None:
     files = set(objects) - {STATE}
     kinds = Counter(match[1] for name in files if (match := _KIND.fullmatch(name)))
-    made = {name for kind, count in kinds.items() for name in file_names(kind, count)}
-    if odd := sorted(files - made):
-        raise Foreign(f"{MANIFEST} names {odd[0][:200]!a}, which no object of a checkpoint is called")
+    possible = {name for kind, count in kinds.items() for name in file_names(kind, count)}
+    if odd := sorted(files - possible):
+        raise ForeignCheckpoint(f"{MANIFEST} names {odd[0][:200]!a}, which no object of a checkpoint is called")
 
 
 def _entry(name: str, value: Any) -> Entry:
@@ -121,7 +123,7 @@ def _entry(name: str, value: Any) -> Entry:
     except (KeyError, TypeError, AttributeError):
         right = False
     if not right:
-        raise Foreign(f"{MANIFEST} does not say of {name} what it has to")
+        raise ForeignCheckpoint(f"{MANIFEST} does not say of {name} what it has to")
     return Entry(size, crc32c, generation, tuple(tensors))
 
 
@@ -133,7 +135,7 @@ def parse_state(data: bytes, checkpoint: Checkpoint) -> dict[str, Any]:
         progress = Progress.from_dict(state.get("progress"), batch_size=1)  # of any size: it is only looked at here
         Identity.from_dict(state, STATE)
     except exits.BadData as error:
-        raise Foreign(f"{STATE} cannot be used: {error}".removesuffix(".")) from error
+        raise ForeignCheckpoint(f"{STATE} cannot be used: {error}".removesuffix(".")) from error
     if progress.step != checkpoint.step:
-        raise Foreign(f"{STATE} is one of step {progress.step}")
+        raise ForeignCheckpoint(f"{STATE} is one of step {progress.step}")
     return state

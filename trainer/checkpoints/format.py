@@ -31,9 +31,9 @@ from convoy.trainer.checkpoints.documents import (
     SCHEMA,
     STATE,
     Checkpoint,
-    Damaged,
+    CorruptCheckpoint,
     Entry,
-    Foreign,
+    ForeignCheckpoint,
     parse_manifest,
     parse_state,
 )
@@ -57,7 +57,7 @@ def write(
     files: Mapping[str, Data],
     tensors: Mapping[str, list[str]],
     state: Mapping[str, Any],
-    passing: Callable[[str], None] = lambda phase: None,
+    on_phase: Callable[[str], None] = lambda phase: None,
 ) -> None:
     """Writes a checkpoint: all objects side by side, then the manifest.
 
@@ -67,7 +67,7 @@ def write(
       files: object name -> content, of a Snapshot.
       tensors: object name -> the tensors in it.
       state: what is not tensors; JSON.
-      passing: is told when `upload` (each object), `manifest` is due.
+      on_phase: called with `upload` after each object, and with `manifest` before that is written.
 
     Raises:
       exits.CannotRun: another process has written this checkpoint.
@@ -80,13 +80,13 @@ def write(
         data = objects[name]
         entry = {"bytes": len(data), "crc32c": f"{crc32c(data):08x}"}
         entry["generation"] = store.put(below(folder, name), data)
-        passing("upload")
+        on_phase("upload")
         return entry | ({"tensors": tensors[name]} if name in tensors else {})
 
     with ThreadPoolExecutor(_TOGETHER, "objects") as pool:
         entries = dict(zip(objects, pool.map(put, objects), strict=True))
     store.flush()  # the records that the state counts
-    passing("manifest")
+    on_phase("manifest")
     # Its writer makes a manifest unlike any other, so that one whose answer was lost is known again.
     manifest = {
         "schema": SCHEMA,
@@ -102,7 +102,7 @@ def write(
 
 
 def read_manifest(store: Store, checkpoint: Checkpoint) -> dict[str, Entry]:
-    """Object name -> its entry; Damaged if there is no manifest or it is none."""
+    """Object name -> its entry; CorruptCheckpoint if there is no manifest or it is none."""
     return parse_manifest(_get(store, checkpoint, MANIFEST))
 
 
@@ -112,11 +112,14 @@ def read_state(store: Store, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def read_objects(store: Store, checkpoint: Checkpoint) -> Iterator[Object]:
-    """Every object of a complete checkpoint; Damaged names one that is not as it was written, or not what a run saves."""
+    """Every object of a complete checkpoint; CorruptCheckpoint names one that is not as a run wrote it."""
     entries = read_manifest(store, checkpoint)
-    needed, there = sum(entry.bytes for entry in entries.values()), memory.size()
-    if needed > there:
-        raise Damaged(f"its objects have {needed:,} bytes, and this machine's memory has {there:,}; use a larger one")
+    needed = sum(entry.bytes for entry in entries.values())
+    available = memory.size()
+    if needed > available:
+        raise CorruptCheckpoint(
+            f"its objects have {needed:,} bytes, and this machine's memory has {available:,}; use a larger one"
+        )
 
     def get(name: str) -> Object:
         data = _whole(store, checkpoint, name, entries[name])
@@ -125,7 +128,7 @@ def read_objects(store: Store, checkpoint: Checkpoint) -> Iterator[Object]:
         try:
             return Object(name, data, {} if name == STATE else _tensors(data, entries[name].tensors))
         except ValueError as error:
-            raise Foreign(f"{name} {error}") from error
+            raise ForeignCheckpoint(f"{name} {error}") from error
 
     with ThreadPoolExecutor(_TOGETHER, "objects") as pool:
         yield from pool.map(get, entries)
@@ -136,17 +139,17 @@ def read(
     checkpoint: Checkpoint,
     check: Callable[[Mapping[str, np.ndarray]], None] = lambda tensors: None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(tensors by KIND/PATH, state) of a complete checkpoint; Damaged names the object that is not as it should be.
+    """(tensors by KIND/PATH, state) of a complete checkpoint; CorruptCheckpoint names the object that is not as it should be.
 
     Args:
       check: is given views of the tensors before room is made for them, and may raise what it likes.
     """
     views: dict[str, np.ndarray] = {}
     state: dict[str, Any] = {}
-    for one in read_objects(store, checkpoint):
-        views |= one.tensors
-        if one.name == STATE:
-            state = parse_state(one.data, checkpoint)
+    for stored in read_objects(store, checkpoint):
+        views |= stored.tensors
+        if stored.name == STATE:
+            state = parse_state(stored.data, checkpoint)
     check(views)
     # Arrays of their own, which lie where processors like numbers to lie; a file goes with the last view of it.
     return {name: np.array(views.pop(name)) for name in list(views)}, state
@@ -157,25 +160,25 @@ def _get(store: Store, checkpoint: Checkpoint, name: str, entry: Entry | None = 
     try:
         return store.get(place, entry.generation, entry.bytes) if entry else store.get(place)
     except FileNotFoundError:
-        raise Damaged(f"{name} is missing") from None
+        raise CorruptCheckpoint(f"{name} is missing") from None
     except exits.BadData as error:
-        raise Foreign(f"{name} cannot be used: {error}".removesuffix(".")) from error
+        raise ForeignCheckpoint(f"{name} cannot be used: {error}".removesuffix(".")) from error
 
 
 def _whole(store: Store, checkpoint: Checkpoint, name: str, entry: Entry) -> bytes:
     data = _get(store, checkpoint, name, entry)
     if len(data) != entry.bytes:
-        raise Damaged(f"{name} has {len(data)} bytes of {entry.bytes}")
+        raise CorruptCheckpoint(f"{name} has {len(data)} bytes of {entry.bytes}")
     if f"{crc32c(data):08x}" != entry.crc32c:
-        raise Damaged(f"{name} has another crc32c than its manifest says")
+        raise CorruptCheckpoint(f"{name} has another crc32c than its manifest says")
     return data
 
 
 def _tensors(data: bytes, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    found = members(data, [name.partition("/")[2] for name in names])
-    for name, member in zip(names, found, strict=True):
+    tensors = members(data, [name.partition("/")[2] for name in names])
+    for name, member in zip(names, tensors, strict=True):
         member.check(name)
-    return {name: member.value for name, member in zip(names, found, strict=True)}
+    return {name: member.value for name, member in zip(names, tensors, strict=True)}
 
 
 def complete(store: Store) -> list[Checkpoint]:
@@ -190,21 +193,21 @@ def incomplete(store: Store) -> list[Checkpoint]:
 
 def attempts(store: Store) -> int:
     """The largest number of an attempt that has begun a checkpoint, complete or not."""
-    return max((one.attempt for one in _folders(store, with_manifest=False)), default=0)
+    return max((checkpoint.attempt for checkpoint in _folders(store, with_manifest=False)), default=0)
 
 
-def remove(store: Store, checkpoint: Checkpoint, passing: Callable[[str], None] = lambda phase: None) -> None:
-    """Its manifest first: a removal that dies half-way (`passing` is told of it) leaves no checkpoint that looks complete."""
+def remove(store: Store, checkpoint: Checkpoint, on_phase: Callable[[str], None] = lambda phase: None) -> None:
+    """Removes the manifest first: a removal that dies half-way (phase `removal`) leaves no checkpoint that looks complete."""
     store.remove(below(checkpoint.folder, MANIFEST))
-    passing("removal")
+    on_phase("removal")
     store.remove(checkpoint.folder)
 
 
 def _folders(store: Store, with_manifest: bool) -> set[Checkpoint]:
-    found = set()
+    checkpoints = set()
     for name in store.list_names(CHECKPOINTS):
         _, folder, *rest = name.split("/")
         checkpoint = Checkpoint.of_folder(folder)
         if checkpoint and (not with_manifest or rest == [MANIFEST]):
-            found.add(checkpoint)
-    return found
+            checkpoints.add(checkpoint)
+    return checkpoints

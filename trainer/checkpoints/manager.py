@@ -1,4 +1,4 @@
-"""Which checkpoints a run keeps, and which one it goes on from."""
+"""Which checkpoints a run keeps, and which of them it continues from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from convoy import exits
 from convoy.chaos import Chaos
 from convoy.store import Data, Store
 from convoy.trainer.checkpoints import format
-from convoy.trainer.checkpoints.documents import Checkpoint, Damaged
+from convoy.trainer.checkpoints.documents import Checkpoint, CorruptCheckpoint
 
 _STEP = re.compile(r"[0-9]{1,18}")
 
@@ -33,24 +33,24 @@ class CheckpointManager:
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Tensors and state of the newest complete checkpoint that is undamaged; None if none was ever completed.
 
-        Says on stderr which ones it refused and why. If all are damaged it raises an error: starting over silently would
-        throw the run away. `check` is that of format.read.
+        Prints on stderr which checkpoints it refused and why. Raises an error if all are damaged: starting over silently
+        would throw the run away. `check` is that of format.read.
         """
-        found = format.complete(self.store)
+        complete = format.complete(self.store)
         ending: type[exits.ConvoyError] = exits.CannotRun
-        for checkpoint in reversed(found):
+        for checkpoint in reversed(complete):
             try:
                 tensors, state = format.read(self.store, checkpoint, check)
-            except Damaged as error:
+            except CorruptCheckpoint as error:
                 print(f"convoy: the checkpoint {checkpoint.folder} is refused: {error}.", file=sys.stderr)
                 self._refused.add(checkpoint)
                 ending = error.ending
                 continue
             self.last = checkpoint
             return tensors, state
-        if found:
+        if complete:
             raise ending(
-                f"every checkpoint in {self.store.url} is damaged; restore {found[-1].folder} from a copy, or choose another"
+                f"every checkpoint in {self.store.url} is damaged; restore {complete[-1].folder} from a copy, or choose another"
                 " --run_dir to start over."
             )
         return None
@@ -64,28 +64,28 @@ class CheckpointManager:
         best_step: int | None,
     ) -> None:
         """Writes a checkpoint (see format.write), then removes what need not stay."""
-        passing = functools.partial(self._passing, checkpoint.step)
+        on_phase = functools.partial(self._on_phase, checkpoint.step)
         try:
-            format.write(self.store, checkpoint, files, tensors, state, passing)
+            format.write(self.store, checkpoint, files, tensors, state, on_phase)
         except exits.ConvoyError:
             with contextlib.suppress(exits.ConvoyError):
                 format.remove(self.store, checkpoint)  # half a checkpoint would take the space that is missing
             raise
         self.last = checkpoint
-        usable = [one for one in format.complete(self.store) if one not in self._refused]
-        best = max((one for one in usable if one.step == best_step), default=None)
+        usable = [checkpoint for checkpoint in format.complete(self.store) if checkpoint not in self._refused]
+        best = max((checkpoint for checkpoint in usable if checkpoint.step == best_step), default=None)
         for old in usable[: -self.keep]:
             # One that has a later attempt is the work of whoever took this run over.
             if old != best and old.attempt <= self.attempt:
-                format.remove(self.store, old, passing)
+                format.remove(self.store, old, on_phase)
 
     def clean(self, step: int) -> None:
         """Removes what earlier attempts left half-written; this process holds the lock of the run, which is at `step`."""
         for checkpoint in format.incomplete(self.store):
             if checkpoint.attempt < self.attempt:
-                format.remove(self.store, checkpoint, functools.partial(self._passing, step))
+                format.remove(self.store, checkpoint, functools.partial(self._on_phase, step))
 
-    def _passing(self, step: int, phase: str) -> None:
+    def _on_phase(self, step: int, phase: str) -> None:
         self.chaos.at(phase, step)
 
 
@@ -93,20 +93,20 @@ def find(store: Store, which: str) -> Checkpoint:
     """last, best or a step -> that checkpoint, by its manifest; CannotRun if the run has no such one."""
     if which not in ("last", "best") and not _STEP.fullmatch(which):
         raise exits.CannotRun(f"--checkpoint={which} is not possible: give last, best or a step.")
-    found = format.complete(store)
-    if not found:
+    complete = format.complete(store)
+    if not complete:
         raise exits.CannotRun(f"{store.url} has no checkpoint yet; train first.")
     if which == "last":
-        return found[-1]
+        return complete[-1]
     try:
-        step = _best_step(store, format.read_state(store, found[-1])) if which == "best" else int(which)
-    except Damaged as error:
-        raise error.ending(f"{store.url}/{found[-1].folder} is damaged: {error}; give a step.") from error
-    there = [one for one in found if one.step == step]
-    if not there:
-        steps = ", ".join(str(one.step) for one in found)
+        step = _best_step(store, format.read_state(store, complete[-1])) if which == "best" else int(which)
+    except CorruptCheckpoint as error:
+        raise error.ending(f"{store.url}/{complete[-1].folder} is damaged: {error}; give a step.") from error
+    of_step = [checkpoint for checkpoint in complete if checkpoint.step == step]
+    if not of_step:
+        steps = ", ".join(str(checkpoint.step) for checkpoint in complete)
         raise exits.CannotRun(f"{store.url} has no checkpoint of step {step}; it has those of {steps}.")
-    return there[-1]
+    return of_step[-1]
 
 
 def select(store: Store, which: str) -> tuple[Checkpoint, dict[str, np.ndarray], dict[str, Any]]:
@@ -123,7 +123,7 @@ def select(store: Store, which: str) -> tuple[Checkpoint, dict[str, np.ndarray],
     wanted = find(store, str(_best_step(store, newest[1])) if which == "best" else which)
     try:
         return wanted, *format.read(store, wanted)
-    except Damaged as error:
+    except CorruptCheckpoint as error:
         raise error.ending(f"{store.url}/{wanted.folder} is damaged: {error}; give another --checkpoint.") from error
 
 

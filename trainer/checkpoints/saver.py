@@ -21,8 +21,8 @@ from convoy.trainer.outputs.recorder import Recorder
 class Saver:
     """Writes checkpoints, one at a time; use as a context, which is left when the last one is written.
 
-    Training stops while its state is copied, and for the whole of the save before if that is still on its way. What goes
-    wrong in the background is raised by the next call of any method.
+    Training stops while its state is copied, and until the save before is done if that is still on its way. An error of the
+    background thread is raised by the next call of any method.
     """
 
     def __init__(self, manager: CheckpointManager, shapes: Shapes, recorder: Recorder):
@@ -34,14 +34,14 @@ class Saver:
     def save(
         self, step: int, tensors: Iterable[tuple[str, np.ndarray]], state: Mapping[str, Any], best_step: int | None
     ) -> float:
-        """Begins to save and returns the seconds that the save before made it wait; NotFinite names what may not be saved."""
+        """Begins to save, and returns the seconds that it waited for the save before; NotFinite names a tensor with NaN."""
         begun = time.perf_counter()
         self.join()
         waited = time.perf_counter() - begun
         checkpoint = Checkpoint(step, self.manager.attempt)
         if self.manager.last == checkpoint:
             return waited  # a signal came right after it was saved
-        files = self._snapshot.take(tensors)
+        files = self._snapshot.write(tensors)
         blocked = time.perf_counter() - begun
 
         def write() -> None:
@@ -52,12 +52,12 @@ class Saver:
         return waited
 
     def check(self) -> None:
-        """Raises what a save that is over met with."""
+        """Raises the error of a save that has ended."""
         if self._pending and self._pending.done():
             self.join()
 
     def join(self) -> None:
-        """Waits for the save that is on its way."""
+        """Waits for the save that is on its way, and raises its error."""
         pending, self._pending = self._pending, None
         if pending:
             pending.result()
@@ -68,7 +68,7 @@ class Saver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Where the run ends with an error, that one is told.
+        # Where the run ends with an error, that error is raised, and not the save's.
         with contextlib.suppress(exits.ConvoyError) if error else contextlib.nullcontext():
             self.join()
             self.recorder.flush()

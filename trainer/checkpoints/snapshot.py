@@ -57,7 +57,7 @@ class Snapshot:
     """Files for tensors of some shapes.
 
     Args:
-      shapes: name -> shape and dtype, in the order in which `take` will be given them. Names are KIND/PATH; a kind becomes
+      shapes: name -> shape and dtype, in the order in which `write` gets them. Names are KIND/PATH; a kind becomes
         one file, KIND.npz, or several of about `file_bytes`, KIND-00001-of-00003.npz.
     """
 
@@ -68,7 +68,7 @@ class Snapshot:
             size = sum(_bytes_of(shapes[name]) + 2 * len(name.encode()) + _MEMBER_BYTES for name in names)
             self._memory[file] = _Memory(size + _MEMBER_BYTES)
 
-    def take(self, tensors: Iterable[tuple[str, np.ndarray]]) -> dict[str, Data]:
+    def write(self, tensors: Iterable[tuple[str, np.ndarray]]) -> dict[str, Data]:
         """File name -> content, which the next call overwrites. NotFinite if a tensor may not be saved."""
         values = iter(tensors)
         for file, names in self.tensors.items():

@@ -19,6 +19,6 @@ def input_advice(fraction: float | None, data: DataConfig) -> str:
 def remedies(data: DataConfig) -> list[str]:
     """What makes the input of these settings faster, the most effective first."""
     of_source = data.dataset_spec.source.remedies
-    found = pkgutil.resolve_name(of_source)(data) if of_source else []
+    of_its_own = pkgutil.resolve_name(of_source)(data) if of_source else []
     augment = [f"a cheaper --augment than {data.augment}"] if data.augment != "none" else []
-    return [*found, *augment, "more CPU cores, which all work on the input"]
+    return [*of_its_own, *augment, "more CPU cores, which all work on the input"]

@@ -1,4 +1,4 @@
-"""What is left of a run for people: curves.png. Starts no TensorFlow."""
+"""curves.png: what a person sees of a finished run. Starts no TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from convoy.trainer.run_dir.files import CURVES
 
 def draw(store: Store, title: str) -> None:
     """curves.png: loss and accuracy over the epochs, of training and of the examples that chose the best checkpoint."""
-    import matplotlib
+    import matplotlib  # late: it takes half a second, which would delay the first step
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -22,8 +22,8 @@ def draw(store: Store, title: str) -> None:
     records = read_metrics(store)
 
     def value(record: dict[str, Any], name: str) -> float:
-        found = record.get(name)
-        return math.nan if found is None else found
+        recorded = record.get(name)
+        return math.nan if recorded is None else recorded
 
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     for axis, name in zip(axes, ("loss", "accuracy"), strict=True):

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a block at the start, a live bar, or plain lines where nobody watches."""
+"""The screen of a run: a block at the start, a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Display:
         out = terminal.unguarded(sys.stdout)
         self.console = Console(file=out, highlight=False, emoji=False, soft_wrap=True, quiet=quiet)
         self._bar: Progress | None = None
-        self._told = time.monotonic()
+        self._shown = time.monotonic()
 
     def block(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
         """The start-up block: a name and a value a line."""
@@ -57,14 +57,14 @@ class Display:
         return self
 
     def update(self, step: int, epoch: float, images_per_second: float, wait: float | None, loss: float) -> None:
-        """Tells how far the run is; without a terminal in one plain line every half minute."""
+        """Moves the bar; without a terminal, prints a plain line every half minute."""
         status = f"loss {loss:.3f}  {images_per_second:,.0f} images/s"
         if wait is not None:
             status += f"  {wait:.0%} input wait"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, epoch=epoch, status=status)
-        elif time.monotonic() - self._told > PLAIN_SECONDS:
-            self._told = time.monotonic()
+        elif time.monotonic() - self._shown > PLAIN_SECONDS:
+            self._shown = time.monotonic()
             self.line(f"  epoch {epoch:>5.1f}  step {step:>6}  {status}")
 
     def __enter__(self) -> Display:

@@ -55,19 +55,19 @@ def summarize(events: Iterable[Any], now: float) -> dict[str, Any]:
     """result.json's goodput.
 
     Args:
-      events: the lines of events.jsonl; what is no event is passed over.
+      events: the lines of events.jsonl; other values are passed over.
       now: the end, seconds since 1970.
 
     Returns:
-      fraction: of the wall time since the first start, what was spent in steps that lasted. wall_seconds. seconds: all of
-        it by kind: those of KINDS; start, up to the first step of each attempt; repeated, what was done again later;
-        lost, what an attempt did after it last told, and the time until the next began; down, between two attempts;
-        other, the rest. saving_seconds: from the begin of each save to its manifest, beside training but for save_blocked.
+      fraction: the share of the wall time since the first start that went into steps that lasted. wall_seconds. seconds: all
+        of it by kind: those of KINDS; start, up to the first step of each attempt; repeated, work that was done again later;
+        lost, from the last event of a crashed attempt to the next start; down, between two attempts; other, the rest.
+        saving_seconds: from the beginning of each save to its manifest; beside training, but for save_blocked.
     """
     seconds: defaultdict[str, float] = defaultdict(float)
     spent: list[tuple[int, dict[str, float]]] = []
     first = began = last = None
-    dead, saving = False, 0.0
+    crashed, saving = False, 0.0
     for event in events:
         if not isinstance(event, dict) or "event" not in event:
             continue
@@ -77,21 +77,21 @@ def summarize(events: Iterable[Any], now: float) -> dict[str, Any]:
             if first is None:
                 first = began
             elif last is not None:
-                # A life that ended by itself said so last; of another one nobody knows how long it went on.
-                seconds["lost" if dead else "down"] += max(began - last, 0.0)
-            dead = True
+                # An attempt that left by itself wrote that last; how long a crashed one went on is not known.
+                seconds["lost" if crashed else "down"] += max(began - last, 0.0)
+            crashed = True
         elif name in ("training", "rollback"):
             if name == "training" and began is not None:
                 seconds["start"] += moment - began
-            gone = [one for step, one in spent if step > event["step"]]
-            seconds["repeated"] += sum(sum(one.values()) for one in gone)
-            spent = [(step, one) for step, one in spent if step <= event["step"]]
+            again = [kinds for step, kinds in spent if step > event["step"]]
+            seconds["repeated"] += sum(sum(kinds.values()) for kinds in again)
+            spent = [(step, kinds) for step, kinds in spent if step <= event["step"]]
         elif name == "saved":
             saving += float(event["seconds"])
         elif name == "spent":
             spent.append((int(event["step"]), event["seconds"]))
         elif name in ("left", "diverged", "finished"):
-            dead = False
+            crashed = False
         last = moment
     if first is None:
         return {"fraction": None, "wall_seconds": 0.0, "seconds": {}, "saving_seconds": 0.0}

@@ -15,7 +15,7 @@ from convoy.store import Store
 from convoy.trainer.run_dir.files import STATUS
 
 SECONDS_BETWEEN = 10.0
-# The last word may take this long: a run that was asked to leave has little time.
+# The last write may take this long: a run that was asked to leave has little time.
 _LAST_SECONDS = 3.0
 _PHASES = {exits.OK: "finished", exits.TRY_AGAIN: "left", exits.STOPPED: "left"}
 
@@ -23,11 +23,11 @@ _PHASES = {exits.OK: "finished", exits.TRY_AGAIN: "left", exits.STOPPED: "left"}
 class Status:
     """Writes status.json every 10 s, and once more at the end with the exit code; use as a context.
 
-    A thread writes, and what it is given while it writes is passed over, so that slow storage holds up nothing; that it cannot
-    be written is no reason to end a run, so errors are left to those who write what matters.
+    A thread writes. Updates that arrive while it writes are dropped, so slow storage delays nothing. Errors of the store are
+    ignored: a run does not end because its status cannot be written.
 
-    phase: starting; training; at the end finished, left (the same command goes on) or failed. After a death that nobody
-    told of it stays what it was, and `updated` gets old.
+    phase: starting; training; at the end finished, left (the same command goes on) or failed. After a crash it stays as it was;
+    a stale `updated` shows that.
     """
 
     def __init__(self, store: Store):
@@ -35,11 +35,11 @@ class Status:
         self._values: dict[str, Any] = {}  # empty: this attempt has not begun, and has nothing to write
         self._pool = ThreadPoolExecutor(1, "status")
         self._writing: Future[None] | None = None
-        self._told = -math.inf
-        self._first: tuple[int, float] | None = None  # step and time after the first loop, which compiles
+        self._written = -math.inf
+        self._first: tuple[int, float] | None = None  # step and time after the first loop
 
     def begin(self, attempt: int, step: int, epoch: float, total: int) -> None:
-        """From here on there is something to tell."""
+        """Writes the first status; without it none is written."""
         self._values = {
             "phase": "starting",
             "step": step,
@@ -55,7 +55,7 @@ class Status:
         self._write()
 
     def update(self, step: int, epoch: float, images_per_second: float, wait: float | None, loss: float) -> None:
-        """Takes what the display is told after each loop."""
+        """Takes the figures of a loop, as Display.update does."""
         now = time.monotonic()
         if self._first is None or step <= self._first[0]:  # a rollback leads back
             self._first = step, now
@@ -70,8 +70,8 @@ class Status:
             "input_wait": wait,
             "eta_seconds": None if left is None else round(left, 1),
         }
-        if now - self._told >= SECONDS_BETWEEN and (self._writing is None or self._writing.done()):
-            self._told = now
+        if now - self._written >= SECONDS_BETWEEN and (self._writing is None or self._writing.done()):
+            self._written = now
             self._write()
 
     def _write(self) -> None:

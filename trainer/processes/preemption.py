@@ -47,14 +47,14 @@ def server(environment: Mapping[str, str] = os.environ, product: Path = _PRODUCT
         return ""
 
 
-def watch(heed: Callable[[str], None]) -> None:
-    """From now on calls `heed` with each notice, "instance/preempted=TRUE", from a thread; nothing where there is no server."""
+def watch(on_notice: Callable[[str], None]) -> None:
+    """Starts threads that call `on_notice` with each notice, "instance/preempted=TRUE"; none where there is no server."""
     if host := server():
         for key in _LEAVE:
-            threading.Thread(target=_wait, args=(host, key, heed), name=key, daemon=True).start()
+            threading.Thread(target=_wait, args=(host, key, on_notice), name=key, daemon=True).start()
 
 
-def _wait(host: str, key: str, heed: Callable[[str], None]) -> None:
+def _wait(host: str, key: str, on_notice: Callable[[str], None]) -> None:
     # Through no proxy: the server is this machine's own.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     etag = "0"  # no value has it, so the first answer comes at once
@@ -68,7 +68,7 @@ def _wait(host: str, key: str, heed: Callable[[str], None]) -> None:
             pause = min(2 * pause, _LAST_PAUSE_SECONDS)
             continue
         if value == _LEAVE[key]:
-            heed(f"{key}={value}")
+            on_notice(f"{key}={value}")
             return
         pause = _FIRST_PAUSE_SECONDS
         time.sleep(pause)

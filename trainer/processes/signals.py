@@ -13,10 +13,10 @@ _CODES = {signal.SIGTERM: exits.TRY_AGAIN, signal.SIGINT: exits.STOPPED}
 
 
 class Signals:
-    """SIGTERM (a cluster takes the machine back), SIGINT (a person stops the run), and notices (preemption.py).
+    """SIGTERM (a cluster takes the machine back), SIGINT (a person stops the run), and preemption notices (preemption.py).
 
-    Until `gentle` is set there is nothing to save, and the first request leaves at once too. A thread acts on signals:
-    Python's own handlers wait for the interpreter, which a loop of steps or the import of TensorFlow keeps for seconds.
+    Until `graceful` is set there is nothing to save, and the first request ends the process too. A thread acts on signals:
+    Python's own handlers wait for the interpreter, which a loop of steps or the import of TensorFlow holds for seconds.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,8 @@ class Signals:
         return self.received is not None or bool(self.notice)
 
     def on_notice(self, notice: str) -> None:
-        """Takes a notice like a first SIGTERM. The SIGTERM that clusters send some seconds later is none of a second kind."""
+        """Treats a preemption notice as a first SIGTERM. The SIGTERM that follows seconds later does not count as a second
+        request."""
         heartbeat.beat(heartbeat.NOTICE)
         if not self.graceful:
             print(f"convoy: asked to leave by the metadata server ({notice}), with nothing to save.", file=sys.stderr)

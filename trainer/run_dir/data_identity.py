@@ -9,7 +9,7 @@ from convoy.data.identity import Identity
 from convoy.outside import parse_object, printable
 from convoy.store import Store
 from convoy.trainer.checkpoints import format
-from convoy.trainer.checkpoints.documents import STATE, Damaged
+from convoy.trainer.checkpoints.documents import STATE, CorruptCheckpoint
 from convoy.trainer.config import RunConfig
 from convoy.trainer.run_dir.files import IDENTITY
 
@@ -31,7 +31,7 @@ def known(store: Store) -> Identity | None:
     for checkpoint in reversed(format.complete(store)):
         try:
             state = format.read_state(store, checkpoint)
-        except Damaged:  # whoever restores it says so
+        except CorruptCheckpoint:  # whoever restores it says so
             continue
         return Identity.from_dict(state, f"{store.url}/{checkpoint.folder}/{STATE}")
     return None

@@ -72,12 +72,12 @@ def remember(run_id: str, config: RunConfig) -> list[str]:
     return []
 
 
-def consented(found: StoredConfig, run_dir: str, model: str = "", trusted: bool = False) -> RunConfig:
+def consented(stored: StoredConfig, run_dir: str, model: str = "", trusted: bool = False) -> RunConfig:
     """Returns the run's configuration. Refuses code that this user does not stand for; drops a --data_dir that somebody else
     chose.
 
     Args:
-      found: what stands there.
+      stored: the configuration in the run directory.
       run_dir: where, for the sentence.
       model: --model of the command, "" if it was not given.
       trusted: --trust_model_code.
@@ -85,7 +85,7 @@ def consented(found: StoredConfig, run_dir: str, model: str = "", trusted: bool 
     Raises:
       exits.CannotRun: it names code of whoever wrote it; nothing was imported.
     """
-    config = found.unchecked
+    config = stored.unchecked
     if model and model != config.model:
         raise exits.CannotRun(
             f"--model={model}, but the run in {run_dir} was begun with --model={config.model}; give that, or leave it out."
@@ -96,27 +96,27 @@ def consented(found: StoredConfig, run_dir: str, model: str = "", trusted: bool 
             f"{run_dir} names --dataset={outside.printable(config.data.dataset)}, for which TFDS downloads Python code that"
             " would run with your rights; nothing was imported. If you trust it, give --trust_model_code."
         )
-    if ":" in config.model and not (trusted or model) and (reason := _why_not(found)):
+    if ":" in config.model and not (trusted or model) and (reason := _why_not(stored)):
         raise exits.CannotRun(
             f"{run_dir} names --model={config.model}, code that would run with your rights, and {reason}; nothing was imported."
             f" If you trust it, give --model={config.model} too, or --trust_model_code."
         )
-    if config.data.dataset_spec.source.copies and not own_place(found):
+    if config.data.dataset_spec.source.copies and not own_place(stored):
         # Copies of records go to the user's cache then, also of those that --dataset says are in a bucket now.
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=""))
     return config
 
 
-def own_place(found: StoredConfig) -> bool:
+def own_place(stored: StoredConfig) -> bool:
     """Whether this user began the run here: its data may be downloaded, and written to its --data_dir."""
-    data, noted = found.unchecked.data, _noted(found.run_id)
+    data, noted = stored.unchecked.data, _noted(stored.run_id)
     return (noted.get("dataset"), noted.get("data_dir")) == (data.dataset, data.data_dir)
 
 
-def _why_not(found: StoredConfig) -> str:
+def _why_not(stored: StoredConfig) -> str:
     """Why a run is not known as one that this user began here with the code that is here now; "" if it is."""
-    model = found.unchecked.model
-    noted = _noted(found.run_id)
+    model = stored.unchecked.model
+    noted = _noted(stored.run_id)
     if noted.get("model") != model:
         return "this is no run that you began on this machine"
     now = code_of(model)
@@ -176,13 +176,13 @@ def find(module: str) -> list[ModuleSpec]:
     """
     look_here()
     top, *rest = module.split(".")
-    found = [spec for finder in sys.meta_path if (spec := finder.find_spec(top, None))][:1]
+    specs = [spec for finder in sys.meta_path if (spec := finder.find_spec(top, None))][:1]
     for depth in range(len(rest)):
-        if not found:
+        if not specs:
             return []
-        spec = _below(".".join((top, *rest[: depth + 1])), found[-1].submodule_search_locations or ())
-        found = [*found, spec] if spec else []
-    return found
+        spec = _below(".".join((top, *rest[: depth + 1])), specs[-1].submodule_search_locations or ())
+        specs = [*specs, spec] if spec else []
+    return specs
 
 
 def _below(name: str, places: Iterable[str]) -> ModuleSpec | None:

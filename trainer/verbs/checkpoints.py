@@ -13,7 +13,7 @@ from convoy.outside import Name
 from convoy.store import Data, Store, open_store
 from convoy.table import Entry, Table
 from convoy.trainer.checkpoints import format
-from convoy.trainer.checkpoints.documents import STATE, Checkpoint, Damaged, parse_state
+from convoy.trainer.checkpoints.documents import STATE, Checkpoint, CorruptCheckpoint, parse_state
 from convoy.trainer.checkpoints.manager import find
 from convoy.trainer.run_dir.files import CONFIG, DATASET, FLAGS, METRICS
 from convoy.verbs import Command, verb
@@ -77,7 +77,7 @@ def show(run: RunOption) -> None:
             best = format.read_state(store, checkpoint)["progress"]["best"]
             size = sum(entry.bytes for entry in entries.values())
             lines[checkpoint] = f"{size / 2**20:,.1f} MiB in {len(entries)} objects"
-        except Damaged as error:
+        except CorruptCheckpoint as error:
             lines[checkpoint] = f"damaged: {error}"
     for checkpoint, line in lines.items():
         if best and best["step"] == checkpoint.step:
@@ -103,7 +103,7 @@ def verify(run: RunOption, which: VerifyOption) -> int:
         try:
             size = sum(len(stored.data) for stored in format.read_objects(store, checkpoint))
             print(_line(checkpoint, f"whole, {size / 2**20:,.1f} MiB"))
-        except Damaged as error:
+        except CorruptCheckpoint as error:
             damaged += 1
             print(_line(checkpoint, f"damaged: {error}"))
     if damaged:
@@ -122,8 +122,8 @@ def copy(run: RunOption, copied: CopyOptions) -> None:
     source, target = _open(run.run_dir), open_store(copied.to)
     checkpoint = find(source, copied.checkpoint)
     with target.locked():
-        if foreign := target.first_entry():
-            raise exits.CannotRun(f"--to={target.url} holds {foreign}; give an empty or a new directory.")
+        if entry := target.first_entry():
+            raise exits.CannotRun(f"--to={target.url} holds {entry}; give an empty or a new directory.")
         _copy(source, target, checkpoint)
     print(f"{target.url}/{checkpoint.folder}")
 
@@ -139,7 +139,7 @@ def _copy(source: Store, target: Store, checkpoint: Checkpoint) -> None:
             else:
                 files[stored.name] = stored.data
                 tensors[stored.name] = list(stored.tensors)
-    except Damaged as error:
+    except CorruptCheckpoint as error:
         raise error.ending(
             f"{source.url}/{checkpoint.folder} is damaged: {error}; give another --checkpoint."
         ) from error
