@@ -1,10 +1,10 @@
-"""What a worker computes on: a name as people write it -> chips, machines, topology, price.
+"""Accelerators by name: a name as people write it -> chips, machines, topology, price.
 
     cpu           no accelerator
     l4x4          four L4 in each worker (l4: one)
     v5e-16        a slice of TPU v5e with 16 chips, on four machines; Google's v5litepod-16
     v5p-8         a slice of TPU v5p with 8 TensorCores: four chips
-    v5e-8@4t      on machines of the type that ends so: two with four chips, where v5e-8 is one with eight
+    v5e-8@4t      on machines whose type ends with 4t: two of four chips, where v5e-8 is one of eight
     v5p --topology=4x4x8
 
 Google's names of v3, v4, v5p and v7x count TensorCores, two a chip; those of v5e and v6e count chips.
@@ -29,7 +29,7 @@ _CHIPS = {name: chip for chip in CHIPS for name in (chip.name, *chip.aliases)}
 
 @dataclasses.dataclass(frozen=True)
 class Accelerator:
-    """What the workers of a job have; None and "" are unknown, or nothing."""
+    """The accelerators of a job's workers; None and "" mean unknown, or none."""
 
     name: str  # canonical: Google's accelerator type of a TPU slice, l4x4 of GPUs
     kind: str  # "cpu" | "gpu" | "tpu"
@@ -50,7 +50,7 @@ class Accelerator:
         return self.spot_price_per_hour if spot else self.price_per_hour
 
     def price_source(self, spot: bool) -> str:
-        """Which price that is: its date, region and source."""
+        """Date, region and source of that price."""
         if not spot:
             return LIST_PRICE
         return TPU_SPOT_PRICE if self.kind == "tpu" else SPOT_PRICE
@@ -62,7 +62,7 @@ CPU = Accelerator("cpu", "cpu")
 def resolve(text: str, topology: str = "") -> Accelerator:
     """A name, and --topology of a TPU slice, -> the accelerator.
 
-    A topology that one machine holds is one machine, unless @ names a type that needs several.
+    A topology that fits one machine is one machine, unless @ names a type that needs several.
 
     Raises:
       exits.CannotRun: no such accelerator; a topology that does not fit; a machine type that cannot carry it.
@@ -109,7 +109,7 @@ def short(accelerator: Accelerator) -> str:
 
 
 def _topology(chip: Chip, count: int | None, topology: str, text: str) -> str:
-    """Which topology a name and --topology mean; `count` is what the name counts."""
+    """The topology that a name and --topology mean; `count` is the number in the name."""
     unit = "chips" if chip.cores == 1 else f"TensorCores, {chip.cores} a chip"
     if topology and not _TOPOLOGY.fullmatch(topology):
         raise exits.CannotRun(f"--topology={topology} is not possible: give sides, 2x4 or 2x2x4 for example.")
@@ -132,37 +132,37 @@ def _topology(chip: Chip, count: int | None, topology: str, text: str) -> str:
     for shape in chip.topologies:
         if size(shape) * chip.cores == count:
             return shape
-    counts = sorted({size(shape) * chip.cores for shape in chip.topologies}, key=lambda there: abs(there - count))
-    near_counts = " and ".join(f"{chip.name}-{there}" for there in sorted(counts[:2]))
+    counts = sorted({size(shape) * chip.cores for shape in chip.topologies}, key=lambda known: abs(known - count))
+    near_counts = " and ".join(f"{chip.name}-{nearest}" for nearest in sorted(counts[:2]))
     raise exits.CannotRun(
         f"--accelerator={text}: no slice has {count} ({chip.name}-N counts {unit}); the nearest are {near_counts}."
     )
 
 
 def _slice(chip: Chip, topology: str, machine_type: str, text: str) -> Accelerator:
-    able = [machine for machine in chip.machines if _carries(machine, topology)]
-    # One machine, if one holds all of it.
-    able.sort(key=lambda machine: machine.topology != topology)
-    return _of_slice(chip, _chosen(able, chip, machine_type, text), topology)
+    suitable = [machine for machine in chip.machines if _carries(machine, topology)]
+    # A machine that holds the whole slice comes first.
+    suitable.sort(key=lambda machine: machine.topology != topology)
+    return _of_slice(chip, _chosen(suitable, chip, machine_type, text), topology)
 
 
 def _gpus(chip: Chip, count: int, machine_type: str, text: str) -> Accelerator:
-    able = [machine for machine in chip.machines if machine.chips == count]
-    if not able:
-        counts = " or ".join(str(there) for there in sorted({machine.chips for machine in chip.machines}))
+    suitable = [machine for machine in chip.machines if machine.chips == count]
+    if not suitable:
+        counts = " or ".join(map(str, sorted({machine.chips for machine in chip.machines})))
         raise exits.CannotRun(
             f"--accelerator={text}: no machine has {count} {chip.name}; there are those with {counts}."
         )
-    return _of_gpus(chip, _chosen(able, chip, machine_type, text))
+    return _of_gpus(chip, _chosen(suitable, chip, machine_type, text))
 
 
-def _chosen(able: list[Machine], chip: Chip, machine_type: str, text: str) -> Machine:
+def _chosen(suitable: list[Machine], chip: Chip, machine_type: str, text: str) -> Machine:
     if not machine_type:
-        return able[0]
-    for machine in able:
+        return suitable[0]
+    for machine in suitable:
         if machine.type and (machine.type == machine_type or machine.type.endswith(f"-{machine_type}")):
             return machine
-    types = ", ".join(machine.type for machine in able if machine.type) or "no type that is known"
+    types = ", ".join(machine.type for machine in suitable if machine.type) or "no type that is known"
     raise exits.CannotRun(f"--accelerator={text}: no such machine carries it; of {chip.name} {types} would.")
 
 
@@ -181,7 +181,7 @@ def _of_slice(chip: Chip, machine: Machine, topology: str) -> Accelerator:
 
 
 def _on(chip: Chip, machine: Machine, **values: Any) -> Accelerator:
-    """What a machine says of an accelerator, and the rest of it."""
+    """An accelerator on a machine, with the fields that the machine does not decide."""
     return Accelerator(
         chip=chip,
         chips_per_host=machine.chips,

@@ -1,9 +1,9 @@
 """Accelerators as data: chips, the machines that carry them, what an hour costs.
 
-A figure stands here only if it was read at its source: machines, shapes of slices, memory that a label names and list prices
+A figure is here only if it was read at its source: machines, shapes of slices, memory that a label names and list prices
 in GoogleCloudPlatform/cluster-autoscaler of 2026-08, spot prices of TPUs in skypilot-org/skypilot-catalog; memory, peaks and
 links of TPUs in docs.cloud.google.com/tpu/docs/{v3,v4,v5e,v5p,v6e,tpu7x} of 2026-11. Nothing is filled in from memory: None is
-unknown, and printed so. No peak of a GPU has been confirmed yet: MFU is unknown with them.
+unknown, and printed as such. No peak of a GPU has been confirmed yet: MFU is unknown with them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ TPU_SPOT_PRICE = "spot price of 2026-11, us-central1, skypilot-org/skypilot-cata
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """A machine type. One of several with as many chips is taken if it is the first."""
+    """A machine type. Of several with equally many chips, the first is the default."""
 
-    type: str  # "" where GPUs are attached to a machine of one's own choice
+    type: str  # "" where GPUs are attached to a machine of any type
     chips: int
     vcpus: int | None = None
     memory_gib: int | None = None
     price: float | None = None  # dollars an hour, chips included
     spot: float | None = None
     gke_label: str = ""  # where it differs from the chip's
-    topology: str = ""  # TPU: what it is alone; "" if it is only ever a part of a slice
-    joins: bool = False  # TPU: several of them make a slice
+    topology: str = ""  # TPU: the slice that it is alone; "" if it is always a part of a larger one
+    joins: bool = False  # TPU: several of them form a slice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Chip:
     gke_label: str  # of cloud.google.com/gke-accelerator or gke-tpu-accelerator
     machines: tuple[Machine, ...]
     aliases: tuple[str, ...] = ()
-    google_name: str = ""  # TPU: what accelerator types of Cloud TPU begin with
-    cores: int = 1  # TPU: what Google's names count of each chip: its TensorCores, or 1, the chip
-    topologies: tuple[str, ...] = ()  # TPU: by size; the first of a size is what Google takes
-    hbm_gb: int | None = None  # as its source has it: some say GB, some GiB
+    google_name: str = ""  # TPU: the prefix of accelerator types of Cloud TPU
+    cores: int = 1  # TPU: how much Google's names count for each chip: its TensorCores, or 1
+    topologies: tuple[str, ...] = ()  # TPU: by size; the first of each size is Google's default
+    hbm_gb: int | None = None  # as in its source: GB or GiB
     # Dense, a second, by precision.
     peak_flops: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
     link_gb_per_s: float | None = None  # both ways together
@@ -57,16 +57,16 @@ def size(topology: str) -> int:
     return math.prod(int(side) for side in topology.split("x"))
 
 
-def _cubes(sides: Iterable[int], most: int) -> tuple[str, ...]:
-    """All of three sides in growing order with at most so many chips, of a size the most compact first."""
-    found = [shape for shape in itertools.combinations_with_replacement(sides, 3) if math.prod(shape) <= most]
-    found.sort(key=lambda shape: (math.prod(shape), sum(shape)))
-    return tuple("x".join(map(str, shape)) for shape in found)
+def _cubes(sides: Iterable[int], limit: int) -> tuple[str, ...]:
+    """All topologies of three sides in growing order with at limit `limit` chips; of equal size the limit compact first."""
+    shapes = [shape for shape in itertools.combinations_with_replacement(sides, 3) if math.prod(shape) <= limit]
+    shapes.sort(key=lambda shape: (math.prod(shape), sum(shape)))
+    return tuple("x".join(map(str, shape)) for shape in shapes)
 
 
 _SQUARES = ("4x4", "4x8", "8x8", "8x16", "16x16")
 _SMALL = ("2x2x1", "2x2x2", "2x2x4", "2x4x4")
-# At most 16x16x24, of v5p. No bound of v4 was read anywhere, so it has this one; Cloud TPU refuses what it does not have.
+# At limit 16x16x24, the limit of v5p. No limit of v4 was found, so it has the same; Cloud TPU refuses what it does not have.
 _LARGE = tuple(shape for shape in _cubes(range(4, 25, 4), 6144) if int(shape.split("x")[1]) <= 16)
 
 CHIPS = (

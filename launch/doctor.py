@@ -18,8 +18,8 @@ from convoy.verbs import verb
 
 USAGE = """usage: convoy launch doctor [--flag=value ...]
 
-Looks at a place for jobs and says of each thing that they need whether it is there, and how to mend what is not. Changes
-nothing. Exit code 0 if all is well, else 78."""
+Checks whether a target has what jobs need, and says how to mend what is missing. Changes nothing. Exit code 0 if all is well,
+else 78."""
 
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 _GROUP = "What the job would use"

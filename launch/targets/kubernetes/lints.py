@@ -158,7 +158,9 @@ def _slice(job: Object) -> Iterator[str]:
 
 def _peers(prefix: str, job: Object, owner: Object, objects: list[Object]) -> Iterator[str]:
     """Whether the names by which workers look for each other are right."""
-    pod, name, workers = job["template"]["spec"], owner["metadata"]["name"], job["completions"]
+    pod = job["template"]["spec"]
+    name = owner["metadata"]["name"]
+    workers = job["completions"]
     if owner["kind"] == "JobSet":
         subdomain = owner["spec"].get("network", {}).get("subdomain", name)
     else:

@@ -95,7 +95,9 @@ def _new_lines(cluster: Cluster, pod: Object, yielded: dict[str, tuple[str, int]
             if seen <= count:
                 continue
         else:
-            last, seen, count = moment, 1, 0
+            last = moment
+            seen = 1
+            count = 0
         yielded[uid] = last, seen
         yield line
 

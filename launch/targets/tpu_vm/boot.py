@@ -160,7 +160,9 @@ class Worker:
     """This machine's part of a job."""
 
     def __init__(self, job, index, hosts):
-        self.job, self.index, self.hosts = job, index, hosts
+        self.job = job
+        self.index = index
+        self.hosts = hosts
         self.folder = f"{job['bucket']}/{job['folder']}/{job['attempt']}"
         self.log = HOME / f"worker.attempt-{job['attempt']}.log"
         self.restarts = 0
