@@ -102,10 +102,10 @@ def watching(model: keras.Model, name: str) -> Iterator[None]:
 
     Such a call returns the values of variables that are not trained, and of no others.
     """
+    known = {id(variable) for variable in model.non_trainable_variables}
     assigned: dict[int, keras.Variable] = {}
     with patches.observed_updates(lambda variable: assigned.update({id(variable): variable})):
         yield
-    known = {id(variable) for variable in model.non_trainable_variables}
     trained = {id(variable) for variable in model.trainable_variables}
     for key, variable in assigned.items():
         if key in trained:
