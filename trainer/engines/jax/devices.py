@@ -68,17 +68,17 @@ def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
         ) from error
     if asked.is_auto and config.strategy == "one":
         here = here[:1]
-    found = f"{here[0].platform}:{len(here)}"
-    if not asked.is_auto and found != config.devices:
+    present = f"{here[0].platform}:{len(here)}"
+    if not asked.is_auto and present != config.devices:
         raise exits.CannotRun(
-            f"--devices={config.devices}, but JAX finds {found} here; give that, or install the extra and driver of the other."
+            f"--devices={config.devices}, but JAX finds {present} here; give that, or install the other's extra and driver."
         )
     if config.precision == "float64" and here[0].platform == "tpu":
         raise exits.CannotRun("--precision=float64 is not possible on a TPU; give float32 or mixed_bfloat16.")
-    config = dataclasses.replace(config, devices=found, xla="on")
+    config = dataclasses.replace(config, devices=present, xla="on")
     config = dataclasses.replace(config, strategy=topology(config, cluster, len(here)))
     devices = jax.devices() if cluster.processes > 1 else here
-    where = f"--devices={found}" + (f" in each of {cluster.processes} processes" if cluster.processes > 1 else "")
+    where = f"--devices={present}" + (f" in each of {cluster.processes} processes" if cluster.processes > 1 else "")
     if len(devices) != len(here) * cluster.processes:
         raise exits.CannotRun(
             f"the processes have {len(devices)} devices together, which is not {where}; give all the same."

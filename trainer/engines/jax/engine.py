@@ -74,12 +74,12 @@ class JaxEngine(BaseEngine):
                 steps_left -= chunk.steps
             outcomes = [LoopOutcome(*map(np.asarray, outcome)) for outcome in outcomes]
             finite = bool(np.asarray(going))
-        made = [int(outcome.steps) for outcome in outcomes]
+        steps_made = [int(outcome.steps) for outcome in outcomes]
         losses, norms = (
-            np.concatenate([outcome[k][:n] for n, outcome in zip(made, outcomes, strict=True)]).astype(np.float64)
+            np.concatenate([outcome[k][:n] for n, outcome in zip(steps_made, outcomes, strict=True)]).astype(np.float64)
             for k in (1, 2)
         )
-        return LoopResult(sum(made), losses, norms, sum(int(x.correct) for x in outcomes), waited, finite)
+        return LoopResult(sum(steps_made), losses, norms, sum(int(x.correct) for x in outcomes), waited, finite)
 
     def check_layers(self) -> None:
         if self.replicas == 1:

@@ -43,7 +43,7 @@ class Programs:
         sharding = runtime.batch_sharding
         image_bytes = int(np.prod(image_shape))
         self.chunk = chunk_length(sharding.per_replica * sharding.local_replicas * image_bytes)
-        self.step = TrainingStep(self.parts, runtime.config, sharding.microbatch_sizes, self.averaged)
+        self.step = TrainingStep(self.parts, runtime.config, sharding.microbatch_sizes, self.averaged_variables)
         self.evaluate = evaluation_step(self.parts.model, self.mesh, self.parts.classes)
 
     def lower(self, platforms: Sequence[str] | None = None) -> jax.stages.Lowered:
@@ -106,7 +106,7 @@ class Programs:
             names += ["loss_scale/scale", "loss_scale/good_steps"]
         return names
 
-    def averaged(self, state: State) -> list[Array]:
+    def averaged_variables(self, state: State) -> list[Array]:
         """The weights that are averaged, in the order of their averages."""
         return [getattr(state, kind)[index] for kind, index in self._averaged_places()]
 

@@ -64,14 +64,14 @@ def to_floats(images: jax.Array) -> jax.Array:
 class TrainingStep:
     """(state, this replica's share of a batch) -> (state, outcome).
 
-    A replica's batch comes in microbatches of `microbatch_sizes` examples. `averaged` finds in a state the weights that --ema
-    averages, in the order of their averages.
+    A replica's batch comes in microbatches of `microbatch_sizes` examples. `averaged_variables` finds in a state the weights
+    that --ema averages, in the order of their averages.
     """
 
     parts: Parts
     config: RunConfig
     microbatch_sizes: list[int]
-    averaged: Callable[[State], list[jax.Array]]
+    averaged_variables: Callable[[State], list[jax.Array]]
 
     def __call__(self, state: State, batch: Batch) -> tuple[State, Outcome]:
         other, sums = self.accumulated_gradients(state, batch)
@@ -191,7 +191,7 @@ class TrainingStep:
             decay = jnp.minimum(jnp.asarray(limit, weight.dtype), (1 + t) / (10 + t))
             return average - (1 - decay) * (average - weight)
 
-        averages = [average(*pair) for pair in zip(state.average, self.averaged(updated), strict=True)]
+        averages = [average(*pair) for pair in zip(state.average, self.averaged_variables(updated), strict=True)]
         return updated._replace(average=averages)
 
     def decide(self, state: State, updated: State, loss: jax.Array, norm: jax.Array) -> tuple[State, jax.Array]:

@@ -63,12 +63,12 @@ class TensorFlowEngine(BaseEngine):
     def compile(self) -> None:
         if self._compiled:
             return
-        one = tf.constant(1)
+        one_step = tf.constant(1)
         with self._sentences(None):
             with self._attributes.explaining(), _created(self.config.model):
-                concrete = self._loop.get_concrete_function(self._stream, one)
+                concrete = self._loop.get_concrete_function(self._stream, one_step)
             self._outside.watch(concrete)
-            self._attributes.check(lambda: self._training_loop().get_concrete_function(self._stream, one))
+            self._attributes.check(lambda: self._training_loop().get_concrete_function(self._stream, one_step))
             # No step: TensorFlow optimizes a graph when it is first called.
             self._loop(self._stream, tf.constant(0))
         self._compiled = True
@@ -76,11 +76,11 @@ class TensorFlowEngine(BaseEngine):
     def train(self, steps: int) -> LoopResult:
         self.compile()
         with self._sentences(self._examples):
-            made, losses, norms, correct, waited, going = (
+            steps_made, losses, norms, correct, waited, going = (
                 tensor.numpy() for tensor in self._loop(self._stream, tf.constant(steps))
             )
         return LoopResult(
-            int(made),
+            int(steps_made),
             losses.astype(np.float64),
             norms.astype(np.float64),
             int(correct),
@@ -89,10 +89,10 @@ class TensorFlowEngine(BaseEngine):
         )
 
     def check_layers(self) -> None:
-        local = self._strategy.experimental_local_results
+        local_results = self._strategy.experimental_local_results
         if self.replicas > 1:
             self._check_replicas(
-                (name, [_view(copy) for copy in local(variable.value)])
+                (name, [_view(copy) for copy in local_results(variable.value)])
                 for name, variable in self._model_variables().items()
             )
         self._outside.check()

@@ -46,7 +46,7 @@ def training_loop(step: Callable[[Batch], Outcome], strategy: tf.distribute.Stra
         dtype = tf.as_dtype(keras.config.floatx())
 
         def body(
-            made: tf.Tensor,
+            steps_made: tf.Tensor,
             losses: tf.TensorArray,
             norms: tf.TensorArray,
             correct: tf.Tensor,
@@ -64,9 +64,9 @@ def training_loop(step: Callable[[Batch], Outcome], strategy: tf.distribute.Stra
                 arrived = now()
             with tf.control_dependencies([arrived]):
                 outcome = on_replicas(batch)
-            losses = losses.write(made, tf.cast(outcome.loss, dtype))
-            norms = norms.write(made, tf.cast(outcome.norm, dtype))
-            return made + 1, losses, norms, correct + outcome.correct, waited + (arrived - asked), outcome.going
+            losses = losses.write(steps_made, tf.cast(outcome.loss, dtype))
+            norms = norms.write(steps_made, tf.cast(outcome.norm, dtype))
+            return steps_made + 1, losses, norms, correct + outcome.correct, waited + (arrived - asked), outcome.going
 
         start = (
             tf.constant(0),
@@ -76,9 +76,9 @@ def training_loop(step: Callable[[Batch], Outcome], strategy: tf.distribute.Stra
             tf.constant(0.0, tf.float64),
             tf.constant(True),
         )
-        made, losses, norms, *rest = tf.while_loop(
-            lambda made, *rest: (made < steps) & rest[-1], body, start, parallel_iterations=1
+        steps_made, losses, norms, *rest = tf.while_loop(
+            lambda steps_made, *rest: (steps_made < steps) & rest[-1], body, start, parallel_iterations=1
         )
-        return LoopOutcome(made, losses.stack()[:made], norms.stack()[:made], *rest)
+        return LoopOutcome(steps_made, losses.stack()[:steps_made], norms.stack()[:steps_made], *rest)
 
     return loop
