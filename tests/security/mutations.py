@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 SEED = int(os.environ.get("CONVOY_TEST_SEED", "20261201"))
-MANY_CASES = 5000  # of a thorough run, and of benchmarks/hostile.py
+MANY_CASES = 5000  # that benchmarks/hostile.py measures too
 
 # Names that lead outside, or are none.
 NAMES: list[Any] = [
@@ -41,9 +41,9 @@ FRAGMENTS = [
 _HOLE = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
-def counts(quick: int) -> pytest.MarkDecorator:
-    """Parametrizes a test by `count`: the number of cases that it draws, `quick` ones unless it is thorough."""
-    return pytest.mark.parametrize("count", [quick, pytest.param(MANY_CASES, marks=pytest.mark.thorough)])
+def counts(quick: int, thorough: int = MANY_CASES) -> pytest.MarkDecorator:
+    """Parametrizes a test by `count`, the number of cases that it draws in `make test` and in `make test-all`."""
+    return pytest.mark.parametrize("count", [quick, pytest.param(thorough, marks=pytest.mark.thorough)])
 
 
 @contextlib.contextmanager
