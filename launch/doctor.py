@@ -40,9 +40,9 @@ def _options() -> type[TargetOptions]:
 @verb(USAGE, _options)
 def doctor(given: TargetOptions) -> int:
     """The verb."""
-    of_target = _passed(platform(given.target).doctor(given))
-    of_job = _passed(_common(given.of(DoctorOptions)))
-    return exits.OK if of_target and of_job else exits.CANNOT_RUN
+    target_passed = _passed(platform(given.target).doctor(given))
+    common_passed = _passed(_common(given.of(DoctorOptions)))
+    return exits.OK if target_passed and common_passed else exits.CANNOT_RUN
 
 
 def _passed(checks: Iterator[Check]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from convoy import exits
 from convoy.outside import printable
 
-AWAY_SECONDS = 1800.0  # control planes do not answer while they are upgraded
+MAX_OUTAGE_SECONDS = 1800.0  # control planes do not answer while they are upgraded
 
 
 class OutageTolerance:
@@ -21,12 +21,12 @@ class OutageTolerance:
 
     @contextlib.contextmanager
     def tolerate(self, enabled: bool = True) -> Iterator[None]:
-        """Prints and suppresses exits.TryAgain raised inside, until AWAY_SECONDS after the first of a row of them."""
+        """Prints and suppresses exits.TryAgain raised inside, until MAX_OUTAGE_SECONDS after the first of a row of them."""
         try:
             yield
             self.since = None
         except exits.TryAgain as error:
             self.since = self.since or time.monotonic()
-            if not enabled or time.monotonic() - self.since > AWAY_SECONDS:
+            if not enabled or time.monotonic() - self.since > MAX_OUTAGE_SECONDS:
                 raise
             print(f"convoy: {printable(str(error))}", file=sys.stderr, flush=True)

@@ -49,9 +49,9 @@ def measure(config: RunConfig, rounds: int, seconds: float) -> dict[str, Any]:
         if wait is not None:
             waits.append(wait)
     medians = {part: statistics.median(speeds[part]) for part in PARTS}
-    alone = (medians["loader"], medians["step"])
+    single = (medians["loader"], medians["step"])
     share_the_cores = config.devices_spec.platform == "cpu"
-    bound = 1 / sum(1 / rate for rate in alone) if share_the_cores else min(alone)
+    bound = 1 / sum(1 / rate for rate in single) if share_the_cores else min(single)
     wait_fraction = statistics.median(waits) if waits else None
     return {
         **{name: getattr(config.data, name) for name in ("dataset", "augment", "balance")},

@@ -125,8 +125,8 @@ def open_run(
       exits.BadData: what stands there was damaged.
     """
     store = open_store(run_dir)
-    found = opening.trained_config(store, run_dir)
-    config = trust.consented(found, run_dir, model, trust_model_code)
+    stored = opening.trained_config(store, run_dir)
+    config = trust.consented(stored, run_dir, model, trust_model_code)
     described = dataset.read(store)
     if described is None:
         raise exits.CannotRun(

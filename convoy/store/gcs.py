@@ -77,20 +77,20 @@ class GcsStore:
 
     def list_names(self, prefix: Name | None = None) -> list[Name]:
         folder = f"{self._root}{prefix}/" if prefix else self._root
-        found = set()
+        names = set()
         for blob in self._bucket.entries(folder):
             log = split(blob.name)
-            found.add((log[0] if log else blob.name).removeprefix(self._root))
+            names.add((log[0] if log else blob.name).removeprefix(self._root))
         # A name that ends in / is how the console draws an empty folder.
-        return sorted(name_in(name, self.url) for name in found if name != _LOCK and not name.endswith("/") and name)
+        return sorted(name_in(name, self.url) for name in names if name != _LOCK and not name.endswith("/") and name)
 
     def remove(self, prefix: Name) -> None:
         place = self._root + prefix
         self._logs.forget(place)
         # checkpoints/1 is not the beginning of checkpoints/10.
         below = f"{place}/", place + FOLDER
-        found = [blob for blob in self._bucket.entries(place) if blob.name == place or blob.name.startswith(below)]
-        self._bucket.delete({blob.name: blob.generation for blob in found})
+        blobs = [blob for blob in self._bucket.entries(place) if blob.name == place or blob.name.startswith(below)]
+        self._bucket.delete({blob.name: blob.generation for blob in blobs})
 
     def folder(self, name: Name) -> None: ...
 
@@ -98,9 +98,9 @@ class GcsStore:
         self._logs.remove_partials(self._root)
 
     def first_entry(self) -> str:
-        found = [blob.name.removeprefix(self._root) for blob in self._bucket.entries(self._root, limit=3)]
+        names = [blob.name.removeprefix(self._root) for blob in self._bucket.entries(self._root, limit=3)]
         # "" is how the console draws an empty folder.
-        return next((name.partition("/")[0] for name in found if name not in (_LOCK, "")), "")
+        return next((name.partition("/")[0] for name in names if name not in (_LOCK, "")), "")
 
     def locked(self) -> AbstractContextManager[None]:
         return self._lease.held()

@@ -199,7 +199,7 @@ class Bucket:
           generations: of each object, by name.
         """
 
-        def one(name: str) -> None:
+        def remove(name: str) -> None:
             def attempt(again: Retry) -> None:
                 self.guard()
                 self._delete(name, generations[name], again)
@@ -208,7 +208,7 @@ class Bucket:
 
         if generations:
             with ThreadPoolExecutor(min(DELETES_AT_ONCE, len(generations))) as pool:
-                list(pool.map(one, generations))
+                list(pool.map(remove, generations))
 
     def release(self, name: str, generation: int, seconds: float) -> None:
         """Removes one object like `delete`, but whatever the guard says, and within so many seconds."""
@@ -243,8 +243,8 @@ class Bucket:
         return blob
 
     def _list(self, prefix: str, again: Retry, limit: int | None = None) -> list[Any]:
-        found = self._bucket.list_blobs(prefix=prefix, max_results=limit, timeout=TIMEOUT_SECONDS, retry=again)
-        return sorted(found, key=lambda blob: blob.name)
+        blobs = self._bucket.list_blobs(prefix=prefix, max_results=limit, timeout=TIMEOUT_SECONDS, retry=again)
+        return sorted(blobs, key=lambda blob: blob.name)
 
     def _require(self, again: Retry) -> None:
         """Raises NotFound if it is the bucket that is not there."""

@@ -128,11 +128,11 @@ def _answer(error: api.GoogleAPICallError) -> str:
 
 def _causes(error: BaseException) -> list[BaseException]:
     """The error, what it wraps and what led to it, outermost first."""
-    found: list[BaseException] = []
+    chain: list[BaseException] = []
     waiting: list[object] = [error]
     while waiting:
-        one = waiting.pop(0)
-        if isinstance(one, BaseException) and one not in found:
-            found.append(one)
-            waiting += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
-    return found
+        cause = waiting.pop(0)
+        if isinstance(cause, BaseException) and cause not in chain:
+            chain.append(cause)
+            waiting += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]
+    return chain

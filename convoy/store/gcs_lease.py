@@ -88,7 +88,7 @@ class Lease:
             )
 
     def _take(self) -> None:
-        match, seen, since, told = 0, 0, 0.0, False
+        match, seen, since, warned = 0, 0, 0.0, False
         while not self._replace(match, None):
             match = 0
             try:
@@ -110,8 +110,8 @@ class Lease:
             elif now - since >= LEASE_SECONDS:
                 match = generation
                 continue
-            if not told:
-                told = True
+            if not warned:
+                warned = True
                 print(
                     f"convoy: {self._place} is held by process {holder.get('pid', '?')} on {holder.get('host', '?')};"
                     f" watching for {LEASE_SECONDS:.0f} s whether that is alive.",
@@ -163,7 +163,7 @@ class Lease:
 
 def _parsed(data: bytes) -> dict[str, str]:
     try:
-        found = parse_object(data, "")
+        record = parse_object(data, "")
     except exits.BadData:
         return {}
-    return {name: printable(str(value)) for name, value in found.items()}
+    return {name: printable(str(value)) for name, value in record.items()}

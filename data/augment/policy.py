@@ -86,7 +86,7 @@ def _recolor(images: Images, operations: PerImage, strengths: PerImage, signed: 
     return by_group(
         images,
         _groups(operations, "sharpness"),
-        [lambda some, rows: color.sharpness(some, tf.gather(factors, rows))],
+        [lambda images, rows: color.sharpness(images, tf.gather(factors, rows))],
     )
 
 

@@ -78,14 +78,14 @@ def send(root: Path, url: str) -> None:
     """
     store, manifest = open_store(url), read_manifest(root / MANIFEST)
     with store.locked(), exclusive_lock(root, _LOCK, _REMEDY):
-        there = set(store.list_names())
-        if MANIFEST in there:
+        stored = set(store.list_names())
+        if MANIFEST in stored:
             if _remote_manifest(store).plan != manifest.plan:
                 raise exits.CannotRun(f"--out={url} holds another packing; choose another place.")
             print(f"{url} holds all of it already.")
             return
         plan = write_document(manifest.plan)
-        if PLAN in there:
+        if PLAN in stored:
             if store.get(PLAN) != plan:
                 raise exits.CannotRun(f"--out={url} holds the begin of another packing; choose another place.")
         elif foreign := store.first_entry():
@@ -97,7 +97,7 @@ def send(root: Path, url: str) -> None:
             with (root / name).open("rb") as file:
                 store.put(name, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
 
-        missing = [name for name in manifest.files if name not in there]
+        missing = [name for name in manifest.files if name not in stored]
         print(f"Sending {len(missing)} files to {url}", flush=True)
         with ThreadPoolExecutor(_TOGETHER) as pool:
             list(pool.map(put, missing))

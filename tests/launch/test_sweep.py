@@ -162,7 +162,7 @@ def test_an_outage_of_the_target_is_tolerated(capsys, monkeypatch):
     assert [end.phase for end in sweep.submit_all(place, specs, 1)] == [SUCCEEDED, SUCCEEDED]
     assert place.order == [spec.name for spec in specs]
     assert "convoy: the place is away" in capsys.readouterr().err
-    monkeypatch.setattr("convoy.launch.outage.AWAY_SECONDS", -1.0)
+    monkeypatch.setattr("convoy.launch.outage.MAX_OUTAGE_SECONDS", -1.0)
     with pytest.raises(exits.TryAgain):
         sweep.submit_all(Shaky({}), specs, 1)
 

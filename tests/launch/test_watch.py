@@ -107,9 +107,9 @@ def test_an_outage_counts_from_its_first_failure_whatever_came_before(monkeypatc
 
     look(1.0, well=True)
     look(90_000.0, well=False)  # a day of lines later
-    look(90_000.0 + outage.AWAY_SECONDS, well=False)
+    look(90_000.0 + outage.MAX_OUTAGE_SECONDS, well=False)
     look(92_000.0, well=True)
     look(99_000.0, well=False)
     with pytest.raises(exits.TryAgain, match="away"):
-        look(99_001.0 + outage.AWAY_SECONDS, well=False)
+        look(99_001.0 + outage.MAX_OUTAGE_SECONDS, well=False)
     assert capsys.readouterr().err == "convoy: away\n" * 3

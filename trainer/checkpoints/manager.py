@@ -115,12 +115,12 @@ def select(store: Store, which: str) -> tuple[Checkpoint, dict[str, np.ndarray],
     The last one is the one that the run would continue from.
     """
     manager = CheckpointManager(store, 0, 1)
-    newest = manager.load_latest()
-    if newest is None or manager.last is None:
+    loaded = manager.load_latest()
+    if loaded is None or manager.last is None:
         raise exits.CannotRun(f"{store.url} has no checkpoint yet; train first.")
     if which == "last":
-        return manager.last, *newest
-    wanted = find(store, str(_best_step(store, newest[1])) if which == "best" else which)
+        return manager.last, *loaded
+    wanted = find(store, str(_best_step(store, loaded[1])) if which == "best" else which)
     try:
         return wanted, *format.read(store, wanted)
     except CorruptCheckpoint as error:

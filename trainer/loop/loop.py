@@ -64,11 +64,11 @@ class Loop:
                 try:
                     self._train_to_the_end()
                     break
-                except NanFound as found:
+                except NanFound as error:
                     if self.config.on_nan != "rollback":
-                        nan.diverge(self.session, self.progress.step, str(found))
+                        nan.diverge(self.session, self.progress.step, str(error))
                     with self.ledger.counting("rollback"):
-                        self.progress = nan.roll_back(self.experiment, self.session, self.progress, found)
+                        self.progress = nan.roll_back(self.experiment, self.session, self.progress, error)
             consensus.leader_decides(self.engine, self.session.saver.join)
         return self.progress
 

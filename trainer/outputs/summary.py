@@ -50,9 +50,9 @@ def _balance(examples: np.ndarray, draws: np.ndarray) -> str:
     """What --balance does to the classes: from how many examples to how many draws, each int64 [classes]."""
     present = examples > 0
     many, few = examples.max(), examples[present].min()
-    most, least = draws.max(), draws[present].min()
+    high, low = draws.max(), draws[present].min()
     empty = "" if present.all() else f"; {(~present).sum():,} classes have none"
-    drawn = f"{most:,} draws each" if most == least else f"{most:,} to {least:,} draws"
+    drawn = f"{high:,} draws each" if high == low else f"{high:,} to {low:,} draws"
     return f"{many:,} to {few:,} examples a class -> {drawn} per epoch{empty}"
 
 

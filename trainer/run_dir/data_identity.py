@@ -39,8 +39,8 @@ def known(store: Store) -> Identity | None:
 
 def refuse_other_data(config: RunConfig, now: Identity, then: Identity | None) -> None:
     """CannotRun if the data set is no longer what the run was begun on, as far as that is known, and says what is different."""
-    if then and (found := now.differences(then)):
+    if then and (changes := now.differences(then)):
         raise exits.CannotRun(
             f"--dataset={printable(config.data.dataset)} is not what the run in {config.run_dir} was begun on:"
-            f" {'; '.join(found)}. Bring the old data back, or choose another --run_dir."
+            f" {'; '.join(changes)}. Bring the old data back, or choose another --run_dir."
         )

@@ -33,9 +33,9 @@ def stored_config(store: Store) -> StoredConfig | None:
     try:
         text = store.get(CONFIG)
     except FileNotFoundError:
-        if foreign := store.first_entry():
+        if entry := store.first_entry():
             raise exits.CannotRun(
-                f"--run_dir={store.url} holds {foreign} and is no run of Convoy; choose an empty or a new directory."
+                f"--run_dir={store.url} holds {entry} and is no run of Convoy; choose an empty or a new directory."
             ) from None
         return None
     return from_json(text, f"{store.url}/{CONFIG}")

@@ -69,10 +69,10 @@ class EvaluateConfig:
 def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     """The measurement as `eval` of result.json has it, with the step."""
     store = open_store(config.run_dir)
-    found = opening.trained_config(store, config.run_dir)
-    trained = trust.consented(found, config.run_dir, config.model, config.trust_model_code)
+    stored = opening.trained_config(store, config.run_dir)
+    trained = trust.consented(stored, config.run_dir, config.model, config.trust_model_code)
     trained = _where_data_is(trained, config)
-    download = bool(config.dataset or config.data_dir) or trust.own_place(found)
+    download = bool(config.dataset or config.data_dir) or trust.own_place(stored)
     engines.choose(trained.backend)
     from convoy.trainer import evaluation  # imports Keras, which now has the right backend
 

@@ -137,8 +137,8 @@ def worth_restarting(code):
     return code == TRY_AGAIN or (code >= 128 and code != STOPPED)
 
 
-def _is_count(value, most):
-    return type(value) is int and 0 <= value <= most
+def _is_count(value, limit):
+    return type(value) is int and 0 <= value <= limit
 
 
 def delete_machines(job):

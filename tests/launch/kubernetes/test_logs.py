@@ -99,7 +99,7 @@ def test_follow_tolerates_a_cluster_that_does_not_answer(server, target, life, m
     life.dies(0, 0)
     life.status(terminalState="Completed")
     assert list(lines) == []
-    monkeypatch.setattr("convoy.launch.outage.AWAY_SECONDS", 0.0)
+    monkeypatch.setattr("convoy.launch.outage.MAX_OUTAGE_SECONDS", 0.0)
     lines = target.logs("rn50", 0, follow=True)
     server.on_get = lambda found: server.fault(503, times=99)
     assert "HTTP 503" in refusal(lambda: list(lines), exits.TryAgain)

@@ -298,7 +298,7 @@ def test_wait_tolerates_a_cluster_that_does_not_answer(server, target, life, cap
 
 
 def test_wait_does_not_tolerate_an_outage_for_ever(server, target, life, monkeypatch):
-    monkeypatch.setattr("convoy.launch.outage.AWAY_SECONDS", 0.0)
+    monkeypatch.setattr("convoy.launch.outage.MAX_OUTAGE_SECONDS", 0.0)
     server.on_get = lambda found: server.fault(503, "gone", path="jobsets", times=99)
     life.ready(1)
     assert "HTTP 503, gone" in refusal(lambda: follow.until_the_end(target, "rn50"), exits.TryAgain)
