@@ -106,26 +106,26 @@ def training_stream(
 
 
 def evaluation_batches(
-    examples: Examples, batch_size: int, replicas: int = 1, first: int = 0, local: int = 1
+    examples: Examples, batch_size: int, replicas: int = 1, first_replica: int = 0, local_replicas: int = 1
 ) -> tf.data.Dataset:
     """Every example once, in order: (images uint8 [B, h, w, c], labels int32 [B], weights float32 [B]).
 
     Batches go to `replicas` in rounds, ceil(examples / (B * replicas)) of them; this process gets those of replicas
-    [first, first + local). They are filled up with repetitions of the first example, of weight 0, so that every replica has
-    one in every round. An image that cannot be read has weight 0 too, where --bad_images allows it.
+    [first_replica, first_replica + local_replicas). They are filled up with repetitions of the first example, of weight 0, so
+    that every replica has one in every round. An image that cannot be read has weight 0 too, where --bad_images allows it.
     """
     fetch, total, labels = examples.fetcher(), len(examples), _on_host(examples.labels)
     rounds = -(-total // (batch_size * replicas))
 
     def batch(element: Scalar) -> tuple[Array, Array, Array]:
-        index = element // local * replicas + first + element % local
+        index = element // local_replicas * replicas + first_replica + element % local_replicas
         positions = index * batch_size + tf.range(batch_size, dtype=tf.int64)
         inside = positions < total
         chosen = tf.where(inside, positions, 0)
         images, valid, _ = fetch(chosen, None)
         return images, tf.gather(labels, chosen), tf.cast(inside, tf.float32) * valid
 
-    return in_parallel(tf.data.Dataset.range(rounds * local), batch, batch_size * _floats_of(examples))
+    return in_parallel(tf.data.Dataset.range(rounds * local_replicas), batch, batch_size * _floats_of(examples))
 
 
 def _floats_of(examples: Examples) -> int:

@@ -41,7 +41,7 @@ def _options() -> type[TargetOptions]:
 def doctor(given: TargetOptions) -> int:
     """The verb."""
     target_passed = _passed(platform(given.target).doctor(given))
-    common_passed = _passed(_common(given.of(DoctorOptions)))
+    common_passed = _passed(_common(given.narrowed(DoctorOptions)))
     return exits.OK if target_passed and common_passed else exits.CANNOT_RUN
 
 

@@ -49,7 +49,7 @@ class TargetOptions:
     def __post_init__(self) -> None:
         check_visible(vars(self))
 
-    def of(self, kind: type[T]) -> T:
+    def narrowed(self, kind: type[T]) -> T:
         """These options as those of one target, for its own modules."""
         assert isinstance(self, kind)
         return self

@@ -29,7 +29,7 @@ def augmenter(recipe: Recipe) -> Change:
         _check_channels(recipe, images.shape[-1])
         for apply in levels:
             images = apply(images, positions)
-        images, maps = policy(images, positions, recipe) if recipe.of(Stage.POLICY) else (images, None)
+        images, maps = policy(images, positions, recipe) if recipe.names_at(Stage.POLICY) else (images, None)
         images = move(images, positions, sample, recipe, maps)
         for apply in last:
             images = apply(images, positions)
@@ -45,7 +45,7 @@ def _changes(recipe: Recipe, stage: Stage) -> list[Callable[[Images, PositionRan
         function, numbers = AUGMENTATIONS.load(name), recipe.items[name]
         return lambda images, positions: function(images, positions, *numbers)
 
-    return [bound(name) for name in recipe.of(stage)]
+    return [bound(name) for name in recipe.names_at(stage)]
 
 
 def _check_channels(recipe: Recipe, channels: int) -> None:

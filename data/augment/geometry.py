@@ -23,7 +23,7 @@ def move(
 ) -> Images:
     """Images after the recipe's geometry and after the maps `later`, of which nothing is interpolated twice."""
     interpolates = later is not None or any(name in recipe for name in _INTERPOLATED)
-    if recipe.of(Stage.GEOMETRY):
+    if recipe.names_at(Stage.GEOMETRY):
         numbers = positions.uniforms(8, "augment")
         mirrored = flips(numbers, sample, positions.seed, recipe)
         if "crop" in recipe or not interpolates:

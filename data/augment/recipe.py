@@ -44,7 +44,7 @@ class Recipe:
         """A number of an augmentation; 0 if that is not asked for."""
         return self.items[name][index] if name in self.items else 0.0
 
-    def of(self, *stages: Stage) -> list[str]:
+    def names_at(self, *stages: Stage) -> list[str]:
         """The names that are applied at one of these stages."""
         return [name for name in self.items if AUGMENTATIONS[name].stage in stages]
 
@@ -56,7 +56,7 @@ class Recipe:
     @property
     def mixes(self) -> bool:
         """Whether images of two positions, 2i and 2i + 1, become one."""
-        return bool(self.of(Stage.MIXING))
+        return bool(self.names_at(Stage.MIXING))
 
 
 def _item(text: str, item: str) -> tuple[str, tuple[float, ...]]:

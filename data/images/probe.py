@@ -133,11 +133,11 @@ def _header(begin: bytes, whole: io.RawIOBase | io.BytesIO) -> Header:
 class _Patient(io.BufferedReader):
     """A file that ends where nobody finds a header who has not found it yet: some look for it byte by byte. Closes the file."""
 
-    left = _PATIENCE
+    remaining = _PATIENCE
 
     def read(self, size: int | None = -1) -> bytes:
-        found = super().read(self.left if size is None or size < 0 else min(size, self.left))
-        self.left = max(0, self.left - max(len(found), _MIN_READ))
+        found = super().read(self.remaining if size is None or size < 0 else min(size, self.remaining))
+        self.remaining = max(0, self.remaining - max(len(found), _MIN_READ))
         return found
 
 

@@ -59,8 +59,8 @@ def test_the_order_of_words_changes_nothing():
 
 def test_a_recipe_says_when_each_part_is_applied():
     recipe = Recipe.parse("mixup+erase+resized+flip+trivial+color")
-    assert recipe.of(Stage.LEVELS, Stage.LAST) == ["color", "erase"]
-    assert [recipe.of(stage) for stage in (Stage.READING, Stage.POLICY, Stage.GEOMETRY)] == [
+    assert recipe.names_at(Stage.LEVELS, Stage.LAST) == ["color", "erase"]
+    assert [recipe.names_at(stage) for stage in (Stage.READING, Stage.POLICY, Stage.GEOMETRY)] == [
         ["resized"], ["trivial"], ["flip"],
     ]  # fmt: skip
     assert recipe.mixes

@@ -43,7 +43,7 @@ class Box:
         self.shelf = shelf
 
     def describe(self, spec):
-        return f"puts a {spec.options.of(Options).colour} {spec.name} on the {self.shelf} shelf"
+        return f"puts a {spec.options.narrowed(Options).colour} {spec.name} on the {self.shelf} shelf"
 
     def submit(self, spec, replace=False):
         return JobState(spec.name, RUNNING)
@@ -58,13 +58,13 @@ class Toy(Platform):
             raise exits.CannotRun(f"--workers={spec.workers}: a box has room for 3 toys.")
 
     def warnings(self, options):
-        yield f"{options.of(Options).colour} toys fade."
+        yield f"{options.narrowed(Options).colour} toys fade."
 
     def open(self, options, chaos=""):
-        return Box(options.of(Place).shelf)
+        return Box(options.narrowed(Place).shelf)
 
     def doctor(self, options):
-        yield Check("shelf", lambda: options.of(Place).shelf)
+        yield Check("shelf", lambda: options.narrowed(Place).shelf)
         yield Check("box", self._box, essential=True)
         yield Check("lid", lambda: "never reached")
 

@@ -113,7 +113,7 @@ def _entry(name: str, value: Any) -> Entry:
         size, crc32c, generation = value["bytes"], value["crc32c"], value["generation"]
         tensors = value.get("tensors", []) if name == STATE else value["tensors"]
         kind = name.removesuffix(".npz").partition("-")[0]
-        right = (
+        possible = (
             all(type(number) is int and 0 <= number < 1 << 63 for number in (size, generation))
             and (name != STATE or size <= MAX_DOCUMENT_BYTES)
             and _CRC32C.fullmatch(crc32c)
@@ -121,8 +121,8 @@ def _entry(name: str, value: Any) -> Entry:
             and isinstance(tensors, list)
         )
     except (KeyError, TypeError, AttributeError):
-        right = False
-    if not right:
+        possible = False
+    if not possible:
         raise ForeignCheckpoint(f"{MANIFEST} does not say of {name} what it has to")
     return Entry(size, crc32c, generation, tuple(tensors))
 

@@ -60,7 +60,7 @@ class Status:
         if self._first is None or step <= self._first[0]:  # a rollback leads back
             self._first = step, now
         first, since = self._first
-        left = (self._values["total"] - step) * (now - since) / (step - first) if step > first else None
+        remaining = (self._values["total"] - step) * (now - since) / (step - first) if step > first else None
         self._values |= {
             "phase": "training",
             "step": step,
@@ -68,7 +68,7 @@ class Status:
             "images_per_second": round(images_per_second, 1),
             "loss": loss if math.isfinite(loss) else None,
             "input_wait": wait,
-            "eta_seconds": None if left is None else round(left, 1),
+            "eta_seconds": None if remaining is None else round(remaining, 1),
         }
         if now - self._written >= SECONDS_BETWEEN and (self._writing is None or self._writing.done()):
             self._written = now

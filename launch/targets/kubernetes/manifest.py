@@ -49,11 +49,11 @@ def render(spec: JobSpec) -> list[Object]:
     """
     if not spec.options.image:
         raise exits.CannotRun("--image is missing; give the image that k8s/Dockerfile builds, best by digest.")
-    given = spec.options.of(KubernetesOptions)
+    given = spec.options.narrowed(KubernetesOptions)
     objects = [base(name) for name in _BASE[given.gang]]
     owner = objects[-1]
     for thing in objects:
-        thing["metadata"]["namespace"] = spec.options.of(KubernetesPlace).namespace
+        thing["metadata"]["namespace"] = spec.options.narrowed(KubernetesPlace).namespace
         if INSTANCE in thing["metadata"]["labels"]:
             thing["metadata"]["name"] = thing["metadata"]["labels"][INSTANCE] = spec.name
         if thing["kind"] == "Service":
@@ -98,7 +98,7 @@ def command(spec: JobSpec) -> list[str]:
 
 def hosts(spec: JobSpec) -> list[str]:
     """The host name of each worker's pod within its namespace."""
-    pod = spec.name if spec.options.of(KubernetesOptions).gang == "indexed" else f"{spec.name}-{REPLICATED_JOB}-0"
+    pod = spec.name if spec.options.narrowed(KubernetesOptions).gang == "indexed" else f"{spec.name}-{REPLICATED_JOB}-0"
     return [f"{pod}-{index}.{spec.name}" for index in range(spec.workers)]
 
 
@@ -146,7 +146,7 @@ def _seconds(spec: JobSpec) -> int:
 
 def _resources(pod: Object, spec: JobSpec) -> None:
     """Sets cores, memory and accelerators of a worker; without a known machine the base's cores and memory stay."""
-    given = spec.options.of(KubernetesOptions)
+    given = spec.options.narrowed(KubernetesOptions)
     machine = spec.accelerator
     resources = pod["containers"][0]["resources"]
     requests, limits = resources["requests"], resources["limits"]
@@ -215,7 +215,7 @@ def _place(pod: Object, spec: JobSpec) -> None:
 
 def _admission(owner: Object, pod: Object, spec: JobSpec) -> None:
     """Leaves start and priority to Kueue if there is a queue, else to the scheduler."""
-    given = spec.options.of(KubernetesOptions)
+    given = spec.options.narrowed(KubernetesOptions)
     if given.queue:
         # Only Kueue starts a suspended job.
         owner["spec"] = {"suspend": True, **owner["spec"]}

@@ -29,19 +29,19 @@ class Kubernetes(Platform):
     def open(self, options: TargetOptions, chaos: str = "") -> Target:
         from convoy.launch.targets.kubernetes.target import KubernetesTarget
 
-        place = options.of(KubernetesPlace)
+        place = options.narrowed(KubernetesPlace)
         return KubernetesTarget(place.namespace, place.context)
 
     def doctor(self, options: TargetOptions) -> Iterator[Check]:
         yield Check("client", _client, essential=True)
         from convoy.launch.targets.kubernetes import doctor
 
-        yield from doctor.checks(options.of(KubernetesPlace), options.of(KubernetesDoctorOptions))
+        yield from doctor.checks(options.narrowed(KubernetesPlace), options.narrowed(KubernetesDoctorOptions))
 
 
 def check_gang(spec: JobSpec) -> None:
     """CannotRun for restarts of a job that has none."""
-    if spec.options.of(KubernetesOptions).gang == "indexed" and spec.options.max_restarts not in (
+    if spec.options.narrowed(KubernetesOptions).gang == "indexed" and spec.options.max_restarts not in (
         0,
         JobOptions.max_restarts,
     ):

@@ -226,7 +226,7 @@ class KubernetesTarget:
     def _wait_until_gone(self, job: Object) -> None:
         deadline = time.monotonic() + GONE_SECONDS
         name, kind = job["metadata"]["name"], _resource(job)
-        while (left := self._cluster.get(kind, name)) is not None and left["metadata"]["uid"] == job["metadata"]["uid"]:
+        while (stored := self._cluster.get(kind, name)) is not None and stored["metadata"]["uid"] == job["metadata"]["uid"]:
             if time.monotonic() > deadline:
                 look = self._kubectl("get", "pods", f"--selector={manifest.INSTANCE}={name}")
                 raise exits.TryAgain(

@@ -34,7 +34,7 @@ _PR_SET_PDEATHSIG = 1
 
 def most_restarts(spec: JobSpec) -> int:
     """How often all workers may begin again."""
-    return spec.options.max_restarts if spec.options.of(KubernetesOptions).gang == "jobset" else 0
+    return spec.options.max_restarts if spec.options.narrowed(KubernetesOptions).gang == "jobset" else 0
 
 
 class Rehearsal:

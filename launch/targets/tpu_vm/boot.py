@@ -238,7 +238,7 @@ class Worker:
         return folder, python
 
     def install_line(self, words):
-        for left in reversed(range(INSTALL_TRIES)):  # a package index may be away for a moment
+        for tries_left in reversed(range(INSTALL_TRIES)):  # a package index may be away for a moment
             with self.log.open("ab") as log:
                 try:
                     done = subprocess.run(
@@ -249,7 +249,7 @@ class Worker:
                     why = str(error)
             if why == "exit code 0":
                 return
-            if left:
+            if tries_left:
                 time.sleep(3 * LOOK_SECONDS)
         raise ValueError(f"installing failed, {why}, which `convoy launch logs` has more of: {shlex.join(words)}")
 

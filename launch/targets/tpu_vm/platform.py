@@ -50,7 +50,7 @@ class TpuVm(Platform):
 
 def _place(options: TargetOptions) -> TpuVmPlace:
     """The zone; CannotRun if a flag is missing."""
-    place = options.of(TpuVmPlace)
+    place = options.narrowed(TpuVmPlace)
     for flag in ("project", "zone"):
         if not getattr(place, flag):
             raise exits.CannotRun(f"--{flag} is missing, which --target=tpu-vm needs.")

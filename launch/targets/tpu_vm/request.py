@@ -62,10 +62,10 @@ def check(spec: JobSpec) -> None:
             f"--spot and --reservation={spec.options.reservation} exclude each other: reserved machines are not taken back;"
             " leave one out."
         )
-    if chip.name not in _RUNTIMES and not spec.options.of(TpuVmOptions).runtime_version:
+    if chip.name not in _RUNTIMES and not spec.options.narrowed(TpuVmOptions).runtime_version:
         raise exits.CannotRun(
             f"--runtime_version is missing: which image machines with {chip.name} take is not known here; `gcloud compute tpus"
-            f" tpu-vm versions list --zone={spec.options.of(TpuVmPlace).zone}` lists them."
+            f" tpu-vm versions list --zone={spec.options.narrowed(TpuVmPlace).zone}` lists them."
         )
     if chip.name not in _TYPES and accelerator != accelerators.resolve(accelerator.name):
         raise exits.CannotRun(f"--topology={accelerator.topology}: Cloud TPU has no choice of shapes for {chip.name}.")
@@ -73,14 +73,14 @@ def check(spec: JobSpec) -> None:
 
 def bucket(spec: JobSpec) -> str:
     """gs://BUCKET/PATH of code and status."""
-    return (spec.options.of(TpuVmOptions).bucket or f"{spec.run.run_dir.rstrip('/').rpartition('/')[0]}/launch").rstrip(
+    return (spec.options.narrowed(TpuVmOptions).bucket or f"{spec.run.run_dir.rstrip('/').rpartition('/')[0]}/launch").rstrip(
         "/"
     )
 
 
 def folder(spec: JobSpec) -> Name:
     """The folder of a job within the bucket: jobs of one name in two zones share nothing."""
-    place = spec.options.of(TpuVmPlace)
+    place = spec.options.narrowed(TpuVmPlace)
     return name_in(f"jobs/{place.project}/{place.zone}/{spec.name}", "the command line")
 
 
@@ -109,7 +109,7 @@ def request(spec: JobSpec, attempt: int, code: Bundle) -> Any:
     accelerator = spec.accelerator
     chip = accelerator.chip
     assert chip is not None
-    place = spec.options.of(TpuVmPlace)
+    place = spec.options.narrowed(TpuVmPlace)
     parent = f"projects/{place.project}/locations/{place.zone}"
     seconds = round(spec.options.hours * 3600)
     now = time.time()
@@ -137,7 +137,7 @@ def request(spec: JobSpec, attempt: int, code: Bundle) -> Any:
             f"the flags of {spec.name} do not fit into the {_MAX_BYTES // 1024} KiB of a machine's metadata; give fewer."
         )
     node: dict[str, Any] = {
-        "runtime_version": spec.options.of(TpuVmOptions).runtime_version or _RUNTIMES[chip.name],
+        "runtime_version": spec.options.narrowed(TpuVmOptions).runtime_version or _RUNTIMES[chip.name],
         "labels": {"managed-by": "convoy", "convoy-digest": spec.digest, "convoy-attempt": str(attempt)},
         "metadata": metadata,
         # Without an address of its own a machine reaches no index of packages, unless its network has a NAT.
@@ -176,7 +176,7 @@ def describe(spec: JobSpec, code: Bundle) -> str:
         else ["--type", config.type_.name, "--topology", config.topology]
     )
     command = ["gcloud", "compute", "tpus", "queued-resources"]
-    place = ["--project", options.of(TpuVmPlace).project, "--zone", options.of(TpuVmPlace).zone]
+    place = ["--project", options.narrowed(TpuVmPlace).project, "--zone", options.narrowed(TpuVmPlace).zone]
     create = [
         *command, "create", spec.name, *place, "--node-id", spec.name, *what, "--runtime-version", node.runtime_version,
         "--valid-until-duration", f"{resource.queueing_policy.valid_until_duration.total_seconds():.0f}s", "--labels",

@@ -33,8 +33,8 @@ def evaluation_step(model: keras.Model, mesh: Mesh | AbstractMesh, classes: int)
         own = jnp.take_along_axis(logits, labels[:, None], axis=1)
         top5 = inside * ((jnp.sum(logits > own, axis=1) < min(5, classes)) & jnp.isfinite(own[:, 0]))
 
-        def per_class(values: jax.Array, of: jax.Array) -> jax.Array:
-            return jnp.zeros(classes, jnp.int32).at[of].add(values)
+        def per_class(values: jax.Array, labels: jax.Array) -> jax.Array:
+            return jnp.zeros(classes, jnp.int32).at[labels].add(values)
 
         counts = EvaluationCounts(
             jnp.sum(cross_entropy(logits, labels) * weights.astype(logits.dtype)),
