@@ -104,6 +104,13 @@ def test_what_is_refused_before_an_engine_is_chosen(home, monkeypatch, flags, sa
         train(**flags)
 
 
+def test_a_run_of_an_older_version_is_refused_as_early(home, monkeypatch):
+    monkeypatch.setattr("convoy.trainer.engines.choose", lambda backend: pytest.fail("an engine was chosen"))
+    (home / "run" / "dataset.json").unlink()
+    with pytest.raises(exits.CannotRun, match="--seed=4, but the run was begun with --seed=0"):
+        train(seed=4, eval_split="auto")
+
+
 def test_help_imports_nothing_heavy(tmp_path):
     work = "from convoy.cli import dispatch; dispatch(['train', '--help'])"
     assert lines_of(work, tmp_path)[-1] == "heavy:"

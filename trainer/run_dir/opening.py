@@ -16,6 +16,7 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.outputs import records
 from convoy.trainer.run_dir import data_identity, dataset, results
+from convoy.trainer.run_dir.dataset import Description
 from convoy.trainer.run_dir.files import CHECKPOINTS, CONFIG, EVENTS
 from convoy.trainer.run_dir.stored import StoredConfig, differences, from_json
 
@@ -58,17 +59,22 @@ def finished_without_data(config: RunConfig, store: Store, stored: StoredConfig 
     if stored is None:
         return None
     description = dataset.read(store)
-    if description is None:
-        return None  # a run of an older version: what `auto` means for its data set is not known here
-    config = dataclasses.replace(
-        config,
-        precision="float32" if config.precision == "auto" else config.precision,
-        data=config.data.resolved(description.split_names),
-    )
+    config = _resolved(config, stored, description)
     refuse_differences(config, stored, moves=data_identity.known(store) is not None)
-    if config.data.dataset != stored.unchecked.data.dataset:
-        return None  # it may be another data set by now
+    if description is None or config.data.dataset != stored.unchecked.data.dataset:
+        return None  # how long an epoch is, or whether that is the same data set, shows when it is opened
     return results.finished(store, config.total_steps(description.epoch))
+
+
+def _resolved(config: RunConfig, stored: StoredConfig, description: Description | None) -> RunConfig:
+    """The configuration without the `auto` that are compared. What only the data set could say is taken for unchanged."""
+    data = config.data
+    if description:
+        data = data.resolved(description.split_names)
+    elif data.eval_split == "auto":
+        data = dataclasses.replace(data, eval_split=stored.unchecked.data.eval_split)
+    precision = "float32" if config.precision == "auto" else config.precision
+    return dataclasses.replace(config, precision=precision, data=data)
 
 
 def begin(config: RunConfig, identity: Identity, total: int, store: Store, stored: StoredConfig | None) -> Beginning:
