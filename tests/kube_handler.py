@@ -48,10 +48,10 @@ def fits(thing: Object, labels: str, fields: str) -> bool:
             return False
     for term in filter(None, fields.split(",")):
         key, _, value = term.partition("=")
-        found: Any = thing
+        actual: Any = thing
         for part in key.split("."):
-            found = found.get(part, "")
-        if found != value.removeprefix("="):
+            actual = actual.get(part, "")
+        if actual != value.removeprefix("="):
             return False
     return True
 
@@ -135,32 +135,32 @@ class Handler(BaseHTTPRequestHandler):
             calls[verb](body)
 
     def _get(self, _: bytes) -> None:
-        found = self._found()
-        if found is not None:
-            self.kube.on_get(found)
-            self._asked_for(found)
-            self._answer(200, found)
+        thing = self._found()
+        if thing is not None:
+            self.kube.on_get(thing)
+            self._asked_for(thing)
+            self._answer(200, thing)
 
-    def _asked_for(self, found: Object) -> None:
+    def _asked_for(self, thing: Object) -> None:
         """One that is being deleted lasts only so long."""
-        if "deletionTimestamp" in found["metadata"]:
+        if "deletionTimestamp" in thing["metadata"]:
             self.kube.linger -= 1
             if self.kube.linger < 0:
-                self.kube.forget(self.plural, found["metadata"]["namespace"], found["metadata"]["name"])
+                self.kube.forget(self.plural, thing["metadata"]["namespace"], thing["metadata"]["name"])
 
     def _found(self) -> Object | None:
-        found = self.kube.objects.get((self.plural, self.namespace, self.name))
-        if found is None:
+        thing = self.kube.objects.get((self.plural, self.namespace, self.name))
+        if thing is None:
             text = f'{self.plural} "{self.name}" not found'
             self._answer(404, failure(404, text, details={"name": self.name, "kind": self.plural}))
-        return found
+        return thing
 
     def _selected(self) -> list[Object]:
         labels, fields = self.query.get("labelSelector", ""), self.query.get("fieldSelector", "")
         return [
-            found
-            for (plural, namespace, _), found in list(self.kube.objects.items())
-            if plural == self.plural and self.namespace in ("", namespace) and fits(found, labels, fields)
+            thing
+            for (plural, namespace, _), thing in list(self.kube.objects.items())
+            if plural == self.plural and self.namespace in ("", namespace) and fits(thing, labels, fields)
         ]
 
     def _list(self, _: bytes) -> None:
@@ -176,19 +176,19 @@ class Handler(BaseHTTPRequestHandler):
     def _watch(self) -> None:
         """Tells what changes, and what is gone, until there is nothing left that could."""
         self._begin_stream("application/json")
-        known = {found["metadata"]["uid"]: found for found in self._selected()}
-        told = {uid: found["metadata"]["resourceVersion"] for uid, found in known.items()}
+        known = {thing["metadata"]["uid"]: thing for thing in self._selected()}
+        sent = {uid: thing["metadata"]["resourceVersion"] for uid, thing in known.items()}
         while known:
             with self.kube.changed:
                 self.kube.changed.wait(0.05)
             for uid in list(known):
-                now = next((one for one in self._selected() if one["metadata"]["uid"] == uid), None)
+                now = next((thing for thing in self._selected() if thing["metadata"]["uid"] == uid), None)
                 if now is not None:
                     self._asked_for(now)
                 if now is None:
                     self._send({"type": "DELETED", "object": known.pop(uid)})
-                elif now["metadata"]["resourceVersion"] != told[uid]:
-                    told[uid] = now["metadata"]["resourceVersion"]
+                elif now["metadata"]["resourceVersion"] != sent[uid]:
+                    sent[uid] = now["metadata"]["resourceVersion"]
                     self._send({"type": "MODIFIED", "object": now})
         self._end_stream()
 
@@ -201,12 +201,12 @@ class Handler(BaseHTTPRequestHandler):
             return
         if wrong := self.kube.errors(thing):
             kind = thing["kind"]
-            unknown = [one for one in wrong if "dditional properties" in one]
+            unknown = [problem for problem in wrong if "dditional properties" in problem]
             if unknown and self.query.get("fieldValidation") == "Strict":
                 text = f'{kind} in version "{self.group}" cannot be handled as a {kind}: strict decoding error: unknown field '
                 self._answer(400, failure(400, text + "; ".join(unknown)))
                 return
-            causes = [{"field": one.partition(": ")[0], "message": one.partition(": ")[2]} for one in wrong]
+            causes = [{"field": problem.partition(": ")[0], "message": problem.partition(": ")[2]} for problem in wrong]
             self._answer(422, failure(422, f'{kind} "{name}" is invalid', details={"name": name, "causes": causes}))
             return
         if (self.plural, self.namespace, name) in self.kube.objects:
@@ -220,17 +220,17 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(201, thing)
 
     def _delete(self, body: bytes) -> None:
-        found = self._found()
-        if found is None:
+        thing = self._found()
+        if thing is None:
             return
         options = json.loads(body) if body else {}
-        uid = found["metadata"]["uid"]
+        uid = thing["metadata"]["uid"]
         if (options.get("preconditions") or {}).get("uid", uid) != uid:
             self._answer(409, failure(409, "the UID in the precondition does not match the UID in record"))
             return
         if self.kube.linger:
-            found["metadata"]["deletionTimestamp"] = now()
-            self.kube.put(found)
+            thing["metadata"]["deletionTimestamp"] = now()
+            self.kube.put(thing)
         else:
             self.kube.forget(self.plural, self.namespace, self.name)
         details = {"name": self.name, "kind": self.plural, "uid": uid}
@@ -240,9 +240,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _patch(self, body: bytes) -> None:
         """A merge of objects; no lists."""
-        found = self._found()
-        if found is not None:
-            self._answer(200, self.kube.put(merged(found, json.loads(body))))
+        thing = self._found()
+        if thing is not None:
+            self._answer(200, self.kube.put(merged(thing, json.loads(body))))
 
     def _review(self, review: Object) -> None:
         asked = review["spec"]["resourceAttributes"]
@@ -293,7 +293,12 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(200, {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
         elif path == "/apis":
             self._answer(
-                200, {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(*one) for one in groups.items()]}
+                200,
+                {
+                    "kind": "APIGroupList",
+                    "apiVersion": "v1",
+                    "groups": [_group(*group) for group in groups.items()],
+                },
             )
         elif path.removeprefix("/apis/") in groups:
             self._answer(200, _group(path.removeprefix("/apis/"), groups[path.removeprefix("/apis/")]))
@@ -346,5 +351,5 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _group(name: str, versions: list[str]) -> Object:
-    found = [{"groupVersion": version, "version": version.partition("/")[2]} for version in versions]
-    return {"kind": "APIGroup", "apiVersion": "v1", "name": name, "versions": found, "preferredVersion": found[0]}
+    entries = [{"groupVersion": version, "version": version.partition("/")[2]} for version in versions]
+    return {"kind": "APIGroup", "apiVersion": "v1", "name": name, "versions": entries, "preferredVersion": entries[0]}

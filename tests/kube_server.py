@@ -132,10 +132,10 @@ class KubeServer:
 
     def take_fault(self, method: str, path: str) -> Fault | None:
         with self.changed:
-            for one in self._faults:
-                if one.times and one.method in ("", method) and re.search(one.path, path):
-                    one.times -= 1
-                    return one
+            for fault in self._faults:
+                if fault.times and fault.method in ("", method) and re.search(fault.path, path):
+                    fault.times -= 1
+                    return fault
         return None
 
     def put(self, thing: Object) -> Object:

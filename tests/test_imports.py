@@ -1,4 +1,4 @@
-"""No module imports itself by way of others, imports within functions counted."""
+"""No import circles, imports within functions counted."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ FLOORS = ("launch", "trainer", "data")
 
 
 def sources() -> dict[str, Path]:
-    """module -> its file, of the package; the floors lie beside its folder."""
+    """Module -> its file, for the package and its floors, which lie beside it in the repository."""
     roots = {"convoy": REPOSITORY / "convoy", **{f"convoy.{floor}": REPOSITORY / floor for floor in FLOORS}}
-    found = {}
+    files = {}
     for package, root in roots.items():
         for path in root.rglob("*.py"):
             if package != "convoy" or path.relative_to(root).parts[0] not in FLOORS:
                 parts = path.relative_to(root).with_suffix("").parts
-                found[".".join([package, *parts]).removesuffix(".__init__")] = path
-    return found
+                files[".".join([package, *parts]).removesuffix(".__init__")] = path
+    return files
 
 
 def imported(path: Path, modules: dict[str, Path]) -> Iterator[str]:
-    """The modules of ours that a file names in an import, wherever in it that stands."""
+    """The modules of ours that a file imports, at its top or within functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)
@@ -81,7 +81,7 @@ def floor_of(module: str) -> str:
 
 
 @pytest.mark.parametrize("floor", [*FLOORS, "ground"])
-def test_no_module_imports_itself_by_way_of_others(floor):
+def test_a_floor_has_no_import_circle(floor):
     assert [circle for circle in package_circles() if floor in {floor_of(module) for module in circle}] == []
 
 

@@ -23,40 +23,40 @@ def validator(name: str) -> Any:
     if not place.is_file():
         pytest.skip(f"no {place.name} in {place.parent} (CONVOY_TEST_DATA)")
     definition = yaml.load(place.read_text(), Loader=_Loader)
-    (version,) = (one for one in definition["spec"]["versions"] if one["storage"])
+    (version,) = (version for version in definition["spec"]["versions"] if version["storage"])
     return jsonschema.Draft202012Validator(strict(version["schema"]["openAPIV3Schema"]))
 
 
-def errors(name: str, found: dict[str, Any]) -> list[str]:
+def errors(name: str, thing: dict[str, Any]) -> list[str]:
     """What is wrong with an object, each with its place."""
-    return [f"{error.json_path}: {error.message}" for error in validator(name).iter_errors(found)]
+    return [f"{error.json_path}: {error.message}" for error in validator(name).iter_errors(thing)]
 
 
-def jobset_errors(version: str, found: dict[str, Any]) -> list[str]:
-    return errors(f"jobset-v{version}", found)
+def jobset_errors(version: str, thing: dict[str, Any]) -> list[str]:
+    return errors(f"jobset-v{version}", thing)
 
 
 def strict(schema: Any) -> Any:
     """A structural schema of Kubernetes -> one of JSON Schema that knows no other properties than those listed."""
     if isinstance(schema, list):
-        return [strict(one) for one in schema]
+        return [strict(inner) for inner in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {}
+    result = {}
     for key, value in schema.items():
         if key in ("properties", "patternProperties"):
-            made[key] = {name: strict(one) for name, one in value.items()}
+            result[key] = {name: strict(inner) for name, inner in value.items()}
         elif key in ("items", "additionalProperties", "anyOf", "allOf", "oneOf", "not"):
-            made[key] = strict(value)
+            result[key] = strict(value)
         elif key in ("enum", "required", "type", "pattern") or key.startswith(("min", "max")):
-            made[key] = value
+            result[key] = value
     if schema.get("x-kubernetes-int-or-string"):
-        made.pop("type", None)
-        made["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+        result.pop("type", None)
+        result["anyOf"] = [{"type": "integer"}, {"type": "string"}]
     if schema.get("format") == "int32":
-        made = {"minimum": -(2**31), "maximum": 2**31 - 1, **made}
-    if schema.get("nullable") and "type" in made:
-        made["type"] = [made["type"], "null"]
+        result = {"minimum": -(2**31), "maximum": 2**31 - 1, **result}
+    if schema.get("nullable") and "type" in result:
+        result["type"] = [result["type"], "null"]
     if "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        made.setdefault("additionalProperties", False)
-    return made
+        result.setdefault("additionalProperties", False)
+    return result

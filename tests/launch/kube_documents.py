@@ -18,46 +18,46 @@ def read(text: str) -> list[Any]:
     return list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
-def owner(found: list[dict]) -> dict[str, Any]:
+def owner(rendered: list[dict]) -> dict[str, Any]:
     """The JobSet or Job of the documents."""
-    return found[-1]
+    return rendered[-1]
 
 
-def container(found: list[dict]) -> dict[str, Any]:
-    return documents.job_spec(owner(found))["template"]["spec"]["containers"][0]
+def container(rendered: list[dict]) -> dict[str, Any]:
+    return documents.job_spec(owner(rendered))["template"]["spec"]["containers"][0]
 
 
-def assert_valid(found: list[dict], versions: tuple[str, ...] = KUBERNETES_VERSIONS) -> None:
+def assert_valid(rendered: list[dict], versions: tuple[str, ...] = KUBERNETES_VERSIONS) -> None:
     """By the schemas of Kubernetes and of JobSet, strictly, and by our lints."""
     from kube_schemas import errors
 
-    assert lint(found) == []
-    jobsets = [one for one in found if one["kind"] == "JobSet"]
-    known = [one for one in found if one["kind"] != "JobSet"]
-    for one in jobsets:
+    assert lint(rendered) == []
+    jobsets = [thing for thing in rendered if thing["kind"] == "JobSet"]
+    known = [thing for thing in rendered if thing["kind"] != "JobSet"]
+    for thing in jobsets:
         metadata = {"name": "child"}
-        known.append({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": documents.job_spec(one)})
-    for one in known:
+        known.append({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": documents.job_spec(thing)})
+    for thing in known:
         for version in versions:
-            assert errors(one, version) == []
+            assert errors(thing, version) == []
     # The last, since these are skipped where there are no definitions.
-    for one in jobsets:
+    for thing in jobsets:
         for jobset_version in JOBSET_VERSIONS:
-            assert jobset_errors(jobset_version, one) == []
+            assert jobset_errors(jobset_version, thing) == []
 
 
 def expanded(text: str, variables: dict[str, str]) -> str:
     """What Kubernetes makes of $(NAME) and $$ in commands and variables (third_party/forked/golang/expansion)."""
-    made, rest = "", text
+    result, rest = "", text
     while "$" in rest:
         before, _, rest = rest.partition("$")
-        made += before
+        result += before
         if rest.startswith("$"):
-            made, rest = made + "$", rest[1:]
+            result, rest = result + "$", rest[1:]
         elif rest.startswith("(") and ")" in rest:
             name, _, rest = rest[1:].partition(")")
-            made += variables.get(name, f"$({name})")
+            result += variables.get(name, f"$({name})")
         else:
-            made += "$" + rest[:1]
+            result += "$" + rest[:1]
             rest = rest[1:]
-    return made + rest
+    return result + rest

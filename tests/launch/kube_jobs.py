@@ -20,8 +20,8 @@ def spec(*flags: str, run: list[str] = RUN) -> JobSpec:
 
 def refusal(call, kind: type[exits.ConvoyError] = exits.CannotRun) -> str:
     """The sentence that a call ends with."""
-    with pytest.raises(kind) as found:
+    with pytest.raises(kind) as raised:
         call()
-    assert type(found.value) is kind
-    assert TOKEN not in str(found.value)
-    return str(found.value)
+    assert type(raised.value) is kind
+    assert TOKEN not in str(raised.value)
+    return str(raised.value)

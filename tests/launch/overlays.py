@@ -16,20 +16,20 @@ def build(folder: Path) -> list[Object]:
     """The documents of a folder with a kustomization.yaml; AssertionError for what this does not know."""
     kustomization = _parsed(folder / "kustomization.yaml")[0]
     assert kustomization.keys() <= {"apiVersion", "kind", "resources", "components", "namespace", "patches"}
-    found = []
+    things = []
     for resource in kustomization["resources"]:
         place = folder / resource
-        found += build(place) if place.is_dir() else _parsed(place)
+        things += build(place) if place.is_dir() else _parsed(place)
     for component in kustomization.get("components", []):
         added = _parsed(folder / component / "kustomization.yaml")[0]
         assert added.keys() == {"apiVersion", "kind", "patches"}
         assert added["kind"] == "Component"
-        _patch(found, added["patches"])
-    for one in found:
+        _patch(things, added["patches"])
+    for thing in things:
         if "namespace" in kustomization:
-            one["metadata"]["namespace"] = kustomization["namespace"]
-    _patch(found, kustomization.get("patches", []))
-    return found
+            thing["metadata"]["namespace"] = kustomization["namespace"]
+    _patch(things, kustomization.get("patches", []))
+    return things
 
 
 def _parsed(place: Path) -> list[Object]:
@@ -42,9 +42,9 @@ def _read(place: Path) -> list[Object]:
     return list(yaml.safe_load_all(place.read_text()))
 
 
-def _patch(found: list[Object], patches: list[Object]) -> None:
+def _patch(things: list[Object], patches: list[Object]) -> None:
     for patch in patches:
-        targets = [one for one in found if one["kind"] == patch["target"]["kind"]]
+        targets = [thing for thing in things if thing["kind"] == patch["target"]["kind"]]
         assert targets
         content = yaml.safe_load(patch["patch"])
         for target in targets:
@@ -52,7 +52,7 @@ def _patch(found: list[Object], patches: list[Object]) -> None:
                 for operation in content:
                     _operate(target, **operation)
             elif content.get("$patch") == "delete":
-                found.remove(target)
+                things.remove(target)
             else:
                 _merge(target, content)
 
@@ -76,7 +76,7 @@ def _merge(target: Object, change: Object) -> None:
         if isinstance(value, dict) and isinstance(target.get(key), dict):
             _merge(target[key], value)
         elif key in ("containers", "env", "volumes") and key in target:
-            for one in value:
-                _merge(next(old for old in target[key] if old["name"] == one["name"]), one)
+            for thing in value:
+                _merge(next(old for old in target[key] if old["name"] == thing["name"]), thing)
         else:
             target[key] = value

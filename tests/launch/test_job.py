@@ -34,13 +34,13 @@ def test_a_tpu_slice_says_how_many_workers_there_are():
 
 
 def test_equal_specs_have_equal_digests_and_come_back_from_json():
-    one = from_argv([*CLUSTER, "--workers=2", *RUN])
-    assert from_dict(one.to_dict()) == one
-    assert from_argv(["--workers=2", *CLUSTER, *RUN]).digest == one.digest
-    assert from_argv([*CLUSTER, "--workers=2", *RUN, "--seed=1"]).digest != one.digest
-    assert from_argv([*CLUSTER, "--workers=4", *RUN]).digest != one.digest
+    spec = from_argv([*CLUSTER, "--workers=2", *RUN])
+    assert from_dict(spec.to_dict()) == spec
+    assert from_argv(["--workers=2", *CLUSTER, *RUN]).digest == spec.digest
+    assert from_argv([*CLUSTER, "--workers=2", *RUN, "--seed=1"]).digest != spec.digest
+    assert from_argv([*CLUSTER, "--workers=4", *RUN]).digest != spec.digest
     # What somebody thinks it costs is no part of a job.
-    assert from_argv([*CLUSTER, "--workers=2", "--price_per_hour=3", *RUN]).digest == one.digest
+    assert from_argv([*CLUSTER, "--workers=2", "--price_per_hour=3", *RUN]).digest == spec.digest
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_the_table_fits_and_names_every_machine_type(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
     rows = lines[: lines.index("")]
-    assert {found.machine_type for found in table.all_of()} - {""} <= {row.split()[1] for row in rows}
+    assert {accelerator.machine_type for accelerator in table.all_of()} - {""} <= {row.split()[1] for row in rows}
     # Aligned: every row ends where the head does.
     assert {len(row) for row in rows} == {len(rows[0])}
     (h200,) = (row for row in rows if row.startswith("h200x8"))

@@ -84,14 +84,14 @@ def toy(tmp_path, monkeypatch):
 
 def test_help_shows_the_row_and_its_flags(toy, capsys):
     assert cli.LAUNCH(["submit", "--help"]) == exits.OK
-    told = " ".join(capsys.readouterr().out.split())
-    assert "tpu-vm: Cloud TPU VMs; toy: a box of toys. [local]" in told
-    assert "--shelf toy: where the toys stand. [top]" in told
-    assert "Toys --colour of its toys. [red]" in told
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "tpu-vm: Cloud TPU VMs; toy: a box of toys. [local]" in printed
+    assert "--shelf toy: where the toys stand. [top]" in printed
+    assert "Toys --colour of its toys. [red]" in printed
     assert cli.LAUNCH(["status", "--help"]) == exits.OK
-    told = capsys.readouterr().out
-    assert "--shelf" in told
-    assert "--colour" not in told
+    printed = capsys.readouterr().out
+    assert "--shelf" in printed
+    assert "--colour" not in printed
 
 
 @pytest.mark.parametrize(
@@ -110,14 +110,14 @@ def test_its_rules_hold_beside_those_of_every_job(toy, flags, kind, sentence):
 
 def test_a_dry_run_describes_the_job_and_a_submission_begins_it(toy, capsys):
     assert cli.LAUNCH(["submit", "--dry_run", *ARGV, *RUN]) == exits.OK
-    told = capsys.readouterr()
-    assert told.out.splitlines()[-1] == "puts a blue duck on the low shelf"
-    assert told.err == "convoy: blue toys fade.\n"
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1] == "puts a blue duck on the low shelf"
+    assert printed.err == "convoy: blue toys fade.\n"
     assert cli.LAUNCH(["submit", *ARGV, *RUN]) == exits.OK
-    told = capsys.readouterr()
-    assert told.out == "duck: running\n"
+    printed = capsys.readouterr()
+    assert printed.out == "duck: running\n"
     # Flags by which the target is found are in the commands that sentences name, flags of the job are not.
-    assert "`convoy launch status --name=duck --target=toy --shelf=low` says how it goes." in told.err
+    assert "`convoy launch status --name=duck --target=toy --shelf=low` says how it goes." in printed.err
 
 
 def test_the_doctor_makes_its_checks_until_an_essential_one_fails(toy, capsys):

@@ -74,25 +74,25 @@ def test_a_run_is_killed_before_its_pod_is(grace, answer):
 
 
 def test_tensorflow_gets_its_cluster_with_a_numeric_index():
-    told = cluster_variables(from_environment(POD), "tensorflow", {})
-    config = json.loads(told["TF_CONFIG"])
+    variables = cluster_variables(from_environment(POD), "tensorflow", {})
+    config = json.loads(variables["TF_CONFIG"])
     assert config["cluster"]["worker"] == ["rn50-worker-0-0.rn50:2222", "rn50-worker-0-1.rn50:2222"]
     assert config["task"] == {"type": "worker", "index": 1}
-    found = cluster.from_environment("tensorflow", told)
-    assert (found.index, found.processes) == (1, 2)
+    joined = cluster.from_environment("tensorflow", variables)
+    assert (joined.index, joined.processes) == (1, 2)
 
 
 def test_jax_gets_its_coordinator():
-    found = cluster.from_environment("jax", cluster_variables(from_environment(POD), "jax", {}))
-    assert (found.index, found.processes, found.coordinator) == (1, 2, "rn50-worker-0-0.rn50:2222")
+    joined = cluster.from_environment("jax", cluster_variables(from_environment(POD), "jax", {}))
+    assert (joined.index, joined.processes, joined.coordinator) == (1, 2, "rn50-worker-0-0.rn50:2222")
 
 
 def test_on_a_slice_of_tpus_jax_counts_as_libtpu_does():
     slice_ = {"TPU_WORKER_ID": "0", "TPU_WORKER_HOSTNAMES": "other-b,other-a"}
-    told = cluster_variables(from_environment(POD), "jax", slice_)
-    assert not any(name.startswith("TPU_") for name in told)
-    found = cluster.from_environment("jax", told)
-    assert (found.index, found.processes, found.coordinator) == (0, 2, "other-b:2222")
+    variables = cluster_variables(from_environment(POD), "jax", slice_)
+    assert not any(name.startswith("TPU_") for name in variables)
+    joined = cluster.from_environment("jax", variables)
+    assert (joined.index, joined.processes, joined.coordinator) == (0, 2, "other-b:2222")
 
 
 @pytest.mark.parametrize("slice_", [("2", "a,b"), ("0", "a"), ("x", "a,b")])

@@ -40,18 +40,15 @@ class Kubernetes(Platform):
 
 
 def check_gang(spec: JobSpec) -> None:
-    """CannotRun for restarts of a job that has none."""
-    if spec.options.narrowed(KubernetesOptions).gang == "indexed" and spec.options.max_restarts not in (
-        0,
-        JobOptions.max_restarts,
-    ):
+    """CannotRun for --max_restarts of a job that does not restart."""
+    indexed = spec.options.narrowed(KubernetesOptions).gang == "indexed"
+    if indexed and spec.options.max_restarts not in (0, JobOptions.max_restarts):
         raise exits.CannotRun(
             f"--max_restarts={spec.options.max_restarts}: an Indexed Job does not restart; leave it out, or give --gang=jobset."
         )
 
 
 def _client() -> str:
-    from convoy.launch.targets.kubernetes import target  # raises a sentence if a package is missing
+    from convoy.launch.targets.kubernetes.target import KubernetesTarget  # noqa: F401 - raises if a package is missing
 
-    del target
     return f"kubernetes {importlib.metadata.version('kubernetes')}"

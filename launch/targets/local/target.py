@@ -20,6 +20,7 @@ from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, PENDING, RUNNING
 from convoy.launch.targets.local import faults, job_folder, pod, rehearsal
 from convoy.launch.targets.local.job_folder import JobFolder
 from convoy.launch.targets.local.job_record import Record
+from convoy.launch.targets.names import TARGETS
 
 _LINE_BYTES = 1 << 20  # a longer line comes in pieces
 # Beyond the grace of the workers, for the supervising process to notice and to write.
@@ -170,9 +171,13 @@ def _existing(name: str) -> JobFolder:
     return folder
 
 
+def _elsewhere() -> str:
+    return " or ".join(name for name in TARGETS if name != "local")
+
+
 def _unknown(name: str) -> NoSuchJob:
     return NoSuchJob(
-        f"there is no job {name} on this machine; `convoy launch list` says which there are, and --target=k8s or tpu-vm"
+        f"there is no job {name} on this machine; `convoy launch list` says which there are, and --target={_elsewhere()}"
         " looks elsewhere."
     )
 

@@ -58,9 +58,8 @@ def _place(options: TargetOptions) -> TpuVmPlace:
 
 
 def _client() -> str:
-    from convoy.launch.targets.tpu_vm import api  # raises a sentence if a package is missing
+    from convoy.launch.targets.tpu_vm.target import TpuVmTarget  # noqa: F401 - raises if a package is missing
 
-    del api
     return f"google-cloud-tpu {importlib.metadata.version('google-cloud-tpu')}"
 
 

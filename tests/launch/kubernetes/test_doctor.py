@@ -146,12 +146,12 @@ def test_no_jobset(cluster, examine):
     )
 
 
-@pytest.mark.parametrize(("version", "told"), [("0.8.2", "0.8"), ("0.12.0", "0.11")])
-def test_versions_of_jobset_are_known_by_their_fields(cluster, examine, version, told):
+@pytest.mark.parametrize(("version", "oldest"), [("0.8.2", "0.8"), ("0.12.0", "0.11")])
+def test_versions_of_jobset_are_known_by_their_fields(cluster, examine, version, oldest):
     cluster.openapi, cluster.jobset = openapi(version), version
     code, lines = examine("--target=k8s")
     assert code == exits.OK
-    assert f"ok     JobSet: {told} or later, by its schema" in lines
+    assert f"ok     JobSet: {oldest} or later, by its schema" in lines
 
 
 def test_a_jobset_that_is_too_old(cluster, examine):
@@ -211,9 +211,9 @@ def test_an_unknown_service_account(cluster, examine):
 def test_an_image_without_a_digest(examine, image):
     code, lines = examine(f"--image={image}")
     assert code == exits.CANNOT_RUN
-    (told,) = wrong(lines)
+    (sentence,) = wrong(lines)
     quoted = "'it'\"'\"'s'" if image == "it's" else image
-    assert told == (
+    assert sentence == (
         f"image: {image} is not named by its digest, so it may be another one after a restart; `docker buildx imagetools"
         f" inspect {quoted}` tells the digest, give REF@sha256:..."
     )

@@ -24,11 +24,11 @@ from kube_jobs import IMAGE
 
 
 def assert_same_command(job: JobSpec, documents: list[dict]) -> None:
-    one = container(documents)
-    values = {variable["name"]: variable.get("value", "") for variable in one["env"]}
-    assert [expanded(word, values) for word in one["command"]] == manifest.command(job)
-    assert "args" not in one
-    python, flags = one["command"][:4], manifest.command(job)[5:]
+    pod = container(documents)
+    values = {variable["name"]: variable.get("value", "") for variable in pod["env"]}
+    assert [expanded(word, values) for word in pod["command"]] == manifest.command(job)
+    assert "args" not in pod
+    python, flags = pod["command"][:4], manifest.command(job)[5:]
     assert python == ["python", "-P", "-m", worker.__name__]
     assert configuration.from_argv(flags) == job.run
 
@@ -49,9 +49,9 @@ NASTY = [
 @pytest.mark.parametrize("text", NASTY)
 def test_flags_arrive_as_they_were_given(text):
     job = from_argv(["--target=k8s", "--name=rn50", f"--image={IMAGE}", "--", f"--run_dir=gs://b/{text}"])
-    found = manifest.render(job)
-    again = list(yaml.safe_load_all(documents.to_yaml(found)))
-    assert again == found
+    rendered = manifest.render(job)
+    again = list(yaml.safe_load_all(documents.to_yaml(rendered)))
+    assert again == rendered
     assert_same_command(job, again)
 
 
@@ -65,9 +65,9 @@ def test_any_flag_arrives_as_it_was_given(text, dollars):
         job = build(job_options()(target="k8s", name="rn50", image=IMAGE), run)
     except exits.CannotRun:
         return
-    found = manifest.render(job)
-    again = read(documents.to_yaml(found))
-    assert again == found
+    rendered = manifest.render(job)
+    again = read(documents.to_yaml(rendered))
+    assert again == rendered
     assert_same_command(job, again)
 
 
@@ -82,11 +82,11 @@ def test_any_option_is_refused_or_stays_one_value(name, text):
     """It is refused, or the documents are possible and read back as they were made: no option opens a key."""
     try:
         options = job_options()(**{"target": "k8s", "name": "rn50", "image": IMAGE, "accelerator": "l4x2", name: text})
-        found = manifest.render(build(options, RunConfig(run_dir="gs://b/r")))
+        rendered = manifest.render(build(options, RunConfig(run_dir="gs://b/r")))
     except exits.CannotRun:
         return
-    assert read(documents.to_yaml(found)) == found
-    assert_valid(found, KUBERNETES_VERSIONS[-1:])
+    assert read(documents.to_yaml(rendered)) == rendered
+    assert_valid(rendered, KUBERNETES_VERSIONS[-1:])
 
 
 @settings(max_examples=100, deadline=None)

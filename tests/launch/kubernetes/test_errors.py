@@ -34,8 +34,8 @@ def test_no_kubeconfig(target, monkeypatch, tmp_path):
 
 def test_an_unknown_current_context(target, tmp_path):
     (tmp_path / "kubeconfig").write_text("{contexts: [], current-context: here}")
-    told = refusal(lambda: target.state("rn50"))
-    assert told.startswith("the kubeconfig lacks its current context; `kubectl config get-contexts`")
+    sentence = refusal(lambda: target.state("rn50"))
+    assert sentence.startswith("the kubeconfig lacks its current context; `kubectl config get-contexts`")
 
 
 def test_in_a_pod_its_own_account_is_used(server, monkeypatch, tmp_path):
@@ -51,8 +51,8 @@ def test_in_a_pod_its_own_account_is_used(server, monkeypatch, tmp_path):
 
 
 def test_an_unknown_context(server):
-    told = refusal(lambda: KubernetesTarget("default", "elsewhere").state("rn50"))
-    assert told == (
+    sentence = refusal(lambda: KubernetesTarget("default", "elsewhere").state("rn50"))
+    assert sentence == (
         "--context=elsewhere is not in the kubeconfig; `kubectl config get-contexts` lists those there are."
     )
 
@@ -62,8 +62,8 @@ def test_no_current_context(server, target, tmp_path):
     config = yaml.safe_load(place.read_text())
     del config["current-context"]
     place.write_text(yaml.safe_dump(config))
-    told = refusal(lambda: target.state("rn50"))
-    assert told == (
+    sentence = refusal(lambda: target.state("rn50"))
+    assert sentence == (
         "the kubeconfig has no current context; give --context: `kubectl config get-contexts` lists those there are."
     )
 
@@ -87,10 +87,10 @@ def test_no_current_context(server, target, tmp_path):
 )
 def test_a_broken_kubeconfig(target, tmp_path, text, reason):
     (tmp_path / "kubeconfig").write_text(text)
-    told = refusal(lambda: target.state("rn50"))
-    assert told.startswith("the kubeconfig cannot be used: ")
-    assert reason in told
-    assert told.endswith("; `gcloud container clusters get-credentials CLUSTER --location=LOCATION` mends it.")
+    sentence = refusal(lambda: target.state("rn50"))
+    assert sentence.startswith("the kubeconfig cannot be used: ")
+    assert reason in sentence
+    assert sentence.endswith("; `gcloud container clusters get-credentials CLUSTER --location=LOCATION` mends it.")
 
 
 def test_an_answer_that_is_not_kubernetes(server, target):
@@ -104,13 +104,13 @@ def test_an_answer_that_is_not_kubernetes(server, target):
 
 def test_401(server, target, tmp_path):
     server.write_kubeconfig(tmp_path / "kubeconfig", token="an-old-token")
-    told = refusal(lambda: target.submit(spec()))
-    assert told == (
+    sentence = refusal(lambda: target.submit(spec()))
+    assert sentence == (
         f"cannot get jobsets.jobset.x-k8s.io rn50 in namespace default: the cluster at {server.url} does not accept the"
         " kubeconfig's credentials (401); log in again, for GKE with `gcloud container clusters get-credentials CLUSTER"
         " --location=LOCATION`, which needs gke-gcloud-auth-plugin, and see `kubectl auth whoami`."
     )
-    assert "an-old-token" not in told
+    assert "an-old-token" not in sentence
 
 
 def test_credentials_that_expire_midway_are_read_again(server, target, life, tmp_path):
@@ -136,8 +136,8 @@ def test_an_anonymous_user(server, target, tmp_path):
 def test_403(server):
     target = KubernetesTarget("default", "there")
     server.forbidden.add(("create", "jobsets"))
-    told = refusal(lambda: target.submit(spec()))
-    assert told == (
+    sentence = refusal(lambda: target.submit(spec()))
+    assert sentence == (
         "cannot create jobsets.jobset.x-k8s.io rn50 in namespace default: that is not permitted (jobsets.jobset.x-k8s.io is"
         ' forbidden: User "ann" cannot create resource "jobsets" in API group "jobset.x-k8s.io" in the namespace "default");'
         " `kubectl --context=there auth can-i create jobsets.jobset.x-k8s.io --namespace=default` must say yes, so ask for a"
@@ -182,8 +182,8 @@ def test_404_of_jobset(server, target):
 
 def test_404_of_a_namespace(server):
     target = KubernetesTarget("nowhere", "")
-    told = refusal(lambda: target.submit(spec("--namespace=nowhere", "--service_account=me")))
-    assert told == (
+    sentence = refusal(lambda: target.submit(spec("--namespace=nowhere", "--service_account=me")))
+    assert sentence == (
         "cannot create jobsets.jobset.x-k8s.io rn50 in namespace nowhere: there is no such namespace; give another --namespace,"
         " or `kubectl create namespace nowhere`."
     )
@@ -238,12 +238,12 @@ def test_a_field_that_the_cluster_does_not_know_is_not_dropped(server, target, m
         return objects
 
     monkeypatch.setattr(kubernetes.manifest, "render", newer)
-    told = refusal(lambda: target.submit(spec()))
-    assert told.startswith(
+    sentence = refusal(lambda: target.submit(spec()))
+    assert sentence.startswith(
         "cannot create jobsets.jobset.x-k8s.io rn50 in namespace default: the cluster's version does not know all of it"
         ' (JobSet in version "jobset.x-k8s.io/v1alpha2" cannot be handled as a JobSet: strict decoding error: unknown field'
     )
-    assert told.endswith(
+    assert sentence.endswith(
         "ofTomorrow' was unexpected)); renew what is installed there, see https://jobset.sigs.k8s.io/docs/installation, or give"
         " --gang=indexed."
     )
@@ -256,8 +256,8 @@ def test_the_oldest_jobset_takes_our_jobs(server, target):
 
 def test_400(server, target):
     server.fault(400, "no body\n at all", method="POST", path="jobsets")
-    told = refusal(lambda: target.submit(spec()))
-    assert told == "cannot create jobsets.jobset.x-k8s.io rn50 in namespace default: HTTP 400, no body at all."
+    sentence = refusal(lambda: target.submit(spec()))
+    assert sentence == "cannot create jobsets.jobset.x-k8s.io rn50 in namespace default: HTTP 400, no body at all."
 
 
 def test_429_is_retried_when_the_server_says(server, target, monkeypatch):
@@ -320,8 +320,8 @@ def test_slow_answers(server, target, monkeypatch):
     server.fault(200, times=2, seconds=0.3)
     assert target.submit(spec()).phase == "pending"
     server.fault(200, times=99, seconds=0.3)
-    told = refusal(lambda: target.state("rn50"), exits.TryAgain)
-    assert f"the cluster at {server.url} cannot be reached: no answer in time; see whether" in told
+    sentence = refusal(lambda: target.state("rn50"), exits.TryAgain)
+    assert f"the cluster at {server.url} cannot be reached: no answer in time; see whether" in sentence
 
 
 @pytest.mark.parametrize(
@@ -333,8 +333,8 @@ def test_an_unreachable_cluster(server, tmp_path, host, reason):
         nobody.bind(("127.0.0.1", 0))
         url = f"http://{host}:{nobody.getsockname()[1]}"
         server.write_kubeconfig(tmp_path / "kubeconfig", server=url)
-        told = refusal(lambda: KubernetesTarget("default", "here").state("rn50"), exits.TryAgain)
-    assert told == (
+        sentence = refusal(lambda: KubernetesTarget("default", "here").state("rn50"), exits.TryAgain)
+    assert sentence == (
         f"cannot get jobsets.jobset.x-k8s.io rn50 in namespace default: the cluster at {url} cannot be reached: {reason}; see"
         " whether it still exists and whether a VPN or an authorized network is needed, with `kubectl --context=here"
         " cluster-info`."
@@ -367,8 +367,8 @@ def test_a_certificate_of_an_unknown_authority(server, tmp_path):
 
         threading.Thread(target=refuse_all, daemon=True).start()
         server.write_kubeconfig(tmp_path / "kubeconfig", server=url)
-        told = refusal(lambda: KubernetesTarget("default", "").state("rn50"))
-    assert told == (
+        sentence = refusal(lambda: KubernetesTarget("default", "").state("rn50"))
+    assert sentence == (
         f"cannot get jobsets.jobset.x-k8s.io rn50 in namespace default: the cluster at {url} has not the certificate that the"
         " kubeconfig asks for (certificate verify failed); `gcloud container clusters get-credentials CLUSTER"
         " --location=LOCATION` renews it."
@@ -380,8 +380,8 @@ def test_the_client_is_an_extra(monkeypatch):
     for name in [name for name in sys.modules if name.startswith(("kubernetes", "convoy.launch.targets.kubernetes"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "kubernetes", None)
-    told = refusal(lambda: importlib.import_module("convoy.launch.targets.kubernetes.target"))
+    sentence = refusal(lambda: importlib.import_module("convoy.launch.targets.kubernetes.target"))
     assert (
-        told
+        sentence
         == "--target=k8s needs the package kubernetes, which is not here; run `pip install 'keras-convoy[launch]'`."
     )

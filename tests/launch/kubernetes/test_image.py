@@ -44,10 +44,10 @@ print(last.step, hashlib.sha256(b"".join(tensors[name].tobytes() for name in sor
 def tool() -> list[str]:
     if named := os.environ.get("CONVOY_TEST_CONTAINERS"):
         return shlex.split(named)
-    found = next((name for name in ("docker", "podman") if shutil.which(name)), None)
-    if not found:
+    engine = next((name for name in ("docker", "podman") if shutil.which(name)), None)
+    if not engine:
         pytest.skip("neither docker nor podman is installed")
-    return [found]
+    return [engine]
 
 
 def said(*argv: str, timeout: float = 60) -> str:

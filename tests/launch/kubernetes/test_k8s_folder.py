@@ -30,14 +30,14 @@ def command_of(overlay: Path) -> list[str]:
     return shlex.split(line)[3:]
 
 
-def settled(found: list[dict]) -> list[dict]:
+def settled(things: list[dict]) -> list[dict]:
     """Documents and what in them has names in an order of their own, without the digest, which no overlay has."""
-    for one in found:
-        one["metadata"].get("annotations", {}).pop(manifest.DIGEST, None)
-        if one["kind"] in ("Job", "JobSet"):
-            for named in (container([one])["env"], documents.job_spec(one)["template"]["spec"]["volumes"]):
+    for thing in things:
+        thing["metadata"].get("annotations", {}).pop(manifest.DIGEST, None)
+        if thing["kind"] in ("Job", "JobSet"):
+            for named in (container([thing])["env"], documents.job_spec(thing)["template"]["spec"]["volumes"]):
                 named.sort(key=lambda part: part["name"])
-    return sorted(found, key=lambda one: one["kind"])
+    return sorted(things, key=lambda thing: thing["kind"])
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda overlay: overlay.name)
@@ -65,7 +65,7 @@ def test_a_component_leaves_the_network_policy_out(overlay, tmp_path):
     content = {"resources": [f"../{overlay.name}"], "components": ["../../components/no-network-policy"]}
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
     rendered = manifest.render(from_argv(["--network_policy=off", *command_of(overlay)]))
-    assert [one["kind"] for one in rendered if one["kind"] == "NetworkPolicy"] == []
+    assert [thing["kind"] for thing in rendered if thing["kind"] == "NetworkPolicy"] == []
     assert settled(overlays.build(folder)) == settled(rendered)
     if shutil.which("kubectl"):
         built = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=True).stdout

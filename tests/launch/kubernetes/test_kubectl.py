@@ -19,9 +19,9 @@ from kube_documents import read
 from kube_jobs import IMAGE, spec
 
 
-def _words_of(told: str) -> list[str]:
+def _words_of(description: str) -> list[str]:
     """What the shell hands to convoy and then to kubectl, of the line of a dry run that submits. An empty word ends it."""
-    (submit,) = [line.removeprefix("# submit: ") for line in told.splitlines() if line.startswith("# submit: ")]
+    (submit,) = [line.removeprefix("# submit: ") for line in description.splitlines() if line.startswith("# submit: ")]
     tell = "printf '%s\\0' \"$@\""
     # kubectl's standard input is whatever convoy prints, here its words.
     script = f"convoy() {{ {tell}; }}; kubectl() {{ cat; {tell}; }}; {submit}"
@@ -34,12 +34,16 @@ def _words_of(told: str) -> list[str]:
 def test_a_dry_run_needs_no_cluster(server):
     """It is YAML as a whole, and its command lines are what a shell reads as they were meant."""
     run = ["--", "--run_dir=gs://b/it's $(here)", "--dataset=cifar10"]
-    told = KubernetesTarget("default", "there").describe(spec("--context=there", run=run))
+    description = KubernetesTarget("default", "there").describe(spec("--context=there", run=run))
     assert server.seen == []
-    assert [document["kind"] for document in yaml.safe_load_all(told)] == ["ServiceAccount", "NetworkPolicy", "JobSet"]
-    words = _words_of(told)
+    assert [document["kind"] for document in yaml.safe_load_all(description)] == [
+        "ServiceAccount",
+        "NetworkPolicy",
+        "JobSet",
+    ]
+    words = _words_of(description)
     assert from_argv(words[words.index("render") + 1 : words.index("apply") - 1]) == spec("--context=there", run=run)
-    assert told.splitlines()[2:4] == [
+    assert description.splitlines()[2:4] == [
         "# look: kubectl --context=there get jobsets.jobset.x-k8s.io/rn50 --namespace=default",
         "# end: kubectl --context=there delete jobsets.jobset.x-k8s.io/rn50 networkpolicies.networking.k8s.io/rn50"
         " --cascade=foreground --namespace=default",
@@ -57,9 +61,9 @@ _TEXT = st.text(
 def test_every_flag_stays_one_word(path, data_dir, context):
     """Not in the documents, not in a comment of theirs, not in a shell's line."""
     job = spec(f"--context={context}", run=["--", f"--run_dir=gs://b/{path}", f"--data_dir={data_dir}"])
-    told = KubernetesTarget("default", context).describe(job)
-    assert read(told) == manifest.render(job)
-    words, place = _words_of(told), [f"--context={context}"] if context else []
+    description = KubernetesTarget("default", context).describe(job)
+    assert read(description) == manifest.render(job)
+    words, place = _words_of(description), [f"--context={context}"] if context else []
     assert words[words.index("render") :] == [
         "render", "--name=rn50", "--target=k8s", *place, "--workers=2", f"--image={IMAGE}", "--", *job.train_flags,
         *place, "apply", "--filename=-", "--namespace=default", ""]  # fmt: skip
@@ -84,9 +88,11 @@ def kubectl(server, tmp_path):
 @pytest.mark.parametrize("gang", ["jobset", "indexed"])
 def test_what_kubectl_applies_is_what_we_would_submit(server, target, kubectl, gang):
     """By the lines of a dry run. Nothing of the server's answers surprises it, either."""
-    told = target.describe(spec(f"--gang={gang}"))
+    description = target.describe(spec(f"--gang={gang}"))
     # The server has no schemas that kubectl could fetch to check them itself; the server checks.
-    assert "rn50 created" in kubectl("apply", "--validate=false", "--filename=-", "--namespace=default", text=told)
+    assert "rn50 created" in kubectl(
+        "apply", "--validate=false", "--filename=-", "--namespace=default", text=description
+    )
     state = target.state("rn50")
     assert (state.digest, state.phase) == (spec(f"--gang={gang}").digest, "pending")
     assert target.submit(spec(f"--gang={gang}")) == state

@@ -27,9 +27,9 @@ def rendered(gang: str = "jobset") -> list[Object]:
 class Parts:
     """The parts of documents that tests change."""
 
-    def __init__(self, found: list[Object]):
-        self.documents = found
-        self.owner = found[-1]
+    def __init__(self, rendered: list[Object]):
+        self.documents = rendered
+        self.owner = rendered[-1]
         self.spec = self.owner["spec"]
         self.labels = self.owner["metadata"]["labels"]
         self.annotations = self.owner["metadata"]["annotations"]
@@ -38,13 +38,13 @@ class Parts:
         self.pod = self.job["template"]["spec"]
         self.container = self.pod["containers"][0]
         self.resources = self.container["resources"]
-        self.policy = found[1]["spec"]
+        self.policy = rendered[1]["spec"]
 
     def variable(self, name: str) -> Object:
-        return next(one for one in self.container["env"] if one["name"] == name)
+        return next(entry for entry in self.container["env"] if entry["name"] == name)
 
     def volume(self, name: str) -> Object:
-        return next(one for one in self.pod["volumes"] if one["name"] == name)
+        return next(volume for volume in self.pod["volumes"] if volume["name"] == name)
 
 
 @pytest.mark.parametrize("gang", ["jobset", "indexed"])
@@ -267,10 +267,10 @@ def test_a_jobset(case):
     change, sentence = JOBSET[case]
     parts = Parts(rendered())
     change(parts)
-    told = lint(parts.documents)
-    assert len(told) == ALSO.get(case, 1), told
-    assert any(sentence in one for one in told), told
-    assert all(one.startswith(("JobSet ", "ServiceAccount ")) and one.endswith(".") for one in told)
+    problems = lint(parts.documents)
+    assert len(problems) == ALSO.get(case, 1), problems
+    assert any(sentence in problem for problem in problems), problems
+    assert all(problem.startswith(("JobSet ", "ServiceAccount ")) and problem.endswith(".") for problem in problems)
 
 
 def without_service(parts: Parts) -> None:
@@ -290,13 +290,13 @@ INDEXED: dict[str, Callable[[Parts], object]] = {
 def test_a_job_without_names(case):
     parts = Parts(rendered("indexed"))
     INDEXED[case](parts)
-    assert any("no headless Service gives its workers names" in one for one in lint(parts.documents))
+    assert any("no headless Service gives its workers names" in problem for problem in lint(parts.documents))
 
 
 def test_the_name_of_a_service():
     parts = Parts(rendered("indexed"))
     parts.documents[2]["metadata"]["name"] = "1st"
-    assert any(one.startswith("Service 1st: the name is not possible") for one in lint(parts.documents))
+    assert any(problem.startswith("Service 1st: the name is not possible") for problem in lint(parts.documents))
 
 
 def test_the_port_where_tensorflow_s_workers_meet_is_open():
@@ -310,5 +310,5 @@ def test_the_port_where_tensorflow_s_workers_meet_is_open():
     parts = Parts(manifest.render(from_argv(words)))
     assert lint(parts.documents) == []
     parts.policy["ingress"][0]["ports"][0]["port"] = 2223
-    (told,) = lint(parts.documents)
-    assert told == "JobSet rn50: network policy rn50 keeps peers from port 2222; add it."
+    (problem,) = lint(parts.documents)
+    assert problem == "JobSet rn50: network policy rn50 keeps peers from port 2222; add it."

@@ -19,14 +19,14 @@ def test_logs_begin_with_the_last_start(server, target, life):
 
 
 def test_logs_of_a_worker_without_logs(server, target, life):
-    told = refusal(lambda: list(target.logs("rn50", 2, follow=False)))
-    assert told == "--worker=2: rn50 has 2 workers, from 0 to 1."
+    sentence = refusal(lambda: list(target.logs("rn50", 2, follow=False)))
+    assert sentence == "--worker=2: rn50 has 2 workers, from 0 to 1."
     life.ready(0)
-    told = refusal(lambda: list(target.logs("rn50", 1, follow=False)), exits.TryAgain)
-    assert told == "worker 1 of rn50 has not begun: its pods are being made; --follow waits for it."
+    sentence = refusal(lambda: list(target.logs("rn50", 1, follow=False)), exits.TryAgain)
+    assert sentence == "worker 1 of rn50 has not begun: its pods are being made; --follow waits for it."
     life.status(terminalState="Completed")
-    told = refusal(lambda: list(target.logs("rn50", 1, follow=False)))
-    assert told == (
+    sentence = refusal(lambda: list(target.logs("rn50", 1, follow=False)))
+    assert sentence == (
         "the pods of worker 1 of rn50 are gone, and what they printed with them; Google Cloud keeps it:"
         " `gcloud logging read 'resource.labels.pod_name:rn50-'`."
     )
@@ -68,7 +68,7 @@ def test_follow_waits_for_the_first_line_and_ends_with_the_job(server, target, l
         life.status(terminalState="Completed")
 
     looks = iter(range(3))
-    server.on_get = lambda found: (
+    server.on_get = lambda thing: (
         None if next(looks, None) is not None else (setattr(server, "on_get", lambda _: None), later())
     )
     assert list(lines) == ["hello"]
@@ -87,7 +87,7 @@ def test_follow_skips_a_machine_that_is_gone(server, target, life):
     life.dies(0, 0)
     server.fault(500, "Get https://10.0.0.9:10250/containerLogs: no route to host", path="/log", times=6)
     life.status(terminalState="Completed")
-    server.on_get = lambda found: None
+    server.on_get = lambda thing: None
     assert list(target.logs("rn50", 0, follow=True)) == []
 
 
@@ -101,5 +101,5 @@ def test_follow_tolerates_a_cluster_that_does_not_answer(server, target, life, m
     assert list(lines) == []
     monkeypatch.setattr("convoy.launch.outage.MAX_OUTAGE_SECONDS", 0.0)
     lines = target.logs("rn50", 0, follow=True)
-    server.on_get = lambda found: server.fault(503, times=99)
+    server.on_get = lambda thing: server.fault(503, times=99)
     assert "HTTP 503" in refusal(lambda: list(lines), exits.TryAgain)

@@ -80,15 +80,15 @@ def test_documents_are_valid(case):
 def test_the_strict_schemas_refuse_misspelled_fields():
     from kube_schemas import errors
 
-    found = manifest.render(spec("l4x4"))
-    owner(found)["spec"]["ttlSecondsAfterFinish"] = 1
-    container(found)["imagePullPolice"] = "Always"
-    owner(found)["spec"]["failurePolicy"]["restartStrategy"] = "Sometimes"
-    owner(found)["spec"]["failurePolicy"]["maxRestarts"] = 2**31
+    rendered = manifest.render(spec("l4x4"))
+    owner(rendered)["spec"]["ttlSecondsAfterFinish"] = 1
+    container(rendered)["imagePullPolice"] = "Always"
+    owner(rendered)["spec"]["failurePolicy"]["restartStrategy"] = "Sometimes"
+    owner(rendered)["spec"]["failurePolicy"]["maxRestarts"] = 2**31
     for version in JOBSET_VERSIONS:
-        told = "\n".join(jobset_errors(version, owner(found)))
+        problems = "\n".join(jobset_errors(version, owner(rendered)))
         for word in ("ttlSecondsAfterFinish", "imagePullPolice", "Sometimes", str(2**31)):
-            assert word in told
+            assert word in problems
     [*_, service, _job] = manifest.render(spec("cpu_indexed"))
     service["spec"]["selectors"] = {}
     assert "selectors" in "".join(errors(service, KUBERNETES_VERSIONS[0]))
@@ -105,13 +105,13 @@ def test_rendering_is_pure():
 @pytest.mark.parametrize("case", ["l4x4", "l4x2_indexed_queue"])
 def test_exit_codes_that_are_worth_a_restart(case):
     """42, and 128 and above but for 130; every other code ends the job, even one that nobody has thought of."""
-    found = manifest.render(spec(case))
-    disruption, codes = documents.job_spec(owner(found))["podFailurePolicy"]["rules"]
+    rendered = manifest.render(spec(case))
+    disruption, codes = documents.job_spec(owner(rendered))["podFailurePolicy"]["rules"]
     # The first rule that fits counts: exit codes are not asked of a pod that was preempted.
     assert disruption == {"action": "Count", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
     assert codes["action"] == "FailJob"
     assert codes["onExitCodes"]["operator"] == "NotIn"
-    assert codes["onExitCodes"]["containerName"] == container(found)["name"] == manifest.CONTAINER
+    assert codes["onExitCodes"]["containerName"] == container(rendered)["name"] == manifest.CONTAINER
     again = {code for code in range(1, 256) if code in codes["onExitCodes"]["values"]}
     assert again == {exits.TRY_AGAIN, *range(128, 256)} - {exits.STOPPED}
     for code in (exits.BUG, exits.USAGE, 64, exits.BAD_DATA, exits.DIVERGED, exits.CANNOT_RUN, 126, 127):
@@ -132,14 +132,18 @@ def test_a_jobset_acts_on_the_reason_why_its_job_failed():
 @pytest.mark.parametrize("case", CASES)
 def test_a_worker_understands_the_rendered_environment(case):
     """The environment of each pod, as Kubernetes makes it of the documents, names the host that the pod will have."""
-    job, found = spec(case), manifest.render(spec(case))
-    values = {one["name"]: expanded(one["value"], {}) for one in container(found)["env"] if "value" in one}
+    job, rendered = spec(case), manifest.render(spec(case))
+    values = {
+        variable["name"]: expanded(variable["value"], {})
+        for variable in container(rendered)["env"]
+        if "value" in variable
+    }
     for index in range(job.workers):
         place = worker.from_environment(values | {"JOB_COMPLETION_INDEX": str(index), "CONVOY_RESTART_ATTEMPT": "2"})
         middle = "" if job.options.gang == "indexed" else "-worker-0"
         assert place.hosts[index] == f"rn50{middle}-{index}.rn50:2222"
         assert place.grace_seconds == manifest.GRACE_SECONDS
-    assert container(found)["ports"][0]["containerPort"] == manifest.PORT
+    assert container(rendered)["ports"][0]["containerPort"] == manifest.PORT
     assert values.items() >= manifest.environment(job, manifest.hosts(job)).items()
 
 
@@ -150,8 +154,10 @@ def test_both_bases_run_the_same_pods():
     for job in (ours, theirs):
         env = job["template"]["spec"]["containers"][0]["env"]
         env[:] = [
-            one["name"] if one["name"] in ("CONVOY_HOSTS", "CONVOY_RESTART_ATTEMPT", "CONVOY_WRITER") else one
-            for one in env
+            variable["name"]
+            if variable["name"] in ("CONVOY_HOSTS", "CONVOY_RESTART_ATTEMPT", "CONVOY_WRITER")
+            else variable
+            for variable in env
         ]
     assert ours == theirs
     assert jobset["spec"]["ttlSecondsAfterFinished"] == indexed["spec"]["ttlSecondsAfterFinished"]
@@ -213,7 +219,7 @@ def any_job(which, workers, name, gang, queue, priority, taken, memory, cpus) ->
 
 JOBS = st.builds(
     any_job,
-    which=st.sampled_from([("cpu", ""), *sorted({(one.name, one.topology) for one in accelerators.all_of()})]),
+    which=st.sampled_from([("cpu", ""), *sorted({(chips.name, chips.topology) for chips in accelerators.all_of()})]),
     workers=st.sampled_from([1, 2, 3, 7, 64]),
     name=st.from_regex(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True),
     gang=st.sampled_from(["jobset", "indexed"]),
@@ -235,12 +241,12 @@ def assert_job_is_valid(job: JobSpec) -> None:
         with pytest.raises(exits.CannotRun, match="give the job a shorter name"):
             manifest.render(job)
         return
-    found = manifest.render(job)
-    assert_valid(found, KUBERNETES_VERSIONS[-1:])
-    limits = container(found)["resources"]["limits"]
+    rendered = manifest.render(job)
+    assert_valid(rendered, KUBERNETES_VERSIONS[-1:])
+    limits = container(rendered)["resources"]["limits"]
     assert limits.get("google.com/tpu", 0) * job.workers == (machine.chips if machine.kind == "tpu" else 0)
     assert limits.get("nvidia.com/gpu", 0) == (machine.chips if machine.kind == "gpu" else 0)
-    assert documents.job_spec(owner(found))["completions"] == len(manifest.hosts(job)) == job.workers
+    assert documents.job_spec(owner(rendered))["completions"] == len(manifest.hosts(job)) == job.workers
 
 
 @settings(max_examples=25, deadline=None)

@@ -57,8 +57,8 @@ def test_the_same_job_again_begins_anew_after_it_failed(target, life):
 def test_another_job_of_that_name_is_refused_unless_it_is_replaced(server, target, life):
     uid = life.job["metadata"]["uid"]
     other = spec(run=[*RUN, "--seed=7"])
-    told = refusal(lambda: target.submit(other))
-    assert told == (
+    sentence = refusal(lambda: target.submit(other))
+    assert sentence == (
         "--name=rn50 is another job in namespace default, which is pending; give another --name, or --replace to end that one"
         " first."
     )
@@ -98,8 +98,8 @@ def test_an_existing_service_account_is_not_created_again(server, target):
 def test_a_job_that_does_not_end_is_reported(server, target, life, monkeypatch):
     monkeypatch.setattr(kubernetes, "GONE_SECONDS", 0.05)
     server.linger = 10**6
-    told = refusal(lambda: target.submit(spec(run=[*RUN, "--seed=7"]), replace=True), exits.TryAgain)
-    assert told == (
+    sentence = refusal(lambda: target.submit(spec(run=[*RUN, "--seed=7"]), replace=True), exits.TryAgain)
+    assert sentence == (
         "the job rn50 that was there is still ending after 0.05 s; look with `kubectl get pods"
         " --selector=app.kubernetes.io/instance=rn50 --namespace=default` and try again."
     )
@@ -147,9 +147,9 @@ def lose_answer(server, kind, monkeypatch):
     """What creates the first object of a kind is carried out, and the connection then cut."""
     carried_out = []
 
-    def lose(found):
-        if found["kind"] == kind and not carried_out:
-            carried_out.append(found)
+    def lose(thing):
+        if thing["kind"] == kind and not carried_out:
+            carried_out.append(thing)
             raise ConnectionError
 
     monkeypatch.setattr(server, "put", lambda thing, put=server.put: (put(thing), lose(thing))[0])
@@ -194,8 +194,8 @@ def test_cancel_ends_a_job_and_leaves_one_that_has_ended(server, target, life):
     assert follow.exit_code(state) == exits.STOPPED
     assert target.state("rn50").phase == "cancelled"
     assert target.cancel("rn50").phase == "cancelled"
-    told = refusal(lambda: [target.state("rn50") for _ in range(4)], NoSuchJob)
-    assert told == (
+    sentence = refusal(lambda: [target.state("rn50") for _ in range(4)], NoSuchJob)
+    assert sentence == (
         "there is no job rn50 in namespace default: it was never submitted there, was cancelled, or ended more than a day ago;"
         " `convoy launch list --target=k8s` shows what there is."
     )

@@ -31,7 +31,7 @@ def test_a_worker_runs_what_the_documents_say(gang, monkeypatch):
     (container,) = job_spec(rendered)["template"]["spec"]["containers"]
     assert pod.command(spec) == [sys.executable, *manifest.command(spec)[1:]]
     assert "--data_dir=$$HOME/$$(X)" in container["command"]
-    variables = {one["name"]: one.get("value") for one in container["env"]}
+    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
     for index, own in enumerate(pod.environments(spec, 3, [4001, 4002], faults.parse("", 2))):
         # Kubernetes adds the index; the attempt and the writer come from labels of a pod; HOME is a folder of the container.
         assert own.keys() | {"HOME", "CONVOY_WRITER"} == variables.keys() | {"JOB_COMPLETION_INDEX", "CONVOY_WRITER"}

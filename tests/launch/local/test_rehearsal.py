@@ -55,14 +55,16 @@ def test_an_exit_code_not_worth_a_restart_ends_the_job(monkeypatch, code):
 )
 def test_an_exit_code_worth_a_restart_starts_all_workers_again(monkeypatch, death, code):
     body = f"if a < 2:\n    if i == a:\n        {death}\n    time.sleep(600)\nprint('again')"
-    told, tell = [], Rehearsal._record
+    recorded, record_it = [], Rehearsal._record
     monkeypatch.setattr(
-        Rehearsal, "_record", lambda self, *args, **named: (told.extend(args), tell(self, *args, **named))
+        Rehearsal, "_record", lambda self, *args, **named: (recorded.extend(args), record_it(self, *args, **named))
     )
     record, folder = rehearse(monkeypatch, body, "--max_restarts=2")
     assert (record.phase, record.restarts, record.reason) == (SUCCEEDED, 2, "")
     assert folder.last_attempt(0) == folder.last_attempt(1) == 2
-    assert f"worker 1 ended with exit code {code}: `convoy launch logs --name=try --worker=1` has what it said" in told
+    assert (
+        f"worker 1 ended with exit code {code}: `convoy launch logs --name=try --worker=1` has what it said" in recorded
+    )
 
 
 def test_restarts_are_limited(monkeypatch):

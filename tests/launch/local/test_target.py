@@ -207,14 +207,14 @@ def test_without_a_home_there_is_a_sentence(monkeypatch):
 
 
 def test_a_job_submitted_by_several_at_once_begins_once():
-    found: list[JobState] = []
-    threads = [threading.Thread(target=lambda: found.append(LocalTarget(WAITING).submit(job()))) for _ in range(4)]
+    states: list[JobState] = []
+    threads = [threading.Thread(target=lambda: states.append(LocalTarget(WAITING).submit(job()))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(found) == 4
-    assert len({state.begun for state in found}) == 1
+    assert len(states) == 4
+    assert len({state.begun for state in states}) == 1
 
 
 def test_ctrl_c_leaves_the_job_alone_and_says_so(waiting):

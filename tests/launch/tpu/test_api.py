@@ -55,11 +55,11 @@ def test_a_transient_fault_is_no_error(server, target, spec, monkeypatch):
     answer, lost = server.answer, []
 
     def lose_the_first(method, url, body):
-        found = answer(method, url, body)
+        response = answer(method, url, body)
         if method == "POST" and not lost:
             lost.append(server.resources.pop("rn50"))
             return 503, {}
-        return found
+        return response
 
     monkeypatch.setattr(server, "answer", lose_the_first)
     assert target.submit(spec()).phase == PENDING

@@ -117,16 +117,16 @@ class Machine:
         self.job["workers"] = 2
         self.attributes |= {"worker-network-endpoints": "127.0.0.1,127.0.0.1", "agent-worker-number": str(index)}
 
-    def put(self, worker, **told):
-        status = {"restarts": 0, "exit_code": None, **told}
+    def put(self, worker, **report):
+        status = {"restarts": 0, "exit_code": None, **report}
         self.store.put(f"jobs/p/z/rn50/3/worker-{worker}.json", json.dumps(status).encode())
 
     def run(self, seconds=60):
         process = self.start()
         self.end(process, seconds=seconds)
-        return self.told()
+        return self.report()
 
-    def told(self, worker=0):
+    def report(self, worker=0):
         return json.loads(self.store.get(f"jobs/p/z/rn50/3/worker-{worker}.json"))
 
     def log(self):
@@ -138,11 +138,11 @@ class Machine:
 
 def tar(files):
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as found:
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name, data in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
-            found.addfile(entry, io.BytesIO(data))
+            archive.addfile(entry, io.BytesIO(data))
     return buffer.getvalue()
 
 
@@ -158,8 +158,8 @@ def machine(bucket, tmp_path, monkeypatch):
 
 def test_a_worker_starts_again_after_42_and_the_machines_go_when_it_has_ended(machine):
     machine.ship_stub([42, -9, 0])
-    told = machine.run()
-    assert (told["phase"], told["exit_code"], told["restarts"]) == ("ended", 0, 2)
+    report = machine.run()
+    assert (report["phase"], report["exit_code"], report["restarts"]) == ("ended", 0, 2)
     lines = [json.loads(line) for line in machine.log().splitlines()]
     assert [line["CONVOY_RESTART_ATTEMPT"] for line in lines] == ["3", "4", "5"]
     for line in lines:
@@ -170,9 +170,9 @@ def test_a_worker_starts_again_after_42_and_the_machines_go_when_it_has_ended(ma
     assert machine.server.nodes == {}
     assert machine.server.resources["rn50"]["state"]["state"] == "SUSPENDED"
     # A boot after the end changes nothing.
-    before = machine.log(), machine.told()
+    before = machine.log(), machine.report()
     machine.run()
-    assert (machine.log(), machine.told()) == before
+    assert (machine.log(), machine.report()) == before
 
 
 @pytest.mark.parametrize(
@@ -180,9 +180,9 @@ def test_a_worker_starts_again_after_42_and_the_machines_go_when_it_has_ended(ma
 )
 def test_a_permanent_failure_is_an_end(machine, codes, code, restarts):
     machine.ship_stub(codes)
-    told = machine.run()
-    assert (told["exit_code"], told["restarts"]) == (code, restarts)
-    assert told["reason"] == ("the loss is no number." if code == 70 else "")
+    report = machine.run()
+    assert (report["exit_code"], report["restarts"]) == (code, restarts)
+    assert report["reason"] == ("the loss is no number." if code == 70 else "")
     assert machine.server.nodes == {}
 
 
@@ -195,9 +195,9 @@ def test_machines_that_cannot_be_deleted_are_reported(machine):
     machine.server.faults += [(403, "no")] * 10
     machine.job["attempt"] = 4
     machine.end(machine.start())
-    told = json.loads(machine.store.get("jobs/p/z/rn50/4/worker-0.json"))
-    assert (told["phase"], told["exit_code"]) == ("ended", 0)
-    assert "could not be deleted (HTTP Error 403: Forbidden): `convoy launch gc` does it" in told["reason"]
+    report = json.loads(machine.store.get("jobs/p/z/rn50/4/worker-0.json"))
+    assert (report["phase"], report["exit_code"]) == ("ended", 0)
+    assert "could not be deleted (HTTP Error 403: Forbidden): `convoy launch gc` does it" in report["reason"]
 
 
 def test_a_worker_whose_peer_has_failed_permanently_ends_with_its_code(machine):
@@ -212,8 +212,8 @@ def test_a_worker_that_dies_after_the_first_has_finished_is_not_started_again(ma
     machine.put(0, phase="ended", exit_code=0)
     machine.ship_stub([-9])
     machine.run()
-    told = machine.told(1)
-    assert (told["exit_code"], told["restarts"]) == (0, 0)
+    report = machine.report(1)
+    assert (report["exit_code"], report["restarts"]) == (0, 0)
     assert machine.server.nodes  # the first one's to delete
 
 
@@ -223,13 +223,13 @@ def test_a_machine_that_is_switched_off_goes_on_at_its_next_boot(machine):
     machine.wait_for_worker()
     process.terminate()
     machine.end(process)
-    assert machine.told()["phase"] == "running"
+    assert machine.report()["phase"] == "running"
     assert machine.server.nodes
     # What it had spent is spent.
     machine.put(0, phase="running", exit_code=None, restarts=2)
     machine.ship_stub([42, 42, 42])
-    told = machine.run()
-    assert (told["exit_code"], told["restarts"]) == (42, 2)
+    report = machine.run()
+    assert (report["exit_code"], report["restarts"]) == (42, 2)
     assert [json.loads(line)["CONVOY_RESTART_ATTEMPT"] for line in machine.log().splitlines()] == ["3", "5"]
 
 
@@ -244,16 +244,16 @@ def test_machines_are_deleted_though_the_first_was_switched_off_after_its_last_r
 def test_missing_code_is_reported(machine):
     machine.ship_stub([0])
     machine.store.remove("code")
-    told = machine.run()
-    assert (told["exit_code"], "its code was removed" in told["reason"]) == (78, True)
+    report = machine.run()
+    assert (report["exit_code"], "its code was removed" in report["reason"]) == (78, True)
 
 
 def test_a_failing_installation_is_retried_and_then_ends_the_job(machine):
     machine.ship_stub([0])
     machine.job["install"] = [["sh", "-c", "echo no matching distribution; exit 3"]]
-    told = machine.run()
-    assert told["exit_code"] == 78
-    assert "installing failed, exit code 3" in told["reason"]
+    report = machine.run()
+    assert report["exit_code"] == 78
+    assert "installing failed, exit code 3" in report["reason"]
     assert machine.log() == "no matching distribution\n" * 3
     assert machine.server.nodes == {}
 
@@ -300,16 +300,16 @@ def test_the_service_is_written_and_started_but_not_restarted(tmp_path, monkeypa
 def test_other_code_than_was_submitted_is_refused(machine):
     machine.ship_stub([0])
     machine.store.put("code/it.tar.gz", tar({"convoy/launch/worker.py": b"print('stolen')"}))
-    told = machine.run()
-    assert told["exit_code"] == 78
-    assert "its SHA-256 is another one" in told["reason"]
+    report = machine.run()
+    assert report["exit_code"] == 78
+    assert "its SHA-256 is another one" in report["reason"]
     assert not list(machine.home.rglob("*.py"))
 
 
 def test_a_bundle_writes_nowhere_else(machine, tmp_path):
     machine.ship(tar({"../../outside.py": b""}))
-    told = machine.run()
-    assert (told["exit_code"], "no file of its own" in told["reason"]) == (78, True)
+    report = machine.run()
+    assert (report["exit_code"], "no file of its own" in report["reason"]) == (78, True)
     assert not list(tmp_path.rglob("outside.py"))
 
 
@@ -319,17 +319,17 @@ def test_a_job_is_cancelled_through_the_bucket(machine):
     machine.wait_for_worker()
     machine.store.put("jobs/p/z/rn50/3/cancel", b"")
     said = machine.end(process)
-    assert machine.told()["exit_code"] == 130
+    assert machine.report()["exit_code"] == 130
     assert machine.server.nodes == {}
-    assert "secret-token" not in said + machine.log() + json.dumps(machine.told())
+    assert "secret-token" not in said + machine.log() + json.dumps(machine.report())
 
 
 def test_a_job_has_its_hours(machine):
     machine.ship_stub("wait")
     machine.job["until"] = time.time()
-    told = machine.run()
-    assert (told["exit_code"], told["reason"]) == (42, "its --hours are over; submitted again, it goes on")
-    assert told["restarts"] == 0
+    report = machine.run()
+    assert (report["exit_code"], report["reason"]) == (42, "its --hours are over; submitted again, it goes on")
+    assert report["restarts"] == 0
 
 
 def test_the_real_bundle_trains_digits_into_the_bucket(machine, tmp_path, monkeypatch):
@@ -343,8 +343,8 @@ def test_the_real_bundle_trains_digits_into_the_bucket(machine, tmp_path, monkey
     machine.ship(bundle.build("mine.net:build", "jax").data)
     run = f"{machine.bucket}/run"
     machine.job["flags"] = ["--model=mine.net:build", "--duration=20st", f"--run_dir={run}", "--backend=jax"]
-    told = machine.run(seconds=150)
-    assert told["exit_code"] == 0, machine.log()
+    report = machine.run(seconds=150)
+    assert report["exit_code"] == 0, machine.log()
     assert json.loads(open_store(run).get("result.json"))["step"] == 20
     # What ran is what was shipped, not the installation of these tests.
     assert f"house {machine.home / machine.job['sha256']}/convoy/" in machine.log()
@@ -372,7 +372,7 @@ def test_two_machines_train_together_though_one_is_switched_off_for_a_while(mach
     for process in (first, second):
         machine.end(process, seconds=240)
     assert json.loads(open_store(run).get("result.json"))["step"] == 3000
-    told = machine.told(0), machine.told(1)
-    assert [one["exit_code"] for one in told] == [0, 0], machine.log()
-    assert told[0]["restarts"] == 1
+    reports = machine.report(0), machine.report(1)
+    assert [report["exit_code"] for report in reports] == [0, 0], machine.log()
+    assert reports[0]["restarts"] == 1
     assert machine.server.nodes == {}

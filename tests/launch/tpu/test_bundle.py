@@ -19,8 +19,8 @@ from convoy.store import open_store
 from support import REPOSITORY
 
 
-def members(made):
-    with tarfile.open(fileobj=io.BytesIO(made.data)) as tar:
+def members(built):
+    with tarfile.open(fileobj=io.BytesIO(built.data)) as tar:
         return {entry.name: tar.extractfile(entry).read() for entry in tar}
 
 
@@ -42,20 +42,25 @@ def mine(tmp_path, monkeypatch):
 
 
 def test_a_bundle_has_the_house_and_the_model_s_package_and_only_code(mine):
-    found = members(bundle.build("mine.net:build", "jax"))
-    assert {"convoy/cli.py", "convoy/data/order.py", "convoy/trainer/run.py", "convoy/launch/worker.py"} <= found.keys()
-    assert {name for name in found if name.startswith("user/")} == {"user/mine/net.py", "user/mine/parts/block.py"}
-    assert {name for name in found if not name.endswith(".py")} == {"requirements.txt", "uv.txt"}
+    contents = members(bundle.build("mine.net:build", "jax"))
+    assert {
+        "convoy/cli.py",
+        "convoy/data/order.py",
+        "convoy/trainer/run.py",
+        "convoy/launch/worker.py",
+    } <= contents.keys()
+    assert {name for name in contents if name.startswith("user/")} == {"user/mine/net.py", "user/mine/parts/block.py"}
+    assert {name for name in contents if not name.endswith(".py")} == {"requirements.txt", "uv.txt"}
     assert not any(name.startswith("user/") for name in members(bundle.build("resnet18", "jax")))
 
 
 def test_the_same_code_gives_the_same_bytes(mine):
-    one = bundle.build("mine.net:build", "jax")
+    before = bundle.build("mine.net:build", "jax")
     os.utime(mine / "net.py", (1, 1))
     (mine / "net.py").chmod(0o600)
-    assert bundle.build("mine.net:build", "jax").sha256 == one.sha256
+    assert bundle.build("mine.net:build", "jax").sha256 == before.sha256
     (mine / "net.py").write_text("def build(shape, classes): pass\n")
-    assert bundle.build("mine.net:build", "jax").sha256 != one.sha256
+    assert bundle.build("mine.net:build", "jax").sha256 != before.sha256
 
 
 def test_a_model_may_be_one_file(tmp_path, monkeypatch):
@@ -76,24 +81,24 @@ def test_a_long_name_can_be_packed(mine):
 
 def pins(text):
     """A file of pip's -> {name: its versions}; AssertionError for what has no hashes or no one version."""
-    found = {}
+    contents = {}
     for entry in text.replace("\\\n", " ").splitlines():
         requirement, *hashes = entry.split("--hash=")
-        assert all(re.fullmatch(r"sha256:[0-9a-f]{64} *", one) for one in hashes), entry
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64} *", digest) for digest in hashes), entry
         parsed = Requirement(requirement.strip())
         (version,) = parsed.specifier
         assert version.operator == "==", entry
         assert hashes, entry
-        found.setdefault(canonicalize_name(parsed.name), []).append(version.version)
-    return found
+        contents.setdefault(canonicalize_name(parsed.name), []).append(version.version)
+    return contents
 
 
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
 def test_what_machines_install_is_pinned_by_version_and_hash(backend):
     """All of it, and within what this package declares."""
-    found = members(bundle.build("resnet18", backend))
-    assert pins(found["uv.txt"].decode()).keys() == {"uv"}
-    locked = pins(found["requirements.txt"].decode())
+    contents = members(bundle.build("resnet18", backend))
+    assert pins(contents["uv.txt"].decode()).keys() == {"uv"}
+    locked = pins(contents["requirements.txt"].decode())
     assert ("jax" in locked, "tensorflow-tpu" in locked) == (backend == "jax", backend == "tensorflow")
     assert "libtpu" in locked
     assert "pytest" not in locked
@@ -107,14 +112,16 @@ def test_what_machines_install_is_pinned_by_version_and_hash(backend):
 
 def test_jax_s_machines_have_the_versions_that_the_tests_ran_with():
     here = pins((REPOSITORY / "requirements.lock").read_text())
-    there = pins((bundle.LOCKS / "jax.txt").read_text())
-    assert {name: versions for name, versions in there.items() if name in here and here[name] != versions} == {}
+    locked_versions = pins((bundle.LOCKS / "jax.txt").read_text())
+    assert {
+        name: versions for name, versions in locked_versions.items() if name in here and here[name] != versions
+    } == {}
 
 
 def test_a_bundle_is_written_once(tmp_path):
-    made = bundle.Bundle(b"code")
-    url = made.upload(str(tmp_path))
-    assert url == f"{tmp_path}/code/{made.sha256}.tar.gz"
-    (tmp_path / made.name).write_bytes(b"as it was")
-    assert made.upload(str(tmp_path)) == url
-    assert open_store(str(tmp_path)).get(made.name) == b"as it was"
+    built = bundle.Bundle(b"code")
+    url = built.upload(str(tmp_path))
+    assert url == f"{tmp_path}/code/{built.sha256}.tar.gz"
+    (tmp_path / built.name).write_bytes(b"as it was")
+    assert built.upload(str(tmp_path)) == url
+    assert open_store(str(tmp_path)).get(built.name) == b"as it was"

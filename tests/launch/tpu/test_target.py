@@ -29,8 +29,8 @@ FOLDER = "jobs/p/z/rn50"
 def tell(server, index, **status):
     """What a machine would."""
     job = json.loads(server.resources["rn50"]["tpu"]["nodeSpec"][0]["node"]["metadata"]["convoy-job"])
-    told = {"phase": "running", "exit_code": None, "restarts": 0, "reason": "", "updated": time.time(), **status}
-    open_store(job["bucket"]).put(f"{FOLDER}/{job['attempt']}/worker-{index}.json", json.dumps(told).encode())
+    report = {"phase": "running", "exit_code": None, "restarts": 0, "reason": "", "updated": time.time(), **status}
+    open_store(job["bucket"]).put(f"{FOLDER}/{job['attempt']}/worker-{index}.json", json.dumps(report).encode())
 
 
 def active(server, node="READY"):
@@ -143,9 +143,9 @@ def test_machines_that_were_taken_back_are_deleted_and_asked_for_again(server, t
     assert labels["convoy-attempt"] == "1"
     verbs = [request.split()[0] for request in server.requests]
     # Deleted, looked at until it is gone, and only then made again.
-    deleted, made = verbs.index("DELETE"), verbs.index("POST")
+    deleted, created = verbs.index("DELETE"), verbs.index("POST")
     assert "force=true" in server.requests[deleted]
-    assert verbs[deleted + 1 : made].count("GET") >= 2
+    assert verbs[deleted + 1 : created].count("GET") >= 2
 
 
 def test_a_request_that_failed_says_why(server, target, spec):
@@ -223,13 +223,13 @@ def test_jobs_of_one_name_in_two_zones_share_nothing(server, target, spec, monke
     active(server)
     tell(server, 0, phase="ended", exit_code=70)
     bucket = open_store(spec().options.bucket)
-    there = dict.fromkeys(bucket.list_names())
+    names_before = dict.fromkeys(bucket.list_names())
     with TpuServer() as elsewhere:
         other = TpuVmTarget("p", "y", elsewhere.client())
         assert other.submit(spec("--zone=y")).phase == PENDING
-        assert there.keys() < set(bucket.list_names())
+        assert names_before.keys() < set(bucket.list_names())
         other.cancel("rn50")
-    assert set(bucket.list_names()) == there.keys()
+    assert set(bucket.list_names()) == names_before.keys()
     assert target.state("rn50").exit_code == 70
 
 
@@ -364,7 +364,7 @@ def test_the_real_gcloud_asks_for_the_same(server, target, spec, tmp_path):
     asked = server.resources.pop("rn50")
     target.submit(spec("--spot", "--hours=6", "--service_account=a@b.iam.gserviceaccount.com"))
     ours = server.resources["rn50"]
-    (node,), (by_gcloud,) = ([one["node"] for one in found["tpu"]["nodeSpec"]] for found in (ours, asked))
+    (node,), (by_gcloud,) = ([entry["node"] for entry in found["tpu"]["nodeSpec"]] for found in (ours, asked))
     for key in ("acceleratorType", "runtimeVersion", "labels", "networkConfig"):
         assert node[key] == by_gcloud[key], key
     assert node["serviceAccount"] == by_gcloud["serviceAccount"]
