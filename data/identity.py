@@ -1,7 +1,7 @@
-"""What a data set is, wherever it lies: a run is begun on one, and continued on the same.
+"""The identity of a data set, wherever it lies: a run is continued on the data set on which it was begun.
 
-A path says nothing of that. Class names do, the number of examples in every split, and a digest: of the names and sizes of
-image files, or of the checksums of packed ones. No image is read for it. Imports nothing heavy.
+A path does not tell. Class names do, the number of examples in every split, and a digest: of the names and sizes of image
+files, or of the checksums of packed ones. No image is read for it. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ class Split:
     """The examples of a split, in their order."""
 
     examples: int
-    digest: str = ""  # where name and version say the rest
+    digest: str = ""  # none where name and version are enough
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Where examples come from, but for the place.
+    """The source of examples, without its place.
 
     Attributes:
       source: FOLDER, RECORDS, or name and version of a data set.
-      splits: what is known of each; nothing where `source` says it all.
+      splits: by name; empty where `source` is enough.
     """
 
     source: str
@@ -45,10 +45,10 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """What a run is begun on.
+    """The data on which a run is begun.
 
     Attributes:
-      examples: how many it is trained on.
+      examples: the number of training examples.
       classes: label -> name.
       origin: unknown of runs from before Convoy kept it.
     """
@@ -63,23 +63,23 @@ class Identity:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object], place: str) -> Identity:
-        """The inverse of to_dict, of what stood at `place`; BadData if it is none. Other keys are passed over."""
+        """The inverse of to_dict, for a document found at `place`; BadData for an impossible one. Other keys are ignored."""
         examples, classes, data = values.get("examples"), values.get("classes"), values.get("data")
         if not _is_count(examples) or not _are_texts(classes):
             _refuse(place)
         return cls(examples, tuple(classes), None if data is None else _origin(data, place))
 
     def differences(self, then: Identity) -> list[str]:
-        """What of this data set is not as it was then, a clause each; empty if it is the same.
+        """The differences between this data set and the one of `then`, a clause each; empty if it is the same.
 
         A split that was added since is no difference: nothing was learned or chosen with it.
         """
-        found = _of_classes(then.classes, self.classes)
+        clauses = _of_classes(then.classes, self.classes)
         if then.origin and self.origin:
-            found += _of_origins(then.origin, self.origin)
-        if not found and then.examples != self.examples:
-            found.append(f"it had {then.examples:,} examples to train on and has {self.examples:,}")
-        return found
+            clauses += _of_origins(then.origin, self.origin)
+        if not clauses and then.examples != self.examples:
+            clauses.append(f"it had {then.examples:,} examples to train on and has {self.examples:,}")
+        return clauses
 
 
 def split_of_files(root: Path, paths: Sequence[str], sizes: np.ndarray) -> Split:
@@ -100,30 +100,32 @@ def split_of_records(examples: int, files: Iterable[tuple[str, int, str]]) -> Sp
 def _of_classes(then: tuple[str, ...], now: tuple[str, ...]) -> list[str]:
     if then == now:
         return []
-    gone, new = ([name for name in one if name not in set(other)] for one, other in ((then, now), (now, then)))
-    if not gone and not new:
+    removed, added = ([name for name in these if name not in set(those)] for these, those in ((then, now), (now, then)))
+    if not removed and not added:
         return ["its classes are in another order"]
-    words = ((gone, "it has no", "any more"), (new, "it had no", "before"))
-    return [f"{begin} class {_some(names)} {end}" for names, begin, end in words if names]
+    words = ((removed, "it has no", "any more"), (added, "it had no", "before"))
+    return [f"{begin} class {_listed(names)} {end}" for names, begin, end in words if names]
 
 
 def _of_origins(then: Origin, now: Origin) -> list[str]:
     if then.source != now.source:
         return [f"it was {printable(then.source)} and is {printable(now.source)}"]
-    found = []
-    for name, was in then.splits.items():
-        split, there = f"the split {printable(name)}", now.splits.get(name)
-        if there is None:
-            found.append(f"{split} is no longer there")
-        elif was.examples != there.examples:
-            found.append(f"{split} had {was.examples:,} examples and has {there.examples:,}")
-        elif was.digest != there.digest:
-            files = f"some of the {was.examples:,} files of {split} have other names or sizes"
-            found.append(files if now.source == FOLDER else f"{split} was packed from other images, or in another way")
-    return found
+    clauses = []
+    for name, before in then.splits.items():
+        split, after = f"the split {printable(name)}", now.splits.get(name)
+        if after is None:
+            clauses.append(f"{split} is no longer there")
+        elif before.examples != after.examples:
+            clauses.append(f"{split} had {before.examples:,} examples and has {after.examples:,}")
+        elif before.digest != after.digest:
+            files = f"some of the {before.examples:,} files of {split} have other names or sizes"
+            clauses.append(
+                files if now.source == FOLDER else f"{split} was packed from other images, or in another way"
+            )
+    return clauses
 
 
-def _some(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     return ", ".join(printable(name) for name in names[:_SHOWN]) + more
 

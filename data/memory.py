@@ -1,4 +1,4 @@
-"""What cannot fit into this machine is refused before it is tried: the kernel kills who asks for too much, without a word."""
+"""Refuses what cannot fit into this machine before it is tried: the kernel kills a process that asks for too much, silently."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def size() -> int:
 
 def check(flag: str, value: object, what: str, needed: int) -> None:
     """exits.CannotRun if `needed` bytes, of what a flag asks for, are more than this machine has."""
-    if needed > (there := size()):
+    if needed > (available := size()):
         raise exits.CannotRun(
             f"--{flag}={shortened(value)} is not possible here: {what} have {needed:,} bytes, and this machine's memory has"
-            f" {there:,}; give less."
+            f" {available:,}; give less."
         )

@@ -1,8 +1,8 @@
 """tf.data on all cores, without its autotuning.
 
-Each iterator of an autotuned data set owns a thread that thinks about parallelism at intervals which grow to a minute, and
-TensorFlow 2.21 now and then waits for that thread's next awakening when the iterator is dropped: seconds, in the end minutes,
-at the end of an evaluation or of a run.
+Each iterator of an autotuned data set owns a thread that decides about parallelism at intervals that grow to a minute. When
+the iterator is dropped, TensorFlow 2.21 now and then waits for the next interval: seconds, later minutes, at the end of an
+evaluation or of a run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-_CALLS_BYTES = 2 << 30  # what elements that are being made may take together
+_CALLS_BYTES = 2 << 30  # of all elements that are being made at the same time
 
 
 def cores() -> int:
@@ -29,8 +29,8 @@ def in_parallel(
     Args:
       elements: what to map; its own options are kept but for autotuning.
       function: a graph function of an element.
-      element_bytes: what one call holds in memory; large ones are made by fewer calls at once, down to two.
-      ahead: finished elements that may wait.
+      element_bytes: the memory of one call; large elements are made by fewer calls at once, down to two.
+      ahead: how many finished elements may wait.
     """
     calls = max(2, min(cores(), _CALLS_BYTES // max(element_bytes, 1)))
     # Graph functions are written as such; TensorFlow need not translate their Python.

@@ -24,7 +24,7 @@ matplotlib.use("Agg")
 
 
 def contact_sheet(data: DataConfig, count: int, seed: int) -> bytes:
-    """The PNG: positions 0 to `count` of a run's stream, in order, and their labels with the shares of a mix."""
+    """The PNG: positions 0 to `count` of a run's stream, in order, and their labels with the weights of a mix."""
     opened = open_splits(data)
     data, train = opened.config, opened.train
     indices = Sampler(train.labels, data.balance_spec, seed).sample(tf.range(count, dtype=tf.int64)).indices
@@ -65,10 +65,11 @@ def draw(originals: np.ndarray, batch: Batch, class_names: tuple[str, ...], titl
     return buffer.getvalue()
 
 
-def _label(labels: np.ndarray, shares: np.ndarray, class_names: tuple[str, ...]) -> str:
-    parts = {label: float(shares[labels == label].sum()) for label in labels if shares[labels == label].sum() > 0}
+def _label(labels: np.ndarray, weights: np.ndarray, class_names: tuple[str, ...]) -> str:
+    sums = {label: float(weights[labels == label].sum()) for label in labels}
+    parts = {label: weight for label, weight in sums.items() if weight > 0}
     if not parts:
         return "does not count"
     if len(parts) == 1:
         return class_names[next(iter(parts))]
-    return " + ".join(f"{share:.2f} {class_names[label]}" for label, share in parts.items())
+    return " + ".join(f"{weight:.2f} {class_names[label]}" for label, weight in parts.items())

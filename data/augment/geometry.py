@@ -92,8 +92,8 @@ def warp(images: Images, maps: Maps) -> Images:
 
     def between(rows: Array) -> Array:
         start = (first_row + rows) * width
-        one, other = (tf.cast(tf.gather(flat, start + columns), tf.float32) for columns in (left, right))
-        return one + (other - one) * to_right
+        first, second = (tf.cast(tf.gather(flat, start + columns), tf.float32) for columns in (left, right))
+        return first + (second - first) * to_right
 
     top = between(above)
     return tf.cast(tf.round(top + (between(below) - top) * to_below), tf.uint8)

@@ -1,4 +1,4 @@
-"""Rows of a batch that are changed in different ways, each row by its own change alone."""
+"""Changes the rows of a batch in different ways, each row by its own change only."""
 
 from __future__ import annotations
 

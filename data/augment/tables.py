@@ -60,9 +60,9 @@ def solarize(thresholds: PerImage) -> Tables:
 
 def autocontrast(counts: Array) -> Tables:
     """Each channel stretched so that its darkest level becomes 0 and its lightest 255; a single level stays."""
-    levels, there = tf.range(256.0), counts > 0
-    low = tf.reduce_min(tf.where(there, levels, 255.0), axis=2, keepdims=True)
-    high = tf.reduce_max(tf.where(there, levels, 0.0), axis=2, keepdims=True)
+    levels, present = tf.range(256.0), counts > 0
+    low = tf.reduce_min(tf.where(present, levels, 255.0), axis=2, keepdims=True)
+    high = tf.reduce_max(tf.where(present, levels, 0.0), axis=2, keepdims=True)
     stretched = (levels - low) * (255 / tf.maximum(high - low, 1))
     return to_levels(tf.where(high > low, stretched, levels))
 

@@ -79,7 +79,7 @@ def _orientation(exif: bytes) -> int:
     if start + 2 > len(tiff):
         return 0
     (count,) = struct.unpack_from(f"{order}H", tiff, start)
-    found = 0
+    orientation = 0
     for at in range(start + 2, start + 2 + 12 * count, 12):
         if at + 12 > len(tiff):
             return 0
@@ -89,10 +89,10 @@ def _orientation(exif: bytes) -> int:
             return 0
         if tag == _ORIENTATION:
             (value,) = struct.unpack_from(f"{order}H", tiff, at + 8)
-            if found or kind != _SHORT or values != 1 or not 1 <= value <= 8:
+            if orientation or kind != _SHORT or values != 1 or not 1 <= value <= 8:
                 return 0
-            found = value
-    return found or 1
+            orientation = value
+    return orientation or 1
 
 
 def _png(begin: bytes) -> Ordinary | None:

@@ -1,4 +1,4 @@
-"""What an image file says of itself in its header: nothing is decoded. Imports no TensorFlow.
+"""The header of an image file: nothing is decoded. Imports no TensorFlow.
 
 Right RGB is what Pillow makes of a file: `ImageOps.exif_transpose(Image.open(file)).convert("RGB")`, the first frame of an
 animation; of 16 bits a channel the high eight, where Pillow cuts grey ones off at 255.
@@ -40,9 +40,9 @@ warnings.filterwarnings("ignore", module="PIL")
 
 
 class Kind(enum.IntEnum):
-    """Who decodes a file right."""
+    """The decoder that decodes a file right."""
 
-    BAD = 0  # nobody
+    BAD = 0  # no decoder
     JPEG = 1  # tf.io.decode_jpeg: 8 bits, grey or YCbCr
     PNG = 2  # tf.io.decode_png
     WEBP = 3  # tf.io.decode_webp: one frame
@@ -78,7 +78,7 @@ def probe(source: str | bytes) -> Header:
 def look(path: str, hashed: bool = False) -> Look:
     """Reads a file once: its header, and with `hashed` all of it. No error either."""
     try:
-        # Without O_NONBLOCK a pipe that nobody writes to would be waited for without end.
+        # Without O_NONBLOCK this would wait without end for a pipe without a writer.
         with open(path, "rb", 0, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
@@ -123,22 +123,22 @@ def _judged(read: Callable[[], Header]) -> Header:
 
 def _header(begin: bytes, whole: io.RawIOBase | io.BytesIO) -> Header:
     """That of a file, by its begin if that says enough."""
-    if found := ordinary(begin):
-        return Header(Kind.JPEG if found.jpeg else Kind.PNG, *found[1:])
+    if header := ordinary(begin):
+        return Header(Kind.JPEG if header.jpeg else Kind.PNG, *header[1:])
     whole.seek(0)
     file = _Patient(whole)
     return _webp(file) or _by_pillow(file)
 
 
 class _Patient(io.BufferedReader):
-    """A file that ends where nobody finds a header who has not found it yet: some look for it byte by byte. Closes the file."""
+    """A file that ends after 32 MiB: without a header until there, Pillow would search on byte by byte. Closes the file."""
 
     remaining = _PATIENCE
 
     def read(self, size: int | None = -1) -> bytes:
-        found = super().read(self.remaining if size is None or size < 0 else min(size, self.remaining))
-        self.remaining = max(0, self.remaining - max(len(found), _MIN_READ))
-        return found
+        content = super().read(self.remaining if size is None or size < 0 else min(size, self.remaining))
+        self.remaining = max(0, self.remaining - max(len(content), _MIN_READ))
+        return content
 
 
 def _by_pillow(file: BinaryIO) -> Header:
@@ -178,8 +178,8 @@ def _webp(file: BinaryIO) -> Header | None:
                 exif.load(file.read(min(size, 1 << 20)))
             elif name == b"XMP ":
                 packet = file.read(min(size, 1 << 20))
-    if ExifTags.Base.Orientation not in exif and (said := _XMP.search(packet)):
-        exif[ExifTags.Base.Orientation] = int(said[1])
+    if ExifTags.Base.Orientation not in exif and (match := _XMP.search(packet)):
+        exif[ExifTags.Base.Orientation] = int(match[1])
     return Header(Kind.OTHER if data[0] & _ANIMATED else Kind.WEBP, height, width, _orientation(exif))
 
 

@@ -1,4 +1,4 @@
-"""Images that cannot be read: what a run does about them, and which they were. Imports no TensorFlow."""
+"""Images that cannot be read: the policy of a run, and a list of them. Imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from convoy import exits
 
 POLICIES = ("fail", "skip", "substitute")
-TRIES = 16  # examples that are looked at in search of one to take a bad one's place
+TRIES = 16  # examples that are tried in search of a substitute
 
 
 class BadImages:
-    """The policy and the record of one data set. Every bad file of a split is counted once. Thread-safe.
+    """The policy and the bad files of one data set. Every bad file of a split counts once. Thread-safe.
 
     Args:
       policy: --bad_images. fail: the first one ends the run. skip: it does not count. substitute: in training another example
@@ -87,7 +87,7 @@ class BadImages:
 
     def _list(self) -> None:
         if self._write:
-            for split, path in [found for found in self._reasons if found not in self._listed]:
+            for split, path in [file for file in self._reasons if file not in self._listed]:
                 self._listed.add((split, path))
                 line = {"path": path, "split": split, "reason": self._reasons[split, path]}
                 self._write(json.dumps(line) + "\n")

@@ -1,4 +1,4 @@
-"""Which part of an image is shown, and at what size. Windows are (top, left, height, width), float32 [n, 4]."""
+"""Windows: the part of an image that is shown, and its size. They are (top, left, height, width), float32 [n, 4]."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def random_windows(numbers: Uniforms, heights: PerImage, widths: PerImage, min_a
     fits = tf.pad(fits, [[0, 0], [0, 1]], constant_values=True)
     first = tf.argmax(fits, axis=1)[:, None]
     tall, wide = (tf.gather(side, first, batch_dims=1) for side in (tall, wide))
-    there = numbers[:, 2 * _TRIES : 2 * _TRIES + 2] * tf.concat([height - tall + 1, width - wide + 1], axis=1)
+    place = numbers[:, 2 * _TRIES : 2 * _TRIES + 2] * tf.concat([height - tall + 1, width - wide + 1], axis=1)
     centre = tf.concat([(height - tall) // 2, (width - wide) // 2], axis=1)
-    corner = tf.where(first == _TRIES, centre, tf.floor(there))
+    corner = tf.where(first == _TRIES, centre, tf.floor(place))
     return tf.concat([corner, tall, wide], axis=1)
 
 

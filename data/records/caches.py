@@ -22,7 +22,7 @@ def is_remote(place: str) -> bool:
 
 def copy_of(url: str, data_dir: str) -> Path:
     """Where the copy of what a url holds lives: below --data_dir, or else in the user's cache. BadData for one that climbs."""
-    # expanduser leaves ~nobody as it is, where a Path raises.
+    # expanduser leaves an unknown ~user as it is, where a Path raises.
     below = Path(os.path.expanduser(data_dir)) if data_dir else caches() / "records"  # noqa: PTH111
     place = "/".join(part for part in url.removeprefix("gs://").split("/") if part)
     return below / name_in(place, url)

@@ -31,11 +31,11 @@ from convoy.data.records.manifest import CorruptRecords, Entry, parse_document, 
 from convoy.outside import open_file, read_file
 
 _FORMATS = {PIXELS: b"raw", Kind.JPEG: b"JPEG", Kind.PNG: b"PNG"}
-_FILES = 1 << 16  # that a process will open at most
+_MAX_FILES = 1 << 16  # open at the same time
 
 
 class Packed(NamedTuple):
-    """What a record is made of."""
+    """An image before it becomes a record."""
 
     content: bytes
     kind: int
@@ -137,7 +137,7 @@ class Shards:
         return images
 
     def names(self, rows: np.ndarray) -> list[str]:
-        """What people call the records at some rows."""
+        """How sentences call the records at these rows."""
         shards = self.index["shard"]
         numbers = rows - np.searchsorted(shards, shards[rows])
         pairs = zip(numbers.tolist(), shards[rows].tolist(), strict=True)
@@ -148,7 +148,7 @@ class Shards:
 
 
 def partial_of(path: Path) -> Path:
-    """What a file is called until it is whole."""
+    """The name of a file until it is complete."""
     return path.with_name(f"{path.name}.partial")
 
 
@@ -202,11 +202,11 @@ def _masked(crc: int) -> bytes:
 
 
 def _allow_files() -> None:
-    """Many systems let a process open 1,024 files, but more if it asks."""
+    """Raises the limit of open files: many systems allow 1,024, and more to a process that asks."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
-    if soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    limit = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    if soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _close(files: list[int]) -> None:

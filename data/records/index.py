@@ -53,8 +53,8 @@ def read_index(path: Path, entry: Entry | None = None) -> np.ndarray:
     if entry and (len(content), f"{google_crc32c.value(content):08x}") != (entry.bytes, entry.crc32c):
         raise CorruptRecords(f"{path} is not as it was packed")
     records = _parsed(content, path)
-    if wrong := _impossible(records):
-        raise CorruptRecords(f"{path} is no index of records: {wrong}")
+    if fault := _impossible(records):
+        raise CorruptRecords(f"{path} is no index of records: {fault}")
     return records
 
 
@@ -62,22 +62,22 @@ def check_index(records: np.ndarray, split: str, manifest: Manifest) -> None:
     """CorruptRecords unless an index is that of a split of a manifest."""
     planned = manifest.splits[split]
     kinds = [PIXELS] if manifest.shape else KINDS[1:]
-    wrong = ""
+    fault = ""
     if len(records) != planned.examples or records["shard"][0] != 0 or records["shard"][-1] != planned.shards - 1:
-        wrong = f"it has {len(records):,} records in {records['shard'][-1] + 1} shards, and its manifest other numbers"
+        fault = f"it has {len(records):,} records in {records['shard'][-1] + 1} shards, and its manifest other numbers"
     elif not (records["label"].min() >= 0 and records["label"].max() < len(manifest.classes)):
-        wrong = f"it has labels beyond its {len(manifest.classes)} classes"
+        fault = f"it has labels beyond its {len(manifest.classes)} classes"
     elif not np.isin(records["kind"], kinds).all():
-        wrong = "it has images of another kind than its manifest"
+        fault = "it has images of another kind than its manifest"
     elif _shard_bytes(records) != [manifest.files[name].bytes for name in shard_names(split, planned)]:
-        wrong = "its shards take other sizes"
+        fault = "its shards take other sizes"
     elif manifest.shape:
         height, width, channels = manifest.shape
         sizes = records[["height", "width", "image_length"]]
         if (sizes != np.array((height, width, height * width * channels), sizes.dtype)).any():
-            wrong = "it has images of another shape than its manifest"
-    if wrong:
-        raise CorruptRecords(f"the index of the split {printable(split)} is not that of its manifest: {wrong}")
+            fault = "it has images of another shape than its manifest"
+    if fault:
+        raise CorruptRecords(f"the index of the split {printable(split)} is not that of its manifest: {fault}")
 
 
 def _shard_bytes(records: np.ndarray) -> list[int]:

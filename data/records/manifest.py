@@ -108,8 +108,8 @@ def parse_manifest(data: bytes, source: str) -> Manifest:
     expected = {index_name(name) for name in splits}
     for name, split in splits.items():
         expected.update(shard_names(name, split))
-    if odd := sorted(entries.keys() - expected):
-        _refuse(source, f"{odd[0]!r} is a file of no split")
+    if unexpected := sorted(entries.keys() - expected):
+        _refuse(source, f"{unexpected[0]!r} is a file of no split")
     return Manifest(_classes(plan.get("classes"), source), _shape(plan.get("shape"), source), splits, entries, document)
 
 
@@ -136,7 +136,7 @@ def _crc_of(content: dict[str, object]) -> str:
 def _splits(splits: object, source: str) -> dict[str, Split]:
     if not isinstance(splits, dict) or not splits:
         _refuse(source, "it has no splits")
-    found = {}
+    checked = {}
     for name, split in splits.items():
         if "/" in name:
             _refuse(source, f"{name!r} is no name of a split")
@@ -145,8 +145,8 @@ def _splits(splits: object, source: str) -> dict[str, Split]:
         examples, shards = split.get("examples"), split.get("shards")
         if not _is_count(examples, 1, MAX_EXAMPLES) or not _is_count(shards, 1, examples):
             _refuse(source, f"the split {name!r} has {examples!r} examples in {shards!r} shards")
-        found[name] = Split(examples, shards)
-    return found
+        checked[name] = Split(examples, shards)
+    return checked
 
 
 def _entry(entry: object, name: str, source: str) -> Entry:

@@ -88,8 +88,8 @@ def send(root: Path, url: str) -> None:
         if PLAN in stored:
             if store.get(PLAN) != plan:
                 raise exits.CannotRun(f"--out={url} holds the begin of another packing; choose another place.")
-        elif foreign := store.first_entry():
-            raise exits.CannotRun(f"--out={url} holds {foreign}; choose an empty place.")
+        elif entry := store.first_entry():
+            raise exits.CannotRun(f"--out={url} holds {entry}; choose an empty place.")
         else:
             store.put(PLAN, plan)
 

@@ -1,4 +1,4 @@
-"""The packing itself: shard after shard, each whole or not there, the manifest last. data/records/format.py is the format."""
+"""Packing: shard after shard, each complete or absent, the manifest last. data/records/format.py is the format."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _LOCK = ".lock"
 
 
 def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
-    """Packs every split of a data set into `root`, or what is missing of it there.
+    """Packs every split of a data set into `root`, or the part of it that is missing there.
 
     Raises:
       exits.CannotRun: `root` holds something else, is being packed by another process or cannot be written.
@@ -70,7 +70,7 @@ def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
     }
     busy = f"--out={root}: another process packs there now; wait for it, or choose another directory."
     with exclusive_lock(root, _LOCK, "choose another --out.", busy):
-        if _stands(root, plan) and _whole(root):
+        if _has_manifest(root, plan) and _whole(root):
             print(f"{root} holds all of {dataset.name} already.")
         else:
             format.write_json(root / PLAN, plan)
@@ -82,13 +82,13 @@ def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
             print(
                 f"{dataset.name} is packed into {len(files)} files, {total / 2**20:,.1f} MiB: --dataset=records:{root}"
             )
-        _sweep(root, borders)
+        _remove_leftovers(root, borders)
 
 
 def _pack_splits(
     dataset: DataSet, pixels: bool, borders: dict[str, list[tuple[int, int]]], root: Path
 ) -> dict[Name, Entry]:
-    """Every shard and index that is not there yet -> the manifest's entries of all files."""
+    """Writes every shard and index that is missing, and returns the manifest's entries of all files."""
     files: dict[Name, Entry] = {}
     console = Console(file=terminal.unguarded(sys.stdout))
     columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
@@ -104,15 +104,15 @@ def _pack_splits(
                 shard_file = shard_name(split, shard, len(parts))
                 path = root / shard_file
                 indices = (_read_index(_index_of(path)), before[before["shard"] == shard])
-                if (found := _found(path, last - first, indices)) is None:
+                if (packed := _packed_before(path, last - first, indices)) is None:
                     part = dataset.split(split).select(np.arange(first, last))
                     images = _pixels(part) if pixels or not isinstance(part, Files) else _files(part, pool)
                     written = format.write_shard(path, shard, progress.track(images, task_id=task))
                     format.write_index(_index_of(path), written)
-                    found = written, format.verify_shard(path, written)
+                    packed = written, format.verify_shard(path, written)
                 progress.update(task, completed=last)
-                index.append(found[0])
-                files[shard_file] = found[1]
+                index.append(packed[0])
+                files[shard_file] = packed[1]
             name = index_name(split)
             files[name] = format.write_index(root / name, np.concatenate(index))
     return files
@@ -150,7 +150,7 @@ def _files(part: Files, pool: ThreadPoolExecutor) -> Iterator[Packed]:
 
 
 def _sizes(examples: Examples, pixels: bool) -> np.ndarray:
-    """Bytes of every image, int64 [N]; of files as they are before, so that what a shard holds is known beforehand."""
+    """Bytes of every image, int64 [N]; of files before packing, so that the shards are known beforehand."""
     if isinstance(examples, Files) and not pixels:
         return examples.headers["size"]
     return np.full(len(examples), math.prod(examples.shape), np.int64)
@@ -164,7 +164,7 @@ def _borders(sizes: np.ndarray, shard_bytes: int) -> list[tuple[int, int]]:
 
 
 def _split_plan(examples: Examples, parts: list[tuple[int, int]]) -> dict[str, Any]:
-    """What the split is, and a digest by which another one is known: of names, sizes and times of files, else of content."""
+    """A description of the split, with a digest of the names, sizes and times of its files, else of its content."""
     digest = hashlib.blake2b(examples.labels.tobytes(), digest_size=8)
     if isinstance(examples, Files):
         digest.update(b"\0".join(os.fsencode(path) for path in examples.paths))
@@ -174,8 +174,8 @@ def _split_plan(examples: Examples, parts: list[tuple[int, int]]) -> dict[str, A
     return {"examples": len(examples), "shards": len(parts), "source": digest.hexdigest()}
 
 
-def _found(path: Path, count: int, indices: Iterable[np.ndarray]) -> tuple[np.ndarray, Entry] | None:
-    """The records and the manifest's entry of a shard that was packed before; None if it is not whole by any of `indices`."""
+def _packed_before(path: Path, count: int, indices: Iterable[np.ndarray]) -> tuple[np.ndarray, Entry] | None:
+    """The records and the manifest's entry of a shard that was packed before; None if none of `indices` describes it."""
     for index in indices:
         with contextlib.suppress(CorruptRecords, OSError):
             if len(index) == count:
@@ -184,7 +184,7 @@ def _found(path: Path, count: int, indices: Iterable[np.ndarray]) -> tuple[np.nd
 
 
 def _read_index(path: Path) -> np.ndarray:
-    """The records of an index; none if it is not there or damaged."""
+    """The records of an index; no records if it is missing or corrupt."""
     try:
         return read_index(path)
     except CorruptRecords:
@@ -210,12 +210,12 @@ def _whole(root: Path) -> bool:
 
 
 def _index_of(path: Path) -> Path:
-    """Of one shard, until that of the split is there."""
+    """The index of one shard, which stays until that of the split is written."""
     return path.with_suffix(".npy")
 
 
-def _stands(root: Path, plan: dict[str, Any]) -> bool:
-    """Whether `root` holds all that is planned already; CannotRun if it holds something else."""
+def _has_manifest(root: Path, plan: dict[str, Any]) -> bool:
+    """Whether `root` has a manifest of this plan; CannotRun if it holds something else."""
     for name in (MANIFEST, PLAN):
         try:
             content = format.read_json(root / name)
@@ -224,24 +224,24 @@ def _stands(root: Path, plan: dict[str, Any]) -> bool:
         except (CorruptRecords, OSError) as error:
             what = f"{root / name}: {exits.reason(error)}" if isinstance(error, OSError) else str(error)
             raise exits.CannotRun(f"--out={root}: {what}; remove that directory, or choose another.") from error
-        there = content.get("plan", content)
-        if not isinstance(there, dict):
+        earlier = content.get("plan", content)
+        if not isinstance(earlier, dict):
             raise exits.CannotRun(f"--out={root} holds a {name} that packing did not write; choose another directory.")
-        if different := [key for key in plan if there.get(key) != plan[key]]:
-            was, now = (shortened(one.get(different[0])) for one in (there, plan))
+        if different := [key for key in plan if earlier.get(key) != plan[key]]:
+            was, now = (shortened(packing.get(different[0])) for packing in (earlier, plan))
             raise exits.CannotRun(
                 f"--out={root} holds another packing: {different[0]} was {was} and is {now}; choose another directory."
             )
         return name == MANIFEST
-    if foreign := [entry.name for entry in os.scandir(root) if entry.name != _LOCK]:
+    if others := [entry.name for entry in os.scandir(root) if entry.name != _LOCK]:
         raise exits.CannotRun(
-            f"--out={root} holds {min(foreign)} and no packed records; choose an empty or a new directory."
+            f"--out={root} holds {min(others)} and no packed records; choose an empty or a new directory."
         )
     return False
 
 
-def _sweep(root: Path, borders: dict[str, list[tuple[int, int]]]) -> None:
-    """Removes what of our own is of no use once the manifest is there."""
+def _remove_leftovers(root: Path, borders: dict[str, list[tuple[int, int]]]) -> None:
+    """Removes our own files that are of no use once the manifest is written."""
     shards = [
         root / shard_name(split, shard, len(parts)) for split, parts in borders.items() for shard in range(len(parts))
     ]

@@ -1,4 +1,4 @@
-"""What the headers of a folder's images say, and hashes of their contents: read once, in one go, and kept in the user's cache.
+"""The headers of a folder's images, and hashes of their contents: read once, and kept in the user's cache.
 
 Imports no TensorFlow.
 """
@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import math
 import os
 import stat
 import sys
@@ -29,18 +30,16 @@ ENTRY = np.dtype(
     [("size", "<i8"), ("changed", "<i8"), ("kind", "u1"), ("orientation", "u1"), ("height", "<i4"), ("width", "<i4")]
 )
 _SCHEMA = 3
-_AT_ONCE = 4  # files that are opened at once, for storage that is far away
-_TOGETHER = 64  # files that are handed to a thread: handing one over takes as long as reading its header
-_MANY = 2000  # files that take long enough for a bar
+_THREADS = 4  # for storage that is far away
+_CHUNK = 64  # files of one call of a thread: a call takes as long as reading a header
+_MANY = 2000  # files that take long enough for a progress bar
 
 
 class Catalogue(NamedTuple):
     """The headers of N image files."""
 
     entries: np.ndarray  # ENTRY [N]
-    contents: (
-        np.ndarray
-    )  # float64 [N]: convoy.data.images.hashing.content_hash of each; NaN where nobody has asked for it
+    contents: np.ndarray  # float64 [N]: convoy.data.images.hashing.content_hash of each; NaN where it was not computed
     reasons: dict[str, str]  # path -> why, of those of Kind.BAD
 
     @classmethod
@@ -58,17 +57,17 @@ class Catalogue(NamedTuple):
         entries, contents, reasons = np.zeros(len(paths), ENTRY), np.full(len(paths), np.nan), dict[str, str]()
         unknown = []
         for row, (name, path) in enumerate(zip(names, paths, strict=True)):
-            then = known.get(name)
-            if then is None or (hashed[row] and then.content != then.content) or then.entry[:2] != stamp(path):
+            cached = known.get(name)
+            if cached is None or (hashed[row] and math.isnan(cached.content)) or cached.entry[:2] != stamp(path):
                 unknown.append(row)
                 continue
-            entries[row], contents[row] = then.entry, then.content
-            if then.reason:
-                reasons[path] = then.reason
-        for row, found in zip(unknown, _looked([(paths[row], hashed[row]) for row in unknown]), strict=True):
-            header = found.header
-            entries[row] = (found.size, found.changed, header.kind, header.orientation, header.height, header.width)
-            contents[row] = found.content
+            entries[row], contents[row] = cached.entry, cached.content
+            if cached.reason:
+                reasons[path] = cached.reason
+        for row, file in zip(unknown, _looked([(paths[row], hashed[row]) for row in unknown]), strict=True):
+            header = file.header
+            entries[row] = (file.size, file.changed, header.kind, header.orientation, header.height, header.width)
+            contents[row] = file.content
             if header.kind == Kind.BAD:
                 reasons[paths[row]] = header.reason
         if unknown or len(known) != len(names):
@@ -77,7 +76,7 @@ class Catalogue(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """One image, as the cache has it."""
+    """An image, as the cache has it."""
 
     entry: tuple[int, ...]
     content: float
@@ -91,7 +90,7 @@ def upright(entry: np.void) -> tuple[int, int]:
 
 
 def header_of(entry: np.void) -> Header:
-    """What is known of an image, as its file said it."""
+    """The header of an image, from its entry."""
     kind, height, width, orientation = (int(entry[name]) for name in ("kind", "height", "width", "orientation"))
     return Header(Kind(kind), height, width, orientation)
 
@@ -106,16 +105,16 @@ def stamp(path: str) -> tuple[int, int]:
 
 
 def _looked(files: Sequence[tuple[str, bool]]) -> list[Look]:
-    """(path, whether all of it is to be read) -> what is found there."""
+    """Looks at files: (path, whether to read all of it)."""
     from rich.console import Console
     from rich.progress import track
 
     console = Console(file=terminal.unguarded(sys.stderr))
     quiet = not console.is_terminal or len(files) < _MANY
-    some = [files[first : first + _TOGETHER] for first in range(0, len(files), _TOGETHER)]
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        found = itertools.chain.from_iterable(threads.map(lambda part: [look(*each) for each in part], some))
-        return list(track(found, "Reading headers", len(files), console=console, transient=True, disable=quiet))
+    chunks = [files[first : first + _CHUNK] for first in range(0, len(files), _CHUNK)]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        looks = itertools.chain.from_iterable(threads.map(lambda chunk: [look(*file) for file in chunk], chunks))
+        return list(track(looks, "Reading headers", len(files), console=console, transient=True, disable=quiet))
 
 
 def _place(root: Path) -> Path:
@@ -124,7 +123,7 @@ def _place(root: Path) -> Path:
 
 
 def _load(place: Path) -> dict[bytes, _Known]:
-    """Name -> what is known of it; nothing of a file that is absent or damaged."""
+    """Reads the cache, by name; empty if it is missing or corrupt."""
     try:
         with np.load(place) as stored:
             names, entries = stored["names"].tobytes().split(b"\0"), stored["entries"].tolist()
@@ -141,7 +140,7 @@ def _load(place: Path) -> dict[bytes, _Known]:
 def _save(
     place: Path, names: Sequence[bytes], entries: np.ndarray, contents: np.ndarray, reasons: dict[str, str]
 ) -> None:
-    """A cache that cannot be written is none."""
+    """Writes the cache; one that cannot be written is left out."""
     partial = place.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -109,10 +109,10 @@ class DataSet:
             raise exits.BadData(f"the split {split} of {self.name} holds no examples; add some or remove the split.")
         low, high, classes = int(examples.labels.min()), int(examples.labels.max()), len(self.class_names)
         if low < 0 or high >= classes:
-            wrong = low if low < 0 else high
-            where = int((examples.labels == wrong).argmax())
+            label = low if low < 0 else high
+            index = int((examples.labels == label).argmax())
             raise exits.BadData(
-                f"label out of range: example {where} of the split {split} of {self.name} has label {wrong}, but its"
+                f"label out of range: example {index} of the split {split} of {self.name} has label {label}, but its"
                 f" {classes} classes are numbered 0 to {classes - 1}; mend the label or leave that split out."
             )
 

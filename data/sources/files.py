@@ -29,10 +29,10 @@ class Files:
     """N image files. See convoy.data.sources.examples.Examples.
 
     Args:
-      split: what they are called in a list of bad images.
+      split: its name in a list of bad images.
       paths: the files.
       labels: a class index each.
-      headers: what convoy.data.images.probe found in each, convoy.data.sources.catalogue.ENTRY [N].
+      headers: of each, convoy.data.sources.catalogue.ENTRY [N].
       hashes: of their contents, float64 [N], if they are known.
       shape: (height, width, channels) that every decoded image has.
       size: resize and crop to this side; 0 takes the images as they are.
@@ -58,7 +58,7 @@ class Files:
         self._watch: Watch | None = Watch(self.paths, self.headers)
         self._decoded: InMemory | None = None
         self._unreadable: np.ndarray | None = None
-        self._interrupted = ""  # why reading had to stop although such images are allowed
+        self._interrupted = ""  # the reason why reading stopped although bad images are allowed
         with tf.device("CPU:0"):
             self._paths = tf.constant([os.fsencode(path) for path in paths])  # a name need not be valid UTF-8
             self._kinds, self._orientations, heights, widths = (
@@ -74,7 +74,7 @@ class Files:
 
     @property
     def decoded_bytes(self) -> int:
-        """What the images take in memory."""
+        """Bytes of all images in memory."""
         return len(self) * int(np.prod(self.shape))
 
     def fetcher(self, min_area: float = 0) -> Fetcher:
@@ -109,12 +109,12 @@ class Files:
 
     def content_hashes(self) -> np.ndarray:
         if self._hashes is None:
-            found = [look(path, hashed=True) for path in self.paths]
-            for path, each, before in zip(self.paths, found, self.headers["size"], strict=True):
-                if each.size < 0 <= before:
-                    self.bad.add(self.split, path, each.header.reason)
+            looks = [look(path, hashed=True) for path in self.paths]
+            for path, now, size in zip(self.paths, looks, self.headers["size"], strict=True):
+                if now.size < 0 <= size:
+                    self.bad.add(self.split, path, now.header.reason)
             self.bad.check()
-            self._hashes = np.array([each.content for each in found], np.float64)
+            self._hashes = np.array([now.content for now in looks], np.float64)
         return self._hashes
 
     def select(self, indices: np.ndarray) -> Files:
@@ -205,11 +205,11 @@ class Files:
         return tf.ensure_shape(same, indices.shape)
 
     def _changed(self, rows: np.ndarray) -> np.ndarray:
-        """Which of these files have been replaced, int64; `bad` knows how."""
-        found = self._watch.changes(rows) if self._watch else {}
-        for row, how in found.items():
+        """The rows of these files that have been replaced, int64; they are added to `bad`."""
+        changes = self._watch.changes(rows) if self._watch else {}
+        for row, how in changes.items():
             self.bad.add(self.split, self.paths[row], how)
-        return np.array(list(found), np.int64)
+        return np.array(list(changes), np.int64)
 
     def _windows(self, indices: Indices, numbers: Uniforms, min_area: float) -> Windows:
         """float32 [n, 4] of the images at `indices`; with `min_area`, by random numbers [n, NUMBERS]."""
@@ -230,8 +230,8 @@ class Files:
         kind, orientation, height, width = (fact[index] for fact in facts)
         # Most folders hold one kind, upright.
         kind, orientation = (
-            int(self.headers[name][0]) if len(np.unique(self.headers[name])) == 1 else each
-            for name, each in (("kind", kind), ("orientation", orientation))
+            int(self.headers[name][0]) if len(np.unique(self.headers[name])) == 1 else fact
+            for name, fact in (("kind", kind), ("orientation", orientation))
         )
         return decode.File(tf.io.read_file(self._paths[index]), kind, orientation, height, width)
 
@@ -239,11 +239,11 @@ class Files:
         if self._decoded is None:
             what = f"the decoded images of the split {self.split}"
             memory.check("cache_bytes", self.cache_bytes, what, self.decoded_bytes)
-            images, found = np.zeros((len(self), *self.shape), np.uint8), []
+            images, readable = np.zeros((len(self), *self.shape), np.uint8), []
             for row, image in self._readable():
                 images[row] = image
-                found.append(row)
-            unreadable = self._settle(found)
+                readable.append(row)
+            unreadable = self._settle(readable)
             self._decoded = InMemory(images, self.labels, None, unreadable, self.bad.policy == "substitute")
         return self._decoded
 
@@ -273,7 +273,7 @@ class Files:
             raise
 
     def _settle(self, readable: Sequence[int]) -> np.ndarray:
-        """All files have been read, and these could be: the others, and those that changed meanwhile, int64."""
+        """After all files were read, these rows with success: the other rows, and those that changed meanwhile, int64."""
         unreadable = np.setdiff1d(np.arange(len(self)), readable)
         for row in unreadable:
             self._examine(row)
@@ -282,7 +282,7 @@ class Files:
         return unreadable
 
     def _examine(self, row: int) -> None:
-        """Finds out why a file cannot be read."""
+        """Finds the reason why a file cannot be read."""
         if (self.split, self.paths[row]) in self.bad:
             return
         reason = (self._watch and self._watch.change(row)) or self._fault(row)

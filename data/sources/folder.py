@@ -55,8 +55,8 @@ def open_folder(config: DataConfig) -> DataSet:
         def read() -> Files:
             if bad.policy == "fail":  # the others are listed in the run directory first
                 bad.check()
-            found = headers[split], contents[split] if split in hashed else None
-            files = Files(split, *listed[split], *found, shape, size, config.cache_bytes, bad)
+            hashes = contents[split] if split in hashed else None
+            files = Files(split, *listed[split], headers[split], hashes, shape, size, config.cache_bytes, bad)
             if files.decoded_bytes > config.cache_bytes:
                 print(
                     f"Note: the split {split} of folder:{path} takes {files.decoded_bytes / 2**30:.1f} GiB decoded, more"
@@ -81,21 +81,21 @@ def remedies(config: DataConfig) -> list[str]:
 def _headers(
     root: Path, paths: dict[str, list[str]], hashed: Collection[str], size: int, bad: BadImages
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Split -> what is known of its images: headers, ENTRY [N], and hashes of those that are to be `hashed`, float64 [N].
+    """The headers of each split, ENTRY [N], and the content hashes of splits that are to be `hashed`, float64 [N].
 
-    Images that cannot be used are of Kind.BAD, and `bad` knows why.
+    Images that cannot be used get Kind.BAD, and their reasons are added to `bad`.
     """
-    wanted = itertools.chain.from_iterable([split in hashed] * len(some) for split, some in paths.items())
-    found = Catalogue.scan(root, list(itertools.chain.from_iterable(paths.values())), list(wanted))
-    first = next((upright(entry) for entry in found.entries if entry["kind"] != Kind.BAD), (0, 0))
+    wanted = itertools.chain.from_iterable([split in hashed] * len(files) for split, files in paths.items())
+    catalogue = Catalogue.scan(root, list(itertools.chain.from_iterable(paths.values())), list(wanted))
+    first = next((upright(entry) for entry in catalogue.entries if entry["kind"] != Kind.BAD), (0, 0))
     headers, contents, start = dict[str, np.ndarray](), dict[str, np.ndarray](), 0
-    for split, some in paths.items():
-        part = slice(start, start + len(some))
-        headers[split], contents[split] = entries, _ = found.entries[part], found.contents[part]
-        start += len(some)
-        bad.expect(split, len(some))
-        for row, (path, entry) in enumerate(zip(some, entries, strict=True)):
-            reason = found.reasons.get(path, "")
+    for split, files in paths.items():
+        part = slice(start, start + len(files))
+        headers[split], contents[split] = entries, _ = catalogue.entries[part], catalogue.contents[part]
+        start += len(files)
+        bad.expect(split, len(files))
+        for row, (path, entry) in enumerate(zip(files, entries, strict=True)):
+            reason = catalogue.reasons.get(path, "")
             height, width = upright(entry)
             if not reason and not size and (height, width) != first:
                 reason = (
@@ -113,14 +113,14 @@ def _split_folders(root: Path) -> dict[str, Path]:
     folders = _folders(root)
     if "train" not in folders or not _folders(root / "train"):
         return {"train": root}
-    found = {}
+    roots = {}
     for split, aliases in _SPLITS.items():
-        there = [root / alias for alias in aliases if alias in folders]
-        if len(there) > 1:
-            raise exits.BadData(f"{there[0]} and {there[1]} are both {split} splits; remove or merge one.")
-        if there:
-            found[split] = there[0]
-    return found
+        present = [root / alias for alias in aliases if alias in folders]
+        if len(present) > 1:
+            raise exits.BadData(f"{present[0]} and {present[1]} are both {split} splits; remove or merge one.")
+        if present:
+            roots[split] = present[0]
+    return roots
 
 
 def _folders(root: Path) -> tuple[str, ...]:
@@ -128,30 +128,30 @@ def _folders(root: Path) -> tuple[str, ...]:
 
 
 def _list(root: Path, class_names: tuple[str, ...]) -> tuple[list[str], list[int]]:
-    """Every image below root with its label, in order of class and path; a class folder that is there has some."""
-    there = set(_folders(root))
-    if unknown := sorted(there - set(class_names)):
+    """Every image below root with its label, in order of class and path; BadData for an unknown or an empty class folder."""
+    folders = set(_folders(root))
+    if unknown := sorted(folders - set(class_names)):
         raise exits.BadData(
-            f"{root} has a class {unknown[0]} that the training folder lacks; its classes are {_some(class_names)}."
+            f"{root} has a class {unknown[0]} that the training folder lacks; its classes are {_first_few(class_names)}."
         )
     paths: list[str] = []
     labels: list[int] = []
     left_out: list[str] = []
     for label, name in enumerate(class_names):
-        if name not in there:
+        if name not in folders:
             continue
-        found = []
+        images = []
         for entry in files_below(root / name):
             if entry.name.lower().endswith(SUFFIXES) and not (entry.is_symlink() and _leads_to_folder(entry)):
-                found.append(entry.path)
+                images.append(entry.path)
             elif not entry.name.startswith("."):
                 left_out.append(entry.path)
-        if not found:
+        if not images:
             raise exits.BadData(
                 f"the class folder {root / name} holds no image ({', '.join(SUFFIXES)}); add images or remove the folder."
             )
-        paths += sorted(found)
-        labels += [label] * len(found)
+        paths += sorted(images)
+        labels += [label] * len(images)
     if left_out:
         print(
             f"Note: {len(left_out)} files below {root} are not images and are left out, the first is {min(left_out)!r}."
@@ -167,5 +167,5 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _some(names: tuple[str, ...]) -> str:
+def _first_few(names: tuple[str, ...]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -60,12 +60,13 @@ class PackedFiles(Files):
         return decode.File(tf.ensure_shape(contents, []), *(fact[index] for fact in facts))
 
     def _content(self, row: int) -> bytes:
-        content, said = self._shards.images(self._rows[row : row + 1])[0], header_of(self.headers[row])
-        if (found := probe(content))[:3] != said[:3]:
+        content, indexed = self._shards.images(self._rows[row : row + 1])[0], header_of(self.headers[row])
+        if (header := probe(content))[:3] != indexed[:3]:
             # Else a few bytes might be decoded to gigabytes.
-            what = found.reason or f"it is a {found.kind.name} of {found.width}x{found.height} pixels"
+            what = header.reason or f"it is a {header.kind.name} of {header.width}x{header.height} pixels"
             raise CorruptRecords(
-                f"{self.paths[row]} is not what the index says, a {said.kind.name} of {said.width}x{said.height}: {what}"
+                f"{self.paths[row]} is not what the index says, a {indexed.kind.name} of"
+                f" {indexed.width}x{indexed.height}: {what}"
             )
         return content
 
@@ -82,7 +83,7 @@ class PackedPixels:
     """N packed images of one shape, as pixels. See convoy.data.sources.examples.Examples.
 
     Args:
-      split: what they are called in a list of bad images.
+      split: its name in a list of bad images.
       shards: of the split.
       rows: of its index, int64 [N].
       shape: (height, width, channels) of the images given.
@@ -113,7 +114,7 @@ class PackedPixels:
 
     @property
     def decoded_bytes(self) -> int:
-        """What the images take in memory."""
+        """Bytes of all images in memory."""
         return len(self) * int(np.prod(self.shape))
 
     def fetcher(self, min_area: float = 0) -> Fetcher:
@@ -161,8 +162,8 @@ class PackedPixels:
                 tf.data.Dataset.range(len(self)).batch(_AT_ONCE), lambda indices: self._images(indices, 0)
             )
             try:
-                for some, shown in stream.as_numpy_iterator():
-                    images[len(places) : len(places) + len(some)] = some
+                for batch, shown in stream.as_numpy_iterator():
+                    images[len(places) : len(places) + len(batch)] = batch
                     places += shown.tolist()
             except tf.errors.OpError as error:
                 raise exits.BadData(self.explain() or str(error)) from error
@@ -187,9 +188,9 @@ class PackedPixels:
         except CorruptRecords:
             if self.bad.policy == "fail":
                 raise
-        found = [self._first(index, tries) for index in indices.tolist()]
+        readable = [self._first(index, tries) for index in indices.tolist()]
         self.bad.check()
-        contents, shown = zip(*found, strict=True)
+        contents, shown = zip(*readable, strict=True)
         return np.array(contents, object), np.array(shown, np.int64)
 
     def _first(self, index: int, tries: int) -> tuple[bytes, int]:

@@ -1,7 +1,7 @@
-"""A data set that TFDS has prepared, or something in its place: a stranger may have written it.
+"""Checks a data set that TFDS has prepared: a stranger may have written it.
 
-TFDS waits on pipes, formats templates of any width and imports modules that a folder names. So files are looked at before TFDS
-reads them, and what it made of them before it is used.
+TFDS waits on pipes, formats templates of any width and imports modules that a folder names. So files are checked before TFDS
+reads them, and its builder is checked before it is used.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def check_files(name: str, data_dir: str) -> str:
     from tensorflow_datasets.core.naming import camelcase_to_snakecase
     from tensorflow_datasets.core.utils.file_utils import list_data_dirs
 
-    found = ""
+    folder = ""
     for place in map(str, list_data_dirs(data_dir or None)):
         if "://" not in place and (match := _NAME.fullmatch(name)):
             root = os.path.join(os.path.expanduser(place), camelcase_to_snakecase(match[1]))  # noqa: PTH111, PTH118
             with listing(root):
-                found = found or (root if _check_below(root, _LEVELS) else "")
-    return found
+                folder = folder or (root if _check_below(root, _LEVELS) else "")
+    return folder
 
 
 def check_splits(builder: Any) -> None:

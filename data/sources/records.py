@@ -26,7 +26,7 @@ from convoy.data.sources.packed import REMEDY, PackedFiles, PackedPixels
 def open_records(config: DataConfig) -> DataSet:
     """DIR as `convoy data pack` left it: the examples of what was packed, in its order and splits."""
     path = str(config.dataset_spec.value)
-    # expanduser leaves ~nobody as it is, where a Path raises.
+    # expanduser leaves an unknown ~user as it is, where a Path raises.
     root = mirrored(path, config.data_dir) if is_remote(path) else Path(os.path.expanduser(path))  # noqa: PTH111
     manifest = _manifest(root, path)
     size = config.image_size

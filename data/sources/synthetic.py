@@ -15,9 +15,9 @@ from convoy.data.sources.in_memory import InMemory
 
 def open_synthetic(config: DataConfig) -> DataSet:
     """synthetic:HxWxC:CLASSES:N -> N training examples and ceil(N / 5) of test; a class is a brightness plus noise."""
-    asked = config.dataset_spec.value
-    assert isinstance(asked, SyntheticShape)
-    height, width, channels, classes, count = asked
+    spec = config.dataset_spec.value
+    assert isinstance(spec, SyntheticShape)
+    height, width, channels, classes, count = spec
     if config.image_size:
         raise exits.CannotRun(
             f"--image_size={config.image_size} does not go with {config.dataset}, which names its size; leave it out."
