@@ -1,4 +1,4 @@
-"""Options and a run's configuration -> a job whose parts agree, by the rules of all targets and those of its own."""
+"""Options and a run's configuration -> a job whose parts agree, by the rules of every job and of its target."""
 
 from __future__ import annotations
 

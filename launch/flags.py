@@ -73,7 +73,7 @@ class JobOptions(TargetOptions, JobName):
         within=whole(0, MAX_WORKERS),
     )
     image: str = option("", "the container's image, best by digest: REF@sha256:...", group=JOB)
-    service_account: str = option("", "that the pods, or machines, act as.", group=JOB)
+    service_account: str = option("", "the account that the pods, or machines, act as.", group=JOB)
     spot: bool = option(False, "take machines that may be taken back at any time, at their price.", group=BUDGET)
     reservation: str = option("", "use this reservation of machines.", group=BUDGET)
     max_restarts: int = option(

@@ -1,4 +1,4 @@
-"""Following a job to its end: what is printed about it, and how the command ends that waits for it."""
+"""Following a job to its end: the lines printed about it, and the exit code of the command that waits."""
 
 from __future__ import annotations
 

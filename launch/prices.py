@@ -1,4 +1,4 @@
-"""`convoy launch accelerators | cost`: what there is to compute on, and what it costs."""
+"""`convoy launch accelerators | cost`: accelerators, their machines and prices; what a job costs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNKNOWN = "unknown"
 
 USAGE = """usage: convoy launch accelerators
 
-What --accelerator can be, by machine type. Of a slice of many TPU machines, figures are those of one."""
+What --accelerator can be, by machine type. Figures of a slice of several TPU machines are those of one."""
 
 COST_USAGE = """usage: convoy launch cost [flags of a job] [--flag=value ...] [-- flags of `convoy train`]
 
@@ -35,7 +35,7 @@ _HEAD = ("name", "machine type", "topology", "vCPU/GiB", "HBM GB", "TFLOP/s", "G
 _TEXTS = 3  # columns that begin with their text; figures end with it
 _FOOT = """
 HBM, TFLOP/s (peak: dense, bfloat16) and GB/s (links) are of one chip; vCPU, GiB and dollars an hour
-of one machine, without disks and egress. What stands in no source that was read is unknown.
+of one machine, without disks and egress. Figures without a source are unknown.
 
 Names of v3, v4, v5p and v7x count TensorCores, two a chip, those of v5e and v6e chips. From..to are
 the slices that a machine type carries; --topology chooses a shape. Several types for the same name:

@@ -15,7 +15,7 @@ from convoy.launch.job import JobSpec
 PENDING, RUNNING, RESTARTING = "pending", "running", "restarting"
 SUCCEEDED, FAILED, CANCELLED = "succeeded", "failed", "cancelled"
 ENDS = (SUCCEEDED, FAILED, CANCELLED)
-# Shapes of what targets report, whoever wrote it there: possible exit codes and times.
+# Shapes of reports: they hold possible exit codes and times, whoever wrote them.
 RESTARTS, EXIT_CODE, TIME = whole(0, 1 << 31), (whole(0, 255), None), real(0, 2e11)
 PHASE = frozenset((PENDING, RUNNING, RESTARTING, *ENDS))
 REPORT = {"phase": PHASE, "reason": str, "restarts": RESTARTS, "exit_code": EXIT_CODE, "begun": TIME}
@@ -111,6 +111,14 @@ class Platform:
     def doctor(self, options: TargetOptions) -> Iterator[Check]:
         """What to check, in order. `options` are an instance of target_options and of doctor_options too."""
         yield from ()
+
+
+def check_worker(worker: int, job: str, workers: int) -> None:
+    """Raises CannotRun for --worker of a job that has no such worker."""
+    if not 0 <= worker < workers:
+        raise exits.CannotRun(
+            f"--worker={worker}: {job} has {workers} worker{'s' * (workers > 1)}, from 0 to {workers - 1}."
+        )
 
 
 def count_jobs(target: Target) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from convoy import exits
 from convoy.launch.outage import OutageTolerance
-from convoy.launch.targets.base import ENDS
+from convoy.launch.targets.base import ENDS, check_worker
 from convoy.launch.targets.kubernetes import manifest
 from convoy.launch.targets.kubernetes.api import JOBS, JOBSETS, Cluster
 from convoy.launch.targets.kubernetes.conditions import phase, pods, worker
@@ -26,7 +26,7 @@ def lines(cluster: Cluster, job: Object, index: int) -> Iterator[str]:
       exits.TryAgain: it has not begun.
     """
     name = job["metadata"]["name"]
-    _check(job, index)
+    check_worker(index, job["metadata"]["name"], job_spec(job)["parallelism"])
     existing = pods(cluster, job)
     begun = [pod for pod in existing if worker(pod) == index and _has_begun(pod)]
     if not begun:
@@ -47,7 +47,7 @@ def lines(cluster: Cluster, job: Object, index: int) -> Iterator[str]:
 
 def follow(cluster: Cluster, job: Object, index: int, poll_seconds: float) -> Iterator[str]:
     """What a worker prints from its last start on, until its job has ended or is gone."""
-    _check(job, index)
+    check_worker(index, job["metadata"]["name"], job_spec(job)["parallelism"])
     resource = JOBSETS if job["kind"] == "JobSet" else JOBS
     name, uid = job["metadata"]["name"], job["metadata"]["uid"]
     # By pod: the time of the last line that was yielded, and how many lines had that time.
@@ -106,11 +106,3 @@ def _has_begun(pod: Object) -> bool:
     """Whether its container has a log."""
     containers = pod.get("status", {}).get("containerStatuses") or []
     return any(container.get("state", {}).keys() & {"running", "terminated"} for container in containers)
-
-
-def _check(job: Object, index: int) -> None:
-    workers = job_spec(job)["parallelism"]
-    if not 0 <= index < workers:
-        raise exits.CannotRun(
-            f"--worker={index}: {job['metadata']['name']} has {workers} worker{'s' * (workers > 1)}, from 0 to {workers - 1}."
-        )

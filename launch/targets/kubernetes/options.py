@@ -58,8 +58,8 @@ class KubernetesOptions:
     )
     network_policy: str = option(
         "on",
-        "on: only the job's own pods may connect to its workers, where the cluster's network enforces that; off for those"
-        " who may not create network policies.",
+        "on: only the job's own pods may connect to its workers, where the cluster's network enforces that; off without"
+        " the permission to create network policies.",
         group=_KUBERNETES,
         choices=POLICIES,
     )
@@ -76,5 +76,5 @@ class KubernetesDoctorOptions:
 
     gang: str = option("jobset", "k8s: as for submit.", group=_DOCTOR, choices=GANGS)
     queue: str = option("", "k8s: its Kueue queue.", group=_DOCTOR)
-    service_account: str = option("", "k8s: whom its pods act as.", group=_DOCTOR)
+    service_account: str = option("", "k8s: the account of its pods.", group=_DOCTOR)
     network_policy: str = option("on", "k8s: as for submit.", group=_DOCTOR, choices=POLICIES)

@@ -1,6 +1,6 @@
 """Jobs in a Kubernetes cluster: a JobSet, or an Indexed Job with its Service. By the official client; kubectl is not needed.
 
-Shown against a server on the loopback interface that checks every object by the schemas of JobSet and of Kubernetes, with
+Tested against a server on the loopback interface that checks every object by the schemas of JobSet and of Kubernetes, with
 this client and with the real kubectl. No job of Convoy has met a real cluster yet.
 """
 
@@ -226,7 +226,9 @@ class KubernetesTarget:
     def _wait_until_gone(self, job: Object) -> None:
         deadline = time.monotonic() + GONE_SECONDS
         name, kind = job["metadata"]["name"], _resource(job)
-        while (stored := self._cluster.get(kind, name)) is not None and stored["metadata"]["uid"] == job["metadata"]["uid"]:
+        while (stored := self._cluster.get(kind, name)) is not None and stored["metadata"]["uid"] == job["metadata"][
+            "uid"
+        ]:
             if time.monotonic() > deadline:
                 look = self._kubectl("get", "pods", f"--selector={manifest.INSTANCE}={name}")
                 raise exits.TryAgain(

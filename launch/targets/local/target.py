@@ -16,7 +16,7 @@ from typing import Any
 from convoy import exits, supervise
 from convoy.launch import shell
 from convoy.launch.job import JobSpec
-from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, PENDING, RUNNING, JobState, NoSuchJob
+from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, PENDING, RUNNING, JobState, NoSuchJob, check_worker
 from convoy.launch.targets.local import faults, job_folder, pod, rehearsal
 from convoy.launch.targets.local.job_folder import JobFolder
 from convoy.launch.targets.local.job_record import Record
@@ -110,8 +110,7 @@ class LocalTarget:
             workers = folder.job()["spec"]["options"]["workers"]
         except FileNotFoundError:  # removed meanwhile
             raise _unknown(name) from None
-        if not 0 <= worker < workers:
-            raise exits.CannotRun(f"--worker={worker} is none of the {workers} of {name}, which count from 0.")
+        check_worker(worker, name, workers)
         while (attempt := folder.last_attempt(worker)) is None:
             if not follow or self.state(name).phase in ENDS:
                 return

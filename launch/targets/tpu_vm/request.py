@@ -73,9 +73,9 @@ def check(spec: JobSpec) -> None:
 
 def bucket(spec: JobSpec) -> str:
     """gs://BUCKET/PATH of code and status."""
-    return (spec.options.narrowed(TpuVmOptions).bucket or f"{spec.run.run_dir.rstrip('/').rpartition('/')[0]}/launch").rstrip(
-        "/"
-    )
+    return (
+        spec.options.narrowed(TpuVmOptions).bucket or f"{spec.run.run_dir.rstrip('/').rpartition('/')[0]}/launch"
+    ).rstrip("/")
 
 
 def folder(spec: JobSpec) -> Name:

@@ -89,7 +89,9 @@ def state(api: TpuApi, resource: Any) -> JobState:
                 silent = sum(time.time() - report["updated"] > SILENT_SECONDS for report in running)
                 return at(
                     RUNNING,
-                    f"{silent} of its workers told nothing for {SILENT_SECONDS // 60} minutes" if silent else "",
+                    f"{silent} of its workers {'have' if silent > 1 else 'has'} not reported for {SILENT_SECONDS // 60} minutes"
+                    if silent
+                    else "",
                 )
             if reports:
                 return at(PENDING, "the machines install what the run needs")

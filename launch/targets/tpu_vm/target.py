@@ -3,7 +3,7 @@
 A queued resource that was refused or preempted cannot be used again. When the same job is submitted again, the resource is
 deleted, and once it is gone another one is created for the next attempt. The machines do the rest (boot.py).
 
-Shown against a server on the loopback interface that speaks the API's version 2. No job of Convoy has met Cloud TPU yet.
+Tested against a server on the loopback interface that speaks the API's version 2. No job of Convoy has met Cloud TPU yet.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from convoy import exits
 from convoy.launch.job import JobSpec
 from convoy.launch.outage import OutageTolerance
-from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, RUNNING, JobState, NoSuchJob
+from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, RUNNING, JobState, NoSuchJob, check_worker
 from convoy.launch.targets.tpu_vm import boot, bundle, request
 from convoy.launch.targets.tpu_vm.api import TpuApi
 from convoy.launch.targets.tpu_vm.request import is_job, job_of
@@ -81,8 +81,7 @@ class TpuVmTarget:
     def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
         """The log in the bucket, up to ten seconds old: at most the last 4 MB of an attempt."""
         job = job_of(self._need(name))
-        if not 0 <= worker < job["workers"]:
-            raise exits.CannotRun(f"--worker={worker} is none of the {job['workers']} of {name}, which count from 0.")
+        check_worker(worker, name, job["workers"])
         store = open_store(job["bucket"])
         log = below(attempt_folder(job), f"worker-{worker}.log")
         before = b""

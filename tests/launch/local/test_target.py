@@ -120,7 +120,7 @@ def test_a_users_error_is_not_restarted_and_keeps_its_code(convoy):
 
 def test_a_log_of_a_worker_that_does_not_exist(waiting):
     for worker in (-1, 2):
-        with pytest.raises(exits.CannotRun, match=f"--worker={worker} is none of the 2 of try"):
+        with pytest.raises(exits.CannotRun, match=f"--worker={worker}: try has 2 workers, from 0 to 1"):
             list(LocalTarget().logs("try", worker, follow=False))
 
 

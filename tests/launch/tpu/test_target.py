@@ -100,7 +100,7 @@ def test_a_job_from_its_queue_to_its_end(server, target, spec):
     assert (state.phase, state.restarts) == (RUNNING, 3)
     assert state.reason == ""
     tell(server, 3, updated=time.time() - 3600)
-    assert target.state("rn50").reason == "1 of its workers told nothing for 10 minutes"
+    assert target.state("rn50").reason == "1 of its workers has not reported for 10 minutes"
     for index in range(4):
         assert target.state("rn50").phase != SUCCEEDED
         tell(server, index, phase="ended", exit_code=0)
@@ -290,7 +290,7 @@ def test_logs_are_those_in_the_bucket(server, target, spec):
     assert list(target.logs("rn50", 1, follow=False)) == []
     open_store(spec().options.bucket).put(f"{FOLDER}/0/worker-1.log", b"one\ntwo\n")
     assert list(target.logs("rn50", 1, follow=False)) == ["one", "two"]
-    with pytest.raises(exits.CannotRun, match="--worker=4 is none of the 4 of rn50"):
+    with pytest.raises(exits.CannotRun, match="--worker=4: rn50 has 4 workers, from 0 to 3"):
         list(target.logs("rn50", 4, follow=False))
 
 
