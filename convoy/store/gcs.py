@@ -33,7 +33,7 @@ class GcsStore:
             )
         path = "/".join(part for part in path.split("/") if part)
         if path:
-            name_in(path, "the url")  # a bucket has no folders to climb; those who copy from it to a disk have
+            name_in(path, "the url")  # a bucket has no folders to climb, but a copy of it on a disk has
         self.url = f"gs://{bucket}/{path}" if path else f"gs://{bucket}"
         self._root = f"{path}/" if path else ""
         self._bucket = Bucket(bucket)

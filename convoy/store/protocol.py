@@ -16,8 +16,8 @@ Data = bytes | bytearray | memoryview
 class Store(Protocol):
     """Named objects under one root. Threads may call all of it at once.
 
-    A name from outside becomes a Name by convoy.outside.name_in. What lies below the root may be a stranger's: links there
-    are not followed, nothing is waited for that is no regular file, and exits.BadData names what was met instead.
+    A name from outside becomes a Name by convoy.outside.name_in. Objects below the root may be a stranger's. So no link there
+    is followed, and nothing but a regular file is read; exits.BadData names anything else.
 
     When the storage refuses, every method raises exits.CannotRun, a sentence with the place and the remedy; when it is
     away for a while, exits.TryAgain.
@@ -44,7 +44,7 @@ class Store(Protocol):
         """Like `get`, into a local file, which appears when it is whole: for what is too large to be held in memory."""
 
     def append(self, name: Name, text: str) -> None:
-        """Adds whole lines to the end of an object; a line that an earlier death cut short stays one of its own.
+        """Adds whole lines to the end of an object; a line that an earlier crash cut short stays a line of its own.
 
         Durable at the next `flush`, in a folder at once.
         """
@@ -65,13 +65,13 @@ class Store(Protocol):
         """Removes one object, or all below a folder; none there is no error."""
 
     def folder(self, name: Name) -> Path | None:
-        """A local folder below the root, made for a writer that knows only those; None where objects live elsewhere."""
+        """Makes a local folder below the root, for a writer that needs one; None where objects are not in folders."""
 
     def remove_partials(self) -> None:
-        """Removes what a writer that died left of its last object. Only for the one writer that holds the lock."""
+        """Removes the partial object of a writer that died. Only for the writer that holds the lock."""
 
     def first_entry(self) -> str:
-        """The name of something at the root, empty if there is nothing: a new run wants an empty place."""
+        """The name of an object or folder at the root, empty if there is none: a new run wants an empty place."""
 
     def locked(self) -> AbstractContextManager[None]:
         """Within, this process is the only writer, until it leaves or dies; CannotRun if another one is."""
