@@ -60,6 +60,7 @@ class Loop:
         with self.session.display.start(self.plan.total, self.progress.step):
             with self.ledger.counting("compile"):
                 self.engine.compile()
+            heartbeat.beat()
             while True:
                 try:
                     self._train_to_the_end()
