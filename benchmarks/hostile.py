@@ -14,15 +14,15 @@ from rows import HERE, describe, write
 
 RESULTS = HERE / "results" / "hostile.csv"
 READERS = {
-    "names": "test_names.py::test_any_name_lies_inside_or_is_bad_data[5000]",
+    "names": "test_names.py::test_any_name_lies_inside_or_is_refused[5000]",
     "manifests of packed records": "test_records.py::test_any_manifest_is_right_or_a_typed_error[5000]",
     "indices of packed records, npz headers": "test_records.py::test_any_index_is_right_or_damaged[5000]",
-    "checkpoints": "test_checkpoints.py::test_whatever_is_there_is_refused_or_read_as_it_is[5000]",
+    "checkpoints": "test_checkpoints.py::test_any_checkpoint_is_refused_or_read_bit_for_bit[5000]",
     **{
-        name: f"test_run_directory.py::test_whatever_a_seed_draws_is_read_or_a_sentence[5000-{name}]"
+        name: f"test_run_directory.py::test_any_file_of_a_run_is_read_or_refused_in_a_sentence[5000-{name}]"
         for name in ("config.json", "result.json", "metrics.jsonl", "events.jsonl", "bad_images.jsonl")
     },
-    "job folders": "test_job_folder.py::test_whatever_a_job_folder_holds_there_is_a_sentence[5000]",
+    "job folders": "test_job_folder.py::test_any_job_folder_is_read_or_refused_in_a_sentence[5000]",
 }
 
 

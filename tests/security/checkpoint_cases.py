@@ -1,4 +1,4 @@
-"""Checkpoints drawn from a seed: one thing wrong in a manifest, a state, a name, a zip file or a header, checksums right."""
+"""Checkpoints drawn from a seed: one error in a manifest, state, name, zip file or header, under right checksums."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mutations import FRAGMENTS, document, name, torn
 
 
 def forged(forgery: Forgery, chance: random.Random) -> None:
-    """Writes the checkpoint with something wrong that no checksum tells, or now and then as it was."""
+    """Writes the checkpoint with an error that no checksum shows, or now and then as it was."""
     forgery.reset()
     file = chance.choice([name for name in forgery.files if name.endswith(".npz")])
     manifest = None
@@ -40,7 +40,7 @@ def forged(forgery: Forgery, chance: random.Random) -> None:
 
 
 def _member(content: bytes, chance: random.Random) -> bytes:
-    """The content of a member with another header, or other numbers than that says."""
+    """A member with another header, or with other numbers than its header says."""
     match chance.randrange(4):
         case 0:
             return torn(content, chance)

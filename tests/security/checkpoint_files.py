@@ -36,7 +36,7 @@ KERNEL, REST, STEP = "model-00001-of-00002.npz", "model-00002-of-00002.npz", "op
 
 
 class _Memory(dict[str, bytes]):
-    """As much of a store as format.write needs."""
+    """A store in memory with the methods that format.write calls."""
 
     url = "memory"
 
@@ -102,9 +102,12 @@ class Forgery:
 
 
 def npz(members: list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED, comment: bytes = b"") -> bytes:
-    """A zip file with right checksums of whatever is in it."""
+    """A zip file of any members, with right checksums."""
     file = io.BytesIO()
-    with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(file, "w", compression) as archive:  # one name twice
+    with (
+        warnings.catch_warnings(action="ignore"),
+        zipfile.ZipFile(file, "w", compression) as archive,
+    ):  # of a name given twice
         archive.comment = comment
         for path, content in members:
             info = zipfile.ZipInfo(path)
@@ -114,27 +117,29 @@ def npz(members: list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED,
 
 
 def npy(descr: str, shape: str, numbers: bytes, fortran: str = "False", magic: bytes = b"\x93NUMPY\x01\x00") -> bytes:
-    """A tensor whose header says what is given, in NumPy's own words."""
+    """A tensor with a header of these literals."""
     header = f"{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}".encode()
     header += b" " * (-(len(header) + 11) % 64) + b"\n"
     return magic + struct.pack("<H", len(header)) + header + numbers
 
 
 def refused(forgery: Forgery, capsys: pytest.CaptureFixture[str], words: str = "") -> int:
-    """A run passes over the newer checkpoint, `verify` names it, `copy` and what `evaluate` does end with the code returned;
-    all of them in a sentence, and nothing is written but to the place of the copy, which stays empty."""
+    """Asserts that every reader refuses the newer checkpoint in a sentence; returns the exit code of `copy` and `evaluate`.
+
+    A run passes over the checkpoint, `verify` names it, and nothing is written: the place of the copy stays empty.
+    """
     run_dir, top = forgery.root, forgery.root.parent.parent
     copied = top / "far" / "away" / "copy"
     copied.parent.mkdir(parents=True, exist_ok=True)
     capsys.readouterr()
     with untouched(top, copied):
-        found = CheckpointManager(forgery.store, 1, 1).load_latest()
-        assert found
-        assert found[1]["progress"]["step"] == 20
-        told = capsys.readouterr().err.removesuffix("\n")
-        assert told.startswith("convoy: the checkpoint checkpoints/00000040.1 is refused: ")
-        assert told.isprintable()
-        assert words in told
+        loaded = CheckpointManager(forgery.store, 1, 1).load_latest()
+        assert loaded
+        assert loaded[1]["progress"]["step"] == 20
+        sentence = capsys.readouterr().err.removesuffix("\n")
+        assert sentence.startswith("convoy: the checkpoint checkpoints/00000040.1 is refused: ")
+        assert sentence.isprintable()
+        assert words in sentence
         assert CHECKPOINTS(["list", f"--run_dir={run_dir}"]) == exits.OK
         assert CHECKPOINTS(["verify", f"--run_dir={run_dir}"]) == exits.BAD_DATA
         assert "40  attempt  1  damaged: " in capsys.readouterr().out

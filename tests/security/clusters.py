@@ -1,4 +1,4 @@
-"""Jobs of clusters as an attacker sees them: escape sequences, machines to submit to, and what a terminal may be shown."""
+"""What tests of clusters share: escape sequences, flags of a job on TPU VMs, an assertion about output."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from convoy.launch import cli
 
 @pytest.fixture
 def launch(capsys) -> Callable[..., tuple[int, str]]:
-    """Words after `convoy launch` -> (exit code, all that was printed with the sentence of a refusal)."""
+    """Words after `convoy launch` -> (exit code, stdout, stderr and the sentence of a refusal)."""
 
     def call(*words: str) -> tuple[int, str]:
         capsys.readouterr()

@@ -1,4 +1,4 @@
-"""What processes of this machine listen on, as the kernel says it."""
+"""Addresses that processes of this machine listen on, read from the kernel."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ _LISTENS = "0A"  # include/net/tcp_states.h
 
 
 def family(pid: int) -> set[int]:
-    """A process and all that it started."""
+    """A process and all its descendants."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    found, more = set(), {pid} & parents.keys()
-    while more:
-        found |= more
-        more = {child for child, parent in parents.items() if parent in more} - found
-    return found
+    family, generation = set(), {pid} & parents.keys()
+    while generation:
+        family |= generation
+        generation = {child for child, parent in parents.items() if parent in generation} - family
+    return family
 
 
 def addresses(pid: int) -> set[str]:
-    """On which a process listens, as its own network has them."""
+    """Addresses on which a process listens, in its own network."""
     own = set()
     with contextlib.suppress(OSError):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
@@ -53,10 +53,10 @@ def is_loopback(address: str) -> bool:
 
 
 def network(pid: int | str = "self") -> str:
-    """By which a process's network is told from others."""
+    """Identifies the network of a process."""
     return os.readlink(f"/proc/{pid}/ns/net")
 
 
 def interfaces(pid: int) -> set[str]:
-    """Of the network of a process."""
+    """Interfaces of the network of a process."""
     return {line.partition(":")[0].strip() for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]}

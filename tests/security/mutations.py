@@ -1,9 +1,9 @@
-"""What a stranger may have written in the place of a name, a JSON document or a file: drawn from a seed, for any reader.
+"""Draws from a seed what a stranger may write in the place of a name, a JSON document or a file, for any reader.
 
 for number in range(1000):
     with case(SEED, number) as chance, untouched(tmp_path):
         path.write_bytes(document(right, chance))
-        read(path)  # a typed error or what was right before, nothing else
+        read(path)  # a typed error, or the content before the damage
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 SEED = int(os.environ.get("CONVOY_TEST_SEED", "20261201"))
-MANY_CASES = 5000  # that benchmarks/hostile.py measures too
+MANY_CASES = 5000  # benchmarks/hostile.py measures these
 
-# Names that lead outside, or are none.
+# Names that lead outside, and values that are no names.
 NAMES: list[Any] = [
     "", ".", "..", "/", "../x", "../../x", "a/../../x", "a/..", "./x", "a//x", "a/", "/x", "//x", "~", "~/x", "\\x", "..\\x",
     "C:\\x", "C:x", "a\0x", "a\nx", "\r", "\x1b[2J", "\x9b31m", "\u202ex", "\ud800", "%2e%2e/x", "..%2fx", "gs://bucket/x",
@@ -29,7 +29,7 @@ NAMES: list[Any] = [
     "/proc/self/mem", "\uff0e\uff0e/x", "x\u2028", None, True, 0, -1, 1.5, [], ["x"], {}, {"x": "x"},
 ]  # fmt: skip
 
-# JSON, and what only looks like it, that no document expects.
+# JSON that no document expects, and text that only looks like JSON.
 FRAGMENTS = [
     "null", "true", "false", "0", "-1", "1", "0.5", "-0.0", "1e39", "1e308", "1e999", "-1e999", "NaN", "Infinity", "-Infinity",
     "1000000000", "4294967296", "9223372036854775807", "9223372036854775808", "-9223372036854775809", "1" * 4000, "1" * 5000,
@@ -48,7 +48,7 @@ def counts(quick: int, thorough: int = MANY_CASES) -> pytest.MarkDecorator:
 
 @contextlib.contextmanager
 def case(seed: int, number: int) -> Iterator[random.Random]:
-    """The chance of one case, a function of (seed, number) alone; a failure within tells both."""
+    """Yields the random numbers of a case, a function of (seed, number) alone; a failure inside names both."""
     try:
         yield random.Random(f"{seed} {number}")
     except BaseException as error:
@@ -58,7 +58,7 @@ def case(seed: int, number: int) -> Iterator[random.Random]:
 
 @contextlib.contextmanager
 def untouched(folder: Path, *inside: Path) -> Iterator[None]:
-    """Within, nothing in `folder` changes: no file, link or folder comes, goes or is written, but below those of `inside`."""
+    """Asserts that the block adds, removes and writes nothing in `folder`, except below the folders `inside`."""
     before = _listing(folder, inside)
     yield
     after = _listing(folder, inside)
@@ -67,22 +67,22 @@ def untouched(folder: Path, *inside: Path) -> Iterator[None]:
 
 
 def _listing(folder: Path, inside: tuple[Path, ...]) -> dict[Path, tuple[int, ...]]:
-    found: dict[Path, tuple[int, ...]] = {}
+    listing: dict[Path, tuple[int, ...]] = {}
     for entry in os.scandir(folder):
         path = Path(entry)
         if path in inside:
             continue
         status = entry.stat(follow_symlinks=False)
         is_folder = entry.is_dir(follow_symlinks=False)
-        # A folder's own time changes with what comes and goes in it, which is listed.
-        found[path] = (status.st_ino, status.st_mode) + (() if is_folder else (status.st_size, status.st_mtime_ns))
+        # A folder's own time changes with its entries, and these are listed.
+        listing[path] = (status.st_ino, status.st_mode) + (() if is_folder else (status.st_size, status.st_mtime_ns))
         if is_folder:
-            found |= _listing(path, inside)
-    return found
+            listing |= _listing(path, inside)
+    return listing
 
 
 def name(chance: random.Random, right: str = "x") -> Any:
-    """A name that leads outside, or something that is no name, or `right` with something hostile in it."""
+    """A name that leads outside, a value that is no name, or `right` with a hostile part."""
     odd = chance.choice(NAMES)
     if not isinstance(odd, str) or chance.random() < 0.5:
         return odd
@@ -92,7 +92,7 @@ def name(chance: random.Random, right: str = "x") -> Any:
 
 
 def document(right: Any, chance: random.Random) -> bytes:
-    """The JSON document of a value with one thing wrong, or now and then as it should be."""
+    """The JSON document of a value with one error, or now and then intact."""
     match chance.randrange(12):
         case 0:
             return torn(_encoded(right), chance)
@@ -120,16 +120,16 @@ def _fragment(chance: random.Random) -> str:
 
 
 def places(value: Any) -> list[tuple[Any, ...]]:
-    """The way to every value in a document, the whole one first: keys and indices."""
-    found: list[tuple[Any, ...]] = [()]
+    """The path of keys and indices to every value of a document, its root first."""
+    paths: list[tuple[Any, ...]] = [()]
     children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in children:
-        found += [(key, *rest) for rest in places(child)]
-    return found
+        paths += [(key, *rest) for rest in places(child)]
+    return paths
 
 
 def replaced(value: Any, place: tuple[Any, ...], new: Any) -> Any:
-    """A document with another value at a place; the old one stays as it is."""
+    """A copy of a document with another value at a path."""
     if not place:
         return new
     key, *rest = place
@@ -139,18 +139,18 @@ def replaced(value: Any, place: tuple[Any, ...], new: Any) -> Any:
 
 
 def at(value: Any, place: tuple[Any, ...]) -> Any:
-    """What stands at a place of a document."""
+    """The value at a path of a document."""
     for key in place:
         value = value[key]
     return value
 
 
 def _changed_keys(right: Any, chance: random.Random) -> Any:
-    """One object of a document with a key less, more or called otherwise; one list with an item less or twice."""
-    many = [place for place in places(right) if isinstance(at(right, place), dict | list) and at(right, place)]
-    if not many:
+    """Removes, adds or renames a key of one object of a document, or removes or doubles an item of one list."""
+    containers = [place for place in places(right) if isinstance(at(right, place), dict | list) and at(right, place)]
+    if not containers:
         return right
-    place = chance.choice(many)
+    place = chance.choice(containers)
     value = at(right, place)
     if isinstance(value, list):
         items = list(value)
@@ -168,7 +168,7 @@ def _changed_keys(right: Any, chance: random.Random) -> Any:
 
 
 def torn(data: bytes, chance: random.Random) -> bytes:
-    """Bytes with some bits turned, a piece cut off, put in, zeroed or doubled."""
+    """Bytes with a flipped bit, or with a piece cut off, inserted, zeroed or doubled."""
     if not data:
         return b"\0"
     start = chance.randrange(len(data))

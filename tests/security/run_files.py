@@ -1,4 +1,4 @@
-"""What the files of a run directory hold, and what a stranger may put in their places."""
+"""The files of a run directory, and hostile files in their places."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def written(right: Any) -> bytes:
 
 
 def mutated(right: Any, chance: random.Random) -> bytes:
-    """A file with one thing wrong: in a journal, a line of it, or a piece anywhere."""
+    """A file with one error, in one line of a journal or anywhere."""
     if not isinstance(right, list):
         return document(right, chance)
     if chance.random() < 0.3:
@@ -54,7 +54,7 @@ def mutated(right: Any, chance: random.Random) -> bytes:
 
 
 def instead(path: Path, kind: str, outside: Path) -> None:
-    """Puts something in a file's place that is no file, or not one of this folder."""
+    """Puts a pipe, a folder or a link in the place of a file."""
     path.unlink(missing_ok=True)
     match kind:
         case "fifo":

@@ -1,4 +1,4 @@
-"""Files of a checkpoint whose sizes and checksums are right, and which are not what a run saves."""
+"""Files of a checkpoint with right sizes and checksums whose content no run saves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def saved(save=np.savez, **tensors):
 
 
 def encrypted(data):
-    """With the bit that says so, in the member and in the directory."""
+    """Sets the bit of encryption, in the member and in the directory."""
     at = data.index(b"PK\x01\x02")
     return data[:6] + b"\x01" + data[7 : at + 8] + b"\x01" + data[at + 9 :]
 
@@ -38,7 +38,7 @@ def another_number(data):
 
 
 def in_two_places():
-    """Two members of the directory that are one in the file, as bombs are made."""
+    """Two entries of the directory that share one member, as in a zip bomb."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("step.npy", npy("'<i8'", "()", bytes(8)))
@@ -99,7 +99,7 @@ def test_a_file_that_no_run_saves(forgery, capsys, what):
 
 
 def replace_numbers(forgery, file, path, numbers):
-    """Puts other numbers at the end of a tensor."""
+    """Replaces the last numbers of a tensor."""
     members = [
         (name, content[: -len(numbers)] + numbers if name == f"{path}.npy" else content)
         for name, content in forgery.members(file)
@@ -110,7 +110,7 @@ def replace_numbers(forgery, file, path, numbers):
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("file", "path"), [(KERNEL, "conv/kernel"), (REST, "norm/moving")])
-def test_weights_that_are_not_finite_are_never_the_last_good_ones(forgery, capsys, file, path, number):
+def test_weights_with_nan_are_never_the_last_good_ones(forgery, capsys, file, path, number):
     replace_numbers(forgery, file, path, TENSORS[f"model/{path}"].dtype.type(number).tobytes())
     refused(forgery, capsys, f"{file} has numbers in model/{path} that are not finite")
     manager = CheckpointManager(forgery.store, 2, 1)
@@ -118,7 +118,7 @@ def test_weights_that_are_not_finite_are_never_the_last_good_ones(forgery, capsy
     assert manager.last == Checkpoint(20, 1), "what a run that diverges names"
 
 
-def test_truth_is_zero_or_one(forgery, capsys):
+def test_a_boolean_is_zero_or_one(forgery, capsys):
     replace_numbers(forgery, REST, "is_built", b"\x07")
     refused(forgery, capsys, f"{REST} has truth values in model/is_built that are neither 0 nor 1")
 
@@ -136,14 +136,14 @@ def test_truth_is_zero_or_one(forgery, capsys):
         (np.array([1, 300], np.uint16), "uint8", False),
     ],
 )
-def test_a_number_that_another_type_does_not_hold_is_no_other_number(saved, needed, fits):
+def test_only_a_type_that_holds_the_value_takes_it(saved, needed, fits):
     from convoy.trainer.engines import variables
 
     with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="optimizer/step holds a number that"):
         variables.compare({"optimizer/step": (saved.shape, np.dtype(needed))}, {"optimizer/step": np.asarray(saved)})
 
 
-def test_another_model_is_told_by_headers_before_anything_is_copied(forgery):
+def test_another_model_is_recognized_by_its_headers_before_anything_is_copied(forgery):
     def check(tensors):
         assert tensors.keys() == TENSORS.keys()
         for name, value in TENSORS.items():

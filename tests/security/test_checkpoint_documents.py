@@ -1,4 +1,4 @@
-"""Manifests and states of a checkpoint that say what no run says, and names that lead out of it."""
+"""Manifests and states of a checkpoint that no run writes, and names that lead out of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLIMBS = ["../../../x.npz", "../../../../secret/x.npz", "../00000020.1/optimizer
 
 
 def lead_outside(forgery, climbs):
-    """An object whose name leads to a file that is there and holds what it should."""
+    """An object whose name leads to an existing file of the right content."""
     forgery.write()
     place, objects = forgery.folder / climbs, forgery.manifest["objects"]
     place.parent.mkdir(exist_ok=True)
@@ -87,7 +87,7 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize("what", ENTRIES)
-def test_an_entry_that_is_none(forgery, capsys, what):
+def test_an_entry_of_another_kind_is_refused(forgery, capsys, what):
     forgery.write()
     forgery.manifest["objects"][STEP] |= ENTRIES[what]
     forgery.write(json.dumps(forgery.manifest).encode())
@@ -97,7 +97,7 @@ def test_an_entry_that_is_none(forgery, capsys, what):
 OBJECTS = {
     "no state": lambda objects: objects.pop("state.json"),
     "a file of several less": lambda objects: objects.pop(KERNEL),
-    "files without end": lambda objects: objects.update({"optimizer-00001-of-1000000000.npz": objects.pop(STEP)}),
+    "a billion files": lambda objects: objects.update({"optimizer-00001-of-1000000000.npz": objects.pop(STEP)}),
     "a folder": lambda objects: objects.update({"more/optimizer.npz": objects.pop(STEP)}),
     "a number as an entry": lambda objects: objects.update({STEP: 5}),
     "nothing as an entry": lambda objects: objects.update({STEP: None}),
@@ -106,7 +106,7 @@ OBJECTS = {
 
 
 @pytest.mark.parametrize("what", OBJECTS)
-def test_other_objects(forgery, capsys, what):
+def test_a_manifest_of_other_objects_is_refused(forgery, capsys, what):
     OBJECTS[what](forgery.manifest["objects"])
     forgery.write()
     refused(forgery, capsys)
@@ -120,7 +120,7 @@ MANIFESTS = [
 
 
 @pytest.mark.parametrize("text", MANIFESTS, ids=lambda text: ascii(text)[:24])
-def test_a_manifest_that_is_none(forgery, capsys, text):
+def test_a_manifest_of_another_kind_is_refused(forgery, capsys, text):
     forgery.write(text)
     refused(forgery, capsys, "MANIFEST.json")
 
@@ -132,7 +132,7 @@ STATES = [
 
 
 @pytest.mark.parametrize("text", STATES, ids=lambda text: ascii(text)[:24])
-def test_a_state_that_is_none(forgery, capsys, text):
+def test_a_state_of_another_kind_is_refused(forgery, capsys, text):
     forgery.files["state.json"] = text
     forgery.write()
     assert refused(forgery, capsys, "state.json") == exits.BAD_DATA
@@ -181,9 +181,9 @@ PROGRESS = {
 @pytest.mark.parametrize(
     ("field", "value"),
     [(field, value) for field, values in PROGRESS.items() for value in values],
-    ids=lambda one: repr(one)[:40],
+    ids=lambda value: repr(value)[:40],
 )
-def test_progress_that_is_none(forgery, capsys, field, value):
+def test_progress_that_no_run_makes_is_refused(forgery, capsys, field, value):
     forgery.state["progress"][field] = value
     forgery.files["state.json"] = json.dumps(forgery.state).encode()
     forgery.write()
@@ -207,8 +207,8 @@ IDENTITIES = {
 @pytest.mark.parametrize(
     ("field", "value"), [(field, value) for field, values in IDENTITIES.items() for value in values], ids=repr
 )
-def test_data_that_no_run_was_begun_on(forgery, capsys, field, value):
-    """Which training would refuse, so that nobody may call the checkpoint whole."""
+def test_data_that_no_run_began_on_is_refused(forgery, capsys, field, value):
+    """Training would refuse such a checkpoint, so `verify` must not call it whole."""
     forgery.state[field] = value
     if value is None:
         del forgery.state[field]
@@ -217,7 +217,7 @@ def test_data_that_no_run_was_begun_on(forgery, capsys, field, value):
     assert refused(forgery, capsys, "state.json") == exits.BAD_DATA
 
 
-def test_progress_without_a_field(forgery, capsys):
+def test_progress_without_a_field_is_refused(forgery, capsys):
     for field in list(forgery.state["progress"]):
         forgery.reset()
         del forgery.state["progress"][field]

@@ -1,4 +1,4 @@
-"""A checkpoint folder with odd things in it, and thousands of checkpoints that a seed draws."""
+"""A checkpoint folder with odd files, and checkpoints drawn from a seed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ INSTEAD = {
 
 @pytest.mark.parametrize("file", [STEP, "state.json", "MANIFEST.json"])
 @pytest.mark.parametrize("what", INSTEAD)
-def test_what_stands_in_the_place_of_a_file(forgery, capsys, file, what):
+def test_no_pipe_link_or_folder_is_read_as_a_file(forgery, capsys, file, what):
     path, outside = forgery.folder / file, forgery.root.parent / "outside"
     path.rename(outside)
     INSTEAD[what](path, outside)
@@ -50,8 +50,8 @@ def test_what_stands_in_the_place_of_a_file(forgery, capsys, file, what):
 
 
 @pytest.mark.parametrize("file", [STEP, "state.json", "MANIFEST.json"])
-def test_a_file_that_no_memory_holds_is_not_read(forgery, capsys, file):
-    """Holes take no place on a disk, and the manifest says how large the file is."""
+def test_a_file_larger_than_memory_is_not_read(forgery, capsys, file):
+    """A sparse file takes no place on a disk, and the manifest confirms its size."""
     forgery.write()
     if file != "MANIFEST.json":
         forgery.manifest["objects"][file]["bytes"] = 1 << 42
@@ -61,7 +61,7 @@ def test_a_file_that_no_memory_holds_is_not_read(forgery, capsys, file):
     assert code == (exits.CANNOT_RUN if file == STEP else exits.BAD_DATA)
 
 
-def test_objects_that_memory_does_not_hold_together_are_not_read(forgery, capsys, monkeypatch):
+def test_objects_that_together_exceed_memory_are_not_read(forgery, capsys, monkeypatch):
     size = sum(len(data) for data in forgery.files.values())
     monkeypatch.setattr("convoy.data.memory.size", lambda: size)
     assert format.read(forgery.store, Checkpoint(40, 1))
@@ -86,7 +86,7 @@ def test_only_folders_that_a_run_makes_are_checkpoints(forgery):
 
 
 @pytest.mark.parametrize("last", [Checkpoint(MAX_STEPS, 1), Checkpoint(60, MAX_ATTEMPTS)], ids=str)
-def test_what_an_attempt_saves_is_found_again_or_not_begun(forgery, last):
+def test_an_attempt_that_could_not_be_found_again_is_not_begun(forgery, last):
     def save(checkpoint):
         state = {**forgery.state, "progress": {**forgery.state["progress"], "step": checkpoint.step}}
         format.write(forgery.store, checkpoint, {}, {}, state)
@@ -102,20 +102,20 @@ def test_what_an_attempt_saves_is_found_again_or_not_begun(forgery, last):
         assert next_attempt(forgery.store) == 2
 
 
-def test_steps_that_nobody_asks_for(forgery):
+def test_a_step_that_is_no_number_is_refused(forgery):
     for step in ("9" * 5000, "\N{FULLWIDTH DIGIT FOUR}0", "-1"):
         with pytest.raises(exits.CannotRun):
             CHECKPOINTS(["verify", f"--run_dir={forgery.root}", f"--checkpoint={step}"])
 
 
-def test_if_no_checkpoint_is_left_the_run_does_not_start_over(forgery):
+def test_a_run_without_an_intact_checkpoint_does_not_start_over(forgery):
     for folder in forgery.folder.parent.iterdir():
         (folder / "MANIFEST.json").write_text('{"schema": 2, "objects": {"state.json": 1}}')
     with pytest.raises(exits.BadData, match="every checkpoint in .* is damaged"):
         CheckpointManager(forgery.store, 1, 1).load_latest()
 
 
-def test_records_of_a_copy_may_be_missing_and_must_be_text(forgery, tmp_path):
+def test_records_of_a_copy_may_be_missing_but_must_be_text(forgery, tmp_path):
     records = forgery.root / "metrics.jsonl"
     records.write_bytes(b"\xff\n")
     with pytest.raises(exits.BadData, match="is not UTF-8"):
@@ -128,7 +128,7 @@ def test_records_of_a_copy_may_be_missing_and_must_be_text(forgery, tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_run_goes_on_before_weights_that_are_not_finite(convoy, tmp_path):
+def test_a_run_continues_from_the_checkpoint_before_nan_weights(convoy, tmp_path):
     flags = [*QUICK, "--run_dir=run"]
     assert convoy("train", *flags, "--duration=40st").code == 0
     folder = tmp_path / "run" / "checkpoints" / "00000040.1"
@@ -153,7 +153,7 @@ def test_a_run_goes_on_before_weights_that_are_not_finite(convoy, tmp_path):
 
 
 def test_a_run_does_not_end_with_a_checkpoint_from_beyond_its_end(forgery, monkeypatch):
-    """It would be finished, and nothing trained."""
+    """Such a run would end at once, without training."""
     monkeypatch.setattr("convoy.trainer.run_dir.opening.stored_config", lambda store: None)
     monkeypatch.setattr("convoy.trainer.run_dir.opening.refuse_other_model", lambda *values: None)
     data = DataConfig("synthetic:4x4x1:2:8", eval_split="none")
@@ -162,7 +162,7 @@ def test_a_run_does_not_end_with_a_checkpoint_from_beyond_its_end(forgery, monke
 
 
 def outcome(forgery):
-    """What becomes of the newer checkpoint. One that is read is what NumPy and JSON find there, bit for bit."""
+    """What becomes of the newer checkpoint; one that is read has the bits that NumPy and JSON read."""
     try:
         tensors, state = format.read(forgery.store, Checkpoint(40, 1))
     except (format.CorruptCheckpoint, exits.ConvoyError) as error:
@@ -174,22 +174,22 @@ def outcome(forgery):
         with np.load(forgery.folder / file, allow_pickle=False) as members:
             assert len(members) == len(entry["tensors"])
             for name in entry["tensors"]:
-                value, there = tensors.pop(name), members[name.partition("/")[2]]
-                assert (value.dtype, value.shape, value.tobytes()) == (there.dtype, there.shape, there.tobytes())
+                value, member = tensors.pop(name), members[name.partition("/")[2]]
+                assert (value.dtype, value.shape, value.tobytes()) == (member.dtype, member.shape, member.tobytes())
     assert not tensors
     return "read"
 
 
 @counts(300)
-def test_whatever_is_there_is_refused_or_read_as_it_is(forgery, tmp_path, count):
-    found = []
+def test_any_checkpoint_is_refused_or_read_bit_for_bit(forgery, tmp_path, count):
+    outcomes = []
     with untouched(tmp_path, forgery.folder):
         for number in range(count):
             with case(SEED, number) as chance:
                 forged(forgery, chance)
-                found.append(outcome(forgery))
-    assert set(found) == {"refused", "read"}
-    assert 0.05 < found.count("read") / len(found) < 0.5
+                outcomes.append(outcome(forgery))
+    assert set(outcomes) == {"refused", "read"}
+    assert 0.05 < outcomes.count("read") / len(outcomes) < 0.5
 
 
 def test_commands_end_in_a_sentence(forgery, tmp_path, capsys):
@@ -202,10 +202,10 @@ def test_commands_end_in_a_sentence(forgery, tmp_path, capsys):
                 forged(forgery, chance)
                 for argv in (["list"], ["verify"], ["copy", "--checkpoint=40", f"--to={copies}/{number}"]):
                     try:
-                        code, told = CHECKPOINTS([*argv, f"--run_dir={forgery.root}"]), ""
+                        code, sentence = CHECKPOINTS([*argv, f"--run_dir={forgery.root}"]), ""
                     except exits.ConvoyError as error:
-                        code, told = error.code, str(error)
-                    assert told.isprintable()
+                        code, sentence = error.code, str(error)
+                    assert sentence.isprintable()
                     codes.add((argv[0], code))
     assert codes >= {("list", 0), ("verify", 0), ("verify", 65), ("copy", 0), ("copy", 65)}
     assert capsys.readouterr().out.replace("\n", "").isprintable()

@@ -1,7 +1,7 @@
-"""Hostile input through the real commands: one of the codes that say so, a sentence, nothing outside, nothing obeyed, no wait.
+"""Hostile input through the real commands: a right exit code, a sentence, no write outside, no escape sequence, no wait.
 
-50 inputs, drawn from a seed over all readers that are reached before TensorFlow starts, half of them in `make test`; those
-behind it, which takes seconds to start, are for `make test-all`, as is the other half.
+50 inputs are drawn from a seed over all readers that need no TensorFlow; `make test` runs half of them. `make test-all` runs
+the other half, and inputs of the readers behind TensorFlow, which takes seconds to start.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CODES = {exits.OK, exits.USAGE, exits.BAD_DATA, exits.CANNOT_RUN}
 
 
 def hostile(root: Path, *argv: object, inside: tuple[Path, ...] = (), **variables: str) -> Outcome:
-    """The command's outcome, of which everything holds that must hold of any."""
+    """Runs a command and asserts the rules above of its outcome."""
     (root / "outside").write_text("a marker")
     with untouched(root, *inside):
         done = subprocess.run(
@@ -49,7 +49,7 @@ def hostile(root: Path, *argv: object, inside: tuple[Path, ...] = (), **variable
 
 
 def a_configuration(root: Path, chance: random.Random) -> Path:
-    """A run directory whose config.json is none."""
+    """A run directory with a damaged config.json."""
     place = root / "run" / "config.json"
     place.parent.mkdir()
     if chance.random() < 0.3:
@@ -120,7 +120,7 @@ def flagfile(root: Path, chance: random.Random) -> None:
 
 
 def text(root: Path, chance: random.Random) -> None:
-    """Names of all kinds in the place of every name that a flag has."""
+    """Hostile names as values of every flag that takes a name."""
     value = name(chance)
     word = str(value).replace("\0", "\x01").encode("utf-8", "replace").decode()
     verb, flag = chance.choice(
@@ -140,12 +140,12 @@ def jobs(root: Path, chance: random.Random) -> None:
         "supervisor": 0,
         "workers": [],
     }
-    for one in ("good", "odd"):
-        (place / one / "logs").mkdir(parents=True)
-        (place / one / "job.json").write_text(
-            json.dumps({**submission(job(name=one), ""), "run_dir": str(root / "none")})
+    for job_name in ("good", "odd"):
+        (place / job_name / "logs").mkdir(parents=True)
+        (place / job_name / "job.json").write_text(
+            json.dumps({**submission(job(name=job_name), ""), "run_dir": str(root / "none")})
         )
-        (place / one / "state.json").write_text(json.dumps(state))
+        (place / job_name / "state.json").write_text(json.dumps(state))
     file = place / "odd" / chance.choice(["job.json", "state.json"])
     if chance.random() < 0.3:
         instead(file, chance.choice(KINDS), root / "outside")
@@ -183,23 +183,23 @@ def params(cases, thorough):
     ]
 
 
-def test_there_are_fifty():
+def test_fifty_inputs_are_drawn():
     assert len(FIFTY) == 50
 
 
 @pytest.mark.parametrize(("kind", "number"), params(FIFTY, lambda number: number % 2))
-def test_a_command_bears_it(tmp_path, kind, number):
+def test_a_command_refuses_a_hostile_input(tmp_path, kind, number):
     with case(SEED, hash_of(kind, number)) as chance:
         kind(tmp_path, chance)
 
 
 def hash_of(kind: Callable[..., None], number: int) -> int:
-    """A number of its own for each case of each kind."""
-    return 1000 * [one for one, _ in (*QUICKLY, *SLOWLY)].index(kind) + number
+    """A distinct number for each case of each kind."""
+    return 1000 * [other for other, _ in (*QUICKLY, *SLOWLY)].index(kind) + number
 
 
 def journals(root: Path, chance: random.Random) -> None:
-    """A run that stands there, with a journal or a result that is none: read once the data are open."""
+    """A run with a damaged journal or result, which is read once the data are open."""
     run, which = root / "run", chance.choice(["metrics.jsonl", "events.jsonl", "result.json", "bad_images.jsonl"])
     argv = [
         "--dataset=synthetic:8x8x1:2:64",
@@ -218,7 +218,7 @@ def journals(root: Path, chance: random.Random) -> None:
 
 
 def records(root: Path, chance: random.Random) -> None:
-    """A manifest of packed records that somebody has changed."""
+    """A changed manifest of packed records."""
     packed = root / "packed"
     assert hostile(root, "data", "pack", "--dataset=digits", f"--out={packed}", inside=(packed,)).code == 0
     manifest = packed / "MANIFEST.json"
@@ -228,7 +228,7 @@ def records(root: Path, chance: random.Random) -> None:
 
 
 def classes(root: Path, chance: random.Random) -> None:
-    """Folders of photographs called as no class should be; harmless, so the run goes through, and shows them."""
+    """Class folders with hostile names, which are harmless: the run completes and shows them."""
     names = (f"cat{ESCAPES}", "$x^$", "[red]dog")
     write_images(root / "photographs", names, each=6)
     run, data = root / "run", f"--dataset=folder:{root / 'photographs'}"
@@ -247,6 +247,6 @@ BEHIND = [(kind, number) for kind, count in SLOWLY for number in range(count)]
 
 
 @pytest.mark.parametrize(("kind", "number"), params(BEHIND, lambda number: True))
-def test_a_command_bears_it_once_tensorflow_has_started(tmp_path, kind, number):
+def test_a_command_refuses_a_hostile_input_once_tensorflow_has_started(tmp_path, kind, number):
     with case(SEED, hash_of(kind, number)) as chance:
         kind(tmp_path, chance)

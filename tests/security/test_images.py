@@ -1,4 +1,4 @@
-"""Images from a stranger that are small to send and large, or slow, to read: bad images, in a moment and in little memory."""
+"""Images that are small to send and large, or slow, to read are bad images, found at once and in little memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GIBIBYTE = 1 << 30
 
 
 def png(side: int) -> bytes:
-    """What begins like an image of so many pixels to a side; who decodes it makes room for them all."""
+    """The beginning of an image of a given side; a decoder allocates memory for all its pixels."""
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)), (b"IDAT", bytes(20)), (b"IEND", b"")]
     framed = [
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
@@ -46,15 +46,15 @@ def encoded(format: str, level: int = 0) -> bytes:
 
 
 def packed(folder: Path, contents: list[tuple[bytes, int]], bad: BadImages) -> PackedFiles:
-    """Records that say of everything that it is an image of 8x8 pixels."""
+    """Records whose index says that every content is an image of 8x8 pixels."""
     images = [Packed(content, kind, (8, 8, 3), 0, number / 8) for number, (content, kind) in enumerate(contents)]
     index = format.write_shard(folder / "shard", 0, images)
     bad.expect("train", len(images))
     return PackedFiles("train", Shards([folder / "shard"], index), np.arange(len(index)), (8, 8, 3), 0, GIBIBYTE, bad)
 
 
-def test_nothing_in_a_record_is_decoded_before_it_is_known_to_be_what_the_index_says(tmp_path, monkeypatch):
-    """Of 13,000 pixels to a side 20 kB become a gigabyte. Decoders also take the formats of each other, with all frames."""
+def test_an_image_is_decoded_only_once_its_header_agrees_with_the_index(tmp_path, monkeypatch):
+    """A file of 20 kB can decode to a gigabyte, and a decoder of one format also reads others, with all frames."""
     decoded = list[bytes]()
 
     def decode(contents: tf.Tensor, *_: object, **__: object) -> tf.Tensor:
@@ -93,8 +93,8 @@ BEGINNINGS = {
 
 
 @pytest.mark.parametrize("format", BEGINNINGS)
-def test_a_header_that_does_not_end_is_left_in_a_moment(tmp_path, format):
-    """Read chunk by chunk, or byte by byte, half a gigabyte of zeros would take minutes."""
+def test_an_endless_header_is_given_up_at_once(tmp_path, format):
+    """Reading half a gigabyte of zeros by chunks or bytes would take minutes."""
     path = tmp_path / "image"
     path.write_bytes(BEGINNINGS[format])
     os.truncate(path, GIBIBYTE // 2)
@@ -109,15 +109,15 @@ def test_a_header_that_does_not_end_is_left_in_a_moment(tmp_path, format):
 
 
 @pytest.mark.parametrize("hashed", [False, True])
-def test_no_file_of_a_tebibyte_is_an_image(tmp_path, hashed):
+def test_a_file_of_a_tebibyte_is_no_image(tmp_path, hashed):
     path = tmp_path / "image.png"
     path.write_bytes(encoded("PNG"))
     assert look(str(path), hashed).header.kind == Kind.PNG
     os.truncate(path, 1 << 40)
-    found = look(str(path), hashed)
-    assert found.header.kind == Kind.BAD
-    assert "1,099,511,627,776 bytes" in found.header.reason
-    assert (found.size, found.changed) == (1 << 40, path.stat().st_mtime_ns)
+    seen = look(str(path), hashed)
+    assert seen.header.kind == Kind.BAD
+    assert "1,099,511,627,776 bytes" in seen.header.reason
+    assert (seen.size, seen.changed) == (1 << 40, path.stat().st_mtime_ns)
 
 
 def test_a_folder_with_a_file_of_a_tebibyte_is_read_without_it(tmp_path):
@@ -130,8 +130,8 @@ def test_a_folder_with_a_file_of_a_tebibyte_is_read_without_it(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["folder", "records of files", "records of pixels"])
-def test_images_that_no_memory_holds_are_refused_whatever_the_configuration_says(tmp_path, monkeypatch, source):
-    """--image_size and --cache_bytes may be a stranger's, in a run directory."""
+def test_images_larger_than_memory_are_refused_whatever_the_configuration_says(tmp_path, monkeypatch, source):
+    """A stranger's run directory may set --image_size and --cache_bytes."""
     place = tmp_path / "images"
     write_images(place, ("cat", "dog"), each=2)
     dataset = f"folder:{place}"

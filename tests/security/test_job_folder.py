@@ -1,4 +1,4 @@
-"""A job's folder may come from a stranger: what it holds is told in a sentence, and never leads outside or hides other jobs."""
+"""A job's folder may come from a stranger: errors are sentences, nothing leads outside, no other job is hidden."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ESCAPES = "\x1b[2J\x1b]0;mine\x07\x9b31m\u202e"
 
 
 class Waits(BaseException):
-    """It waits for the other end of a FIFO."""
+    """The process waits for the other end of a FIFO."""
 
 
 @pytest.fixture
 def no_waiting() -> Iterator[None]:
-    """What waits for the other end of a FIFO fails instead."""
+    """Makes a wait for the other end of a FIFO fail."""
 
     def fail(*_):
         raise Waits
@@ -50,15 +50,15 @@ ABOUT = submission(job(), "")
 
 
 def folder(name: str, phase: str = SUCCEEDED) -> Path:
-    """The folder of a job none of whose processes is left, with a log."""
-    one = JobFolder(name)
-    os.close(one.create({**ABOUT, "run_dir": str(Path("run").absolute())}, Record(phase, begun=1e9)))
-    one.log(0, 0).write_text("said\n")
-    return one.path
+    """The folder of a job that has a log and no process any more."""
+    job_folder = JobFolder(name)
+    os.close(job_folder.create({**ABOUT, "run_dir": str(Path("run").absolute())}, Record(phase, begun=1e9)))
+    job_folder.log(0, 0).write_text("said\n")
+    return job_folder.path
 
 
 def odd(path: Path, what: str | bytes) -> None:
-    """Puts something in a file's place."""
+    """Puts a pipe, a link or a folder in the place of a file, or removes it."""
     path.unlink(missing_ok=True)
     match what:
         case bytes():
@@ -112,17 +112,17 @@ if os.geteuid():
     [("state.json", what) for what in ODD_STATES.values()] + [("job.json", what) for what in ODD.values()],
     ids=[f"state.json: {what}" for what in ODD_STATES] + [f"job.json: {what}" for what in ODD],
 )
-def test_an_odd_file_is_told_by_name_and_hides_no_other_job(tmp_path, capsys, name, what):
-    for one in "before", "odd", "then":
-        folder(one)
+def test_an_odd_file_is_named_and_hides_no_other_job(tmp_path, capsys, name, what):
+    for job_name in "before", "odd", "then":
+        folder(job_name)
     place = JobFolder("odd").path / name
     odd(place, what)
     with mutations.untouched(tmp_path, JobFolder("odd").path.parent):
         assert watch.jobs([]) == 0
-        before, told, then = sorted(capsys.readouterr().out.splitlines())
+        before, line, then = sorted(capsys.readouterr().out.splitlines())
         assert (before, then) == ("before: succeeded", "then: succeeded")
-        assert told.startswith(f"odd: failed, exit code 65, {place} cannot be used: ")
-        assert "\x1b" not in told
+        assert line.startswith(f"odd: failed, exit code 65, {place} cannot be used: ")
+        assert "\x1b" not in line
         for verb in watch.status, watch.wait:
             with pytest.raises(exits.BadData, match=str(place)):
                 verb(["--name=odd"])
@@ -140,7 +140,7 @@ def test_an_odd_file_is_told_by_name_and_hides_no_other_job(tmp_path, capsys, na
 
 @pytest.mark.parametrize("name", ["supervised", "occupied", ".lock"])
 @pytest.mark.parametrize("what", ["fifo", "loop", "dangling", "folder"])
-def test_what_is_no_lock_is_none(tmp_path, name, what):
+def test_a_job_with_an_odd_lock_is_not_supervised_and_can_be_removed(tmp_path, name, what):
     job_folder = folder("odd", RUNNING)
     place = (job_folder.parent if name == ".lock" else job_folder) / name
     place.unlink(missing_ok=True)
@@ -158,13 +158,13 @@ def test_what_is_no_lock_is_none(tmp_path, name, what):
             assert LocalTarget().jobs() == []
 
 
-def test_a_link_in_the_place_of_a_job_is_removed_and_what_it_leads_to_stays(tmp_path, capsys, monkeypatch):
-    there = folder("there")
+def test_a_link_in_the_place_of_a_job_is_removed_and_its_target_stays(tmp_path, capsys, monkeypatch):
+    moved = folder("there")
     theirs = tmp_path / "theirs"
-    there.rename(theirs)
+    moved.rename(theirs)
     for name in "linked", "again":
-        (there.parent / name).symlink_to(theirs)
-    with mutations.untouched(tmp_path, there.parent):
+        (moved.parent / name).symlink_to(theirs)
+    with mutations.untouched(tmp_path, moved.parent):
         watch.jobs([])
         assert "linked: failed, exit code 65" in capsys.readouterr().out
         with pytest.raises(exits.BadData, match="a link"):
@@ -172,9 +172,9 @@ def test_a_link_in_the_place_of_a_job_is_removed_and_what_it_leads_to_stays(tmp_
         with contextlib.suppress(exits.ConvoyError):
             LocalTarget().cancel("linked")
         monkeypatch.setattr("convoy.supervise.module", lambda *_: ["true"])
-        assert LocalTarget().submit(job(name="again"), replace=True).phase == FAILED  # which was never begun
-        assert (there.parent / "again").is_dir()
-        assert not (there.parent / "again").is_symlink()
+        assert LocalTarget().submit(job(name="again"), replace=True).phase == FAILED  # because it never began
+        assert (moved.parent / "again").is_dir()
+        assert not (moved.parent / "again").is_symlink()
         assert watch.collect([]) == 0
     assert LocalTarget().jobs() == []
 
@@ -194,7 +194,7 @@ def test_a_log_is_a_file_of_the_job(tmp_path, capsys, which, what):
         place.symlink_to(secret / ("" if which == "logs" else which))
     else:
         odd(place, what)
-    if what == "gone" and which != "logs":  # it has said nothing yet
+    if what == "gone" and which != "logs":  # a job without output yet
         assert watch.logs(["--name=odd"]) == 0
     else:
         with pytest.raises(exits.BadData, match=f"{place} cannot be used"):
@@ -205,7 +205,7 @@ def test_a_log_is_a_file_of_the_job(tmp_path, capsys, which, what):
 
 
 @pytest.mark.parametrize("follow", [False, True])
-def test_a_log_that_memory_does_not_hold_is_read_in_pieces(follow):
+def test_a_log_larger_than_memory_is_read_in_pieces(follow):
     with (folder("odd") / "logs" / "worker-0.attempt-0.log").open("r+b") as log:
         log.truncate(1 << 42)  # sparse
     said, *pieces = itertools.islice(LocalTarget().logs("odd", 0, follow), 4)
@@ -214,29 +214,29 @@ def test_a_log_that_memory_does_not_hold_is_read_in_pieces(follow):
 
 
 def test_nothing_is_written_through_links_in_a_job(tmp_path):
-    one = JobFolder("odd")
-    lock = one.create(submission(job(name="odd"), ""), Record(RUNNING))
+    odd_job = JobFolder("odd")
+    lock = odd_job.create(submission(job(name="odd"), ""), Record(RUNNING))
     (tmp_path / "old").write_text("old")
     links = {
         "cancel": "new", f"state.json.{os.getpid()}.partial": "old", "supervisor.log": "old",
         "logs/worker-0.attempt-0.log": "old", "logs/worker-1.attempt-0.log": "newer",
     }  # fmt: skip
     for name, target in links.items():
-        (one.path / name).unlink(missing_ok=True)
-        (one.path / name).symlink_to(tmp_path / target)
-    with mutations.untouched(tmp_path, one.path):
-        assert one.asked_to_cancel()
-        one.ask_to_cancel()
-        one.write(Record(SUCCEEDED))
-        for log in one.new_log(0, 0), one.new_log(1, 0), one.new_supervisor_log():
+        (odd_job.path / name).unlink(missing_ok=True)
+        (odd_job.path / name).symlink_to(tmp_path / target)
+    with mutations.untouched(tmp_path, odd_job.path):
+        assert odd_job.asked_to_cancel()
+        odd_job.ask_to_cancel()
+        odd_job.write(Record(SUCCEEDED))
+        for log in odd_job.new_log(0, 0), odd_job.new_log(1, 0), odd_job.new_supervisor_log():
             with log:
                 log.write(b"ours")
-    assert one.read().phase == SUCCEEDED
-    assert one.log(0, 0).read_text() == "ours"
+    assert odd_job.read().phase == SUCCEEDED
+    assert odd_job.log(0, 0).read_text() == "ours"
     os.close(lock)
 
 
-def test_no_process_that_a_file_names_gets_a_signal(monkeypatch):
+def test_no_process_named_by_a_file_alone_gets_a_signal(monkeypatch):
     for function in "kill", "killpg":
         monkeypatch.setattr(os, function, lambda *_: pytest.fail("a signal"))
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
@@ -248,7 +248,7 @@ def test_no_process_that_a_file_names_gets_a_signal(monkeypatch):
         assert child.poll() is None
 
 
-def test_a_terminal_shows_what_a_job_says_and_obeys_none_of_it(tmp_path, capsys):
+def test_no_escape_sequence_of_a_job_reaches_a_terminal(tmp_path, capsys):
     place = folder("odd", FAILED)
     (place / "state.json").write_bytes(state_json(phase=FAILED, exit_code=70, reason=f"for {ESCAPES} no reason"))
     about_it = json.loads((place / "job.json").read_text())
@@ -279,9 +279,9 @@ STATUS = {"step": 1000, "total": 4000, "epoch": 2.5, "images_per_second": 1234.5
           "updated": 0.0}  # fmt: skip
 
 
-def test_a_job_that_cannot_be_removed_keeps_no_other(tmp_path, capsys):
-    for one in "before", "deep", "then":
-        folder(one)
+def test_a_job_that_cannot_be_removed_does_not_keep_the_others(tmp_path, capsys):
+    for job_name in "before", "deep", "then":
+        folder(job_name)
     descriptor = os.open(JobFolder("deep").path, os.O_RDONLY)
     for _ in range(1100):  # deeper than Python's own removal goes
         os.mkdir("d", dir_fd=descriptor)
@@ -297,7 +297,7 @@ def test_a_job_that_cannot_be_removed_keeps_no_other(tmp_path, capsys):
 
 
 def _hostile(chance: random.Random, path: Path, right: object) -> None:
-    """A document, or what stands in its place."""
+    """Writes a damaged document, or puts another kind of file in its place."""
     if chance.random() < 0.1:
         odd(path, chance.choice(["fifo", "loop", "link", "folder", "gone"]))
     else:
@@ -305,7 +305,7 @@ def _hostile(chance: random.Random, path: Path, right: object) -> None:
 
 
 def _look_after(name: str) -> None:
-    """What the verbs do with a job that has ended; only sentences may come of it."""
+    """Calls what the verbs call for a job that has ended; only errors with sentences may come."""
     target = LocalTarget()
     looks = [
         lambda: watch._details(target.state(name)),
@@ -319,7 +319,7 @@ def _look_after(name: str) -> None:
 
 
 @mutations.counts(300)
-def test_whatever_a_job_folder_holds_there_is_a_sentence(tmp_path, capsys, monkeypatch, count):
+def test_any_job_folder_is_read_or_refused_in_a_sentence(tmp_path, capsys, monkeypatch, count):
     store = watch.open_store
 
     def no_buckets(url: str):
@@ -344,7 +344,7 @@ def test_whatever_a_job_folder_holds_there_is_a_sentence(tmp_path, capsys, monke
             with mutations.untouched(tmp_path, place.parent, tmp_path / "run"):
                 _look_after("odd")
                 if number % 10 == 0:
-                    # Without a job.json it is none.
+                    # A folder without job.json is no job.
                     assert [state.name for state in LocalTarget().jobs()] == ["odd"] * JobFolder("odd").exists()
                     JobFolder("odd").remove()
             if os.path.lexists(path):
@@ -355,7 +355,7 @@ def test_whatever_a_job_folder_holds_there_is_a_sentence(tmp_path, capsys, monke
             assert all(line.isprintable() for line in (shown.out + shown.err).split("\n"))
 
 
-def test_fifty_odd_jobs_through_the_commands(tmp_path, convoy):
+def test_commands_list_and_remove_fifty_odd_jobs(tmp_path, convoy):
     documents = {"state.json": vars(Record(FAILED, "why", 1, 70, 1e9)), "job.json": ABOUT}
     for number in range(50):
         with mutations.case(mutations.SEED, number) as chance:
@@ -366,9 +366,9 @@ def test_fifty_odd_jobs_through_the_commands(tmp_path, convoy):
     with mutations.untouched(tmp_path, place.parent):
         listed = convoy("launch", "list")
         assert (listed.code, listed.err) == (0, "")
-        found = {line.partition(":")[0] for line in listed.out.splitlines()}
+        names = {line.partition(":")[0] for line in listed.out.splitlines()}
         gone = {name for name in (f"odd{number}" for number in range(50)) if not JobFolder(name).exists()}
-        assert found == {"last", *(f"odd{number}" for number in range(50))} - gone
+        assert names == {"last", *(f"odd{number}" for number in range(50))} - gone
         removed = convoy("launch", "gc")
-        assert (removed.code, removed.err, len(removed.out.splitlines())) == (0, "", len(found))
+        assert (removed.code, removed.err, len(removed.out.splitlines())) == (0, "", len(names))
     assert LocalTarget().jobs() == []

@@ -1,4 +1,4 @@
-"""Kubernetes: who may connect to a worker, what a pod may take, and what a cluster writes in place of a job's state."""
+"""Kubernetes: connections to workers, limits of pods, pinned images, and hostile states and logs of a cluster."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def server(tmp_path, monkeypatch) -> Iterator[KubeServer]:
     [
         ((), (), "jobset.sigs.k8s.io/jobset-name", [{"protocol": "TCP", "port": 2222}]),
         (("--gang=indexed",), (), "batch.kubernetes.io/job-name", [{"protocol": "TCP", "port": 2222}]),
-        # NCCL, Gloo and libtpu listen where the kernel lets them.
+        # NCCL, Gloo and libtpu listen on any free port.
         (("--accelerator=l4x4",), (), "jobset.sigs.k8s.io/jobset-name", None),
         ((), ("--backend=jax",), "jobset.sigs.k8s.io/jobset-name", None),
     ],

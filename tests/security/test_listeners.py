@@ -1,4 +1,4 @@
-"""Nobody else on the network reaches what a rehearsal, or processes that share a run on one machine, listen on."""
+"""Other machines reach no port of a rehearsal, or of processes that share a run on one machine."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def namespaces() -> None:
 
 
 def assert_apart(name: str) -> None:
-    """All processes of a job have one network, which has no way out and is not this process's."""
+    """Asserts that all processes of a job share one network without a way out, which is not this process's."""
     record = JobFolder(name).read()
     processes = {record.supervisor, *(process for worker in record.workers for process in family(worker))}
-    assert {one for process in processes for one in interfaces(process)} == {"lo"}
+    assert {interface for process in processes for interface in interfaces(process)} == {"lo"}
     (theirs,) = set(map(network, processes))
     assert theirs != network()
 
@@ -73,20 +73,20 @@ def test_workers_that_train_listen_in_that_network(state_directory, namespaces, 
 
 
 @pytest.mark.thorough
-def test_the_coordinator_of_jax_listens_where_its_address_says(tmp_path):
-    """The first of two processes, started by hand: it waits for the other."""
+def test_the_coordinator_of_jax_listens_on_its_address_only(tmp_path):
+    """The first of two processes, started by hand, waits for the other."""
     variables = environment(**cluster_variables("jax", 2)[0])
     argv = command("train", "--backend=jax", *LONG, "--run_dir=run")
     with subprocess.Popen(argv, cwd=tmp_path, env=variables, stderr=subprocess.PIPE, text=True) as process:
         try:
             deadline = time.monotonic() + 120
-            while not (found := {one for member in family(process.pid) for one in addresses(member)}):
+            while not (listening := {address for member in family(process.pid) for address in addresses(member)}):
                 assert process.poll() is None, process.communicate()
                 assert time.monotonic() < deadline
                 time.sleep(0.3)
         finally:
             process.kill()  # its child follows
-    assert all(map(is_loopback, found)), found
+    assert all(map(is_loopback, listening)), listening
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_coordinator_of_jax_listens_where_its_address_says(tmp_path):
         ("localhost:2222", "", "localhost:2222"),
         ("rn50-workers-0-0.rn50:2222", "", ""),  # a pod's peers have to reach it
         ("10.0.0.5:2222", "", ""),
-        ("127.0.0.1:2222", "0.0.0.0:2222", "0.0.0.0:2222"),  # JAX's own variable has the last word
+        ("127.0.0.1:2222", "0.0.0.0:2222", "0.0.0.0:2222"),  # JAX's own variable comes first
     ],
 )
 def test_the_address_of_a_coordinator(address, own, bind):
@@ -136,7 +136,7 @@ def test_which_runs_need_the_network(run, variables, why):
     assert private.needs_network(job(run=run), variables) == why
 
 
-def test_where_the_kernel_gives_none_a_sentence_says_so(monkeypatch):
+def test_a_refusal_of_network_namespaces_is_told_in_a_sentence(monkeypatch):
     def refuse(flags):
         raise PermissionError(1, "Operation not permitted")
 
@@ -144,9 +144,9 @@ def test_where_the_kernel_gives_none_a_sentence_says_so(monkeypatch):
     own, sentence = private.decide(job(), {})
     assert not own
     assert sentence.endswith("no network of their own, since the kernel refuses one (operation not permitted).")
-    # JAX is told where to listen; what it cannot be told follows the name of the host.
+    # JAX gets an address to listen on; the rest of its ports follow the name of the host.
     monkeypatch.setattr(
-        socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", (one, 0)) for one in ("127.0.1.1", "10.1.2.3")]
+        socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", (address, 0)) for address in ("127.0.1.1", "10.1.2.3")]
     )
     assert "on 10.1.2.3:" in private.decide(job(run=("--backend=jax",)), {})[1]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", ("127.0.1.1", 0))])
@@ -156,10 +156,10 @@ def test_where_the_kernel_gives_none_a_sentence_says_so(monkeypatch):
 
 _INSIDE = """
 import ctypes, encodings.idna, os, pathlib, socket, subprocess, sys
-from launch import private
+from convoy.launch.targets.local import network as private
 if user := int(sys.argv[1]):
     os.setgroups([]), os.setgid(user), os.setuid(user)
-    ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE: it was a start as that user
+    ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE, as if started as that user
 private.enter()
 server = socket.create_server(("", 0))
 with socket.create_connection(("127.0.0.1", server.getsockname()[1])): pass
@@ -175,7 +175,7 @@ sys.stdin.read()
 @pytest.mark.parametrize("user", [0, 65534], ids=["as it is started", "without rights"])
 def test_within_a_network_of_its_own_a_process_works_as_before(tmp_path, namespaces, user):
     if user and os.geteuid():
-        pytest.skip("this user has none")
+        pytest.skip("only root starts processes of another user")
     (tmp_path / "place").mkdir()
     if user:
         os.chown(tmp_path / "place", user, user)
@@ -187,7 +187,7 @@ def test_within_a_network_of_its_own_a_process_works_as_before(tmp_path, namespa
     if process.stdout.readline() != "inside\n":
         error = process.communicate()[1]
         if user and "in enter" in error:
-            pytest.skip(f"who has no rights gets none here: {error.splitlines()[-1]}")
+            pytest.skip(f"users without rights get no namespace here: {error.splitlines()[-1]}")
         pytest.fail(error)
     assert addresses(process.pid) == {"0.0.0.0"}
     assert network(process.pid) != network()

@@ -1,4 +1,4 @@
-"""A run directory may come from a stranger: no command imports the code that it names, unless this user stands for it."""
+"""A run directory may come from a stranger: no command imports the code it names unless this user trusts it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.verbs import evaluate
 from convoy.trainer.verbs.checkpoints import copy
 
-# Says that it was imported, in a file beside it.
+# Writes a file beside itself when it is imported.
 MODEL = """
 from pathlib import Path
 Path(__file__).with_suffix(".imported").touch()
@@ -33,7 +33,7 @@ NAMES = ("users_net", "users_pack")
 
 @pytest.fixture(scope="module")
 def strangers(tmp_path_factory):
-    """A folder with users_net.py and `run`, which was begun with it by somebody else."""
+    """A folder with users_net.py and a run that somebody else began with it."""
     place = tmp_path_factory.mktemp("stranger")
     (place / "users_net.py").write_text(MODEL)
     with pytest.MonkeyPatch.context() as patch:
@@ -46,7 +46,7 @@ def strangers(tmp_path_factory):
 
 @pytest.fixture
 def home(strangers, tmp_path, monkeypatch):
-    """A current directory with what a stranger gave, and a cache that knows nothing of it."""
+    """A current directory with a stranger's files, and a cache that does not know them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     shutil.copytree(strangers, tmp_path / "home", ignore=shutil.ignore_patterns("cache"))
@@ -56,7 +56,7 @@ def home(strangers, tmp_path, monkeypatch):
 
 
 def forget() -> None:
-    """As in a process of its own: nothing of a user's is imported, and the current directory is not searched."""
+    """Makes imports as in a new process: no user's module is loaded, and the current directory is not searched."""
     for name in [name for name in sys.modules if name.partition(".")[0] in NAMES]:
         del sys.modules[name]
     sys.path[:] = [place for place in sys.path if not (Path(place) / "users_net.py").exists()]
@@ -90,11 +90,11 @@ def assert_refused(*words: str, run_dir: str = "run", **flags: object) -> None:
 
 
 def begun_here() -> None:
-    """Has the cache say what a start of the run here would."""
+    """Records the run in the cache, as a start of it here does."""
     from convoy.trainer.run_dir import stored, trust
 
-    found = stored.from_json(Path("run/config.json").read_bytes(), "run")
-    assert trust.remember(found.run_id, found.unchecked) == []
+    config = stored.from_json(Path("run/config.json").read_bytes(), "run")
+    assert trust.remember(config.run_id, config.unchecked) == []
 
 
 def test_a_strangers_run_directory_imports_nothing(home):
@@ -109,7 +109,7 @@ def test_no_package_on_the_way_to_a_strangers_module_is_imported(home):
     (inner / "net.py").write_text(MODEL)
     edit(model="users_pack.inner.net:build")
     assert_refused("users_pack.inner.net", "no run that you began")
-    # Known, but for a file of a package, which an import runs before the module.
+    # The module is known, but not the __init__.py that an import runs before it.
     begun_here()
     (inner / "__init__.py").open("a").write("\n")
     assert_refused("users_pack.inner.net", "has changed")
@@ -122,14 +122,14 @@ def test_the_real_command_imports_nothing_of_a_stranger(home, convoy):
     assert "--trust_model_code" in refused.err
 
 
-def test_a_person_can_stand_for_a_strangers_code(home):
+def test_a_person_can_trust_a_strangers_code(home):
     assert_refused("users_net:other", "users_net:build", model="users_net:other")
     assert measure(model="users_net:build")["examples"] == 376
     forget()
     assert measure(trust_model_code=True)["examples"] == 376
 
 
-def test_who_began_a_run_measures_it_and_its_copies_without_a_flag(home):
+def test_a_person_evaluates_own_runs_and_their_copies_without_a_flag(home):
     train("mine")
     assert copy(["--run_dir=mine", "--to=elsewhere/copy"]) == 0
     assert measure("elsewhere/copy")["examples"] == 376
@@ -137,8 +137,8 @@ def test_who_began_a_run_measures_it_and_its_copies_without_a_flag(home):
     assert_refused("no run that you began")
 
 
-def test_who_goes_on_with_a_run_stands_for_its_code(home):
-    """Also with one of a version that gave it no id."""
+def test_continuing_a_run_trusts_its_code(home):
+    """This holds for a run of a version without ids too."""
     config = json.loads(Path("run/config.json").read_text())
     config.pop("run_id", "")
     Path("run/config.json").write_text(json.dumps(config))
@@ -148,7 +148,7 @@ def test_who_goes_on_with_a_run_stands_for_its_code(home):
 
 
 def test_a_run_of_this_users_does_not_vouch_for_other_code(home, monkeypatch):
-    """The directory is this user's, in a cache that knows it; what it names was changed since, by whomever."""
+    """The cache knows the directory, but somebody has changed the code it names."""
     train(duration="3st")
     for model in ("users_net:other", "users_pack:build", "os:system"):
         edit(model=model)
@@ -165,7 +165,7 @@ def test_a_run_of_this_users_does_not_vouch_for_other_code(home, monkeypatch):
 
 
 @pytest.mark.parametrize("run_id", ["../../../home/mine", "A" * 32, "0" * 31, ["0" * 32], None, 7])
-def test_an_id_that_is_none_of_ours_is_no_path(home, run_id):
+def test_a_run_id_of_another_form_is_no_path(home, run_id):
     Path("mine.json").write_text('{"model": "users_net:build"}')
     edit(run_id=run_id)
     assert_refused("users_net", "no run that you began")
@@ -180,7 +180,7 @@ def test_a_cache_that_cannot_be_written_is_a_note(home, tmp_path, capsys):
     assert_refused("users_net", "no run that you began", run_dir="mine")
 
 
-def test_a_note_that_is_damaged_is_none(home, tmp_path):
+def test_a_damaged_note_trusts_nothing(home, tmp_path):
     begun_here()
     (note,) = (tmp_path / "cache/convoy/runs").iterdir()
     assert note.stem == json.loads(Path("run/config.json").read_text())["run_id"]
@@ -191,7 +191,7 @@ def test_a_note_that_is_damaged_is_none(home, tmp_path):
 
 
 @pytest.mark.parametrize("dataset", ["kaggle:pictures", "huggingface:pictures"])
-def test_a_data_set_that_comes_with_code_is_not_asked_for(home, monkeypatch, dataset):
+def test_a_data_set_that_comes_with_code_is_not_built(home, monkeypatch, dataset):
     """TFDS downloads a Python module for a name of its community, or of Hugging Face, and imports it."""
     asked = []
     monkeypatch.setattr("tensorflow_datasets.builder", lambda name, **_: asked.append(name))
@@ -232,7 +232,7 @@ def test_nothing_is_downloaded_for_a_stranger(home, monkeypatch):
             measure()
         assert asked == []
         for flags in ({"dataset": "mnist"}, {"data_dir": "here"}):
-            with contextlib.suppress(Exception):  # nothing is there after a download that was none
+            with contextlib.suppress(Exception):  # the pretended download leaves no files
                 measure(**flags)
         begun_here()
         with contextlib.suppress(Exception):
@@ -241,7 +241,7 @@ def test_nothing_is_downloaded_for_a_stranger(home, monkeypatch):
         asked.clear()
 
 
-def test_how_much_memory_images_take_is_not_for_a_stranger_to_say(home, monkeypatch):
+def test_a_stranger_cannot_raise_the_memory_that_images_take(home, monkeypatch):
     asked = []
 
     def opened(data: DataConfig, **_: object) -> None:
@@ -256,7 +256,7 @@ def test_how_much_memory_images_take_is_not_for_a_stranger_to_say(home, monkeypa
     assert asked == [4 << 30, 4 << 30, 1000]
 
 
-def test_records_of_a_bucket_are_not_copied_to_a_place_that_a_stranger_names(home, monkeypatch):
+def test_records_of_a_bucket_are_not_copied_to_a_strangers_place(home, monkeypatch):
     asked = []
 
     def mirrored(_url: str, data_dir: str) -> None:
@@ -275,11 +275,11 @@ def test_records_of_a_bucket_are_not_copied_to_a_place_that_a_stranger_names(hom
     assert asked[2:] == ["there"]
 
 
-def test_a_configuration_that_was_found_is_none_that_can_be_built(home):
-    """Who reads a run directory has to ask convoy.trainer.run_dir.trust: nothing that builds takes what was read."""
+def test_an_unchecked_configuration_cannot_be_built(home):
+    """A configuration read from a run directory passes convoy.trainer.run_dir.trust first; no builder takes it as read."""
     from convoy.trainer import engines
     from convoy.trainer.run_dir import stored
 
-    found = stored.from_json(RunConfig().to_json("0" * 32), "run/config.json")
+    config = stored.from_json(RunConfig().to_json("0" * 32), "run/config.json")
     with pytest.raises(AttributeError):
-        engines.choose("tensorflow").prepare(found, ignore_cluster=True)
+        engines.choose("tensorflow").prepare(config, ignore_cluster=True)

@@ -1,4 +1,4 @@
-"""The generator of hostile input itself: it repeats, it reaches what it promises, and it notices a touch outside."""
+"""The generator of hostile input repeats, draws every kind of damage, and notices a write outside."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ RIGHT = {"schema": 2, "objects": {"a.npz": {"bytes": 3, "tensors": ["model/a", "
 
 
 def drawn(draw, count=2000):
-    found = []
+    values = []
     for number in range(count):
         with case(SEED, number) as chance:
-            found.append(draw(chance))
-    return found
+            values.append(draw(chance))
+    return values
 
 
 def test_cases_repeat_and_differ():
@@ -26,7 +26,7 @@ def test_cases_repeat_and_differ():
         assert len(set(map(repr, first))) > 100
 
 
-def test_documents_are_wrong_in_every_way_that_a_reader_must_bear():
+def test_documents_are_damaged_in_every_way():
     kinds = set()
     for data in drawn(lambda chance: document(RIGHT, chance)):
         try:
@@ -46,7 +46,7 @@ def test_documents_are_wrong_in_every_way_that_a_reader_must_bear():
     assert kinds == {"deep", "no text", "no JSON", "too many digits", "as it was", "no object", "wrong within", "NaN"}
 
 
-def test_a_failure_tells_its_case():
+def test_a_failure_names_its_case():
     with pytest.raises(ZeroDivisionError) as raised, case(7, 3):
         1 / 0  # noqa: B018
     assert raised.value.__notes__ == ["case 3 of CONVOY_TEST_SEED=7"]

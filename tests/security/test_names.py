@@ -1,4 +1,4 @@
-"""Names that lead outside: in manifests, in urls, through links. Every marker lies inside the test's own folder."""
+"""Names that lead outside, in manifests, urls and links. Every marker lies inside the test's own folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def remote(bucket, tmp_path, monkeypatch):
 
 
 def signed(content: dict) -> bytes:
-    """A document with the checksum of its own text, as anybody can make it."""
+    """A document with the checksum of its own text, which anybody can compute."""
     crc = f"{google_crc32c.value(json.dumps(content).encode()):08x}"
     return json.dumps({**content, "crc32c": crc}).encode()
 
@@ -56,7 +56,7 @@ def test_a_manifest_in_a_bucket_writes_nothing_outside_the_copy(remote, tmp_path
     name = str(tmp_path / "marker") if absolute else CLIMBING
     manifest["files"][name] = {"bytes": 4, "crc32c": "00000000"}
     remote.put("MANIFEST.json", signed(manifest))
-    # An object of a bucket may have any name; only a store of ours would not ask for it.
+    # An object of a bucket may have any name, although a store of ours never asks for such a one.
     for place in {name, name.lstrip("/")}:
         remote._bucket.upload(f"packed/{place}", b"mark", 0)
     for file in (tmp_path / "packed").iterdir():
@@ -100,7 +100,7 @@ def test_a_manifest_may_claim_any_number_of_shards(tmp_path):
 
 @pytest.fixture
 def outside(tmp_path):
-    """A run directory, and a folder beside it whose files nobody may touch."""
+    """A run directory, and a folder beside it that must stay untouched."""
     (tmp_path / "outside" / "folder").mkdir(parents=True)
     (tmp_path / "outside" / "file").write_text("kept")
     (tmp_path / "outside" / "folder" / "1.123.partial").write_text("kept")
@@ -122,7 +122,7 @@ def test_no_link_in_a_run_directory_is_followed_when_writing(outside, write):
     (store.root / "file").symlink_to(outside / "file")
     (store.root / "folder").symlink_to(outside / "folder")
     (store.root / "loop").symlink_to(store.root / "loop")
-    (store.root / f"new.{os.getpid()}.partial").symlink_to(outside / "file")  # what a write would use beside its object
+    (store.root / f"new.{os.getpid()}.partial").symlink_to(outside / "file")  # the partial file of a write
     with untouched(outside.parent, store.root):
         for name in ("file", "folder/file", "loop", "loop/file", "new"):
             with contextlib.suppress(exits.BadData):  # or the link gives way to a file
@@ -191,7 +191,7 @@ def test_an_object_of_a_bucket_with_a_name_that_climbs_is_refused(remote):
 
 
 def test_the_console_draws_empty_folders(remote):
-    """Objects whose names end in / are no objects of ours, and no run."""
+    """Objects whose names end in / are not ours and make no run."""
     remote._bucket.upload("packed/", b"", 0)
     remote._bucket.upload("packed/checkpoints/", b"", 0)
     remote.put("config.json", b"{}")
@@ -201,7 +201,7 @@ def test_the_console_draws_empty_folders(remote):
     assert remote.first_entry() == ""
 
 
-def test_what_is_larger_than_its_kind_is_not_read(remote, tmp_path):
+def test_an_object_larger_than_its_kind_is_not_read(remote, tmp_path):
     local = LocalStore(str(tmp_path / "run"))
     for store in (remote, local):
         store.put("config.json", b"12345")
@@ -216,7 +216,7 @@ def test_what_is_larger_than_its_kind_is_not_read(remote, tmp_path):
 
 
 def made_odd(kind: str, place: Path, outside: Path) -> None:
-    """Something else in the place of a lock."""
+    """Puts another kind of file in the place of a lock."""
     match kind:
         case "link":
             place.symlink_to(outside / "file")
@@ -263,12 +263,12 @@ def test_folders_below_a_run_have_a_bound(tmp_path):
             store.list_names()
         with pytest.raises(exits.BadData, match="too deep"):
             store.remove("checkpoints")
-    finally:  # pytest cannot
+    finally:  # pytest cannot remove it
         subprocess.run(["rm", "-rf", tmp_path / "checkpoints"], check=True)
 
 
 @mutations.counts(1000)
-def test_any_name_lies_inside_or_is_bad_data(tmp_path, count):
+def test_any_name_lies_inside_or_is_refused(tmp_path, count):
     """Of names that a seed draws, a store writes below its root, or nothing."""
     store, taken = LocalStore(str(tmp_path / "run")), 0
     for number in range(count):

@@ -1,4 +1,4 @@
-"""Numbers that no run can be computed with are refused, with the flag, the value and what is possible."""
+"""Numbers that no run can compute with are refused; the sentence names the flag, the value and the bounds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MODULES = [
         "convoy.launch.targets.kubernetes.options",
     ),
 ]
-# What the others of a class need to be valid.
+# Flags that other flags of their class need to be valid.
 NEEDED = {
     "JobOptions": {"name": "x"}, "JobName": {"name": "x"}, "PackConfig": {"out": "x"}, "EvaluateConfig": {"run_dir": "x"},
     "RunOption": {"run_dir": "x"}, "CopyOptions": {"to": "x"},
@@ -80,12 +80,12 @@ EXTREMES = [
 
 def classes() -> dict[str, type]:
     """Every dataclass of ours whose fields are flags."""
-    found = {}
+    classes = {}
     for name in MODULES:
         for cls in vars(importlib.import_module(name)).values():
             if inspect.isclass(cls) and dataclasses.is_dataclass(cls) and options.fields(cls):
-                found[cls.__name__] = cls
-    return found
+                classes[cls.__name__] = cls
+    return classes
 
 
 NUMBERS = sorted(
@@ -97,14 +97,14 @@ NUMBERS = sorted(
 
 
 def build(cls: type, flag: str, text: str) -> float:
-    """The value of a flag as its class has it."""
+    """The parsed value of a flag."""
     argv = [f"--{name}={value}" for name, value in NEEDED.get(cls.__name__, {}).items()]
     parsed = options.parse([*argv, f"--{flag}={text}"], cls)
     values = options.take(cls, parsed)
     return getattr(cls(**({"data": DataConfig()} if cls is RunConfig else {}), **values), flag)
 
 
-def test_every_number_is_walked_over():
+def test_every_number_is_tried():
     assert len(NUMBERS) >= 30
     assert {name for name, _ in NUMBERS} >= {"RunConfig", "DataConfig", "JobOptions", "WaitOptions", "BenchConfig"}
     for name, flag in NUMBERS:
@@ -122,16 +122,14 @@ def test_a_number_is_possible_or_refused_in_a_sentence(name, flag):
         except (exits.UsageError, exits.CannotRun) as error:
             refused += 1
             sentence = str(error)
-            assert sentence.startswith(
-                (f"--{flag}=", "--accumulate=")
-            )  # of which there may be no more than a batch has
+            assert sentence.startswith((f"--{flag}=", "--accumulate="))  # at most as many as a batch has examples
             assert len(sentence) < 400
             assert "\n" not in sentence
         else:
             assert math.isfinite(value)
             assert abs(value) < 2**63 or isinstance(value, float)
             if isinstance(value, float) and value:
-                # As float32, with room to be multiplied and divided by.
+                # A float32 with room to multiply and divide by it.
                 assert 1e-30 <= abs(value) <= 1e30
     assert refused > 20
 
@@ -141,7 +139,7 @@ def test_a_number_is_possible_or_refused_in_a_sentence(name, flag):
     [(flag, text) for flag, texts in IMPOSSIBLE.items() for text in texts],
     ids=[f"{flag} {number}" for flag, texts in IMPOSSIBLE.items() for number, _ in enumerate(texts)],
 )
-def test_what_no_step_can_be_computed_with(flag, text):
+def test_values_that_no_step_can_be_computed_with_are_refused(flag, text):
     with pytest.raises(exits.CannotRun) as error:
         options_of(f"--{flag}={text}")
     sentence = str(error.value)
@@ -165,7 +163,7 @@ def test_a_learning_rate_that_scaling_makes_infinite_is_refused():
         options_of("--learning_rate=1e-29", "--scale_lr=linear:999999999")
 
 
-def test_a_run_has_as_many_steps_as_can_be_counted():
+def test_a_run_has_at_most_as_many_steps_as_can_be_counted():
     assert options_of(f"--duration={MAX_STEPS}st").total_steps(10) == MAX_STEPS
     with pytest.raises(
         exits.CannotRun, match=r"--duration=99999999999ep is not possible: it is 12,499,999,999,875 steps"
@@ -181,13 +179,13 @@ def test_positions_of_the_longest_run_are_64_bit():
 @pytest.mark.parametrize(
     "text", ["0.00000000000000000001ep", "999999999999ep", f"{MAX_STEPS}st", "0.333333333333333333ep"]
 )
-def test_boundaries_of_the_shortest_and_the_longest_come_at_once(text):
+def test_boundaries_of_the_shortest_and_the_longest_run_are_computed_at_once(text):
     for examples, batch in ((1, MAX_EXAMPLES), (10**9, 1), (1797, 64)):
         assert Duration.parse(text, "eval_every").next_after(MAX_STEPS - 1, examples, batch) >= MAX_STEPS
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\x1b[2Jb", "a\x00b", "a\x9bb", "a\ud800b"])
-def test_no_flag_holds_what_a_file_or_a_terminal_would_obey(text):
+def test_no_flag_takes_a_control_character(text):
     for cls in classes().values():
         for field in options.fields(cls):
             if isinstance(field.default, str) and not field.metadata["choices"]:
@@ -208,7 +206,7 @@ def test_flags_that_are_too_long_for_a_sentence_are_shortened():
 
 
 def test_no_text_is_longer_than_a_path():
-    """Sentences repeat it: to a terminal, and to logs."""
+    """Sentences repeat it on terminals and in logs."""
     for cls in classes().values():
         for field in options.fields(cls):
             if isinstance(field.default, str) and not field.metadata["choices"]:
@@ -223,8 +221,8 @@ def test_no_text_is_longer_than_a_path():
             assert len(str(refused.value)) < 500
 
 
-def test_a_difference_is_told_in_a_sentence():
-    """Of a run directory that names the longest that is possible."""
+def test_a_difference_is_described_in_a_sentence():
+    """The run directory holds the longest possible values."""
     old, new = (RunConfig(data=DataConfig(f"folder:{letter * 4089}")) for letter in "ab")
     (line,) = differences(old, new, moves=False)
     assert "a" * 100 in line
@@ -238,19 +236,19 @@ class TestFlagfiles:
             options.parse(list(argv), RunConfig)
         return str(error.value)
 
-    def test_a_file_that_names_itself(self, tmp_path):
-        one, other = tmp_path / "one.flags", tmp_path / "other.flags"
-        one.write_text(f"--seed=1\n--flagfile={other}\n")
-        other.write_text(f"--flagfile={one}\n")
-        assert "leads back to itself" in self.refused(f"--flagfile={one}")
+    def test_a_file_that_names_itself_is_refused(self, tmp_path):
+        first, second = tmp_path / "first.flags", tmp_path / "second.flags"
+        first.write_text(f"--seed=1\n--flagfile={second}\n")
+        second.write_text(f"--flagfile={first}\n")
+        assert "leads back to itself" in self.refused(f"--flagfile={first}")
 
-    def test_files_that_name_files_ever_more_often(self, tmp_path):
+    def test_files_that_name_ever_more_files_are_refused(self, tmp_path):
         for number in range(30):
             (tmp_path / str(number)).write_text(f"--flagfile={tmp_path / str(number + 1)}\n" * 2)
         (tmp_path / "30").write_text("--seed=1\n")
         assert "at most 100 are read" in self.refused(f"--flagfile={tmp_path / '0'}")
 
-    def test_what_is_no_text(self, tmp_path):
+    def test_a_file_of_bytes_is_refused(self, tmp_path):
         os.mkfifo(tmp_path / "fifo")
         (tmp_path / "bytes").write_bytes(b"--seed=1\n\xff")
         assert "UTF-8" in self.refused(f"--flagfile={tmp_path / 'bytes'}")
@@ -262,7 +260,7 @@ class TestFlagfiles:
             file.truncate(1 << 40)
         assert "more than" in self.refused(f"--flagfile={tmp_path / 'large'}")
 
-    def test_flags_comments_and_files_within(self, tmp_path):
+    def test_flags_comments_and_nested_files_are_read(self, tmp_path):
         (tmp_path / "inner").write_text("--batch_size=7\n")
         (tmp_path / "outer").write_text(
             f"# a comment\n// another\r\n\n  --seed=1  \n--flagfile={tmp_path / 'inner'}\n--keep=3"

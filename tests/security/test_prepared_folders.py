@@ -1,4 +1,4 @@
-"""A prepared data set of TFDS from a stranger, or the name of one: a sentence, and nothing that waits or climbs."""
+"""A stranger's prepared TFDS data set, or its name: errors are sentences, and nothing waits or leads outside."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def prepared(tmp_path) -> Path:
 
 @pytest.fixture(autouse=True)
 def nothing_waits() -> Iterator[None]:
-    """Ends the process of a test that waits for a pipe in C++, where no exception can reach it."""
+    """Ends the process if a test waits for a pipe in C++, where no exception can reach it."""
     signal.alarm(100)
     yield
     signal.alarm(0)
 
 
 def opened(prepared: Path, **flags: Any) -> Any:
-    """The examples, read."""
+    """Opens and reads the examples."""
     config = DataConfig("mine", data_dir=str(prepared.parent.parent), **flags)
     return open_dataset(config, download=False).split("train")
 
@@ -85,7 +85,7 @@ def refused(read: Callable[[], object], *words: str) -> str:
     return sentence
 
 
-def test_a_prepared_folder_is_read_also_through_links_and_beside_what_is_gone(prepared, tmp_path):
+def test_a_prepared_folder_is_read_through_links_and_beside_missing_files(prepared, tmp_path):
     (tmp_path / "store").mkdir()
     (prepared / SHARD).rename(tmp_path / "store" / SHARD)
     (prepared / SHARD).symlink_to(tmp_path / "store" / SHARD)
@@ -108,12 +108,12 @@ def test_files_may_lie_in_folders_below(prepared):
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "link outside"])
 @pytest.mark.parametrize("name", [INFO, FEATURES, "label.labels.txt", SHARD, "../.config/metadata.json"])
-def test_what_is_no_file_is_not_waited_for(prepared, tmp_path, name, kind):
+def test_no_pipe_link_or_device_is_read_as_a_file(prepared, tmp_path, name, kind):
     if name == "label.labels.txt" and kind == "folder":
-        return  # TFDS takes numbers for names then
+        return  # TFDS then names classes by number
     (prepared.parent / ".config").mkdir()
     instead(prepared / name, kind, tmp_path)
-    if kind == "device":  # /dev/zero would fill the memory of who reads it
+    if kind == "device":  # /dev/zero would fill the reader's memory
         (prepared / name).unlink()
         (prepared / name).symlink_to("/dev/null")
     refused(lambda: opened(prepared), str(prepared.parent))
@@ -138,7 +138,7 @@ def test_a_document_of_a_tebibyte_is_not_read(prepared, name):
         with_split(name=""),
     ],
 )  # fmt: skip
-def test_a_description_that_is_none_is_a_sentence(prepared, info):
+def test_a_description_of_another_kind_is_a_sentence(prepared, info):
     (prepared / INFO).write_bytes(
         info if isinstance(info, bytes) else info.encode() if isinstance(info, str) else json.dumps(info).encode()
     )
@@ -156,7 +156,7 @@ def test_a_description_that_is_none_is_a_sentence(prepared, info):
         ),
     ],
 )  # fmt: skip
-def test_features_that_are_none_are_a_sentence(prepared, features):
+def test_features_of_another_kind_are_a_sentence(prepared, features):
     (prepared / FEATURES).write_bytes(
         features
         if isinstance(features, bytes)
@@ -169,7 +169,7 @@ def test_features_that_are_none_are_a_sentence(prepared, features):
 
 
 def test_any_prepared_folder_is_right_or_a_sentence(prepared):
-    """Its documents and its shard with one thing wrong: nothing outside is touched, and no other error comes out."""
+    """With one error in a document or the shard, nothing outside is touched, and only typed errors come."""
     right = {INFO: INFO_DOCUMENT, FEATURES: FEATURES_DOCUMENT}
     with untouched(prepared.parent.parent.parent, prepared):
         for number in range(60):
@@ -189,10 +189,10 @@ def test_any_prepared_folder_is_right_or_a_sentence(prepared):
         ("/", "/"), ("..", ".."),
     ],
 )  # fmt: skip
-def test_a_name_that_is_none_is_a_sentence(tmp_path, name, words):
+def test_an_impossible_name_is_a_sentence(tmp_path, name, words):
     refused(lambda: open_dataset(DataConfig(name, data_dir=str(tmp_path)), download=False), words)
 
 
-def test_a_split_that_no_memory_holds_is_refused_whatever_the_configuration_says(prepared):
+def test_a_split_larger_than_memory_is_refused_whatever_the_configuration_says(prepared):
     (prepared / INFO).write_text(json.dumps(with_split(shardLengths=[str(10**9)])))
     refused(lambda: opened(prepared, cache_bytes=1 << 60, image_size=4096), "memory", "50,331,648,000,000,000 bytes")

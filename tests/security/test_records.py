@@ -42,7 +42,7 @@ def right(packed) -> dict:
 
 
 def signed(data: bytes) -> bytes:
-    """A document with the checksum of its own text, where it has one at all."""
+    """A document with the checksum of its own text, if it is one."""
     try:
         content = json.loads(data)
         crc = f"{google_crc32c.value(json.dumps(content).encode()):08x}"
@@ -52,7 +52,7 @@ def signed(data: bytes) -> bytes:
 
 
 def outcome(read: Callable[[], Any]) -> Any:
-    """What a reader returns, None for a typed error, whose sentence a terminal can show."""
+    """What a reader returns; None for a typed error with a printable sentence."""
     error: Exception
     try:
         return read()
@@ -64,7 +64,7 @@ def outcome(read: Callable[[], Any]) -> Any:
 
 @mutations.counts(1000)
 def test_any_manifest_is_right_or_a_typed_error(right, tmp_path, count):
-    """Of thousands none is a traceback, and those that are taken name the files of their splits, all inside."""
+    """No case ends in a traceback; accepted manifests name the files of their splits, all of them inside."""
     taken = 0
     with mutations.untouched(tmp_path):
         for number in range(count):
@@ -75,7 +75,7 @@ def test_any_manifest_is_right_or_a_typed_error(right, tmp_path, count):
                 if manifest is None:
                     continue
                 taken += 1
-                for name, split in manifest.splits.items():  # what a run is known by is made of them
+                for name, split in manifest.splits.items():  # a run's identity is made of them
                     files = [(file, entry.bytes, entry.crc32c) for file, entry in manifest.files.items()]
                     assert len(split_of_records(split.examples, files).digest) == 32, name
                 assert len(manifest.files) == sum(split.shards + 1 for split in manifest.splits.values()) < 100
@@ -84,7 +84,7 @@ def test_any_manifest_is_right_or_a_typed_error(right, tmp_path, count):
 
 
 def changed_index(right: np.ndarray, chance: random.Random) -> bytes:
-    """The file of an index with one thing wrong, or none."""
+    """The file of an index with one error or none."""
     records = right.copy()
     data = index_bytes(records)
     match chance.randrange(6):
@@ -103,7 +103,7 @@ def changed_index(right: np.ndarray, chance: random.Random) -> bytes:
             return mutations.torn(data, chance)
         case 3:
             return index_bytes(chance.choice([records[:0], records[1:], records[::-1], np.repeat(records, 2)]))
-        case 4:  # a header that announces something else
+        case 4:  # a header of another type or shape
             buffer = io.BytesIO()
             shapes = [(10**12,), (2**63,), (-1,), (len(records), 1), (), (0,), (True,), (len(records) + 1,)]
             descr = chance.choice([RECORD.descr, RECORD.descr, "|O", "<f8", ">i4", "|S53", RECORD.descr[:-1], "x"])
@@ -133,7 +133,7 @@ def test_any_index_is_right_or_damaged(packed, tmp_path, count):
             if index is None or outcome(lambda index=index: check_index(index, "train", manifest) or True) is None:
                 continue
             taken += 1
-            # What may differ is what only the data themselves can contradict.
+            # Only the data themselves can contradict these fields.
             free = ("label", "content_hash", "crc32c", "image")
             for field in set(RECORD.names) - set(free):
                 np.testing.assert_array_equal(index[field], right[field], field)
@@ -141,7 +141,7 @@ def test_any_index_is_right_or_damaged(packed, tmp_path, count):
 
 
 def test_hostile_records_end_in_a_sentence(packed, right, tmp_path):
-    """The whole way, from a folder to images, for some of each kind."""
+    """Reads some of each kind all the way from a folder to images."""
     index = np.load(packed / "train.index.npy")
     for number in range(40):
         with mutations.case(mutations.SEED, number) as chance, mutations.untouched(tmp_path, tmp_path / "hostile"):

@@ -1,4 +1,4 @@
-"""What stands in a run directory may be anybody's: a sentence names the file, and nothing waits."""
+"""Anybody may have written a run directory: a sentence names the file at fault, and nothing waits."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from run_files import BAD_IMAGES, EVENTS, KINDS, RECORDS, RESULT, instead, mutat
 
 
 def read_config(store):
-    found = stored.from_json(store.get(CONFIG), f"{store.url}/{CONFIG}")
-    assert isinstance(found.unchecked, RunConfig)
+    config = stored.from_json(store.get(CONFIG), f"{store.url}/{CONFIG}")
+    assert isinstance(config.unchecked, RunConfig)
 
 
 def read_events(store):
-    found = goodput.summarize(records.read_events(store), now=200.0)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    summary = goodput.summarize(records.read_events(store), now=200.0)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert 1 <= next_attempt(store) <= records.MAX_ATTEMPTS
 
 
 def resume(store):
     records.check(store, 2)
-    one = recorder.Recorder(store, 2)
-    one.resume(2, 0)
-    assert one.lines <= 2
-    assert len(records.read_metrics(store)) == one.lines
+    writer = recorder.Recorder(store, 2)
+    writer.resume(2, 0)
+    assert writer.lines <= 2
+    assert len(records.read_metrics(store)) == writer.lines
 
 
-# file -> (what is right there, whoever reads it)
+# file -> (its right content, its readers)
 READERS = {
     "config.json": (RunConfig().to_dict(), read_config),
     "result.json": (RESULT, results.read),
@@ -48,7 +48,7 @@ READERS = {
 
 
 def refused(store: LocalStore, name: str, read) -> bool:
-    """Whether a reader ends in a sentence that names the file; else it has read it."""
+    """Whether a reader refuses the file in a sentence that names it."""
     try:
         read(store)
     except (exits.BadData, exits.CannotRun) as error:
@@ -61,7 +61,7 @@ def refused(store: LocalStore, name: str, read) -> bool:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_what_is_right_is_read(tmp_path, name):
+def test_an_intact_file_is_read(tmp_path, name):
     right, read = READERS[name]
     (tmp_path / name).write_bytes(written(right))
     assert not refused(LocalStore(str(tmp_path)), name, read)
@@ -76,14 +76,14 @@ def test_what_is_right_is_read(tmp_path, name):
 )  # fmt: skip
 def test_odd_content_is_a_sentence(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    # Of a journal, a line that is no JSON is one that a death cut short, and left out.
+    # A journal's line that is no JSON counts as cut short by a crash and is left out.
     tolerated = name in ("events.jsonl", "bad_images.jsonl") and content[:1] in (b"[", b"9", b"\0") and content != b"[]"
     assert refused(LocalStore(str(tmp_path)), name, READERS[name][1]) is not tolerated
 
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_file_in_a_files_place(tmp_path, name, kind):
+def test_no_pipe_link_or_folder_is_read_as_a_record(tmp_path, name, kind):
     path, outside = tmp_path / "run" / name, tmp_path / "outside"
     path.parent.mkdir()
     outside.write_bytes(written(READERS[name][0]))
@@ -101,22 +101,22 @@ def test_no_file_in_a_files_place(tmp_path, name, kind):
         ("duration", 10), ("augment", "rotate:1e400"), ("data_dir", "\ud800"), ("keep", 10**4000), ("run_dir", "a\x1b[2Jb"),
     ],
 )  # fmt: skip
-def test_values_that_no_flag_gives(flag, value):
+def test_values_that_no_flag_takes_are_refused(flag, value):
     with pytest.raises(exits.BadData, match="runs/x/config.json") as error:
         stored.from_json(json.dumps({**RunConfig().to_dict(), flag: value}).encode(), "runs/x/config.json")
     assert flag in str(error.value)
     assert str(error.value).isprintable()
 
 
-def test_a_whole_number_will_do_for_a_float():
+def test_an_integer_is_accepted_for_a_float():
     values = {**RunConfig().to_dict(), "learning_rate": 1, "hang_timeout": 30}
-    found = stored.from_json(json.dumps(values).encode(), "config.json").unchecked
-    assert (found.learning_rate, found.hang_timeout) == (1.0, 30.0)
-    assert type(found.learning_rate) is float
+    config = stored.from_json(json.dumps(values).encode(), "config.json").unchecked
+    assert (config.learning_rate, config.hang_timeout) == (1.0, 30.0)
+    assert type(config.learning_rate) is float
 
 
 @pytest.mark.parametrize(("change", "words"), [({"later": 1}, "it has later"), (None, "it has no keep")])
-def test_flags_of_another_version(change, words):
+def test_flags_of_another_version_are_named(change, words):
     values = {**RunConfig().to_dict(), **(change or {})}
     if change is None:
         del values["keep"]
@@ -126,7 +126,7 @@ def test_flags_of_another_version(change, words):
 
 @pytest.mark.parametrize("speed", [1000.0, 1e-310, 1e16, -5.0, 1e300])
 @pytest.mark.parametrize("epoch", [2.5, 1e-310, 1e300, -2.5])
-def test_a_speed_that_no_run_has_is_no_reason_to_fail(tmp_path, speed, epoch):
+def test_an_impossible_speed_is_bad_data(tmp_path, speed, epoch):
     result = {**RESULT, "epoch": epoch, "train": {"images_per_second": speed}}
     (tmp_path / "result.json").write_text(json.dumps(result))
     if (speed, epoch) == (1000.0, 2.5):
@@ -137,30 +137,30 @@ def test_a_speed_that_no_run_has_is_no_reason_to_fail(tmp_path, speed, epoch):
 
 
 def test_a_damaged_record_is_found_before_the_first_step(tmp_path):
-    """Not by curves.png, after the last."""
+    """Otherwise curves.png would find it, after the last step."""
     store = LocalStore(str(tmp_path))
     (tmp_path / "metrics.jsonl").write_bytes(written(RECORDS)[:-20])
-    records.check(store, 1)  # the second is repeated anyway
+    records.check(store, 1)  # the second line is repeated anyway
     with pytest.raises(exits.BadData, match=r"metrics\.jsonl, line 2, .* Remove the line, or metrics\.jsonl"):
         records.check(store, 2)
 
 
-def test_a_line_that_a_death_cut_short_is_left_out(tmp_path):
+def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path):
     store = LocalStore(str(tmp_path))
-    whole = written(EVENTS)
-    for cut in range(len(whole)):
-        (tmp_path / "events.jsonl").write_bytes(whole[:cut])
-        # All but the last are whole, and the last is whole or left out.
-        assert whole[:cut].count(b"\n") <= len(records.read_events(store)) <= whole[:cut].count(b"\n") + 1
+    data = written(EVENTS)
+    for cut in range(len(data)):
+        (tmp_path / "events.jsonl").write_bytes(data[:cut])
+        # All lines but the last are complete; the last is complete or left out.
+        assert data[:cut].count(b"\n") <= len(records.read_events(store)) <= data[:cut].count(b"\n") + 1
 
 
-def test_an_attempt_that_no_run_comes_to(tmp_path):
+def test_an_impossible_attempt_is_refused(tmp_path):
     (tmp_path / "events.jsonl").write_text(json.dumps({**EVENTS[0], "attempt": 2**62}) + "\n")
     with pytest.raises(exits.BadData, match=r"events\.jsonl tells of attempt"):
         next_attempt(LocalStore(str(tmp_path)))
 
 
-def test_curves_are_drawn_of_any_records(tmp_path):
+def test_curves_are_drawn_from_any_records(tmp_path):
     store = LocalStore(str(tmp_path))
     odd = [{"loss": 1e300}, {"loss": -1e300}, {"loss": float("inf")}, {"epoch": 1e300}, {"accuracy": float("nan")}]
     lines = [{**line, **values} for values in odd for line in RECORDS]
@@ -170,7 +170,7 @@ def test_curves_are_drawn_of_any_records(tmp_path):
 
 
 def test_curves_have_the_splits_of_a_run_and_no_others(tmp_path):
-    """Of thousands, or of one with a long name, a picture takes minutes."""
+    """Drawing thousands of splits, or a long name, takes minutes."""
     store, odd = LocalStore(str(tmp_path)), ["$x^$", "\x1b[2J", "_x", "", "x" * 5000, *map(str, range(20))]
     pictures = []
     for splits in ([], odd):
@@ -183,7 +183,7 @@ def test_curves_have_the_splits_of_a_run_and_no_others(tmp_path):
 
 @pytest.mark.parametrize("name", READERS)
 @counts(60)
-def test_whatever_a_seed_draws_is_read_or_a_sentence(tmp_path, name, count):
+def test_any_file_of_a_run_is_read_or_refused_in_a_sentence(tmp_path, name, count):
     (folder := tmp_path / "run").mkdir()
     store, (right, read), refusals = LocalStore(str(folder)), READERS[name], 0
     for number in range(count):
@@ -193,4 +193,4 @@ def test_whatever_a_seed_draws_is_read_or_a_sentence(tmp_path, name, count):
             (folder / name).write_bytes(mutated(right, chance))
             with untouched(tmp_path, folder):
                 refusals += refused(store, name, read)
-    assert refusals > count / 5  # most are refused, and few by luck
+    assert refusals > count / 5  # many are refused, so the generator works

@@ -1,4 +1,4 @@
-"""What strangers named or wrote is shown on a terminal, never obeyed by it."""
+"""Text of strangers is shown on a terminal without its escape sequences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOSTILE = f"a{CLEAR}b{TITLE}c\x9b31md\u202ee\x08f"
 
 
 def assert_shown(text: str) -> None:
-    """Nothing that a terminal obeys, and the name can still be told."""
+    """Asserts that no escape sequence is left, and that the name is still recognizable."""
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text), repr(text)
     assert "a\\x1b[2Jb" in text
 
@@ -44,10 +44,10 @@ def process(program: str) -> subprocess.CompletedProcess[str]:
         ("print(name, file=sys.stderr)", 0),
         ("sys.stdout.writelines([name])", 0),
         ("import warnings; warnings.warn(name)", 0),
-        ("import threading; one = threading.Thread(target=lambda: 1 / {}[name]); one.start(); one.join()", 0),
+        ("import threading; thread = threading.Thread(target=lambda: 1 / {}[name]); thread.start(); thread.join()", 0),
     ],
 )
-def test_no_process_of_ours_prints_what_a_terminal_obeys(statement, code):
+def test_no_process_of_ours_prints_an_escape_sequence(statement, code):
     done = process(
         f"import sys\nfrom convoy import entry, exits\nname = {HOSTILE!r}\ndef main():\n    {statement}\nentry.call(main)\n"
     )
@@ -60,8 +60,8 @@ def test_names_that_are_no_unicode_are_printed():
     assert (done.returncode, done.stdout) == (0, "a\\udcffb.")
 
 
-def test_line_breaks_stay_and_a_return_to_the_beginning_does_not():
-    """Which would overwrite the sentence; bars on stderr do that."""
+def test_line_breaks_stay_and_carriage_returns_do_not():
+    """A carriage return would overwrite the sentence; progress bars use it on stderr."""
     done = process(
         "from convoy import entry, exits\ndef main():\n    raise exits.BadData('one\\ntwo\\rthree')\nentry.call(main)\n"
     )
@@ -69,7 +69,7 @@ def test_line_breaks_stay_and_a_return_to_the_beginning_does_not():
 
 
 def passed_on(data: bytes, piece: int = 1 << 16) -> str:
-    """What a child writes to stderr, as its parent passes it on."""
+    """The stderr of a child, as its parent passes it on."""
     reader, writer = os.pipe()
     target = io.BytesIO()
     with os.fdopen(reader, "rb") as source:
@@ -82,7 +82,7 @@ def passed_on(data: bytes, piece: int = 1 << 16) -> str:
     return target.getvalue().decode()
 
 
-def test_what_a_child_writes_to_stderr_is_shown():
+def test_stderr_of_a_child_is_shown():
     text = passed_on(HOSTILE.encode() + b" \xff\xfe\n" + CLEAR.encode()[:2])
     assert text.endswith(" \\xff\\xfe\n\\x1b[")
     assert_shown(text.partition(" ")[0])
@@ -108,13 +108,13 @@ TRUTH = "convoy: the image cat.png cannot be decoded."
     ],
 )
 @pytest.mark.parametrize("piece", [1, 1 << 16])
-def test_nothing_that_was_said_is_written_over(text, piece):
-    """On a terminal the last line would stand alone."""
+def test_no_earlier_line_is_overwritten(text, piece):
+    """On a terminal only the last line would be seen."""
     assert re.search(r"\\r|\\x1b\[A", passed_on(text.encode(), piece))
 
 
 def bars() -> str:
-    """What TensorFlow Datasets draws while it downloads."""
+    """The progress bars of TensorFlow Datasets during a download."""
     raw = io.StringIO()
     with contextlib.ExitStack() as stack:
         places = ({"total": 3, "unit": " url"}, {"total": 0, "unit": " MiB"}, {"unit": " examples", "leave": False})
@@ -128,7 +128,7 @@ def bars() -> str:
     return raw.getvalue()
 
 
-def test_bars_move_as_they_did(monkeypatch):
+def test_progress_bars_still_move(monkeypatch):
     raw = bars()
     assert raw.count("\x1b[A") > 10
     assert passed_on(raw.encode()) == raw
@@ -142,7 +142,7 @@ def test_bars_move_as_they_did(monkeypatch):
 
 @contextlib.contextmanager
 def as_a_terminal(monkeypatch, show):
-    """Within, `show` writes to a stream that says it is one."""
+    """Within, `show` writes to a stream that claims to be a terminal."""
 
     class Screen(io.StringIO):
         def isatty(self) -> bool:
@@ -162,7 +162,7 @@ def as_a_terminal(monkeypatch, show):
 
 
 def drawn(text: str) -> str:
-    """Without what rich itself draws with: colours, and how a bar moves."""
+    """Removes the escape sequences of rich itself: colours and cursor movements."""
     return re.sub("\x1b\\[(\\?25[lh]|[0-9;]*m|[12]?K|[0-9]*A)|\r", "", text)
 
 
@@ -186,7 +186,7 @@ def test_the_display_shows_names(monkeypatch):
         assert_shown(drawn(text))
 
 
-def test_a_guard_is_one_and_goes_away_with_the_bar(monkeypatch):
+def test_one_guard_at_a_time_goes_away_with_the_bar(monkeypatch):
     def show():
         terminal.guard()
         print(HOSTILE)
@@ -206,8 +206,8 @@ def test_the_table_of_an_evaluation_shows_classes(monkeypatch):
         assert "[red]" in text
 
 
-def test_names_of_classes_are_no_formulas(tmp_path):
-    """Matplotlib takes what stands between two $ for one, and raises for `$x^$`."""
+def test_names_of_classes_are_not_read_as_formulas(tmp_path):
+    """Matplotlib reads text between two $ as a formula, and raises for `$x^$`."""
     import numpy as np
 
     from convoy.data.preview import draw
@@ -222,7 +222,7 @@ def test_names_of_classes_are_no_formulas(tmp_path):
 
 
 def test_rich_draws_on_the_stream_behind_the_guard():
-    """Elsewhere its escape sequences would be shown, and what it shows obeyed."""
+    """On another stream its escape sequences would be shown, and those of names obeyed."""
     for place in REPOSITORY.glob("*/**/*.py"):
         if place.relative_to(REPOSITORY).parts[0] in ("convoy", "data", "trainer", "launch"):
             for call in re.findall(r"\bConsole\([^)]*\)*", place.read_text()):
@@ -230,7 +230,7 @@ def test_rich_draws_on_the_stream_behind_the_guard():
 
 
 def test_every_main_has_a_guard():
-    """entry.call puts it there; boot.py of TPU VMs stands alone on a machine without the rest, and writes to a log."""
+    """entry.call sets the guard; boot.py of TPU VMs runs without the rest of Convoy and writes to a log."""
     for name in subprocess.run(
         ["git", "ls-files", "*.py"], cwd=REPOSITORY, capture_output=True, text=True
     ).stdout.split():
@@ -240,8 +240,8 @@ def test_every_main_has_a_guard():
                 assert "entry.call(" in text or "VERB.child()" in text or name == "convoy/__main__.py", name
 
 
-def test_commands_show_what_they_were_given(convoy, tmp_path):
-    """`convoy evaluate` of a run whose configuration names something odd."""
+def test_commands_show_hostile_words_harmlessly(convoy, tmp_path):
+    """`convoy evaluate` of a run with hostile names in its configuration."""
     for argv in (
         ["evaluate", f"--run_dir={HOSTILE}"],
         ["train", f"--model={HOSTILE}"],

@@ -1,4 +1,4 @@
-"""Cloud TPU VMs: what machines install, and what they, their bucket and their metadata hold in place of a job's state."""
+"""Cloud TPU VMs: pinned packages, and hostile statuses, logs and metadata of machines."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_an_unreadable_status_of_a_worker_hides_no_other_job(zone, launch, tmp_p
     ids=str,
 )  # fmt: skip
 def test_metadata_that_is_no_job_of_ours_hides_no_other_and_removes_nothing(zone, launch, tmp_path, changed):
-    """`gc` and `cancel` remove the folder that the metadata of a machine name, whoever wrote these."""
+    """`gc` and `cancel` remove the folder that metadata name, and more people may write metadata than submit jobs."""
     job = json.loads(metadata(zone, "rn50")["convoy-job"])
     text = "[" if changed is None else json.dumps(job | changed)
     metadata(zone, "rn50")["convoy-job"] = text.replace("ABSOLUTE", f"{tmp_path}/precious")
@@ -188,7 +188,7 @@ def test_whatever_a_bucket_and_metadata_hold_a_job_is_listed(zone, tmp_path, mon
             text = mutations.document(job, chance) if chance.random() < 0.5 else json.dumps(job).encode()
             resource = tpu_v2.QueuedResource(tpu={"node_spec": [{"node": {"metadata": {}}}]}, state={"state": "ACTIVE"})
             resource.name = "projects/p/locations/z/queuedResources/rn50"
-            with contextlib.suppress(ValueError):  # the wire has UTF-8 only
+            with contextlib.suppress(ValueError):  # protocol buffers hold UTF-8 only
                 resource.tpu.node_spec[0].node.metadata["convoy-job"] = text.decode()
             if not resource.tpu.node_spec[0].node.metadata.get("convoy-job"):
                 continue
