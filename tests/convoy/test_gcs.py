@@ -79,7 +79,7 @@ def test_a_large_upload_that_went_wrong_is_begun_anew(store, proxy, kind, monkey
     assert not store.put_if_absent("large", b"another")
 
 
-def test_what_was_damaged_on_its_way_up_is_sent_again(store, proxy):
+def test_an_upload_damaged_on_its_way_is_sent_again(store, proxy):
     proxy.fault("flip_request", "POST", "uploadType=multipart", times=2)
     generation = store.put("a", bytes(10_000))
     assert proxy.count("POST", "uploadType=multipart") == 3
@@ -264,14 +264,14 @@ def test_threads_may_write_at_once(store, proxy, caplog):
 
 
 @pytest.mark.parametrize("kind", ["lost", "reset_answer", "truncate"])
-def test_a_claim_is_won_though_its_answer_is_lost(store, proxy, kind):
+def test_put_if_absent_succeeds_though_its_answer_is_lost(store, proxy, kind):
     proxy.fault(kind, "POST", OBJECTS)
     assert store.put_if_absent("winner", b"writer 1")
     assert proxy.count("POST", OBJECTS) == 2
     assert not store.put_if_absent("winner", b"writer 2")
 
 
-def test_a_claim_is_lost_to_one_that_came_between(store, proxy, bucket, monkeypatch):
+def test_put_if_absent_fails_if_another_writer_came_between(store, proxy, bucket, monkeypatch):
     open_store(bucket).put("winner", b"writer 2")
     proxy.fault("503", "POST", OBJECTS)
     assert not store.put_if_absent("winner", b"writer 1")

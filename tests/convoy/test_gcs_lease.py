@@ -64,7 +64,7 @@ def test_a_renewal_whose_answer_is_lost_for_good_is_our_own(proxy, bucket, hasty
     assert store.get("a") == b"2"
 
 
-def test_one_that_was_taken_over_writes_nothing_any_more(bucket, hasty, monkeypatch):
+def test_a_writer_that_was_taken_over_writes_nothing_any_more(bucket, hasty, monkeypatch):
     store = open_store(bucket)
     store.put("a", b"old")
     store.append("log", "old\n")
@@ -164,7 +164,7 @@ def test_a_zombie_changes_nothing(bucket):
     assert objects(store) == ["a", "log"]
 
 
-def test_one_that_is_killed_while_it_uploads_leaves_the_old_object(proxy, bucket, monkeypatch):
+def test_a_writer_killed_while_it_uploads_leaves_the_old_object(proxy, bucket, monkeypatch):
     monkeypatch.setenv("CONVOY_WRITER", "the parent of both")
     writer = Writer(bucket)
     writer.expect("locked")

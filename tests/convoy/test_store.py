@@ -46,7 +46,7 @@ def test_an_object_becomes_a_file(store, tmp_path):
     assert not list(tmp_path.glob("*there*"))
 
 
-def test_a_claim_is_given_once(store):
+def test_put_if_absent_succeeds_once(store):
     assert store.put_if_absent("winner", b"first")
     assert not store.put_if_absent("winner", b"second")
     assert store.get("winner") == b"first"
@@ -86,7 +86,7 @@ def test_a_torn_line_does_not_take_the_next_one_with_it(local):
     assert local.get("log") == b"whole\ntor\nnext\n"
 
 
-def test_a_claim_works_without_hard_links(local, monkeypatch):
+def test_put_if_absent_works_without_hard_links(local, monkeypatch):
     def no_links(source, target, **folders):
         raise PermissionError(1, "Operation not permitted")
 
@@ -172,7 +172,7 @@ def test_there_is_one_writer_until_it_dies(tmp_path):
             pass
 
 
-def test_what_a_dead_writer_left_is_swept(local):
+def test_partial_objects_of_a_dead_writer_are_removed(local):
     local.put("a/b", b"whole")
     (local.root / "a" / "c.123.partial").write_bytes(b"half")
     assert local.list_names() == ["a/b"]
@@ -184,7 +184,7 @@ def test_what_a_dead_writer_left_is_swept(local):
     assert local.first_entry() == "a"
 
 
-def test_a_place_that_is_a_file_is_a_sentence(tmp_path):
+def test_a_run_directory_that_is_a_file_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(exits.CannotRun, match=f"cannot write {tmp_path}/file"),

@@ -150,7 +150,7 @@ def test_each_is_listed_once_also_by_a_later_attempt(damaged):
     assert all(one["split"] == "train" and one["reason"].startswith("cannot be decoded: ") for one in found.values())
 
 
-def test_the_share_is_one_of_files_not_of_the_times_that_they_were_met():
+def test_max_bad_fraction_counts_files_not_encounters():
     bad = BadImages("skip", 0.5)
     bad.expect("train", 4)
     for path in ("a", "b", "a", "a"):
@@ -202,7 +202,7 @@ def test_a_run_counts_and_lists_them(convoy, tmp_path):
     assert {json.loads(line)["path"] for line in lines} == {str(path) for path in bad}
 
 
-def test_a_break_below_what_an_evaluation_shows_is_named_too(tmp_path):
+def test_damage_outside_the_evaluated_part_is_named_too(tmp_path):
     """The centre of a tall image can be read, its lowest part cannot."""
     from PIL import Image
 
@@ -252,7 +252,7 @@ def test_classes_of_the_current_folder_do_not_share_headers(tmp_path, monkeypatc
         assert [catalogue.upright(entry) for entry in found] == [(8, 12), (12, 8)]
 
 
-def test_a_damaged_list_of_headers_is_none(photographs):
+def test_a_corrupt_catalogue_is_read_anew(photographs):
     """Also where zipfile takes it for encrypted, or for compressed by what it does not know."""
     open_dataset(config(photographs, "fail", STREAMED))
     cache = next((photographs.parent / "cache" / "convoy" / "folders").iterdir())

@@ -166,7 +166,7 @@ def test_a_stream_does_not_depend_on_batches_and_continues_anywhere(balance):
     assert all((a[288:] == b).all() for a, b in zip(fine, later, strict=True))
 
 
-def test_none_is_what_it_was():
+def test_no_balance_keeps_the_order_of_before():
     indices, shown = sampled(sampler(labels_of(LONG), "none", 7), 335, 345)
     # Written down before there was any other: another order would be another run.
     assert indices.tolist() == [109, 162, 137, 155, 9, 95, 63, 40, 103, 5]

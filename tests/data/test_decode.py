@@ -248,7 +248,7 @@ def test_an_absurd_size_is_refused_by_its_header(format):
 
 
 @pytest.mark.parametrize("contents", [b"", b"no image at all", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBPVP8X", b"GIF89a"])
-def test_what_is_no_image_is_bad_for_a_reason(contents):
+def test_a_file_without_an_image_is_bad_with_a_reason(contents):
     header = probe(contents)
     assert header.kind == Kind.BAD
     assert header.reason.startswith("cannot be decoded: ")
@@ -287,7 +287,7 @@ def _orientation_three() -> Image.Exif:
     return exif
 
 
-def test_a_pipe_is_no_image_and_nobody_waits_for_it(tmp_path):
+def test_a_pipe_is_bad_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     assert probe(str(tmp_path / "pipe.jpg")).reason == "cannot be read: it is no regular file"
 

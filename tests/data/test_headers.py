@@ -69,17 +69,17 @@ def by_hand(content: bytes) -> probe.Header | None:
 
 
 @pytest.mark.parametrize("name", SOUND)
-def test_an_ordinary_header_is_what_pillow_says(name):
+def test_ordinary_headers_equal_pillows(name):
     assert by_hand(SOUND[name]) == by_pillow(SOUND[name]) is not None
     assert by_hand(SOUND[name][:20]) is None
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_what_is_unusual_is_left_to_pillow(name):
+def test_unusual_headers_are_left_to_pillow(name):
     assert headers.ordinary(LEFT[name]) is None
 
 
-def test_a_damaged_header_is_what_pillow_says_or_nothing():
+def test_a_damaged_header_equals_pillows_or_is_left_to_it():
     sound, found = list(SOUND.values()), 0
     for case in range(6000):
         chance = np.random.default_rng((SEED, case))
@@ -143,7 +143,7 @@ def test_a_large_file_is_hashed_in_pieces(tmp_path, monkeypatch):
     assert found.size == len(content)
 
 
-def test_what_could_not_be_read_is_looked_at_again(photographs, tmp_path, monkeypatch):
+def test_an_unreadable_file_is_looked_at_again(photographs, tmp_path, monkeypatch):
     """An error of the disk may pass, and changes neither size nor time."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     config = DataConfig(f"folder:{photographs}", image_size=8, eval_split="hash:0.3", bad_images="skip")

@@ -54,7 +54,7 @@ def test_killed_and_packed_on_it_has_the_same_bytes(tmp_path):
         assert (killed / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_what_is_packed_is_left_alone(tmp_path, capsys):
+def test_a_complete_packing_is_not_written_again(tmp_path, capsys):
     pack(DataConfig(SMALL), tmp_path / "packed", 1 << 20)
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "packed").iterdir()}
     pack(DataConfig(SMALL), tmp_path / "packed", 1 << 20)
@@ -85,7 +85,7 @@ def test_changed_images_are_another_source(photographs, tmp_path):
         pack(DataConfig(f"folder:{photographs}"), tmp_path / "packed", 1 << 20)
 
 
-def test_a_place_that_is_something_else_is_refused(tmp_path):
+def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(exits.CannotRun, match="holds thesis.tex and no packed records"):
         pack(DataConfig(SMALL), tmp_path, 1 << 20)
@@ -96,7 +96,7 @@ def test_a_place_that_is_something_else_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["MANIFEST.json", "PACKING.json"])
 @pytest.mark.parametrize("odd", ["a link to itself", "a folder", "no plan", "a long plan"])
-def test_a_manifest_that_none_can_read_is_a_sentence(tmp_path, name, odd):
+def test_an_unreadable_manifest_is_a_sentence(tmp_path, name, odd):
     place = tmp_path / name
     if odd == "a link to itself":
         place.symlink_to(name)
@@ -111,7 +111,7 @@ def test_a_manifest_that_none_can_read_is_a_sentence(tmp_path, name, odd):
     assert {path.name for path in tmp_path.iterdir()} <= {".lock", name}
 
 
-def test_what_packing_did_not_make_stays_when_it_tidies_up(tmp_path):
+def test_only_leftovers_of_packing_are_removed(tmp_path):
     others = ("mine.partial", "holiday-1-of-9.npy", "folder.partial/file")
     pack(DataConfig(SMALL), tmp_path, 1 << 20)
     (tmp_path / "folder.partial").mkdir()
@@ -125,7 +125,7 @@ def test_what_packing_did_not_make_stays_when_it_tidies_up(tmp_path):
     assert not (tmp_path / "test-00000-of-00001.npy").exists()
 
 
-def test_what_cannot_be_tidied_up_is_named(tmp_path):
+def test_a_leftover_that_cannot_be_removed_is_named(tmp_path):
     (tmp_path / "packed").mkdir()
     pack(DataConfig(SMALL), tmp_path / "packed", 1 << 20)
     odd = tmp_path / "packed" / "train-00000-of-00001.tfrecord.partial"
@@ -158,7 +158,7 @@ def test_a_full_disk_is_said_and_goes_on_later(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["flipped", "missing", "index"])
-def test_the_same_command_mends_what_is_damaged(tmp_path, capsys, damage):
+def test_the_same_command_mends_damaged_files(tmp_path, capsys, damage):
     """As the sentence about a record that cannot be read says."""
     name = "synthetic:5x4x3:3:90"
     pack(DataConfig(name), tmp_path, 1000)

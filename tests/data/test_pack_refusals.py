@@ -124,7 +124,7 @@ def test_an_impossible_packing_names_its_flag(flags, words):
         PackConfig(**flags)
 
 
-def test_a_home_that_is_nobodys_is_a_place_like_any_other():
+def test_an_unknown_home_is_a_folder_like_any_other():
     assert PackConfig(dataset="folder:~nobody-is-called-so/x", out="~nobody-is-called-so/y").root.parts[-1] == "y"
     with pytest.raises(exits.CannotRun, match="is no folder"):
         open_dataset(DataConfig("records:~nobody-is-called-so/x"))

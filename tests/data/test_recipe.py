@@ -44,7 +44,7 @@ def test_names_numbers_and_defaults():
         ("cutmix:inf", "cutmix:inf is not possible"),
     ],
 )
-def test_what_is_no_recipe_is_refused_in_a_sentence(text, says):
+def test_an_impossible_recipe_is_refused_in_a_sentence(text, says):
     with pytest.raises(CannotRun) as refused:
         Recipe.parse(text)
     sentence = str(refused.value)

@@ -66,7 +66,7 @@ contents = some.lists(some.binary(min_size=1, max_size=300), min_size=1, max_siz
 
 @settings(max_examples=25, deadline=None)
 @given(contents=contents, seed=some.integers(0, 2**32 - 1))
-def test_any_row_is_what_was_written(tmp_path_factory, contents, seed):
+def test_every_row_is_read_as_it_was_written(tmp_path_factory, contents, seed):
     folder = tmp_path_factory.mktemp("shards")
     generator = np.random.default_rng(seed)
     cut = int(generator.integers(len(contents) + 1))

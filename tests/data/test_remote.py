@@ -50,7 +50,7 @@ def counted(monkeypatch):
     return fetched
 
 
-def test_what_was_sent_comes_back_and_comes_once(packed, monkeypatch, capsys):
+def test_sent_records_come_back_and_are_fetched_once(packed, monkeypatch, capsys):
     mirror.send(packed, URL)
     assert files_of(packed) == open_store(URL).list_names()
     dataset, source = open_dataset(DataConfig(f"records:{URL}")), open_dataset(DataConfig())
@@ -67,7 +67,7 @@ def test_what_was_sent_comes_back_and_comes_once(packed, monkeypatch, capsys):
     assert capsys.readouterr().out.count("Copying") == 1
 
 
-def test_a_copy_that_lacks_something_gets_that_alone(packed, monkeypatch):
+def test_an_incomplete_copy_gets_only_the_missing_files(packed, monkeypatch):
     mirror.send(packed, URL)
     copy = mirror.mirrored(URL, "")
     (copy / "train.index.npy").write_bytes(b"cut short")
@@ -153,7 +153,7 @@ def test_sending_goes_on_where_it_was_cut_and_the_manifest_is_last(packed, monke
     assert "holds all of it already" in capsys.readouterr().out
 
 
-def test_what_else_stands_there_is_left_alone(packed, place):
+def test_other_files_beside_a_copy_stay(packed, place):
     store = open_store(URL)
     store.put("holiday.jpg", b"")
     with pytest.raises(exits.CannotRun, match="holds holiday.jpg"):
