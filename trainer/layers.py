@@ -152,4 +152,3 @@ def _cleaned(config: Any) -> Any:
         kept = {name: config["config"][name] for name in ("name", "trainable", "dtype")}
         return {**config, "module": "keras.layers", "class_name": "Identity", "registered_name": None, "config": kept}
     return {name: _cleaned(value) for name, value in config.items()}
-

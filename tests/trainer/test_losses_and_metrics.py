@@ -227,7 +227,7 @@ def test_groups_by_training_examples():
 
 
 def test_the_best_is_by_accuracy_then_by_loss():
-    progress = Progress(step=4)
+    progress = Progress(step=4, position=32)
     outcomes = [(0.8, 1.0), (0.8, 0.9), (0.8, 0.95), (0.7, 0.1), (0.9, 2.0)]
     assert [progress.better(s, {"accuracy": a, "loss": b}) for s, (a, b) in enumerate(outcomes)] == [
         True, True, False, False, True,
