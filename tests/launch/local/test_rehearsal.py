@@ -26,7 +26,7 @@ def meet():
     open(f"here-{{i}}-{{a}}", "w").close()
     while not os.path.exists(f"here-{{1 - i}}-{{a}}"): time.sleep(0.01)
 {body}"""
-    monkeypatch.setattr(rehearsal, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(rehearsal, "POLL_SECONDS", 0.03)
     monkeypatch.setattr(pod, "command", lambda spec: [sys.executable, "-S", "-c", program])
     spec = job(*argv)
     folder = JobFolder(spec.name)
