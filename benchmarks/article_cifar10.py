@@ -1,8 +1,8 @@
 """Convoy beside the article's mended Keras code on the real CIFAR-10, in turn: `python benchmarks/article_cifar10.py`.
 
 Each side trains the article's network for 10 epochs on all 50,000 images with the article's augmentation, then measures the
-10,000 test images; that is timed, starting Python and reading the data are not. One seed after the other, the two sides
-in turn, each in a process of its own, nothing else running. Writes results/article_cifar10.csv.
+10,000 test images. The time excludes starting Python and reading the data. For one seed after the other the two sides take
+turns, each in a process of its own, with nothing else running. Writes results/article_cifar10.csv.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The article's augmentation of CIFAR-10 by Convoy and by its peers: `python benchmarks/augmentation.py`.
 
-Every side turns the same uint8 images of 32x32 into shuffled uint8 batches of 128: rotated by up to 15 degrees, shifted by up
-to a tenth, flipped left-right every other time, bilinear, with the nearest edge pixel outside. benchmarks/peers.txt lists the
-peers. Writes results/augmentation.csv.
+Every side turns the same uint8 images of 32x32 into shuffled uint8 batches of 128. It rotates by up to 15 degrees, shifts
+by up to a tenth, and flips left-right every other time. All are bilinear, with the nearest edge pixel outside.
+benchmarks/peers.txt lists the peers. Writes results/augmentation.csv.
 """
 
 from __future__ import annotations

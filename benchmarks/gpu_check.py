@@ -1,17 +1,17 @@
 """Convoy on the NVIDIA GPUs of this machine: `make gpu-check`. Written blind: nobody has run it on a GPU yet.
 
-Every part is a process of its own, on one GPU or on all that are visible, on TensorFlow and, where it sees them too, JAX:
+Every part is a process of its own, on one GPU or on all visible ones, on TensorFlow and, if installed for GPUs, JAX:
 
-- steps: `convoy train` on synthetic images; images and steps per second (without the first loop), input wait and MFU. Input
-  wait is the fraction of that time in which the devices stood still for want of a batch, from result.json: 0 means that
-  reading was hidden behind computing. A copy to the device that TensorFlow makes within the step is not seen by it.
-  MFU = 6 * multiply-adds of the forward pass * images per second / peak: two operations each, and the backward pass costs
-  twice the forward one. The peak is the published dense one, for float32 that of TF32 where the GPU has it, because both
-  engines multiply float32 so there; of a GPU that is not in PEAKS, MFU is unknown. (XLA counts 2 % less for resnet50 at 224
-  pixels: nothing for borders and for the images' gradient.)
-- reduction: the collectives of the compiled loop, the gradient in one, and a line of NCCL_DEBUG=INFO for who carried it.
-- equality: in float64 with --deterministic, 20 steps of the model and flags of tests/engines/test_equality.py on all GPUs end
-  as on one; killed on all and continued on one, likewise.
+- steps: `convoy train` on synthetic images; images and steps per second (without the first loop), input wait and MFU.
+  Input wait, from result.json, is the fraction of that time in which the devices waited for a batch; at 0, reading
+  was hidden behind computing. It does not count copies to the device that TensorFlow makes within the step.
+  MFU = 6 * multiply-adds of the forward pass * images per second / peak. A multiply-add is two operations, and the backward
+  pass costs twice the forward pass. The peak is the published dense one. For float32 it is that of TF32 where the GPU has
+  it, because both engines then multiply in TF32. For a GPU that is not in PEAKS, MFU is unknown. (XLA counts 2 % less for
+  resnet50 at 224 pixels: nothing for borders and for the images' gradient.)
+- reduction: the collectives of the compiled loop, the gradient in one, and a line of NCCL_DEBUG=INFO that names the carrier.
+- equality: 20 steps on all GPUs end as on one, in float64 with --deterministic; so does a run killed on all and continued
+  on one. Model and flags are those of tests/engines/test_equality.py.
 
 A part that cannot be run here is skipped and says why. One row for the whole is appended to results/gpu_check.csv.
 `--devices=cpu:2` rehearses all of it without a GPU, small, and writes no row.
@@ -47,7 +47,7 @@ NO_GPU = (
     "neither TensorFlow nor JAX sees an NVIDIA GPU here; install a driver and `.venv/bin/pip install 'tensorflow[and-cuda]'"
     " 'jax[cuda12]'` in the versions of requirements.lock, or rehearse with --devices=cpu:2."
 )
-SECONDS = 1200  # after which a process is given up
+SECONDS = 1200  # the time limit of a process
 
 # Name as the driver has it -> published dense TFLOP/s in float32 (TF32 from Ampere on) and bfloat16, from NVIDIA's data sheets.
 PEAKS: dict[str, tuple[float, float | None]] = {
@@ -161,25 +161,23 @@ class Check:
                 f"--checkpoint_every={flags.steps}st", f"--backend={backend}", f"--devices={self.kind}:{count}",
                 f"--precision={precision}", f"--xla={xla}", f"--run_dir={run_dir}"]  # fmt: skip
         train(argv, self.folder)
-        found, limit = json.loads((run_dir / "result.json").read_text())["train"], peak(self.name, precision)
-        shutil.rmtree(run_dir)  # with a checkpoint of hundreds of megabytes
-        images, wait = found["images_per_second"], found["input_wait_fraction"]
+        measured, limit = json.loads((run_dir / "result.json").read_text())["train"], peak(self.name, precision)
+        shutil.rmtree(run_dir)  # its checkpoint has hundreds of megabytes
+        images, wait = measured["images_per_second"], measured["input_wait_fraction"]
         mfu = f"{6 * self.multiplications * images / (limit * count):.1%}" if limit else "unknown"
-        return (
-            f"{images:.1f} images/s, {1000 / found['step_milliseconds']:.2f} steps/s, input wait {wait:.1%}, MFU {mfu}"
-        )
+        return f"{images:.1f} images/s, {1000 / measured['step_milliseconds']:.2f} steps/s, input wait {wait:.1%}, MFU {mfu}"
 
     def reduction(self, backend: str) -> str:
         count = self.counts[backend]
         answer, text = probe("reductions", backend, f"{self.kind}:{count}", NCCL_DEBUG="INFO")
-        found = ", ".join(f"{number:g} {name}" for name, number in answer.items()) or "nothing"
+        operations = ", ".join(f"{number:g} {name}" for name, number in answer.items()) or "nothing"
         if sum(answer.values()) != 1:
-            raise RuntimeError(f"{found} in a step, where one reduction should be")
+            raise RuntimeError(f"{operations} in a step, where one reduction should be")
         lines = [line.strip() for line in text.splitlines() if "NCCL" in line and f"nranks {count} " in line]
         joined = next((line for line in lines if "Init COMPLETE" in line), "")
-        if self.kind == "gpu" and not (joined and (backend == "jax" or "nccl" in found.lower())):
-            raise RuntimeError(f"{found} in a step, but not by NCCL, whose log says {joined or 'nothing'}")
-        return f"{found} in a step; {joined or 'no NCCL on a CPU'}"
+        if self.kind == "gpu" and not (joined and (backend == "jax" or "nccl" in operations.lower())):
+            raise RuntimeError(f"{operations} in a step, but not by NCCL, whose log says {joined or 'nothing'}")
+        return f"{operations} in a step; {joined or 'no NCCL on a CPU'}"
 
     def all_as_one(self, backend: str) -> str:
         count = self._sharing(backend)
@@ -207,8 +205,8 @@ class Check:
         return place
 
     def _compare(self, backend: str, place: Path) -> str:
-        one = self.folder / f"{backend}-single"
-        suite().assert_equal(place, one if one.exists() else self._train(backend, "single", 1))
+        single = self.folder / f"{backend}-single"
+        suite().assert_equal(place, single if single.exists() else self._train(backend, "single", 1))
         return "equal"
 
 
@@ -219,7 +217,7 @@ def append(path: Path, row: dict[str, Any]) -> None:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
     columns = dict.fromkeys([*(rows[0] if rows else {}), *row], "")
-    write(path, [{**columns, **one} for one in (*rows, row)])
+    write(path, [{**columns, **values} for values in (*rows, row)])
 
 
 def main() -> int:
@@ -237,10 +235,10 @@ def main() -> int:
     print(BLIND, flush=True)
     logical: dict[str, Any] = {"count": int(flags.devices.partition(":")[2] or 0), "name": "CPU"}
     seen = {backend: logical if rehearsal else probe("gpus", backend)[0] for backend in BACKENDS}
-    counts = {backend: one["count"] for backend, one in seen.items()}
+    counts = {backend: devices["count"] for backend, devices in seen.items()}
     if not any(counts.values()):
         raise exits.CannotRun(NO_GPU)
-    device = next(one["name"] for one in seen.values() if one["count"])
+    device = next(devices["name"] for devices in seen.values() if devices["count"])
     row: dict[str, Any] = {
         **describe(),
         "driver": driver(),

@@ -1,4 +1,4 @@
-"""What gpu_check.py asks of a process of its own; the last line that begins with { is the answer, as JSON.
+"""Answers gpu_check.py from a process of its own, as JSON in the last line that begins with {.
 
 gpu_probe.py gpus BACKEND                   how many GPUs it sees, and the name of the first
 gpu_probe.py multiplications MODEL PIXELS   multiply-adds of one image in convolutions and dense layers, forward
@@ -22,20 +22,20 @@ CLASSES = 1000
 
 
 def gpus(backend: str) -> dict[str, Any]:
-    found: list[Any] = []
+    devices: list[Any] = []
     name = ""
     if backend == "tensorflow":
         import tensorflow as tf
 
-        if found := tf.config.list_physical_devices("GPU"):
-            name = tf.config.experimental.get_device_details(found[0]).get("device_name", "unknown")
+        if devices := tf.config.list_physical_devices("GPU"):
+            name = tf.config.experimental.get_device_details(devices[0]).get("device_name", "unknown")
     elif importlib.util.find_spec("jax"):
         import jax
 
-        with contextlib.suppress(RuntimeError):  # JAX's way to say that there is none
-            found = jax.devices("gpu")
-            name = found[0].device_kind
-    return {"count": len(found), "name": name}
+        with contextlib.suppress(RuntimeError):  # raised where there is none
+            devices = jax.devices("gpu")
+            name = devices[0].device_kind
+    return {"count": len(devices), "name": name}
 
 
 def multiplications(model: str, pixels: int) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def multiplications(model: str, pixels: int) -> dict[str, Any]:
 
 
 def reductions(backend: str, devices: str) -> dict[str, Any]:
-    """Operation -> how often a step runs it; the model has no BatchNormalization, so the gradient is all there is to sum."""
+    """Operation -> its number in a step; without BatchNormalization the model has only the gradient to sum."""
     from convoy.trainer import engines
 
     package = engines.choose(backend)
@@ -74,9 +74,11 @@ def reductions(backend: str, devices: str) -> dict[str, Any]:
         graph = engine._loop.get_concrete_function(engine._stream, tf.constant(1)).graph.as_graph_def()
         nodes = [node for function in graph.library.function for node in function.node_def]
         kinds = [node for node in nodes if re.search("Collective|Nccl", node.op)]
-        # Each replica has its own in the graph. The hint says what is to carry it: nccl, ring or auto.
-        found = collections.Counter(f"{node.op} {node.attr['communication_hint'].s.decode()}".strip() for node in kinds)
-        each = {name: number / count for name, number in found.items()}
+        # Each replica has its own in the graph. The hint names its carrier: nccl, ring or auto.
+        operations = collections.Counter(
+            f"{node.op} {node.attr['communication_hint'].s.decode()}".strip() for node in kinds
+        )
+        each = {name: number / count for name, number in operations.items()}
     else:
         program = engine.programs.lower().compile().as_text()
         each = dict(collections.Counter(re.findall(r" (all-reduce)(?:-start)?\(", program)))

@@ -1,7 +1,7 @@
 """5,000 hostile inputs for each reader, one process a reader: `python benchmarks/hostile.py`. A minute or two.
 
-The inputs are those of tests/security, drawn from one seed; a reader that lets anything but a typed error out, or touches what
-lies outside its root, fails its test and has no row. Writes results/hostile.csv.
+The inputs are those of tests/security, drawn from one seed. A reader that raises another error than a typed one, or touches a
+file outside its root, fails its test and has no row. Writes results/hostile.csv.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What --balance and --loss do for a long tail: `python benchmarks/long_tail.py`.
+"""The effect of --balance and --loss on a long tail: `python benchmarks/long_tail.py`.
 
-CIFAR-10-LT, imbalance 100: class c keeps 5,000 * 100**(-c / 9) of its training images (Cui et al. 2019, section 5.1), those
-whose content hashes come first, 12,406 in all; the test split stays as it is, 1,000 images a class. article_cnn with
+CIFAR-10-LT, imbalance 100: class c keeps 5,000 * 100**(-c / 9) of its training images (Cui et al. 2019, section 5.1), 12,406
+in all. Those whose content hashes come first stay. The test split stays complete, 1,000 images a class. article_cnn with
 --augment=standard makes the same number of steps with every option, cosine to 0. Mean recall is over the 10 classes of the
-test split, many and medium over the 8 with more than 100 training images and the 2 with fewer (none has fewer than 20). The
-options take turns, one seed after the other, in one process. Writes results/long_tail.csv.
+test split. Many is over the 8 classes with more than 100 training images, medium over the 2 with fewer (none has fewer than
+20). The options take turns, one seed after the other, in one process. Writes results/long_tail.csv.
 """
 
 from __future__ import annotations

@@ -1,21 +1,20 @@
 """How much of the bare step's rate `convoy train`'s loop keeps, on one CPU device: `python benchmarks/loop_overhead.py`.
 
-Rates are optimizer steps per second; the ratio of a pair is loop / bare, and goals are 98 % for resnet18 and 95 % for
-article_cnn, each on batches of 32x32 pixels.
+Rates are optimizer steps per second; the ratio of a pair is loop / bare. The goals are 98 % for resnet18 and 95 % for
+article_cnn, on batches of 32x32 pixels.
 
 - Loop: the loop of `convoy train`, with its loop length, signals, status, display, metrics.jsonl, events.jsonl and
-  TensorBoard; every stretch ends with a record, as an epoch does. Its stream is a few batches made once and repeated from
-  memory, so that the pipeline is not what is measured; on JAX they go through the Feed. Checkpoints are left out, as they
-  are from images_per_second.
-- Bare: what one would write by hand. The engine's own step (forward, backward, update) as one tf.function, or one jax.jit
-  that is given its state, called once a batch on a batch that already lies on the device; the last loss is waited for. It
-  returns nothing but the loss, so the compiler drops what only records and guards need: norm and count of right answers.
+  TensorBoard. Every stretch ends with a record, as an epoch does. The stream repeats a few batches from memory, so that no
+  pipeline is measured; on JAX they go through the Feed. Checkpoints are left out, as they are from images_per_second.
+- Bare: a loop written by hand. It calls the engine's own step (forward, backward, update) once for each batch, which lies
+  on the device, and waits for the last loss. The step is one tf.function, or one jax.jit with its state as argument. The
+  step returns the loss alone, so the compiler drops what only records and guards need: norm and count of right answers.
 
-Stretches of some seconds in turn: bare, loop, bare, loop; the first of each does not count. A pair shares one process, so that
-both sides meet the same clock, memory and neighbours; each backend and model has a process of its own, because Keras has one
-backend. There glibc keeps what is freed: left alone it hands the temporary memory of each bare step on JAX back to the system,
-and 13,000 page faults a step made that of article_cnn a third slower than it need be. Writes results/loop_overhead.csv, in
-which it replaces its own rows only. All four: about eight minutes, on a machine with nothing else to do.
+The sides take turns of some seconds: bare, loop, bare, loop; the first of each does not count. A pair shares one process
+and so clock, memory and neighbours. Each backend and model has a process of its own, because Keras has one backend. There
+glibc keeps freed memory. By default it returns the temporary memory of each bare step on JAX to the system. Then 13,000
+page faults a step slowed that of article_cnn by a third. Writes results/loop_overhead.csv, in which it replaces its own
+rows only. All four take about eight minutes on a machine with nothing else to do.
 """
 
 from __future__ import annotations

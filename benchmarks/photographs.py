@@ -1,8 +1,8 @@
 """Photographs cut out at random, resized and flipped by Convoy and by its peers: `python benchmarks/photographs.py`.
 
-Every side turns the same 250 JPEG files, from the page cache, into uint8 RGB batches of 64 of 224x224: a random-resized-crop
-(8 % to all of the area, sides 3:4 to 4:3), flipped left-right every other time. Where a crop is reduced by less than two all
-are bilinear without antialiasing, unless the notes say otherwise. benchmarks/peers.txt lists the peers. Writes
+Every side turns the same 250 JPEG files, from the page cache, into uint8 RGB batches of 64 of 224x224. The
+crops are random-resized (8 % to all of the area, sides 3:4 to 4:3) and flipped left-right every other time. Crops reduced by
+less than two are bilinear without antialiasing, unless the notes say otherwise. benchmarks/peers.txt lists the peers. Writes
 results/photographs.csv.
 """
 
@@ -172,8 +172,8 @@ def torchvision(folder: str) -> Callable[[], int]:
     paths = _endless(files(folder), np.random.default_rng())
 
     def make() -> int:
-        some = itertools.islice(paths, BATCH)
-        torch.stack([transform(decode_jpeg(read_file(path), ImageReadMode.RGB)) for path in some])
+        batch = itertools.islice(paths, BATCH)
+        torch.stack([transform(decode_jpeg(read_file(path), ImageReadMode.RGB)) for path in batch])
         return BATCH
 
     return make

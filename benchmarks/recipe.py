@@ -1,7 +1,7 @@
 """A recipe as its header quotes it: `python benchmarks/recipe.py digits --seeds 5` writes results/digits.csv.
 
-Each seed is a run of its own in a process of its own. `seconds` is from the begin of training to the end of the measurement
-on the test split; starting Python and reading the data are left out.
+Each seed is a run of its own in a process of its own. `seconds` is from the beginning of training to the end of the
+measurement on the test split, without starting Python and reading the data.
 """
 
 from __future__ import annotations

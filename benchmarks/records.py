@@ -1,14 +1,14 @@
 """Packed records beside what they could have been: `python benchmarks/records.py`.
 
-- container: TFRecord shards read by an index of places (`convoy data pack`) beside ArrayRecord files, whose readers of random
-  access are Grain's: records per second by batches of 128 (small) and 64 (photographs), at random and one after the other,
-  from the page cache. TFRecord checks the crc32c of every record.
-- loader: CIFAR-10's training images as PNG files in folders beside the same packed; images per second of the training stream
-  without augmentation, batches of 128, as they are drawn; and of filling the memory, from opening on, where they fit in it.
+- container: TFRecord shards read by an index of places (`convoy data pack`) beside ArrayRecord files with Grain's readers of
+  random access. Records per second from the page cache, at random and in order, by batches of 128 (small) and 64
+  (photographs). TFRecord checks the crc32c of every record.
+- loader: CIFAR-10's training images as PNG files in folders beside the same packed. Images per second of the training stream
+  without augmentation in batches of 128, and of opening and filling the memory.
 - packing: 60,000 of these files, seconds of the whole command.
 
-Sides in turn, after a round that does not count; each side of the loader in a process of its own, whose peak of memory is in
-its row. Writes results/records.csv: three minutes on a machine with nothing else to do.
+The sides take turns, after a round that does not count. Each side of the loader is a process of its own; its row has the peak
+of its memory. Writes results/records.csv: three minutes on a machine with nothing else to do.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from rows import DATA, HERE, describe, write
 
 RESULTS = HERE / "results" / "records.csv"
 PHOTOGRAPHS = DATA.parent / "imagenet-sample"
-REPEATED = 8  # so often each photograph
+REPEATED = 8  # times each photograph
 BATCH = {"pixels": 128, "png": 128, "photographs": 64}
 STRETCH = 300  # batches of the training stream
 
 
 def peak() -> int:
-    """MiB of memory that this process has held at most."""
+    """The peak of this process's memory in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
@@ -102,13 +102,13 @@ def measure_containers(folder: Path, rounds: int) -> list[dict[str, Any]]:
             for access, order in orders.items():
                 batches = [order[first : first + BATCH[kind]] for first in range(0, len(order), BATCH[kind])]
                 for side, read in sides.items():
-                    rate = len(images) / seconds(lambda read=read, batches=batches: [read(one) for one in batches])
+                    rate = len(images) / seconds(lambda read=read, batches=batches: [read(batch) for batch in batches])
                     if turn:
                         rates.setdefault((side, access), []).append(rate)
         size = sum(map(len, images)) / len(images)
         rows += [
-            row("container", side, f"{kind}, {size:,.0f} bytes each", access, found, 0)
-            for (side, access), found in rates.items()
+            row("container", side, f"{kind}, {size:,.0f} bytes each", access, measured, 0)
+            for (side, access), measured in rates.items()
         ]
     return rows
 
@@ -147,16 +147,16 @@ def measure_loaders(folder: Path, rounds: int) -> list[dict[str, Any]]:
             )
             for side, dataset in sides.items()
         }
-        found: dict[str, list[float]] = {side: [] for side in sides}
+        speeds: dict[str, list[float]] = {side: [] for side in sides}
         peaks: dict[str, int] = {}
         for turn in range(1 + rounds):
             for side, child in children.items():
                 rate, peaks[side] = ask(child, access)
                 if turn:
-                    found[side].append(rate)
+                    speeds[side].append(rate)
         for child in children.values():
             child.communicate()
-        rows += [row("loader", side, "CIFAR-10, 32x32x3", access, found[side], peaks[side]) for side in sides]
+        rows += [row("loader", side, "CIFAR-10, 32x32x3", access, speeds[side], peaks[side]) for side in sides]
     return rows
 
 
@@ -176,14 +176,14 @@ def pack(folder: Path, name: str) -> float:
     return seconds(lambda: subprocess.run([sys.executable, "-m", "convoy", *argv], check=True))
 
 
-def row(what: str, side: str, images: str, access: str, found: list[float], mebibytes: int) -> dict[str, Any]:
+def row(what: str, side: str, images: str, access: str, measured: list[float], mebibytes: int) -> dict[str, Any]:
     """A row of the results, which is printed too."""
-    values = {"median": statistics.median(found), "min": min(found), "max": max(found)}
+    values = {"median": statistics.median(measured), "min": min(measured), "max": max(measured)}
     rounded = {name: round(value, 1) if value < 1000 else round(value) for name, value in values.items()}
     print(f"{what:10} {side:26} {images:28} {access:12} {rounded['median']:>12,}", flush=True)
     unit = "seconds" if what == "packing" else "images/s"
-    measured = {"what": what, "side": side, "images": images, "access": access, "rounds": len(found), "unit": unit}
-    return {**describe(), "array_record": version("array_record"), **measured, **rounded, "peak_mib": mebibytes or ""}
+    columns = {"what": what, "side": side, "images": images, "access": access, "rounds": len(measured), "unit": unit}
+    return {**describe(), "array_record": version("array_record"), **columns, **rounded, "peak_mib": mebibytes or ""}
 
 
 def main() -> None:

@@ -1,9 +1,8 @@
 """One epoch of recipes/resnet18_cifar10.flags by each engine: `python benchmarks/resnet18_epoch.py`.
 
-ResNet-18 in bfloat16 at a batch of 512, on all 50,000 images of the real CIFAR-10: that both engines train a model of that
-size, and how long it takes them. `seconds` is from the begin of training, compilation in it, to the end of the measurement on
-the test split; images per second are those of the steps alone. Writes results/resnet18_epoch.csv, in which it replaces the
-rows of the engines that it ran.
+Shows that both engines train ResNet-18 in bfloat16 at a batch of 512 on all 50,000 images of the real CIFAR-10, and how fast.
+`seconds` is from the beginning of training, with compilation, to the end of the measurement on the test split. Images per
+second are those of the steps alone. Writes results/resnet18_epoch.csv, in which it replaces the rows of the engines it ran.
 """
 
 from __future__ import annotations

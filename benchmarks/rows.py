@@ -1,4 +1,4 @@
-"""What the benchmarks share: a run of Convoy with its figures, the machine, and the writing of rows."""
+"""Helpers of the benchmarks: a run of Convoy with its figures, the machine, and the writing of rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DATA = Path(os.environ.get("CONVOY_TEST_DATA", HERE.parent.parent / "shared")) /
 
 
 def convoy(folder: Path, recipe: str, flags: list[str]) -> dict[str, float]:
-    """Trains recipes/RECIPE.flags in `folder`; seconds from the begin of training to the end of the measurement."""
+    """Trains recipes/RECIPE.flags in `folder`; seconds from the beginning of training to the end of the measurement."""
     run_dir = folder / "run"
     recipe_file = HERE.parent / "recipes" / f"{recipe}.flags"
     argv = ["train", f"--flagfile={recipe_file}", *flags, f"--run_dir={run_dir}"]
@@ -58,5 +58,5 @@ def replace(path: Path, row: dict[str, object], *keys: str) -> None:
     others: list[dict[str, object]] = []
     if path.exists():
         with path.open(newline="") as file:
-            others = [dict(one) for one in csv.DictReader(file)]
-    write(path, [*(one for one in others if any(one[key] != str(row[key]) for key in keys)), row])
+            others = [dict(other) for other in csv.DictReader(file)]
+    write(path, [*(other for other in others if any(other[key] != str(row[key]) for key in keys)), row])

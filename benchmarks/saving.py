@@ -1,4 +1,4 @@
-"""What saving costs a run: Convoy to an emulator of a bucket, Keras' own ways to a disk: `python benchmarks/saving.py`.
+"""The cost of saving to a run: Convoy to an emulator of a bucket, Keras' own ways to a disk: `python benchmarks/saving.py`.
 
 Convoy's resnet50 with momentum (180 MiB of state), images of 32 pixels, batch 64, a save every 20 steps. Every side trains in a
 process of its own, in turn, with saves and without. Timed are 20 steps with a save among them, from the end of the second step,
@@ -43,19 +43,19 @@ def main() -> None:
     flags = parser.parse_args()
     # All of Keras' sides have one run without saves.
     ways = {side: "convoy without saves" if side == "convoy" else "none" for side in flags.only}
-    found: dict[str, list[dict[str, float]]] = {way: [] for pair in ways.items() for way in pair}
+    measurements: dict[str, list[dict[str, float]]] = {way: [] for pair in ways.items() for way in pair}
     for number in range(flags.rounds):
-        for way, measured in found.items():
+        for way, measured in measurements.items():
             if way.startswith("convoy"):
                 measured.append(convoy_run(way == "convoy"))
             elif number < flags.rounds_of_peers:
                 measured.append(keras_run(way))
             print(way, measured[-1], flush=True)
-    write(flags.output, [row(side, found[without], found[side]) for side, without in ways.items()])
+    write(flags.output, [row(side, measurements[without], measurements[side]) for side, without in ways.items()])
 
 
 def row(side: str, without: list[dict[str, float]], with_saves: list[dict[str, float]]) -> dict[str, object]:
-    """Medians over the rounds; what is compared is of the same round."""
+    """Medians over the rounds; each ratio compares turns of one round."""
     pairs = list(zip(without, with_saves, strict=True))
     ratios = [b["wall"] / a["wall"] for a, b in pairs]
     return {
@@ -64,15 +64,15 @@ def row(side: str, without: list[dict[str, float]], with_saves: list[dict[str, f
         "version": importlib.metadata.version(SIDES[side]),
         "rounds": len(pairs),
         "saves": int(with_saves[0]["saves"]),
-        "seconds_without": round(statistics.median(one["wall"] for one in without), 2),
-        "seconds_with": round(statistics.median(one["wall"] for one in with_saves), 2),
+        "seconds_without": round(statistics.median(turn["wall"] for turn in without), 2),
+        "seconds_with": round(statistics.median(turn["wall"] for turn in with_saves), 2),
         "ratio": round(statistics.median(ratios), 4),
         "ratio_least": round(min(ratios), 4),
         "ratio_most": round(max(ratios), 4),
-        "in_save_fraction": round(statistics.median(one["in_save"] / one["wall"] for one in with_saves), 5),
-        "seconds_in_save": round(statistics.median(one["in_save"] / one["saves"] for one in with_saves), 3),
-        "rss_without_least": round(min(one["rss"] for one in without)),
-        "rss_without_most": round(max(one["rss"] for one in without)),
+        "in_save_fraction": round(statistics.median(turn["in_save"] / turn["wall"] for turn in with_saves), 5),
+        "seconds_in_save": round(statistics.median(turn["in_save"] / turn["saves"] for turn in with_saves), 3),
+        "rss_without_least": round(min(turn["rss"] for turn in without)),
+        "rss_without_most": round(max(turn["rss"] for turn in without)),
         "extra_rss_mib": round(statistics.median(b["rss"] - a["rss"] for a, b in pairs)),
     }
 
@@ -110,7 +110,7 @@ def convoy_run(saves: bool) -> dict[str, float]:
 
 
 def _peak_mib(pid: int) -> float:
-    """What a process has held at most so far; 0 if it is no more."""
+    """The peak of a process's memory so far; 0 once it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

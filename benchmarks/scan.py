@@ -1,17 +1,18 @@
-"""A folder that has never been seen, beside what an older commit made of it: `python benchmarks/scan.py [--before=COMMIT]`.
+"""Opens a new folder with this code and with that of an older commit: `python benchmarks/scan.py [--before=COMMIT]`.
 
-- scan: 50,000 photographs (200 times 250 of ImageNet, each with a comment of its own, 110 KB on average) are opened for the
-  first time: listed, their headers read, and all of their contents for the hashes that make a split.
-- again: the same with what is known of the folder in the user's cache.
-- list: 200,000 files in 200 folders are listed, and nothing is read.
+- scan: opens 50,000 photographs for the first time: lists them, reads their headers, and hashes their contents for a split.
+  They are 250 of ImageNet 200 times, each with a comment of its own, 110 KB on average.
+- again: the same with the user's cache filled.
+- list: lists 200,000 files in 200 folders, and reads none.
 
-Each turn is a process of its own with an empty cache directory, the sides in turn. The first round, which brings the files into
-memory, does not count. Seconds are of the clock, and of the processor on all cores together. Writes results/scan.csv; 6 GB.
+The sides take turns, each in a process of its own with an empty cache directory. The first round, which brings the files into
+memory, does not count. Seconds are of the clock, and of all cores together. Writes results/scan.csv; needs 6 GB.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import inspect
 import json
 import os
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from rows import DATA, HERE, describe, write
 
@@ -45,11 +47,24 @@ def make(folder: Path, photographs: int, files: int) -> None:
         (place / f"{number:06d}.jpg").touch()
 
 
+def modules() -> tuple[Any, Any, Any]:
+    """DataConfig, the source of folders, and open_dataset. An older commit has them in a package `data` beside `convoy`."""
+    import convoy
+
+    # By file: an editable installation finds convoy.data for an older convoy too.
+    root = Path(convoy.__file__).parent
+    package = "convoy.data" if (root / "data").is_dir() else "data"
+    opening = f"{package}.sources.opening"
+    return (
+        importlib.import_module(f"{package}.config").DataConfig,
+        importlib.import_module(f"{package}.sources.folder"),
+        importlib.import_module(opening if importlib.util.find_spec(opening) else f"{package}.sources").open_dataset,
+    )
+
+
 def turn(folder: str) -> dict[str, list[float]]:
     """One process of a side: figure -> seconds, seconds of the processor."""
-    from convoy.data.config import DataConfig
-    from convoy.data.sources import folder as source
-    from convoy.data.sources.opening import open_dataset
+    DataConfig, source, open_dataset = modules()  # noqa: N806
 
     def scan() -> None:
         config = DataConfig(f"folder:{folder}/photographs", image_size=224, eval_split="hash:0.1")
@@ -60,12 +75,12 @@ def turn(folder: str) -> dict[str, list[float]]:
         arguments = {"every": True} if "every" in inspect.signature(source._list).parameters else {}
         source._list(root, source._folders(root), **arguments)
 
-    found = {}
+    figures = {}
     for figure, work in (("scan", scan), ("again", scan), ("list", listed)):
         begun, cpu = time.perf_counter(), time.process_time()
         work()
-        found[figure] = [time.perf_counter() - begun, time.process_time() - cpu]
-    return found
+        figures[figure] = [time.perf_counter() - begun, time.process_time() - cpu]
+    return figures
 
 
 def measured(code: Path, folder: Path) -> dict[str, list[float]]:
@@ -99,12 +114,12 @@ def main() -> None:
         for round_ in range(1 + flags.rounds):
             for side, code in zip(SIDES, (before, HERE.parent), strict=True):
                 turns[side].append(measured(code, Path(folder)))
-                told = "  ".join(f"{figure} {turns[side][-1][figure][0]:.2f} s" for figure in FIGURES)
-                print(f"round {round_}, {side}: {told}", flush=True)
+                line = "  ".join(f"{figure} {turns[side][-1][figure][0]:.2f} s" for figure in FIGURES)
+                print(f"round {round_}, {side}: {line}", flush=True)
     rows = []
     for figure in FIGURES:
         for side in SIDES:
-            clock, cpu = zip(*(one[figure] for one in turns[side][1:]), strict=True)
+            clock, cpu = zip(*(seconds[figure] for seconds in turns[side][1:]), strict=True)
             rows.append(
                 {
                     **describe(),

@@ -1,8 +1,8 @@
 """Sides of a comparison: each in processes of its own, which wait for their turn and share no moment with another side.
 
-A script lists its sides and calls `main`. Started with --side, it is one process of that side: it says "ready", and for each
-line on its input it makes images for as many seconds and says how many. A side whose library holds Python's lock runs in as
-many processes as there are cores; their speeds are added up, and the way from them to a trainer is not counted.
+A script lists its sides and calls `main`. Started with --side, it is one process of that side. It prints "ready"; for each
+line of input, a number of seconds, it makes images for that long and prints their rate. A side whose library holds Python's
+lock runs in as many processes as there are cores. Their speeds are added up; sending images to a trainer is not counted.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def main(sides: dict[str, Side], prepare: Callable[[Path], str], results: Path, 
         for round_ in range(flags.rounds):
             for name, team in teams.items():
                 speeds[name].append(team.turn(flags.seconds))
-            told = "  ".join(f"{name} {speeds[name][-1]:,.0f}" for name in teams)
-            print(f"round {round_ + 1}: {told}", flush=True)
+            line = "  ".join(f"{name} {speeds[name][-1]:,.0f}" for name in teams)
+            print(f"round {round_ + 1}: {line}", flush=True)
         rows = [
             {
                 **describe(),
@@ -128,13 +128,15 @@ class _Team:
             worker.stdin.write(f"{seconds}\n")
             worker.stdin.flush()
         speed = sum(float(self._line(worker)) for worker in self.workers)
-        self._signal(signal.SIGSTOP)  # what it would make ahead would take the next one's time
+        self._signal(signal.SIGSTOP)  # work ahead would take the next side's time
         return speed
 
     def rss(self) -> int:
         """Bytes that all processes of the side hold, children too."""
-        found = [psutil.Process(worker.pid) for worker in self.workers]
-        return sum(one.memory_info().rss for parent in found for one in (parent, *parent.children(recursive=True)))
+        parents = [psutil.Process(worker.pid) for worker in self.workers]
+        return sum(
+            process.memory_info().rss for parent in parents for process in (parent, *parent.children(recursive=True))
+        )
 
     def end(self) -> None:
         self._signal(signal.SIGKILL)

@@ -123,9 +123,9 @@ def saving() -> str:
 
 def loop_overhead() -> str:
     """What the loop leaves of a bare step, in one sentence."""
-    found = {(row["backend"], row["model"]): float(row["ratio"]) for row in rows_of("loop_overhead")}
+    ratios = {(row["backend"], row["model"]): float(row["ratio"]) for row in rows_of("loop_overhead")}
     of = "; ".join(
-        f"{name} {found[backend, 'resnet18']:.1%} (resnet18) and {found[backend, 'article_cnn']:.1%} (article_cnn)"
+        f"{name} {ratios[backend, 'resnet18']:.1%} (resnet18) and {ratios[backend, 'article_cnn']:.1%} (article_cnn)"
         for backend, name in (("tensorflow", "TensorFlow"), ("jax", "JAX"))
     )
     return (

@@ -1,7 +1,7 @@
 """Input and step together beside each alone, by `convoy bench input`: `python benchmarks/together.py`.
 
-Real CIFAR-10 with the article's augmentation, on a CPU, where both share the cores: together they can do
-1 / (1 / input + 1 / step) images a second, unless one leaves cores idle that the other takes. Writes results/together.csv.
+Real CIFAR-10 with the article's augmentation, on a CPU, where both share the cores. Together they reach
+1 / (1 / input + 1 / step) images a second, or more where one leaves cores idle. Writes results/together.csv.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ def main() -> None:
         done = subprocess.run(
             [sys.executable, "-m", "convoy", "bench", "input", *argv], check=True, stdout=subprocess.PIPE
         )
-        found = json.loads(done.stdout)
+        measured = json.loads(done.stdout)
         row = {**describe(), "model": model, "batch_size": batch_size, "rounds": rounds}
         for part in ("loader", "step", "together"):
-            row |= {part: round(found[part]["images_per_second"], 1)}
-            row |= {f"{part}_{end}": round(found[part][end], 1) for end in ("least", "most")}
+            row |= {part: round(measured[part]["images_per_second"], 1)}
+            row |= {f"{part}_{end}": round(measured[part][end], 1) for end in ("least", "most")}
         row |= {
-            "bound": round(found["bound"]["images_per_second"], 1),
-            "reached": round(found["bound"]["reached"], 4),
-            "input_wait_fraction": round(found["input_wait_fraction"], 4),
-            "peak_rss_mib": round(found["peak_rss_bytes"] / 2**20),
+            "bound": round(measured["bound"]["images_per_second"], 1),
+            "reached": round(measured["bound"]["reached"], 4),
+            "input_wait_fraction": round(measured["input_wait_fraction"], 4),
+            "peak_rss_mib": round(measured["peak_rss_bytes"] / 2**20),
         }
         print(row, flush=True)
         rows.append(row)

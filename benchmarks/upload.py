@@ -48,7 +48,7 @@ def main() -> None:
         begun = time.perf_counter()
         transfer_manager.upload_many(pairs, worker_type=transfer_manager.THREAD, max_workers=4, raise_exception=True)
         speeds["upload_many"].append(size / (time.perf_counter() - begun) / 2**20)
-        print({side: round(found[-1]) for side, found in speeds.items()}, flush=True)
+        print({side: round(rates[-1]) for side, rates in speeds.items()}, flush=True)
         store.remove("checkpoints")
         for _, blob in pairs:
             blob.delete()
@@ -61,11 +61,11 @@ def main() -> None:
             "rounds": ROUNDS,
             "mib": round(size / 2**20),
             "files": len(files),
-            "mib_per_second": round(statistics.median(found[1:])),
-            "least": round(min(found[1:])),
-            "most": round(max(found[1:])),
+            "mib_per_second": round(statistics.median(rates[1:])),
+            "least": round(min(rates[1:])),
+            "most": round(max(rates[1:])),
         }
-        for side, found in speeds.items()
+        for side, rates in speeds.items()
     ]
     write(HERE / "results" / "upload.csv", rows)
 
