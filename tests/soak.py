@@ -113,17 +113,17 @@ def _attempt(kill: Kill, flags: list[str], host: str) -> subprocess.CompletedPro
 
 
 def _nothing_announced_is_missing(store, undisturbed) -> None:
-    """The newest checkpoint that an event told of is there, or a newer one; and those that are there have the right bits."""
+    """Asserts that the newest announced checkpoint or a newer one is complete, and that all have the right bits."""
     from convoy.trainer.checkpoints import format
     from convoy.trainer.outputs.records import read_events
 
     announced = [event["step"] for event in read_events(store) if event["event"] == "saved"]
-    there = format.complete(store)
+    complete = format.complete(store)
     if announced:
-        assert there, announced
-        assert max(announced) <= there[-1].step, (announced, there)
-    right = {one.step: one for one in format.complete(undisturbed)}
-    for checkpoint in there:
+        assert complete, announced
+        assert max(announced) <= complete[-1].step, (announced, complete)
+    right = {checkpoint.step: checkpoint for checkpoint in format.complete(undisturbed)}
+    for checkpoint in complete:
         tensors, _ = format.read(store, checkpoint)
         expected, _ = format.read(undisturbed, right[checkpoint.step])
         assert tensors.keys() == expected.keys()
@@ -137,13 +137,16 @@ def _same_end(store, undisturbed: Path) -> None:
     from convoy.trainer.outputs.records import read_metrics
 
     ends, records, results = [], [], []
-    for one in (store, open_store(str(undisturbed))):
-        _, tensors, state = select(one, "last")
+    for run_store in (store, open_store(str(undisturbed))):
+        _, tensors, state = select(run_store, "last")
         ends.append(tensors)
         records.append(
-            [{k: v for k, v in line.items() if k not in ("time", "images_per_second")} for line in read_metrics(one)]
+            [
+                {k: v for k, v in line.items() if k not in ("time", "images_per_second")}
+                for line in read_metrics(run_store)
+            ]
         )
-        results.append(json.loads(one.get("result.json")))
+        results.append(json.loads(run_store.get("result.json")))
         assert state["progress"]["lines"] == len(records[-1])
     assert ends[0].keys() == ends[1].keys()
     for name, value in ends[0].items():
@@ -161,16 +164,16 @@ def main() -> None:
     steps, every, rate = 210, 5, 0.03
     kills = plan(6, 8, steps, every, random.Random(seed))
     with tempfile.TemporaryDirectory() as place:
-        found = run(Path(place), kills, steps, every, seed, rate)
+        outcome = run(Path(place), kills, steps, every, seed, rate)
     row = {
         "date": datetime.date.today().isoformat(),
         "seed": seed,
         "fault_rate": rate,
-        "kills": sum(found.kills.values()),
-        **{phase: found.kills[phase] for phase in (*PHASES, "random")},
-        "ended_by_storage": found.other_ends,
-        "attempts": found.attempts,
-        "refused_checkpoints": found.refused,
+        "kills": sum(outcome.kills.values()),
+        **{phase: outcome.kills[phase] for phase in (*PHASES, "random")},
+        "ended_by_storage": outcome.other_ends,
+        "attempts": outcome.attempts,
+        "refused_checkpoints": outcome.refused,
         "lost_checkpoints": 0,
         "end": "equal bit for bit",
         "minutes": round((time.monotonic() - begun) / 60, 1),

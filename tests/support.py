@@ -1,4 +1,4 @@
-"""What several tests use: Convoy as a process, images in folders, what a run directory holds."""
+"""Helpers of many tests: Convoy as a process, folders of images, the files of a run directory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUICK = ["--dataset=digits", "--batch_size=64", "--duration=60st", "--checkpoint
 
 
 class Outcome:
-    """What a finished process left."""
+    """Exit code, stdout and stderr of a finished process."""
 
     def __init__(self, done: subprocess.CompletedProcess[str]):
         self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
@@ -75,7 +75,7 @@ def result_of(run_dir: Path) -> dict:
 
 
 def records_of(run_dir: Path) -> list[dict]:
-    """metrics.jsonl without what differs between any two runs."""
+    """metrics.jsonl without the fields that differ between any two runs."""
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in ("time", "images_per_second")} for line in lines]
 
@@ -87,20 +87,20 @@ def events_of(run_dir: Path) -> list[dict]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on; different ones."""
+    """Distinct ports of this machine that nobody listens on."""
     import socket
 
     sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    for unused in sockets:
+        unused.bind(("127.0.0.1", 0))
+    ports = [unused.getsockname()[1] for unused in sockets]
+    for unused in sockets:
+        unused.close()
     return ports
 
 
 def cluster_variables(backend: str, processes: int) -> list[dict[str, str]]:
-    """What each process of a run on this machine finds in its environment."""
+    """The variables of each process of a run on this machine."""
     ports = free_ports(processes)
     if backend == "jax":
         common = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{ports[0]}", "JAX_NUM_PROCESSES": str(processes)}
@@ -115,7 +115,7 @@ def cluster_variables(backend: str, processes: int) -> list[dict[str, str]]:
 def start_workers(
     cwd: Path, backend: str, processes: int, *argv: object, own: Mapping[int, Mapping[str, str]] | None = None
 ) -> list[subprocess.Popen[str]]:
-    """`convoy train` in several processes that share a run; `own` are variables that only one of them has."""
+    """`convoy train` in several processes that share a run; `own` are variables of single processes."""
     return [
         subprocess.Popen(
             command("train", f"--backend={backend}", *argv),
@@ -133,15 +133,15 @@ def run_workers(cwd: Path, backend: str, processes: int, *argv: object, code: in
     """The outcomes of all processes, each of which must end with `code`."""
     started = start_workers(cwd, backend, processes, *argv)
     outcomes = []
-    for one in started:
-        out, err = one.communicate(timeout=150)
-        outcomes.append(Outcome(subprocess.CompletedProcess([], one.returncode, out, err)))
+    for process in started:
+        out, err = process.communicate(timeout=150)
+        outcomes.append(Outcome(subprocess.CompletedProcess([], process.returncode, out, err)))
     assert [outcome.code for outcome in outcomes] == [code] * processes, outcomes
     return outcomes
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """The place that `make` filled, in whichever of the test processes was the first to need it."""
+    """The folder that `make` filled in the first test process that needed it."""
     base = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent

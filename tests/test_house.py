@@ -78,7 +78,7 @@ def test_python_in_the_readme_runs(tmp_path):
     assert int(done.stdout) > 0
 
 
-def test_a_name_is_made_of_a_literal_or_checked():
+def test_every_name_is_a_literal_or_checked():
     """convoy.outside.Name is a place inside a root: written down here, or made by name_in and below, never by a cast."""
     import ast
 

@@ -61,10 +61,10 @@ class TpuServer:
                 uuid.UUID(asked[0])
             if name in things:
                 return 409, {"error": {"code": 409, "message": "already exists"}}
-            found = json.loads(body)
-            tpu_v2.QueuedResource.from_json(json.dumps(found))  # ParseError for what there is not
+            resource = json.loads(body)
+            tpu_v2.QueuedResource.from_json(json.dumps(resource))  # ParseError for unknown fields
             things[name] = {
-                **found,
+                **resource,
                 "name": f"{parent}/queuedResources/{name}",
                 "state": {"state": "WAITING_FOR_RESOURCES"},
             }
@@ -83,15 +83,15 @@ class TpuServer:
                 if busy and query.get("force", [""])[0].lower() != "true":
                     return 400, {"error": {"code": 400, "message": "has nodes"}}
                 self.nodes.pop(name, None)
-                things[name]["state"] = {"state": "DELETING"}  # gone at the next look but one
+                things[name]["state"] = {"state": "DELETING"}  # gone after the next lookup
             else:
                 del things[name]
                 self.resources[name]["state"] = {"state": "SUSPENDED"}
             return 200, self._operation(parent, {})
-        found = dict(things[name])
-        if found.get("state") == {"state": "DELETING"}:
+        answer = dict(things[name])
+        if answer.get("state") == {"state": "DELETING"}:
             del things[name]
-        return 200, found
+        return 200, answer
 
     def _operation(self, parent: str, response: dict[str, Any]) -> dict[str, Any]:
         name = {"name": f"{parent}/operations/1"}

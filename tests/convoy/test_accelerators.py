@@ -41,10 +41,10 @@ from convoy.chips import CHIPS, size
     ],
 )
 def test_slices(text, name, topology, chips, hosts, machine, label):
-    found = resolve(text)
-    assert dataclasses.astuple(found)[:2] == (name, "tpu")
-    assert (found.topology, found.chips, found.hosts) == (topology, chips, hosts)
-    assert (found.machine_type, found.gke_label) == (machine, label)
+    accelerator = resolve(text)
+    assert dataclasses.astuple(accelerator)[:2] == (name, "tpu")
+    assert (accelerator.topology, accelerator.chips, accelerator.hosts) == (topology, chips, hosts)
+    assert (accelerator.machine_type, accelerator.gke_label) == (machine, label)
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def test_slices(text, name, topology, chips, hosts, machine, label):
     ],
 )
 def test_gpus(text, name, chips, machine, label):
-    found = resolve(text)
-    assert (found.name, found.kind, found.topology) == (name, "gpu", "")
-    assert (found.chips, found.chips_per_host, found.hosts) == (chips, chips, 1)
-    assert (found.machine_type, found.gke_label) == (machine, label)
+    accelerator = resolve(text)
+    assert (accelerator.name, accelerator.kind, accelerator.topology) == (name, "gpu", "")
+    assert (accelerator.chips, accelerator.chips_per_host, accelerator.hosts) == (chips, chips, 1)
+    assert (accelerator.machine_type, accelerator.gke_label) == (machine, label)
 
 
 def test_a_cpu_is_no_accelerator():
@@ -75,7 +75,7 @@ def test_a_cpu_is_no_accelerator():
     assert (accelerators.CPU.chips, accelerators.CPU.hosts) == (0, 1)
 
 
-def test_a_topology_says_what_a_name_leaves_open():
+def test_a_topology_completes_a_name():
     assert resolve("v5p", "4x4x8") == resolve("v5p-256")
     assert resolve("v5e-8", "2x4") == resolve("v5e-8")
     assert resolve("v5e@4t", "2x4").hosts == 2
@@ -85,48 +85,55 @@ def test_a_topology_says_what_a_name_leaves_open():
 
 
 def test_machines_chips_and_topology_agree_for_every_slice():
-    slices = [found for found in all_of() if found.kind == "tpu"]
-    assert {found.chip.name for found in slices} == {"v3", "v4", "v5e", "v5p", "v6e", "v7x"}
-    for found in slices:
-        assert found.hosts * found.chips_per_host == size(found.topology) == found.chips
+    slices = [accelerator for accelerator in all_of() if accelerator.kind == "tpu"]
+    assert {accelerator.chip.name for accelerator in slices} == {"v3", "v4", "v5e", "v5p", "v6e", "v7x"}
+    for accelerator in slices:
+        assert accelerator.hosts * accelerator.chips_per_host == size(accelerator.topology) == accelerator.chips
         # One host, or whole hosts of four: what the hardware is made of.
-        assert found.hosts == 1 or found.chips_per_host == 4
-        assert found.machine_type.endswith(f"-{found.chips_per_host}t")
+        assert accelerator.hosts == 1 or accelerator.chips_per_host == 4
+        assert accelerator.machine_type.endswith(f"-{accelerator.chips_per_host}t")
 
 
 def test_every_machine_type_has_the_number_of_gpus_that_its_name_says():
-    found = {machine.type: machine for chip in CHIPS if chip.kind == "gpu" for machine in chip.machines if machine.type}
-    for machine in found.values():
+    machines = {
+        machine.type: machine for chip in CHIPS if chip.kind == "gpu" for machine in chip.machines if machine.type
+    }
+    for machine in machines.values():
         family, _, last = machine.type.rpartition("-")
         if family == "g2-standard":
             assert machine.vcpus == int(last)
         else:
             assert machine.chips == int(last.removesuffix("g"))
     expected = {4: 1, 8: 1, 12: 1, 16: 1, 24: 2, 48: 4, 96: 8}
-    assert {vcpus: found[f"g2-standard-{vcpus}"].chips for vcpus in expected} == expected
+    assert {vcpus: machines[f"g2-standard-{vcpus}"].chips for vcpus in expected} == expected
 
 
 def test_every_name_of_the_list_is_understood():
     seed = random.randrange(2**32)
     print("seed", seed)
-    for found in random.Random(seed).sample(list(all_of()), 150):
-        machine = f"@{found.machine_type}" if found.machine_type else ""
-        for name in (found.name, short(found), short(found).upper()):
-            assert resolve(name + machine, found.topology) == found
+    for accelerator in random.Random(seed).sample(list(all_of()), 150):
+        machine = f"@{accelerator.machine_type}" if accelerator.machine_type else ""
+        for name in (accelerator.name, short(accelerator), short(accelerator).upper()):
+            assert resolve(name + machine, accelerator.topology) == accelerator
 
 
-def test_what_is_not_known_is_none_and_never_0():
-    for found in all_of():
-        figures = (found.vcpus, found.memory_gib, found.price_per_hour, found.spot_price_per_hour)
-        figures += (found.chip.hbm_gb, found.chip.link_gb_per_s, *found.chip.peak_flops.values())
-        assert all(figure is None or figure > 0 for figure in figures), found
-        if found.spot_price_per_hour:
-            assert found.spot_price_per_hour < found.price_per_hour
+def test_an_unknown_value_is_none_and_never_0():
+    for accelerator in all_of():
+        figures = (
+            accelerator.vcpus,
+            accelerator.memory_gib,
+            accelerator.price_per_hour,
+            accelerator.spot_price_per_hour,
+        )
+        figures += (accelerator.chip.hbm_gb, accelerator.chip.link_gb_per_s, *accelerator.chip.peak_flops.values())
+        assert all(figure is None or figure > 0 for figure in figures), accelerator
+        if accelerator.spot_price_per_hour:
+            assert accelerator.spot_price_per_hour < accelerator.price_per_hour
     assert resolve("h200x8").price(spot=False) is None
     assert resolve("l4x1").price(spot=True) == 0.23
 
 
-def test_a_price_says_of_when_and_from_where_it_is():
+def test_a_price_has_a_date_and_a_source():
     for text in ("l4x1", "v5e-8"):
         for spot in (False, True):
             source = resolve(text).price_source(spot)
@@ -160,6 +167,6 @@ def test_a_price_says_of_when_and_from_where_it_is():
         ("cpu", "2x2", "neither a topology nor a machine type"),
     ],
 )
-def test_what_cannot_be_is_a_sentence(text, topology, words):
+def test_an_impossible_accelerator_is_a_sentence(text, topology, words):
     with pytest.raises(exits.CannotRun, match=words):
         resolve(text, topology)

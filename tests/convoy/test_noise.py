@@ -34,7 +34,7 @@ def test_noise_goes_and_the_rest_stays():
     assert filtered(NOISE + SIGNAL) == SIGNAL
 
 
-def test_it_does_not_matter_how_the_text_is_cut():
+def test_the_result_does_not_depend_on_how_the_text_is_cut():
     text = NOISE + SIGNAL + b"\n" + NOISE
     assert filtered(*(text[i : i + 1] for i in range(len(text)))) == SIGNAL + b"\n"
 

@@ -14,7 +14,7 @@ BAD_NAMES = ["", "/etc/passwd", "..", "a/../b", "../a", "a/..", "a//b", "a/", ".
 
 
 @pytest.mark.parametrize("text", BAD_NAMES, ids=lambda text: ascii(text)[:20])
-def test_a_name_that_is_no_place_inside_is_refused(text):
+def test_a_name_that_leads_outside_is_refused(text):
     with pytest.raises(exits.BadData) as raised:
         outside.name_in(text, "gs://bucket/MANIFEST.json")
     assert "gs://bucket/MANIFEST.json" in str(raised.value)
@@ -53,12 +53,12 @@ BAD_DOCUMENTS = [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"a": NaN}', b"1e
 
 
 @pytest.mark.parametrize("data", BAD_DOCUMENTS, ids=lambda data: repr(data[:12]))
-def test_what_is_no_json_is_bad_data(data):
+def test_text_that_is_no_json_is_bad_data(data):
     with pytest.raises(exits.BadData, match=r"^here does not read as JSON"):
         outside.parse_json(data, "here")
 
 
-def test_records_may_hold_numbers_that_are_not_finite():
+def test_records_may_hold_nan_and_infinity():
     assert outside.parse_json("[NaN]", "here", finite=False)[0] != 0
     with pytest.raises(exits.BadData, match="a list where an object"):
         outside.parse_object("[]", "here")

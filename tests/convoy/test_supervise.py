@@ -34,7 +34,7 @@ from convoy import exits, supervise
         (-signal.SIGKILL, signal.SIGINT, 130),
     ],
 )
-def test_death_becomes_an_exit_code(returncode, asked, code):
+def test_a_crash_becomes_an_exit_code(returncode, asked, code):
     assert supervise.exit_code(returncode, asked) == code
 
 
@@ -88,17 +88,17 @@ def pauses(capfd: pytest.CaptureFixture[str]) -> list[float]:
     return [float(seconds) for _, _, seconds in said]
 
 
-def parts_of(seconds: list[float], whole: list[float]) -> list[float]:
-    return [part / of for part, of in zip(seconds, whole, strict=True)]
+def parts_of(seconds: list[float], bounds: list[float]) -> list[float]:
+    return [second / bound for second, bound in zip(seconds, bounds, strict=True)]
 
 
-def test_a_restart_says_why(tmp_path, monkeypatch, capfd):
+def test_a_restart_prints_its_reason(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(supervise, "FIRST_BACKOFF_SECONDS", 0.01)
     supervise.run(child(tmp_path, "os.kill(os.getpid(), signal.SIGKILL) if count == 1 else sys.exit(0)"), 1)
     assert "since it was ended by SIGKILL" in capfd.readouterr().err
 
 
-def test_no_restart_on_a_machine_that_is_about_to_go(tmp_path, capfd):
+def test_a_preempted_machine_restarts_nothing(tmp_path, capfd):
     body = "from convoy import heartbeat, supervise\nsupervise.follow_parent()\nheartbeat.beat(heartbeat.NOTICE)\nsys.exit(42)"
     assert supervise.run(child(tmp_path, body), 3) == 42
     assert (tmp_path / "starts").read_text() == "x"
@@ -159,7 +159,7 @@ def test_a_signal_is_passed_on_once_and_not_restarted(tmp_path, number, code):
     assert (tmp_path / "starts").read_text() == "x"
 
 
-def test_a_signal_that_is_not_answered_is_followed_by_kill(tmp_path):
+def test_an_unanswered_signal_is_followed_by_sigkill(tmp_path):
     body = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nopen(starts + '.ready', 'w')\ntime.sleep(600)"
     parent = start_parent(child(tmp_path, body), seconds=0.3)
     wait_for(tmp_path / "starts.ready")
@@ -179,7 +179,7 @@ def test_a_signal_ends_the_wait_for_a_restart(tmp_path, number, code):
     assert (tmp_path / "starts").read_text() == "x"
 
 
-def test_a_child_that_gives_no_sign_of_life_is_given_up(tmp_path, capfd):
+def test_a_child_without_a_heartbeat_is_killed(tmp_path, capfd):
     body = (
         "from convoy import heartbeat, supervise\nsupervise.follow_parent()\n"
         "with heartbeat.beating(): time.sleep(2.5)\n"  # longer than the timeout, but alive
@@ -211,7 +211,7 @@ def test_a_child_that_hangs_in_c_shows_where(tmp_path, capfd):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
-def test_a_signal_while_a_child_that_hangs_is_ended(tmp_path, number, code):
+def test_a_signal_while_a_hanging_child_is_ended_prevents_a_restart(tmp_path, number, code):
     # It answers neither the question where its threads are nor the signal, so there is time for both before it is killed.
     deaf = "for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1): signal.pthread_sigmask(signal.SIG_BLOCK, [n])\n"
     body = deaf + STUCK + "stuck_in_c()"

@@ -35,7 +35,7 @@ def test_lines_of_help_name_syntax_and_source():
     assert METALS.with_option("shiny") == ["tin"]
 
 
-def test_an_unknown_name_is_told_a_close_one_or_all():
+def test_an_unknown_name_is_answered_with_a_close_one_or_with_all():
     assert METALS.near("irn") == "did you mean iron?"
     assert METALS.near("zzz") == "there are iron, tin."
     assert near("zzz", METALS, "look it up.") == "look it up."

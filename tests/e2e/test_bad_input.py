@@ -1,4 +1,4 @@
-"""What is wrong with the input, the disk or the directory ends in one sentence, the right code, and nothing lost."""
+"""Errors of the input, the disk or the directory end in one sentence and the right code, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def assert_sentence(outcome: Outcome, code: int, *words: str) -> None:
     assert all(word in said[0] for word in words), outcome
 
 
-def test_a_missing_folder(convoy):
+def test_a_missing_folder_is_refused(convoy):
     assert_sentence(convoy("train", "--dataset=folder:absent"), 78, "absent", "does not exist")
 
 
 @pytest.mark.thorough
-def test_an_empty_class(convoy, photographs):
+def test_an_empty_class_is_refused(convoy, photographs):
     (photographs / "bird").mkdir()
     assert_sentence(convoy("train", f"--dataset=folder:{photographs}", "--image_size=16"), 65, "bird", "no image")
 
 
 @pytest.mark.parametrize("cache", [[], ["--cache_bytes=0"]], ids=["in memory", "as drawn"])
-def test_an_unreadable_image(convoy, photographs, cache):
+def test_an_unreadable_image_is_named(convoy, photographs, cache):
     (photographs / "cat" / "003.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     outcome = convoy(
         "train", f"--dataset=folder:{photographs}", "--image_size=16", "--batch_size=8", "--run_dir=r", *cache
@@ -40,18 +40,18 @@ def test_an_unreadable_image(convoy, photographs, cache):
     assert_sentence(outcome, 65, "cat/003.png", "cannot be decoded")
 
 
-def test_a_dataset_with_a_typo(convoy):
+def test_a_misspelled_data_set_is_refused_with_the_right_name(convoy):
     assert_sentence(convoy("train", "--dataset=cifar1o"), 78, "--dataset=cifar1o", "did you mean cifar10?")
 
 
-def test_a_directory_that_is_no_run(convoy, tmp_path):
+def test_a_directory_of_other_files_is_refused_and_stays(convoy, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("")
     assert_sentence(convoy("train", *QUICK, "--run_dir=thesis"), 78, "chapter1.tex", "no run of Convoy")
     assert sorted(path.name for path in (tmp_path / "thesis").iterdir()) == [".lock", "chapter1.tex"]
 
 
-def test_a_read_only_directory(convoy, tmp_path):
+def test_a_read_only_directory_is_refused(convoy, tmp_path):
     folder = tmp_path / "fixed"
     folder.mkdir()
     if os.geteuid() == 0:
@@ -72,7 +72,7 @@ def test_a_read_only_directory(convoy, tmp_path):
             folder.chmod(0o755)
 
 
-def test_a_disk_that_fills_up_while_saving(convoy, tmp_path):
+def test_a_disk_that_fills_up_during_a_save_harms_no_checkpoint(convoy, tmp_path):
     run_dir = tmp_path / "run"
     assert convoy("train", *QUICK, "--duration=20st", f"--run_dir={run_dir}").code == 0
     saved = run_dir / "checkpoints" / "00000020.1"
@@ -92,7 +92,7 @@ def test_a_disk_that_fills_up_while_saving(convoy, tmp_path):
     assert convoy("train", *QUICK, f"--run_dir={run_dir}").code == 0, "with space again, the run goes on"
 
 
-def test_another_process_in_the_same_directory(convoy, tmp_path):
+def test_a_second_process_in_a_run_directory_is_refused(convoy, tmp_path):
     first = subprocess.Popen(
         command("train", *QUICK, "--duration=100000ep", f"--run_dir={tmp_path / 'run'}"), env=environment(),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -111,7 +111,7 @@ def test_another_process_in_the_same_directory(convoy, tmp_path):
 
 
 @pytest.mark.thorough
-def test_data_that_changed_under_a_run(convoy, photographs):
+def test_data_that_changed_under_a_run_is_refused(convoy, photographs):
     argv = ["train", f"--dataset=folder:{photographs}", "--image_size=16", "--batch_size=8", "--duration=10st",
             "--eval_split=none", "--run_dir=run"]  # fmt: skip
     assert convoy(*argv).code == 0
@@ -124,7 +124,7 @@ def test_data_that_changed_under_a_run(convoy, photographs):
     assert_sentence(outcome, 78, "it has no class cat any more; it had no class zebra before")
 
 
-def test_a_test_split_that_is_bad_is_found_before_training(convoy, photographs, tmp_path):
+def test_a_bad_test_split_is_found_before_training(convoy, photographs, tmp_path):
     root = tmp_path / "split"
     shutil.copytree(photographs, root / "train")
     shutil.copytree(photographs, root / "test")
@@ -135,7 +135,7 @@ def test_a_test_split_that_is_bad_is_found_before_training(convoy, photographs, 
 
 
 @pytest.mark.thorough
-def test_a_checkpoint_that_rotted(convoy, tmp_path):
+def test_a_damaged_checkpoint_is_passed_over(convoy, tmp_path):
     run_dir = tmp_path / "run"
     assert convoy("train", *QUICK, "--duration=40st", f"--run_dir={run_dir}").code == 0
     path = run_dir / "checkpoints" / "00000040.1" / "model.npz"
@@ -148,7 +148,7 @@ def test_a_checkpoint_that_rotted(convoy, tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_model_whose_code_changed(convoy, tmp_path):
+def test_a_model_whose_code_changed_is_refused(convoy, tmp_path):
     code = (
         "import keras\n"
         "def net(shape, classes):\n"

@@ -27,7 +27,7 @@ def test_killed_four_times_with_faults_all_along_it_ends_with_the_same_bits(tmp_
     soak.run(tmp_path, kills, steps=20, every=4, seed=seed, rate=0.03)
 
 
-def test_a_second_process_on_a_run_directory_is_told_and_harms_nothing(bucket):
+def test_a_second_process_on_a_run_directory_is_refused_and_harms_nothing(bucket):
     long = [*QUICK, "--duration=100000st", "--eval_every=50000st", "--checkpoint_every=50000st"]
     first = subprocess.Popen(command("train", *long, f"--run_dir={bucket}"), env=environment())
     store = open_store(bucket)

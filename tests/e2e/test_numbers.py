@@ -1,4 +1,4 @@
-"""--on_nan: what a run does about a loss that is no number, told by one black image that its model divides by."""
+"""--on_nan: what a run does about a loss of NaN, which comes from one black image that its model divides by."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def train(convoy, place, *flags, **values):
 
 
 @pytest.mark.thorough
-def test_rollback_passes_over_what_led_to_it_so_often_and_no_more(convoy, one_black):
+def test_rollback_skips_the_failed_examples_three_times_and_then_ends(convoy, one_black):
     outcome = train(convoy, one_black, "--on_nan=rollback")
     assert outcome.code == 70, outcome
     assert "after 3 rollbacks; the last good checkpoint is" in outcome.err
@@ -56,10 +56,10 @@ def test_rollback_passes_over_what_led_to_it_so_often_and_no_more(convoy, one_bl
         assert event["position"] == 5 * (event["failed"] + passed)
 
 
-def test_a_run_that_rolled_back_ends_and_its_continuation_has_the_same_bits(convoy, one_black):
+def test_a_run_that_rolled_back_and_was_killed_continues_to_the_same_bits(convoy, one_black):
     # Three epochs and a step.
-    whole = train(convoy, one_black, "--on_nan=rollback", "--duration=14st")
-    assert whole.code == 0, whole
+    outcome = train(convoy, one_black, "--on_nan=rollback", "--duration=14st")
+    assert outcome.code == 0, outcome
     result = result_of(one_black / "run")
     assert result["rollbacks"] in (2, 3)
     assert [line["step"] for line in records_of(one_black / "run")] == [10, 14], "nothing is repeated, nothing lost"
@@ -72,13 +72,13 @@ def test_a_run_that_rolled_back_ends_and_its_continuation_has_the_same_bits(conv
 
 
 @pytest.mark.thorough
-def test_without_a_checkpoint_there_is_nothing_to_go_back_to(convoy, one_black):
+def test_rollback_without_a_checkpoint_ends_the_run(convoy, one_black):
     outcome = train(convoy, one_black, "--on_nan=rollback", "--checkpoint_every=40st")
     assert outcome.code == 70, outcome
     assert "there is no checkpoint to go back to" in outcome.err
 
 
-def test_skip_leaves_those_steps_out_and_counts_them(convoy, one_black):
+def test_skip_leaves_nan_steps_out_and_counts_them(convoy, one_black):
     outcome = train(convoy, one_black, "--on_nan=skip", "--duration=25st")
     assert outcome.code == 0, outcome
     assert result_of(one_black / "run")["skipped_steps"] == 5, "one an epoch"
@@ -93,23 +93,23 @@ def test_skip_leaves_those_steps_out_and_counts_them(convoy, one_black):
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_two_processes_skip_the_same_steps_as_one(convoy, one_black, monkeypatch, backend):
     monkeypatch.setenv("PYTHONPATH", str(one_black))
-    # The black image is in the half batch of one process only.
+    # The black image is in one process's half of the batch.
     flags = [*FLAGS, "--on_nan=skip", "--duration=25st", "--batch_size=6", "--precision=float64"]
-    whole = convoy("train", *flags, f"--backend={backend}", "--run_dir=one", cwd=one_black)
-    assert whole.code == 0, whole
+    outcome = convoy("train", *flags, f"--backend={backend}", "--run_dir=single", cwd=one_black)
+    assert outcome.code == 0, outcome
     run_workers(one_black, backend, 2, *flags)
-    one, two = one_black / "one", one_black / "run"
-    skipped = [[event["step"] for event in events_of(run) if event["event"] == "skipped"] for run in (one, two)]
+    single, shared = one_black / "single", one_black / "run"
+    skipped = [[event["step"] for event in events_of(run) if event["event"] == "skipped"] for run in (single, shared)]
     assert len(skipped[0]) == 6
     assert skipped[0] == skipped[1]
-    assert result_of(two)["skipped_steps"] == 6
-    ours, theirs = final_tensors(two), final_tensors(one)
+    assert result_of(shared)["skipped_steps"] == 6
+    ours, theirs = final_tensors(shared), final_tensors(single)
     for name, value in ours.items():
         np.testing.assert_allclose(value, theirs[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 @pytest.mark.thorough
-def test_skip_ends_when_nothing_else_comes(convoy, one_black):
+def test_skip_ends_after_eleven_nan_steps_in_a_row(convoy, one_black):
     for image in (one_black / "images").rglob("*.*"):
         if image.name != "black.png":
             image.write_bytes((one_black / "images" / "cat" / "black.png").read_bytes())

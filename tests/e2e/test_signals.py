@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and notices at every moment: saved where there is something to save, the designed code, within 10 seconds."""
+"""SIGTERM, SIGINT and preemption notices at every moment: a save if there is progress, and the right code within 10 seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from metadata import MAINTENANCE, PREEMPTED, metadata_server
 from support import QUICK, assert_same_bits, command, environment, events_of, records_of
 
-# Long enough that no test can miss it; cut short by the signal.
+# Long enough that the signal always comes before its end.
 LONG = [*QUICK, "--duration=5000ep", "--eval_every=1000ep", "--checkpoint_every=20ep"]
 
 
@@ -41,7 +41,7 @@ def interrupted(
     return parent.returncode, time.monotonic() - began, err
 
 
-def test_before_the_first_step(tmp_path):
+def test_a_signal_before_the_first_step_leaves_without_a_checkpoint(tmp_path):
     # The child is still importing TensorFlow: there is nothing to save.
     parent = subprocess.Popen(command("train", *LONG, f"--run_dir={tmp_path / 'run'}"), env=environment())
     deadline = time.monotonic() + 60
@@ -58,10 +58,10 @@ def test_before_the_first_step(tmp_path):
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 42), pytest.param(signal.SIGINT, 130, marks=pytest.mark.thorough)]
 )
-def test_during_a_loop(tmp_path, number, code):
+def test_a_signal_during_a_loop_saves_and_leaves(tmp_path, number, code):
     run_dir = tmp_path / "run"
-    left, seconds, err = interrupted(run_dir, send=[number], after="saved")
-    assert left == code, err
+    exit_code, seconds, err = interrupted(run_dir, send=[number], after="saved")
+    assert exit_code == code, err
     assert seconds < 10
     last = events_of(run_dir)[-1]
     assert last["event"] == "left"
@@ -70,7 +70,7 @@ def test_during_a_loop(tmp_path, number, code):
 
 
 @pytest.mark.thorough
-def test_during_a_save(convoy, undisturbed, tmp_path):
+def test_a_signal_during_a_save_leaves_and_the_run_continues(convoy, undisturbed, tmp_path):
     run_dir = tmp_path / "run"
     code, _, err = interrupted(run_dir, chaos="term:snapshot@20", argv=QUICK)
     assert code == 42, err
@@ -83,7 +83,7 @@ def test_during_a_save(convoy, undisturbed, tmp_path):
 
 
 @pytest.mark.thorough
-def test_during_an_evaluation(convoy, tmp_path):
+def test_an_evaluation_cut_by_a_signal_is_repeated(convoy, tmp_path):
     run_dir = tmp_path / "run"
     code, _, err = interrupted(run_dir, chaos="term:evaluation@41", argv=QUICK)
     assert code == 42, err
@@ -96,11 +96,11 @@ def test_during_an_evaluation(convoy, tmp_path):
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 42), pytest.param(signal.SIGINT, 130, marks=pytest.mark.thorough)]
 )
-def test_twice(tmp_path, number, code):
-    # One loop of minutes, entered long before the signals: the first waits for its end, only the second leaves in seconds.
+def test_a_second_signal_leaves_without_saving(tmp_path, number, code):
+    # In a loop of minutes the first signal waits for the loop's end; only the second leaves in seconds.
     endless = [*LONG, "--steps_per_loop=400000", "--checkpoint_every=5000ep", "--eval_every=5000ep"]
-    left, seconds, err = interrupted(tmp_path / "run", argv=endless, send=[number, number], settle=2.0)
-    assert left == code, err
+    exit_code, seconds, err = interrupted(tmp_path / "run", argv=endless, send=[number, number], settle=2.0)
+    assert exit_code == code, err
     assert seconds < 10
     assert "left" not in [event["event"] for event in events_of(tmp_path / "run")], "it did not wait for a save"
 
@@ -114,7 +114,7 @@ def test_twice(tmp_path, number, code):
         ),  # TensorFlow
     ],
 )
-def test_a_notice_of_the_metadata_server(tmp_path, variable, key, value):
+def test_a_preemption_notice_saves_and_leaves(tmp_path, variable, key, value):
     run_dir = tmp_path / "run"
     with metadata_server() as server:
         parent = subprocess.Popen(
@@ -125,7 +125,9 @@ def test_a_notice_of_the_metadata_server(tmp_path, variable, key, value):
             text=True,
         )
         deadline = time.monotonic() + 100
-        while not (run_dir / "events.jsonl").exists() or "saved" not in [one["event"] for one in events_of(run_dir)]:
+        while not (run_dir / "events.jsonl").exists() or "saved" not in [
+            event["event"] for event in events_of(run_dir)
+        ]:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         began = time.monotonic()
@@ -140,7 +142,7 @@ def test_a_notice_of_the_metadata_server(tmp_path, variable, key, value):
     assert "no restart here" in err
 
 
-def test_a_notice_before_the_first_step(convoy, tmp_path):
+def test_a_preemption_notice_before_the_first_step_leaves_without_a_checkpoint(convoy, tmp_path):
     with metadata_server() as server:
         server.announce(PREEMPTED, "TRUE")
         outcome = convoy("train", *LONG, f"--run_dir={tmp_path / 'run'}", GCE_METADATA_HOST=server.address)

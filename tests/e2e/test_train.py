@@ -28,7 +28,7 @@ def finished(tmp_path_factory):
     return run_dir, Outcome(done)
 
 
-def test_a_run_tells_what_it_reached_and_where_it_is(finished):
+def test_a_run_prints_its_result_and_its_files(finished):
     run_dir, outcome = finished
     assert outcome.code == 0, outcome
     assert outcome.err == "", "nothing but the run itself is on the screen"
@@ -77,7 +77,7 @@ def test_the_written_flags_reproduce_the_run(finished, convoy, tmp_path):
     assert records_of(run_dir) == records_of(again)
 
 
-def test_a_finished_run_says_so(finished, convoy):
+def test_a_finished_run_is_not_run_again(finished, convoy):
     run_dir, _ = finished
     before = (run_dir / "result.json").read_bytes()
     outcome = convoy(*f"{INTERFACE}{run_dir}".split())
@@ -108,7 +108,7 @@ def test_evaluate_measures_what_the_run_reached(finished, convoy, tmp_path):
     assert f"step {result['best']['step']:.0f}: {result['best']['accuracy']:.2%}" in best.out
 
 
-def test_a_longer_duration_goes_on_and_equals_a_run_of_that_length(convoy, undisturbed, tmp_path):
+def test_a_run_continued_to_a_longer_duration_equals_a_run_of_that_length(convoy, undisturbed, tmp_path):
     short = tmp_path / "short"
     assert convoy("train", *QUICK, f"--run_dir={short}", "--duration=40st", "--steps_per_loop=7").code == 0
     outcome = convoy("train", *QUICK, f"--run_dir={short}")
@@ -152,14 +152,14 @@ def test_a_folder_of_photographs_trains_in_a_directory_with_a_strange_name(convo
 
 
 def test_the_real_cifar10_trains_in_bfloat16_with_everything_on(convoy, cifar10, tmp_path):
-    outcome = convoy("train", "--dataset=cifar10", f"--data_dir={cifar10}", "--augment=standard", "--duration=80st",
+    outcome = convoy("train", "--dataset=cifar10", f"--data_dir={cifar10}", "--augment=standard", "--duration=40st",
                      "--precision=mixed_bfloat16", "--accumulate=3", "--ema=0.9", "--clip_norm=1", "--optimizer=adamw",
                      "--weight_decay=0.01", "--warmup=10st", "--schedule=cosine", "--label_smoothing=0.1",
                      "--learning_rate=0.002", "--eval_split=none", "--run_dir=run")  # fmt: skip
     assert outcome.code == 0, outcome
     result = result_of(tmp_path / "run")
     assert result["eval"]["examples"] == 10_000
-    assert result["eval"]["accuracy"] > 0.3
+    assert result["eval"]["accuracy"] > 0.25  # 0.1 by chance
     assert result["best"] is None
 
 

@@ -36,7 +36,7 @@ def wheel(tmp_path_factory):
     return next(out.glob("*.whl"))
 
 
-def test_it_holds_every_package_and_nothing_else(wheel):
+def test_the_wheel_holds_every_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     packaged = {name for name in names if name.endswith(".py")}
     floors = {"": "convoy", "data/": "data", "trainer/": "trainer", "launch/": "launch"}
@@ -92,7 +92,7 @@ def test_digits_train_beside_folders_of_the_same_names(installed):
 
 
 @pytest.mark.parametrize("gang", ["jobset", "indexed"])
-def test_it_renders_what_the_checkout_renders(installed, gang, capsys):
+def test_an_installation_renders_the_documents_of_the_checkout(installed, gang, capsys):
     """From its own copy of k8s/base."""
     words = ["--target=k8s", "--name=rn50", "--image=registry.example.com/convoy:1", "--accelerator=l4x2", "--workers=4",
              f"--gang={gang}", "--", "--dataset=cifar10", "--run_dir=gs://b/r"]  # fmt: skip

@@ -1,8 +1,9 @@
-"""Layers with state of their own, interrupted and not, on one engine and some CPU devices, all from one process:
-python layer_state_cases.py BACKEND DEVICES SEED COUNT FILE [LAYER ...], of all layers if none is named.
+"""Trains layers with state of their own, interrupted and uninterrupted, on one engine and some CPU devices, in one process.
 
-Every case is a layer, parts of a batch, loops, evaluations and an interruption, drawn by the seed. Writes as JSON what each
-came to: "same", the bits of the run left alone; a sentence, refused; else what differs.
+    python layer_state_cases.py BACKEND DEVICES SEED COUNT FILE [LAYER ...]
+
+Without names, of all layers. The seed draws for each case a layer, microbatches, loops, evaluations and an interruption.
+FILE gets the outcomes as JSON: "same" for the bits of the uninterrupted run, "refused: SENTENCE", or the tensors that differ.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from convoy.data.sources.in_memory import InMemory  # noqa: E402
 from convoy.trainer.engines.runtime import set_up_keras  # noqa: E402
 from stateful_layers import APART, KINDS, REFUSED, SAME, Before  # noqa: E402
 
-# Evaluations of several batches, and no time lost on what was made before.
+# Evaluations take several batches, and the collector skips older objects.
 importlib.import_module("convoy.trainer.engines.base").evaluation_batch_size = lambda *values: 8
 gc.freeze()
 SHAPE, CLASSES = (4, 4, 1), 3
@@ -67,10 +68,10 @@ STEPS = 9
 class Case:
     kind: str
     accumulate: int
-    cuts: list[int]  # of the run left alone
-    others: list[int]  # of the interrupted one
+    cuts: list[int]  # of the uninterrupted run
+    others: list[int]  # of the interrupted run
     interrupted: int
-    in_evaluation: bool  # where the interruption falls, once one was begun
+    in_evaluation: bool  # whether the interruption falls into an evaluation
     ema: float
     devices: int
     compiled: str
@@ -101,7 +102,7 @@ def draw(rng: random.Random, kind: str) -> Case:
 
 
 def train(built: Any, first: int, last: int, cuts: list[int]) -> None:
-    """With a look after the first loop and at the end, as the product's loop does it."""
+    """Checks layers after the first loop and at the end, as the product's loop does."""
     check = getattr(built, "check_layers", lambda: None)
     borders = [first, *(cut for cut in cuts if first < cut < last), last]
     for begin, end in itertools.pairwise(borders):
@@ -112,27 +113,27 @@ def train(built: Any, first: int, last: int, cuts: list[int]) -> None:
 
 
 def both(case: Case) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The last state of a run that was left alone, and of one that took up what this had saved on its way."""
+    """The last states of an uninterrupted run, and of a run that continued from its checkpoint."""
     built = case.engine(0)
     train(built, 0, case.interrupted, case.cuts)
     saved = built.state()
     if case.in_evaluation:
         built.evaluate(EXAMPLES, lambda: False)
     train(built, case.interrupted, STEPS, case.cuts)
-    alone, built = built.state(), case.engine(case.interrupted)
+    uninterrupted, built = built.state(), case.engine(case.interrupted)
     built.restore(saved)
     if case.in_evaluation:
-        # Asked to leave after the first batch, saved, continued.
+        # Leaves after the first batch, saves and continues.
         asked = iter([False])
         built.evaluate(EXAMPLES, lambda: next(asked, True))
         built.restore(built.state())
         built.evaluate(EXAMPLES, lambda: False)
     train(built, case.interrupted, STEPS, case.others)
-    return alone, built.state()
+    return uninterrupted, built.state()
 
 
 def apart() -> float:
-    """How far a layer that reads before it writes, and asks for a mean, leads several devices from one, relatively."""
+    """The relative difference between several devices and one for a layer that aggregates by mean."""
     USERS.model = lambda shape, classes: keras.Sequential(
         [keras.Input(shape), layers.Flatten(), Before("mean"), layers.Dense(classes, kernel_initializer="ones")]
     )
@@ -141,7 +142,9 @@ def apart() -> float:
         built = Case("before/mean", 1, [], [], 0, False, 0.9, devices, "on" if BACKEND == "jax" else "off").engine(0)
         built.train(STEPS)
         ends.append(built.state())
-    return max(float(np.abs(one - ends[1][name]).max() / max(np.abs(one).max(), 1e-3)) for name, one in ends[0].items())
+    return max(
+        float(np.abs(value - ends[1][name]).max() / max(np.abs(value).max(), 1e-3)) for name, value in ends[0].items()
+    )
 
 
 def outcome(case: Case) -> str:
@@ -150,28 +153,28 @@ def outcome(case: Case) -> str:
         [keras.Input(shape), layers.Flatten(), make(), layers.Dense(classes)]
     )
     try:
-        one, other = both(case)
+        uninterrupted, resumed = both(case)
     except exits.CannotRun as error:
         return f"refused: {error}"
     except Exception as error:
         return f"failed: {traceback.format_exc(limit=-4)} {type(error)}"
-    apart = sorted(name for name in one if one[name].tobytes() != other[name].tobytes())
-    return f"differs: {', '.join(apart[:3])}" if apart else SAME
+    differing = sorted(name for name, value in uninterrupted.items() if value.tobytes() != resumed[name].tobytes())
+    return f"differs: {', '.join(differing[:3])}" if differing else SAME
 
 
 def main() -> None:
     rng = random.Random(f"{SEED} {BACKEND} {DEVICES}")
     kinds = sys.argv[6:] or rng.sample(sorted(KINDS), len(KINDS))
-    found = []
+    outcomes = []
     for index in range(COUNT):
         case = draw(rng, kinds[index % len(kinds)])
         expected = KINDS[case.kind][1]
         if expected == APART:
             expected = SAME if case.devices == 1 else REFUSED
         begun = time.perf_counter()
-        found.append({"case": dataclasses.asdict(case), "expected": expected, "found": outcome(case)})
-        print(f"{time.perf_counter() - begun:6.1f} s  {found[-1]}", flush=True)
-    FILE.write_text(json.dumps({"apart": apart(), "cases": found}, indent=1))
+        outcomes.append({"case": dataclasses.asdict(case), "expected": expected, "found": outcome(case)})
+        print(f"{time.perf_counter() - begun:6.1f} s  {outcomes[-1]}", flush=True)
+    FILE.write_text(json.dumps({"apart": apart(), "cases": outcomes}, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Layers with state of their own end with the bits of a run left alone, or are refused; layer_state_cases.py draws cases."""
+"""Runs of layers with state of their own resume to the same bits, or are refused; layer_state_cases.py draws cases."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ QUICK = {
 
 def run_cases(tmp_path: Path, backend: str, devices: int, seed: int, count: int, *kinds: str) -> list[dict]:
     print(f"{PROGRAM.name} {backend} {devices} {seed} {count}: the third is the seed")
-    argv = [sys.executable, PROGRAM, backend, devices, seed, count, tmp_path / "found.json", *kinds]
+    argv = [sys.executable, PROGRAM, backend, devices, seed, count, tmp_path / "outcomes.json", *kinds]
     done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=3000, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert found["apart"] < 1e-5, "a mean of what replicas have is what one device has"
-    return found["cases"]
+    outcomes = json.loads((tmp_path / "outcomes.json").read_text())
+    assert outcomes["apart"] < 1e-5, "the mean over replicas is the value of one device"
+    return outcomes["cases"]
 
 
 def wrong(cases: list[dict]) -> list[dict]:
@@ -65,14 +65,14 @@ def wrong(cases: list[dict]) -> list[dict]:
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_an_interrupted_run_has_the_bits_of_one_left_alone_or_is_refused(tmp_path, backend):
+def test_an_interrupted_run_has_the_bits_of_an_uninterrupted_one_or_is_refused(tmp_path, backend):
     kinds = QUICK[backend]
     assert not wrong(run_cases(tmp_path, backend, 2, 4, len(kinds), *kinds))
 
 
 @pytest.mark.thorough
-def test_so_it_is_in_200_cases(tmp_path):
-    """Others each time; a row of benchmarks/results/layer_state.csv for each engine and number of devices."""
+def test_200_drawn_cases_have_the_same_bits_or_are_refused(tmp_path):
+    """Draws other cases each time, and appends a row of layer_state.csv for each engine and number of devices."""
     seed = int(os.environ.get("CONVOY_TEST_SEED", time.time_ns() % 10**6))
     rows = []
     for backend in ("tensorflow", "jax"):
@@ -87,7 +87,7 @@ def test_so_it_is_in_200_cases(tmp_path):
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def test_a_run_is_refused_with_what_to_write(tmp_path, convoy):
+def test_a_refusal_says_what_to_write(tmp_path, convoy):
     (tmp_path / "my_model.py").write_text(MOVING.replace("AGGREGATION", "none"))
     done = convoy("train", *FLAGS, "--backend=jax", "--devices=cpu:2", "--run_dir=run")
     assert done.code == exits.CANNOT_RUN, done
@@ -98,7 +98,7 @@ def test_a_run_is_refused_with_what_to_write(tmp_path, convoy):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_a_run_that_was_refused_goes_on_once_the_layer_says_what_it_wants(tmp_path, convoy, backend):
+def test_a_refused_run_continues_once_the_layer_names_its_aggregation(tmp_path, convoy, backend):
     model, argv = tmp_path / "my_model.py", ["train", *FLAGS, f"--backend={backend}", "--devices=cpu:2"]
     model.write_text(MOVING.replace("AGGREGATION", "none"))
     assert convoy(*argv, "--run_dir=cut").code == exits.CANNOT_RUN
@@ -121,8 +121,8 @@ def test_processes_find_the_same_variable_and_end_together(tmp_path, backend):
         )
     model.write_text(MOVING.replace("AGGREGATION", "mean"))
     fault = {1: {"CONVOY_CHAOS": "term:between@7"}}
-    left = start_workers(tmp_path, backend, 2, *FLAGS, "--run_dir=cut", "--steps_per_loop=3", own=fault)
-    assert [one.wait(150) for one in left] == [exits.TRY_AGAIN] * 2
+    workers = start_workers(tmp_path, backend, 2, *FLAGS, "--run_dir=cut", "--steps_per_loop=3", own=fault)
+    assert [worker.wait(150) for worker in workers] == [exits.TRY_AGAIN] * 2
     run_workers(tmp_path, backend, 2, *FLAGS, "--run_dir=cut", "--steps_per_loop=3")
     run_workers(tmp_path, backend, 2, *FLAGS, "--run_dir=alone")
     assert_same_bits(tmp_path / "cut", tmp_path / "alone")

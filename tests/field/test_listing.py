@@ -83,7 +83,7 @@ def as_nobody() -> Iterator[None]:
         system.setfsuid(0)
 
 
-def test_permissions_of_the_system_itself_are_heard(photographs, monkeypatch):
+def test_permissions_of_the_file_system_are_reported(photographs, monkeypatch):
     monkeypatch.chdir(photographs.parent)  # above it are folders that nobody may enter
     for folder in (photographs.parent, photographs, photographs / "dog"):
         folder.chmod(0o755)
@@ -103,7 +103,7 @@ def test_a_link_to_itself_among_the_classes_is_a_sentence(photographs):
         opened(photographs)
 
 
-def test_links_within_a_class_lead_nowhere_and_are_named(photographs, tmp_path, capsys):
+def test_links_within_a_class_are_not_followed_but_named(photographs, tmp_path, capsys):
     write_images(tmp_path / "elsewhere", ("more",), 2)
     (photographs / "cat" / "more").symlink_to(tmp_path / "elsewhere")
     (photographs / "cat" / "up.jpg").symlink_to("..")
@@ -121,7 +121,7 @@ def test_a_class_folder_may_be_a_link(photographs, tmp_path):
     assert opened(photographs).class_names == ("bird", "cat", "dog")
 
 
-def test_a_bundle_lacks_no_package_in_silence(tmp_path, monkeypatch):
+def test_a_bundle_that_lacks_a_package_is_an_error(tmp_path, monkeypatch):
     inner = tmp_path / "mine" / "inner"
     inner.mkdir(parents=True)
     for path in (inner.parent / "__init__.py", inner / "layers.py"):
@@ -135,7 +135,7 @@ def test_a_bundle_lacks_no_package_in_silence(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENOMEM])
 @pytest.mark.parametrize("below", ["", "checkpoints", "checkpoints/0000000100.00"])
-def test_a_run_directory_that_cannot_be_listed_holds_not_nothing(tmp_path, monkeypatch, below, number):
+def test_a_run_directory_that_cannot_be_listed_is_not_taken_for_empty(tmp_path, monkeypatch, below, number):
     store = open_store(str(tmp_path))
     folder = tmp_path / "checkpoints" / "0000000100.00"
     folder.mkdir(parents=True)
@@ -146,5 +146,5 @@ def test_a_run_directory_that_cannot_be_listed_holds_not_nothing(tmp_path, monke
     assert error.value.code in (exits.CANNOT_RUN, exits.TRY_AGAIN)
 
 
-def test_what_was_never_made_holds_nothing(tmp_path):
+def test_a_missing_run_directory_is_empty(tmp_path):
     assert open_store(str(tmp_path / "new")).list_names() == []

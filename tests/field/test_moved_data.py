@@ -1,4 +1,4 @@
-"""A run goes on, or is measured, on the data that it was begun on, wherever that lies now, and on no other in silence."""
+"""A run continues, or is evaluated, on the data that it began on, wherever these lie now; other data are refused."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def begun(tmp_path_factory):
 
 @pytest.fixture
 def place(begun, tmp_path, monkeypatch):
-    """A copy of that, which is the current directory."""
+    """A copy of that folder as the current directory."""
     shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -86,7 +86,7 @@ def the_home_folder(photos, place):
 
 
 def a_copy(photos, place):
-    shutil.copytree(photos, place / "copied", copy_function=shutil.copyfile)  # of another time
+    shutil.copytree(photos, place / "copied", copy_function=shutil.copyfile)  # with other times
     shutil.rmtree(photos)
     return f"{place}/copied"
 
@@ -97,20 +97,20 @@ PLACES = [another_name, a_mount, a_slash, the_home_folder, a_copy]
 @pytest.mark.parametrize("to", PLACES, ids=lambda to: to.__name__)
 def test_a_folder_in_another_place_is_the_same_data(to, place, monkeypatch):
     monkeypatch.setenv("HOME", "/")
-    there = to(place / "photos", place)
-    assert train(place / "run", f"folder:{there}")["step"] == 2  # finished, and not refused
+    dataset = to(place / "photos", place)
+    assert train(place / "run", f"folder:{dataset}")["step"] == 2  # finished, and not refused
 
 
 @pytest.mark.parametrize("to", [a_copy, *(pytest.param(to, marks=pytest.mark.thorough) for to in PLACES[:-1])])
-def test_a_run_whose_data_has_moved_ends_with_the_bits_of_one_left_alone(to, place, monkeypatch):
+def test_a_run_whose_data_has_moved_ends_with_the_same_bits(to, place, monkeypatch):
     shutil.copytree("run", "alone")
     train("alone", "folder:photos", "4st")
     monkeypatch.setenv("HOME", "/")
-    there = to(place / "photos", place)
-    assert train(place / "run", f"folder:{there}", "4st")["step"] == 4
+    dataset = to(place / "photos", place)
+    assert train(place / "run", f"folder:{dataset}", "4st")["step"] == 4
     assert_same_bits(place / "run", place / "alone")
     flags = (place / "run" / "config.flags").read_text()
-    assert f"--dataset=folder:{there}\n" in flags  # so that this file starts it where it is now
+    assert f"--dataset=folder:{dataset}\n" in flags  # so that the file starts the run where its data lie now
 
 
 def added(photos):
@@ -169,7 +169,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_data_that_has_changed_is_refused_with_what_is_different(change, place):
+def test_changed_data_is_refused_with_the_difference(change, place):
     said = change(place / "photos")
     before = {path: path.read_bytes() for path in (place / "run").rglob("*") if path.is_file()}
     with pytest.raises(exits.CannotRun, match=said) as refused:
@@ -178,20 +178,20 @@ def test_data_that_has_changed_is_refused_with_what_is_different(change, place):
     assert before == {path: path.read_bytes() for path in (place / "run").rglob("*") if path.is_file()}
 
 
-def test_it_is_known_before_the_first_checkpoint(place):
+def test_data_is_recorded_before_the_first_checkpoint(place):
     shutil.rmtree(place / "run" / "checkpoints")
     for name in ("metrics.jsonl", "result.json"):
         (place / "run" / name).unlink()
-    there = a_copy(place / "photos", place)
+    copied = a_copy(place / "photos", place)
     said = renamed(place / "copied")
     with pytest.raises(exits.CannotRun, match=said):
-        train("run", f"folder:{there}")
+        train("run", f"folder:{copied}")
     (place / "copied" / "train" / "cat" / "020.jpg").rename(place / "copied" / "train" / "cat" / "000.jpg")
-    assert train("run", f"folder:{there}")["step"] == 2
+    assert train("run", f"folder:{copied}")["step"] == 2
 
 
 def make_old(run_dir):
-    """Makes a run directory one of 3ff22d4: what data a run was begun on stood in its checkpoints alone, and not all of it."""
+    """Makes a run directory one of 3ff22d4, where only checkpoints recorded the data, and not all of it."""
     (run_dir / "identity.json").unlink()
     for checkpoint in (run_dir / "checkpoints").iterdir():
         state, manifest = (json.loads((checkpoint / name).read_text()) for name in ("state.json", "MANIFEST.json"))
@@ -202,28 +202,28 @@ def make_old(run_dir):
         (checkpoint / "MANIFEST.json").write_text(json.dumps(manifest))
 
 
-def test_a_run_from_before_goes_on_by_counts_and_names(place):
+def test_a_run_of_3ff22d4_is_checked_by_counts_and_names(place):
     make_old(place / "run")
-    there = a_copy(place / "photos", place)
+    copied = a_copy(place / "photos", place)
     shutil.copytree("run", "untouched")
-    (place / "copied" / "test" / "cat" / "000.jpg").unlink()  # of the test split it knows nothing
-    assert train("run", f"folder:{there}", "3st")["step"] == 3
+    (place / "copied" / "test" / "cat" / "000.jpg").unlink()  # it has no record of the test split
+    assert train("run", f"folder:{copied}", "3st")["step"] == 3
     renamed(place / "copied")
-    with pytest.raises(exits.CannotRun, match="have other names or sizes"):  # from now on it does
-        train("run", f"folder:{there}", "4st")
-    removed = sorted((place / "copied" / "train" / "cat").iterdir())[:8]  # enough for some that were not held out
+    with pytest.raises(exits.CannotRun, match="have other names or sizes"):  # from now on it has one
+        train("run", f"folder:{copied}", "4st")
+    removed = sorted((place / "copied" / "train" / "cat").iterdir())[:8]  # enough that some were not held out
     for path in removed:
         path.unlink()
     with pytest.raises(exits.CannotRun, match="it had [0-9]+ examples to train on and has"):
-        train("untouched", f"folder:{there}", "3st")
+        train("untouched", f"folder:{copied}", "3st")
 
 
-def test_a_run_from_before_that_has_saved_nothing_does_not_move(place):
+def test_a_run_of_3ff22d4_without_a_checkpoint_does_not_move(place):
     make_old(place / "run")
     shutil.rmtree(place / "run" / "checkpoints")
-    there = a_copy(place / "photos", place)
+    copied = a_copy(place / "photos", place)
     with pytest.raises(exits.CannotRun, match="--dataset=folder:.* but the run was begun with --dataset=folder:photos"):
-        train("run", f"folder:{there}")
+        train("run", f"folder:{copied}")
 
 
 @pytest.mark.parametrize(
@@ -231,41 +231,39 @@ def test_a_run_from_before_that_has_saved_nothing_does_not_move(place):
     ["", "[]", '{"examples": "5", "classes": []}', '{"examples": 1, "classes": ["a"], "data": []}',
      '{"examples": 1, "classes": ["a"], "data": {"source": "folder", "splits": {"train": {"examples": -1, "digest": ""}}}}'],
 )  # fmt: skip
-def test_what_is_no_identity_is_bad_data(text, tmp_path):
+def test_an_unreadable_identity_is_bad_data(text, tmp_path):
     (tmp_path / "identity.json").write_text(text)
     with pytest.raises(exits.BadData, match=f"{tmp_path}/identity.json"):
         known(open_store(str(tmp_path)))
 
 
-def test_evaluate_is_told_where_the_data_is_now(place):
+def test_evaluate_takes_the_new_place_of_the_data(place):
     def measured(**values):
         return evaluate(EvaluateConfig(run_dir="run", **values), Signals())
 
     here = result_of(place / "run")["eval"]
-    there = a_copy(place / "photos", place)
+    copied = a_copy(place / "photos", place)
     with pytest.raises(exits.CannotRun, match="photos does not exist"):
         measured()
-    now = measured(dataset=f"folder:{there}", split="test")
+    now = measured(dataset=f"folder:{copied}", split="test")
     assert (now["loss"], now["per_class"]) == (pytest.approx(here["loss"], rel=1e-6), here["per_class"])
-    for other in ("digits", f"records:{there}", there):
+    for other in ("digits", f"records:{copied}", copied):
         with pytest.raises(exits.CannotRun, match=f"--dataset={other}, but the run in run was begun on folder:photos"):
             measured(dataset=other)
     said = renamed(place / "copied")
     with pytest.raises(exits.CannotRun, match=said):
-        measured(dataset=f"folder:{there}")
+        measured(dataset=f"folder:{copied}")
 
 
-def test_records_are_known_by_the_files_of_each_split(place):
+def test_records_are_identified_by_the_files_of_each_split(place):
     pack(DataConfig("folder:photos"), place / "packed", 1 << 20)
     with pytest.raises(exits.CannotRun, match="--dataset=records:packed, but the run was begun with"):
-        train("run", "records:packed")  # the same images, but decoded elsewhere they need not have the same bits
+        train("run", "records:packed")  # the same images, but another decoder may give other bits
 
     here = open_dataset(DataConfig("records:packed"))
     then = Identity(17, here.class_names, here.origin)
     shutil.move("packed", "moved")
-    assert not differences(
-        *(RunConfig(data=DataConfig(f"records:{at}")) for at in ("packed", "./moved/"))
-    )
+    assert not differences(*(RunConfig(data=DataConfig(f"records:{at}")) for at in ("packed", "./moved/")))
     assert open_dataset(DataConfig("records:./moved/")).origin == then.origin
 
     path = place / "moved" / MANIFEST
@@ -287,7 +285,7 @@ def test_a_bucket_and_a_folder_hold_the_same_records(place, bucket, monkeypatch)
     assert {name: split.examples for name, split in origins[0].splits.items()} == {"train": 1421, "test": 376}
 
 
-def test_a_set_of_tfds_is_known_by_name_and_version(cifar10):
+def test_a_tfds_data_set_is_identified_by_name_and_version(cifar10):
     origin = open_dataset(DataConfig("cifar10", str(cifar10))).origin
     assert origin == Origin("cifar10/3.0.2", {"train": Split(50_000), "test": Split(10_000)})
     now = Identity(50_000, ("a", "b"), Origin("cifar10/3.0.3", origin.splits))
@@ -295,16 +293,16 @@ def test_a_set_of_tfds_is_known_by_name_and_version(cifar10):
     assert now.differences(then) == ["it was cifar10/3.0.2 and is cifar10/3.0.3"]
 
 
-def test_no_content_of_an_image_counts(place):
+def test_the_content_of_an_image_does_not_count(place):
     dataset = DataConfig("folder:photos")
     origin = open_dataset(dataset).origin
     for path in (place / "photos").rglob("*.*"):
         content = path.read_bytes()
-        path.write_bytes(content[:-4] + bytes(4))  # all that is read for it is a header
+        path.write_bytes(content[:-4] + bytes(4))  # only headers are read
     assert open_dataset(dataset).origin == origin
 
 
-def test_fifty_thousand_names_take_no_time(place):
+def test_fifty_thousand_names_take_a_fraction_of_a_second(place):
     names = [f"{place}/train/class{index % 100}/photograph-{index:06d}.jpeg" for index in range(50_000)]
     sizes, seconds = np.arange(50_000), []
     for _ in range(3):

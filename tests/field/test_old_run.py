@@ -1,8 +1,8 @@
-"""A run that 3ff22d4 left half-way goes on with today's code, and ends where 3ff22d4 itself ended when it went on.
+"""A run that 3ff22d4 left half-way continues with today's code, and ends as it ended with 3ff22d4.
 
-run_3ff22d4/run is the run directory, command.flags its command (with small.py in the current directory), then.npz and then.json
-what became of it. Bits of floating-point numbers differ between kinds of machines; where this one is of another kind than
-that one, the numbers are compared, which are float64 for that purpose.
+run_3ff22d4/run is the run directory, command.flags its command (with small.py in the current directory), then.npz and
+then.json its end. Bits of floating-point numbers differ between kinds of machines. On another kind than the first the values
+are compared, which are float64 for that purpose.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def machine() -> dict[str, object]:
-    """What decides the bits of a sum: instructions, caches, cores and libraries."""
+    """The facts that determine the bits of a sum: instructions, caches, cores and libraries."""
     lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
     facts = {name.strip(): value.strip() for name, _, value in lines}
     chosen = ("avx", "amx", "sse", "fma", "f16c", "bmi", "vaes")
@@ -40,14 +40,14 @@ def machine() -> dict[str, object]:
     }
 
 
-TOLD = json.loads((THEN / "then.json").read_text())
-SAME = machine() == TOLD["machine"]
-WHAT = "bits" if SAME else f"1e-9, for this machine is {machine()}, and that was {TOLD['machine']}"
+EXPECTED = json.loads((THEN / "then.json").read_text())
+SAME = machine() == EXPECTED["machine"]
+WHAT = "bits" if SAME else f"1e-9, since this machine is {machine()}, and the first was {EXPECTED['machine']}"
 
 
 @pytest.fixture
 def place(tmp_path):
-    """A current directory as it was then."""
+    """A current directory as the run had it."""
     for name in ("small.py", "command.flags"):
         shutil.copy(THEN / name, tmp_path)
     shutil.copytree(THEN / "run", tmp_path / "run")
@@ -55,7 +55,7 @@ def place(tmp_path):
 
 
 def assert_ends_as_then(run_dir: Path, bits: bool, within: float = 1e-9) -> None:
-    """Every tensor and record is what it was, bit for bit or within a share of the tensor's largest number."""
+    """Asserts that tensors and records are as with 3ff22d4: bit for bit, or relative to the tensor's largest value."""
     ours = final_tensors(run_dir)
     with np.load(THEN / "then.npz") as theirs:
         assert ours.keys() == set(theirs.files)
@@ -66,10 +66,10 @@ def assert_ends_as_then(run_dir: Path, bits: bool, within: float = 1e-9) -> None
             else:  # JAX counts steps in 32 bits
                 assert np.abs(value - was).max() <= within * max(np.abs(was).max(), 1e-3), name
     records = records_of(run_dir)
-    assert [record.keys() for record in records] == [record.keys() for record in TOLD["metrics"]]
-    for now, was in zip(records, TOLD["metrics"], strict=True):
+    assert [record.keys() for record in records] == [record.keys() for record in EXPECTED["metrics"]]
+    for now, was in zip(records, EXPECTED["metrics"], strict=True):
         assert_measures_as_then(now, was, bits, within)
-    assert_measures_as_then(result_of(run_dir)["eval"], TOLD["eval"], bits, within)
+    assert_measures_as_then(result_of(run_dir)["eval"], EXPECTED["eval"], bits, within)
 
 
 def assert_measures_as_then(now: dict, then: dict, bits: bool, within: float = 1e-9) -> None:
@@ -94,7 +94,7 @@ def test_a_run_of_3ff22d4_ends_with_the_bits_that_it_had_then(place, convoy, cap
 def test_a_run_of_3ff22d4_is_measured_as_it_was_then(place, convoy):
     outcome = convoy("evaluate", "--run_dir=run", "--model=small:build", "--output=half.json", cwd=place)
     assert outcome.code == 0, outcome
-    assert_measures_as_then(json.loads((place / "half.json").read_text()), TOLD["half"], bits=SAME)
+    assert_measures_as_then(json.loads((place / "half.json").read_text()), EXPECTED["half"], bits=SAME)
 
 
 def test_the_checkpoints_of_a_run_of_3ff22d4_are_listed_and_whole(capsys):
@@ -109,7 +109,7 @@ def test_the_checkpoints_of_a_run_of_3ff22d4_are_listed_and_whole(capsys):
 
 
 @pytest.mark.thorough
-def test_a_run_of_3ff22d4_ends_there_with_jax_too(place, convoy):
+def test_a_run_of_3ff22d4_ends_with_the_same_values_on_jax(place, convoy):
     pytest.importorskip("jax")
     outcome = convoy("train", *FLAGS, "--backend=jax", cwd=place)
     assert outcome.code == 0, outcome

@@ -1,4 +1,4 @@
-"""The examples that a hash of their content chooses are those that 3ff22d4 chose: splits.json was written there."""
+"""A hash of their content chooses the same examples as in 3ff22d4, which wrote splits.json."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def bitmap(chance: random.Random) -> bytes:
-    """An image file whose bytes no library chooses."""
+    """An image file whose bytes depend on no library."""
     width, height = chance.randint(1, 40), chance.randint(1, 40)
     row = 3 * width + -3 * width % 4
     head = struct.pack("<2sI4xI IiiHH24x", b"BM", 54 + row * height, 54, 40, width, height, 1, 24)
@@ -63,7 +63,7 @@ def held_out(kind: str, folder: Path, eval_split: str) -> list[str]:
             (folder / "ab"[number % 2]).mkdir(exist_ok=True)
             shutil.copy(path, folder / "ab"[number % 2] / path.name)
     config = DataConfig(f"folder:{folder}", image_size=8, eval_split=eval_split, bad_images="skip", max_bad_fraction=1)
-    for _ in range(2):  # the second time by what is known of the folder
+    for _ in range(2):  # the second time from the cache of the folder
         _, chosen = train_and_eval(config, open_dataset(config))
         names = [path.removeprefix(f"{folder}/") for path in chosen.paths]
     return names
@@ -76,6 +76,6 @@ def test_the_same_examples_choose_the_best_checkpoint(kind, eval_split, tmp_path
         pytest.skip(f"no photographs in {DATA}/imagenet-sample (CONVOY_TEST_DATA)")
     folder = tmp_path / "images"
     folder.mkdir()
-    found = held_out(kind, folder, eval_split)
-    assert len(np.unique(found)) == len(found) > 5
-    assert found == json.loads(SPLITS.read_text())[f"{kind} {eval_split}"]
+    names = held_out(kind, folder, eval_split)
+    assert len(np.unique(names)) == len(names) > 5
+    assert names == json.loads(SPLITS.read_text())[f"{kind} {eval_split}"]
