@@ -1,4 +1,4 @@
-"""Data sets that tests pack, and what is compared of them."""
+"""Data sets for tests of packing, and their comparison."""
 
 from __future__ import annotations
 
