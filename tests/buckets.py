@@ -1,4 +1,4 @@
-"""An emulator of Google Cloud Storage, the real program, on this machine, and what tests of a bucket share."""
+"""An emulator of Google Cloud Storage, the real program, on this machine, and helpers of tests of a bucket."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Emulator:
         raise RuntimeError("fake-gcs-server does not answer")
 
     def create(self, bucket: str) -> None:
-        """Makes a bucket; one that is there stays as it is."""
+        """Makes a bucket; an existing one stays as it is."""
         request = urllib.request.Request(
             f"{self.host}/storage/v1/b",
             data=json.dumps({"name": bucket}).encode(),
@@ -68,7 +68,7 @@ class Emulator:
 
 
 def objects(store) -> list[str]:
-    """All objects of a run directory, with those that `names` hides."""
+    """All objects of a run directory, with those that listing hides."""
     return [blob.name.removeprefix(store._root) for blob in store._bucket.entries(store._root)]
 
 
@@ -81,7 +81,7 @@ def no_patience(monkeypatch, kind: str) -> float:
 
 @contextlib.contextmanager
 def faulty(upstream: str, *options: str) -> Iterator[str]:
-    """The URL of a process that passes requests on, or makes faults of them (fault_proxy.py has the options)."""
+    """The URL of a proxy that passes requests on or answers them with faults; fault_proxy.py has the options."""
     program = [sys.executable, str(REPOSITORY / "tests" / "fault_proxy.py"), f"--upstream={upstream}", *options]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
     try:
@@ -92,6 +92,6 @@ def faulty(upstream: str, *options: str) -> Iterator[str]:
 
 
 def _die_with_parent() -> None:
-    """A test process that is killed leaves no emulator behind, on Linux."""
+    """On Linux the emulator ends with its test process, even by SIGKILL."""
     if _LIBRARY is not None:
         _LIBRARY.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,4 +1,4 @@
-"""A proxy before an emulator of Google Cloud Storage that does to requests what networks and servers do.
+"""A proxy before an emulator of Google Cloud Storage that delays, breaks and refuses requests as networks and servers do.
 
 In a test, the next requests that fit get a fault:
 
@@ -85,7 +85,7 @@ class FaultProxy:
         self.stop()
 
     def stop(self) -> None:
-        """From now on connections are refused."""
+        """Refuses connections from now on."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -99,13 +99,13 @@ class FaultProxy:
             self._faults.append(Fault(kind, method, path, times, seconds))
 
     def calm(self) -> None:
-        """No more faults, and what was seen is forgotten."""
+        """Removes all faults and forgets the requests seen."""
         with self._lock:
             self._faults.clear()
             self.seen.clear()
 
     def count(self, method: str, path: str = "") -> int:
-        """How many requests of this method and pattern there were."""
+        """The number of requests of this method and pattern."""
         with self._lock:
             return sum(seen == method and bool(re.search(path, where)) for seen, where in self.seen)
 
@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content[:part])
 
     def _reset(self) -> None:
-        """The client sees a connection reset by its peer."""
+        """Resets the connection of the client."""
         self.wfile.flush()
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -218,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _flipped(content: bytes) -> bytes:
-    """With one bit of the byte in the middle inverted."""
+    """Data with one bit of the middle byte flipped."""
     damaged = bytearray(content)
     if damaged:
         damaged[len(damaged) // 2] ^= 0x10

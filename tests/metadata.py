@@ -1,4 +1,4 @@
-"""A stand-in for Google's metadata server on loopback, as far as notices go: real HTTP, and answers that wait for a change."""
+"""A stand-in for notices of Google's metadata server on loopback: real HTTP, and answers that wait for a change."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class MetadataServer(ThreadingHTTPServer):
             self.changed.notify_all()
 
     def wait_for_question(self, key: str, etag: str) -> None:
-        """Until somebody who knows the value with this etag has asked for the next one."""
+        """Waits until a client that knows the value of this etag asks for the next one."""
         with self.changed:
             assert self.changed.wait_for(lambda: (key, etag) in self.asked, timeout=60), self.asked
 

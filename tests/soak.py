@@ -1,4 +1,4 @@
-"""A run that is killed over and over in a bucket whose storage fails all the time, and what must be true of it afterwards.
+"""Kills a run over and over in a bucket whose storage fails all the time, and checks its end.
 
 `make test` has four kills of it (tests/e2e/test_bucket.py), `make soak` fifty, and leaves its record in benchmarks/results.
 """
@@ -43,7 +43,7 @@ class Kill(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What came of a soak."""
+    """The counts of a soak."""
 
     kills: Counter[str]  # by phase; "random" for those that chose no phase
     other_ends: int  # attempts that ended with 42 by themselves, since the storage was away too long

@@ -1,4 +1,4 @@
-"""Names of accelerators: Google's two ways of counting, shapes, machines; and that nothing is made up."""
+"""Names of accelerators: Google's two ways of counting, shapes and machines; unknown figures stay unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sentence says of an error of the system."""
+"""The reason of a system error within a sentence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_reason_of_an_error_stands_within_a_sentence(error, words):
 
 
 def test_no_file_makes_that_text_itself():
-    """`error.strerror` is read by exits.reason, and where a cause of another error may have none."""
+    """Only exits.reason reads `error.strerror`, and code whose cause may have none."""
     may = {"exits.py", "gcs_errors.py", "errors.py", "originals.py"}
     for floor in ("convoy", "data", "trainer", "launch"):
         for path in (REPOSITORY / floor).rglob("*.py"):

@@ -1,4 +1,4 @@
-"""docs/names.md lists the rows of every table of names. CONVOY_UPDATE_GOLDEN=1 writes it anew."""
+"""docs/names.md lists the rows of every table of names. CONVOY_UPDATE_GOLDEN=1 rewrites it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The filter of start-up noise drops those lines only, and holds nothing else back."""
+"""The filter of start-up noise drops its lines and passes all other text on at once."""
 
 from __future__ import annotations
 

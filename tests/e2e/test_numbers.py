@@ -78,6 +78,7 @@ def test_rollback_without_a_checkpoint_ends_the_run(convoy, one_black):
     assert "there is no checkpoint to go back to" in outcome.err
 
 
+@pytest.mark.thorough
 def test_skip_leaves_nan_steps_out_and_counts_them(convoy, one_black):
     outcome = train(convoy, one_black, "--on_nan=skip", "--duration=25st")
     assert outcome.code == 0, outcome

@@ -142,6 +142,7 @@ def test_a_preemption_notice_saves_and_leaves(tmp_path, variable, key, value):
     assert "no restart here" in err
 
 
+@pytest.mark.thorough
 def test_a_preemption_notice_before_the_first_step_leaves_without_a_checkpoint(convoy, tmp_path):
     with metadata_server() as server:
         server.announce(PREEMPTED, "TRUE")

@@ -1,4 +1,4 @@
-"""Layers that keep state of their own, in right and in wrong ways, by name: KINDS. Imported once the engine is chosen."""
+"""KINDS: layers that keep state in right and in wrong ways, by name. Import it after an engine is chosen."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Moving(layers.Layer):
 
 
 class Before(Moving):
-    """Subtracts what it had before this batch, which is the same on every replica."""
+    """Subtracts the mean before this batch, which is the same on every replica."""
 
     def call(self, x: Any, training: bool = False) -> Any:
         y = x - self.moving
@@ -39,7 +39,7 @@ class Before(Moving):
 
 
 class Late(Moving):
-    """Begins at the sixth call."""
+    """Subtracts a mean from the sixth call on."""
 
     def build(self, shape: Any) -> None:
         super().build(shape)
@@ -52,8 +52,8 @@ class Late(Moving):
         return x - self.moving
 
 
-class Whole(layers.Layer):
-    """A state of whole numbers or truths: of the step, or of the batch."""
+class Counter(layers.Layer):
+    """Counts steps, or bright pixels of the batch, as an integer, a float or a boolean."""
 
     def __init__(self, dtype_of: str, of_batch: bool, aggregation: str = "none", **kwargs: Any):
         super().__init__(**kwargs)
@@ -89,7 +89,7 @@ class Noise(layers.Layer):
 
 
 class Moody(Noise):
-    """Draws as often as its batch has it."""
+    """Moves its generator by a number that depends on the batch."""
 
     def call(self, x: Any, training: bool = False) -> Any:
         if not training:
@@ -116,7 +116,7 @@ class Counting(layers.Layer):
 
 
 class Keeping(layers.Layer):
-    """A moving mean as an attribute."""
+    """Keeps a moving mean in an attribute of Python."""
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
@@ -129,7 +129,7 @@ class Keeping(layers.Layer):
 
 
 class Noting(layers.Layer):
-    """Notes what it saw, and never looks at it."""
+    """Stores its input in attributes and never reads them."""
 
     def call(self, x: Any) -> Any:
         self.batch, self.last = x.shape[0], x
@@ -172,11 +172,11 @@ class Writing(layers.Dense):
 
 
 class Users(layers.BatchNormalization):
-    """A user's own, which changes nothing."""
+    """A user's subclass without changes."""
 
 
 class Shared(layers.Layer):
-    """A variable of a module, which is no layer's."""
+    """Keeps a variable outside any layer."""
 
     outside: Any = None
 
@@ -218,14 +218,14 @@ KINDS: dict[str, tuple[Any, str]] = {
     "always/mean": (lambda: Moving("mean", always=True), SAME),
     "late": (Late, APART),
     "late/mean": (lambda: Late("mean"), SAME),
-    "count": (lambda: Whole("int32", False), SAME),
-    "count of batch": (lambda: Whole("int32", True), APART),
-    "count of batch/sum": (lambda: Whole("int32", True, "sum"), SAME),
-    "count of batch/mean": (lambda: Whole("int32", True, "mean"), APART),
-    "float count/sum": (lambda: Whole("float32", True, "sum"), SAME),
-    "truth": (lambda: Whole("bool", False), SAME),
-    "truth of batch": (lambda: Whole("bool", True), APART),
-    "truth of batch/first": (lambda: Whole("bool", True, "only_first_replica"), SAME),
+    "count": (lambda: Counter("int32", False), SAME),
+    "count of batch": (lambda: Counter("int32", True), APART),
+    "count of batch/sum": (lambda: Counter("int32", True, "sum"), SAME),
+    "count of batch/mean": (lambda: Counter("int32", True, "mean"), APART),
+    "float count/sum": (lambda: Counter("float32", True, "sum"), SAME),
+    "truth": (lambda: Counter("bool", False), SAME),
+    "truth of batch": (lambda: Counter("bool", True), APART),
+    "truth of batch/first": (lambda: Counter("bool", True, "only_first_replica"), SAME),
     "noise": (Noise, SAME),
     "moody": (Moody, APART),
     "unseeded": (Unseeded, REFUSED),
@@ -253,7 +253,7 @@ if TENSORFLOW:
     import tensorflow as tf
 
     class Raw(layers.Layer):
-        """A variable of TensorFlow's own."""
+        """Keeps a tf.Variable instead of one of Keras."""
 
         def build(self, shape: Any) -> None:
             self.raw, self.one = tf.Variable(0.0, trainable=False), tf.Variable(1.0, trainable=False)

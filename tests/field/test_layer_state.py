@@ -67,7 +67,16 @@ def wrong(cases: list[dict]) -> list[dict]:
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_an_interrupted_run_has_the_bits_of_an_uninterrupted_one_or_is_refused(tmp_path, backend):
     kinds = QUICK[backend]
-    assert not wrong(run_cases(tmp_path, backend, 2, 4, len(kinds), *kinds))
+    cases = run_cases(tmp_path, backend, 2, 4, len(kinds), *kinds)
+    assert not wrong(cases)
+    refusals = [case["found"] for case in cases if case["case"]["kind"] == "moving" and case["case"]["devices"] == 2]
+    assert refusals
+    for sentence in refusals:
+        assert (
+            "the layer moving (Moving) writes its variable sequential/moving/moving otherwise on each of 2 devices"
+            in sentence
+        )
+        assert 'aggregation="mean"' in sentence
 
 
 @pytest.mark.thorough
@@ -87,6 +96,7 @@ def test_200_drawn_cases_have_the_same_bits_or_are_refused(tmp_path):
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
+@pytest.mark.thorough
 def test_a_refusal_says_what_to_write(tmp_path, convoy):
     (tmp_path / "my_model.py").write_text(MOVING.replace("AGGREGATION", "none"))
     done = convoy("train", *FLAGS, "--backend=jax", "--devices=cpu:2", "--run_dir=run")

@@ -1,4 +1,4 @@
-"""A folder that cannot be listed is no empty one: not of photographs, nor of code, nor of checkpoints."""
+"""A folder that cannot be listed is not taken for an empty one, be it of photographs, code or checkpoints."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @contextlib.contextmanager
 def unlisted(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int) -> Iterator[None]:
-    """Within, the system refuses to list one folder; to the superuser, too, whom permissions do not stop."""
+    """Makes the system refuse to list one folder, even to the superuser, whom permissions do not stop."""
     kept, refused = os.scandir, os.stat(folder)
 
     def scandir(place=".", kept=kept):
@@ -69,7 +69,7 @@ def test_no_split_disappears(tmp_path, monkeypatch, split):
 
 @contextlib.contextmanager
 def as_nobody() -> Iterator[None]:
-    """Within, this thread's permissions are not the superuser's: Linux takes the rights to files with their user away."""
+    """Takes the superuser's rights to files from this thread, which Linux drops with the user id of files."""
     if os.geteuid():
         yield
         return

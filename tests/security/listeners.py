@@ -31,14 +31,14 @@ def addresses(pid: int) -> set[str]:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
                 own.add(os.readlink(entry))
-    found = set()
+    listening = set()
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
                 _, local, _, state, _, _, _, _, _, inode, *_ = line.split()
                 if state == _LISTENS and f"socket:[{inode}]" in own:
-                    found.add(_address(local.partition(":")[0]))
-    return found
+                    listening.add(_address(local.partition(":")[0]))
+    return listening
 
 
 def _address(text: str) -> str:
