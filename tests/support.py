@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
-DATA = Path(os.environ.get("CONVOY_TEST_DATA", REPOSITORY.parent / "shared"))
+DATA = Path(os.environ.get("CONVOY_TEST_DATA", REPOSITORY.parent / "shared")).absolute()
 
 # A run that is over in a second or two, whose bits are the same every time.
 QUICK = ["--dataset=digits", "--batch_size=64", "--duration=60st", "--checkpoint_every=20st", "--eval_every=20st",
