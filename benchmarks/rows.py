@@ -14,7 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-DATA = Path(os.environ.get("CONVOY_TEST_DATA", HERE.parent.parent / "shared")) / "tfds"  # a prepared CIFAR-10
+DATA = (
+    Path(os.environ.get("CONVOY_TEST_DATA", HERE.parent.parent / "shared")).absolute() / "tfds"
+)  # a prepared CIFAR-10
 
 
 def convoy(folder: Path, recipe: str, flags: list[str]) -> dict[str, float]:

@@ -17,7 +17,8 @@ from convoy.launch.targets.options import job_options
 from convoy.options import option
 from convoy.store import open_store
 from convoy.trainer.flags.durations import Duration
-from convoy.trainer.run_dir import files, results
+from convoy.trainer.outputs.result import read_result
+from convoy.trainer.run_dir import files
 from convoy.verbs import Verb, verb
 
 UNKNOWN = "unknown"
@@ -146,7 +147,7 @@ def of_training(total: float | None, speed: CostOptions, span: Duration) -> str:
 def measured(run_dir: str) -> tuple[float, int]:
     """(images per second, images of an epoch) of a finished run; CannotRun if its result has no speed."""
     try:
-        result = results.read(open_store(run_dir))
+        result = read_result(open_store(run_dir))
     except FileNotFoundError:
         raise exits.CannotRun(f"--run_dir={run_dir} has no {files.RESULT}; give a run that has finished.") from None
     per_second = result["train"]["images_per_second"]

@@ -6,7 +6,6 @@ Where several processes share a run, all of them go through this, and the leader
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from typing import Any
 
@@ -16,16 +15,16 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.experiment import Experiment, build
 from convoy.trainer.loop.loop import Loop
 from convoy.trainer.loop.progress import Progress
-from convoy.trainer.loop.result import measure
 from convoy.trainer.outputs import curves, goodput, records, summary
 from convoy.trainer.outputs.display import Display
+from convoy.trainer.outputs.result import measure, write_result
 from convoy.trainer.outputs.status import Status
 from convoy.trainer.processes import consensus
 from convoy.trainer.processes.signals import Signals
 from convoy.trainer.run_dir import data_identity, dataset, opening, trust
-from convoy.trainer.run_dir.files import BAD_IMAGES, CONFIG, FLAGS, RESULT
+from convoy.trainer.run_dir.files import BAD_IMAGES, CONFIG, FLAGS
 from convoy.trainer.run_dir.opening import Beginning
-from convoy.trainer.run_dir.stored import StoredConfig
+from convoy.trainer.run_dir.stored_config import StoredConfig
 from convoy.trainer.session import Session
 
 
@@ -152,7 +151,7 @@ def _finish(experiment: Experiment, session: Session, progress: Progress) -> dic
         session.recorder.close()
         result["goodput"] = goodput.summarize(records.read_events(store), time.time())
         store.close()
-        store.put(RESULT, (json.dumps(result, indent=1) + "\n").encode())
+        write_result(store, result)
         summary.show_end(session.display, experiment.config, result, session.checkpoints.last)
     engine.barrier()  # the other processes wait until it is written
     consensus.final_barrier(engine)

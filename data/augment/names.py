@@ -71,7 +71,7 @@ AUGMENTATIONS: Table[Augmentation] = Table(
             excludes=("flip",),
         ),
         "resized": Augmentation(
-            "convoy.data.images.windows:random_windows",
+            "convoy.data.images.crop_geometry:random_windows",
             "random-resized-crop of at least this share of the image",
             stage=Stage.READING,
             source="Szegedy et al. 2015",

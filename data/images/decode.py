@@ -14,8 +14,8 @@ import PIL.Image
 import tensorflow as tf
 
 from convoy.data.arrays import Array, Image, Scalar, Window
+from convoy.data.images.crop_geometry import resampled, rounded_half_up
 from convoy.data.images.probe import FORMATS, Kind
-from convoy.data.images.windows import resampled, rounded_half_up
 
 CHANNELS = 3
 OTHER_SIZE = "its size is not that of its header"

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from convoy.data.arrays import Image
-from convoy.data.images.windows import centre_windows, resampled
+from convoy.data.images.crop_geometry import centre_windows, resampled
 from convoy.data.parallel import in_parallel
 from convoy.data.sources.in_memory import InMemory
 

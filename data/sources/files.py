@@ -13,9 +13,9 @@ from convoy import exits
 from convoy.data import memory
 from convoy.data.arrays import Array, Image, Indices, Scalar, Uniforms, Valid, Window, Windows
 from convoy.data.images import decode
+from convoy.data.images.crop_geometry import NUMBERS, centre_windows, random_windows
 from convoy.data.images.probe import Kind, look
 from convoy.data.images.unreadable import TRIES, BadImages
-from convoy.data.images.windows import NUMBERS, centre_windows, random_windows
 from convoy.data.order import PositionRanges
 from convoy.data.parallel import in_parallel
 from convoy.data.sources.examples import Fetched, Fetcher

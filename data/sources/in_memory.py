@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from convoy.data.arrays import Array, Images, Indices, Uniforms
 from convoy.data.augment.geometry import warp
+from convoy.data.images.crop_geometry import NUMBERS, random_windows
 from convoy.data.images.hashing import content_hash
 from convoy.data.images.unreadable import TRIES
-from convoy.data.images.windows import NUMBERS, random_windows
 from convoy.data.order import PositionRanges
 from convoy.data.sources.examples import Fetched, Fetcher
 

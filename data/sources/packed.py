@@ -11,10 +11,10 @@ from convoy import exits
 from convoy.data import memory
 from convoy.data.arrays import Array, Indices, Scalar
 from convoy.data.images import decode
+from convoy.data.images.crop_geometry import NUMBERS
 from convoy.data.images.probe import probe
 from convoy.data.images.resize import resize_and_crop
 from convoy.data.images.unreadable import TRIES, BadImages
-from convoy.data.images.windows import NUMBERS
 from convoy.data.order import PositionRanges
 from convoy.data.parallel import in_parallel
 from convoy.data.records.format import Shards

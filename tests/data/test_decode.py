@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from convoy.data.images import decode, windows
+from convoy.data.images import crop_geometry, decode
 from convoy.data.images.probe import MAX_PIXELS, Kind, probe
 from support import DATA
 
@@ -183,16 +183,16 @@ def test_the_centre_square_is_what_pillow_would_cut_out():
         scaled = [-(-side * 24 // min(height, width)) for side in (height, width)]
         top, left = ((side - 24) // 2 for side in scaled)
         small = image.resize(scaled[::-1], Image.Resampling.BILINEAR).crop((left, top, left + 24, top + 24))
-        window = windows.centre_windows(tf.constant([height]), tf.constant([width]), 24)[0].numpy()
+        window = crop_geometry.centre_windows(tf.constant([height]), tf.constant([width]), 24)[0].numpy()
         ours = seen(encoded(image, "PNG"), window, (24, 24), smooth=True)
         assert np.abs(ours - np.asarray(small).astype(int)).max() <= 2  # Pillow rounds between its two passes
 
 
 def test_random_windows_lie_within_and_follow_their_distribution():
     count, height, width, least = 20_000, 300, 400, 0.08
-    numbers = np.random.default_rng(0).random((count, windows.NUMBERS), dtype=np.float32)
+    numbers = np.random.default_rng(0).random((count, crop_geometry.NUMBERS), dtype=np.float32)
     sides = (np.full(count, height, np.int32), np.full(count, width, np.int32))
-    top, left, tall, wide = windows.random_windows(numbers, *sides, least).numpy().T
+    top, left, tall, wide = crop_geometry.random_windows(numbers, *sides, least).numpy().T
     assert all(np.array_equal(one, np.round(one)) for one in (top, left, tall, wide))
     assert (top.min(), left.min()) == (0, 0)
     assert ((top + tall).max(), (left + wide).max()) == (height, width)
@@ -218,8 +218,8 @@ def slow_window(generator: np.random.Generator, height: int, width: int, least: 
 
 @pytest.mark.parametrize(("height", "width", "window"), [(10, 400, (0, 193, 10, 13)), (400, 10, (193, 0, 13, 10))])
 def test_where_no_window_fits_it_is_the_largest_in_the_centre(height, width, window):
-    numbers = np.zeros((1, windows.NUMBERS), np.float32)
-    found = windows.random_windows(numbers, np.array([height]), np.array([width]), 1.0).numpy()[0]
+    numbers = np.zeros((1, crop_geometry.NUMBERS), np.float32)
+    found = crop_geometry.random_windows(numbers, np.array([height]), np.array([width]), 1.0).numpy()[0]
     assert tuple(found) == window
 
 
@@ -294,7 +294,7 @@ def test_a_pipe_is_bad_and_not_waited_for(tmp_path):
 
 def test_the_centre_of_an_image_of_absurd_length_is_its_centre():
     """20 million pixels times a size are more than 32 bits hold."""
-    window = windows.centre_windows(tf.constant([2]), tf.constant([20_000_000]), 224)[0].numpy()
+    window = crop_geometry.centre_windows(tf.constant([2]), tf.constant([20_000_000]), 224)[0].numpy()
     assert window.tolist() == [0, 9_999_999, 2, 2]
 
 
@@ -302,10 +302,10 @@ def test_a_window_is_the_same_wherever_in_a_batch_its_numbers_stand():
     """Numbers for which TensorFlow's float32 exponential, off in the last bit, would move the window by a pixel."""
     cases = ((0.35683777928352356, 0.4338639974594116), (0.6544946432113647, 0.3102608919143677))
     for share, aspect in cases:
-        numbers = np.full((4, windows.NUMBERS), 0.5, np.float32)
+        numbers = np.full((4, crop_geometry.NUMBERS), 0.5, np.float32)
         numbers[:, :8], numbers[:, 10:18] = 0.99, 0.01  # these tries do not fit
         numbers[:, 8], numbers[:, 18] = share, aspect
         sides = np.full(4, 6000, np.int32)
-        together = windows.random_windows(tf.constant(numbers), sides, sides, 0.08)
-        alone = windows.random_windows(tf.constant(numbers[:1]), sides[:1], sides[:1], 0.08)
+        together = crop_geometry.random_windows(tf.constant(numbers), sides, sides, 0.08)
+        alone = crop_geometry.random_windows(tf.constant(numbers[:1]), sides[:1], sides[:1], 0.08)
         assert np.array_equal(together[:1], alone)

@@ -98,7 +98,7 @@ def test_real_photographs_are_resized_and_cropped(tmp_path):
 
 
 def test_a_random_part_of_an_image_in_memory_is_that_of_scipy():
-    from convoy.data.images.windows import NUMBERS, random_windows
+    from convoy.data.images.crop_geometry import NUMBERS, random_windows
     from convoy.data.order import PositionRanges
 
     images = np.random.default_rng(3).integers(0, 256, (30, 20, 16, 3), dtype=np.uint8)

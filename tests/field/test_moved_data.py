@@ -22,8 +22,8 @@ from convoy.store import open_store
 from convoy.trainer import run
 from convoy.trainer.config import RunConfig
 from convoy.trainer.processes.signals import Signals
+from convoy.trainer.run_dir.allowed_changes import differences
 from convoy.trainer.run_dir.data_identity import known
-from convoy.trainer.run_dir.stored import differences
 from convoy.trainer.verbs.evaluate import EvaluateConfig, evaluate
 from support import assert_same_bits, result_of, write_images
 

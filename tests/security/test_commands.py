@@ -18,7 +18,7 @@ from checkpoint_files import STEP, Forgery
 from convoy import exits
 from convoy.launch.targets.local.target import submission
 from convoy.trainer.config import RunConfig
-from convoy.trainer.run_dir import stored
+from convoy.trainer.run_dir import stored_config
 from hostile_flags import IMPOSSIBLE
 from local_jobs import job
 from mutations import SEED, case, document, name, torn, untouched
@@ -59,7 +59,7 @@ def a_configuration(root: Path, chance: random.Random) -> Path:
         data = document(RunConfig(run_dir="x").to_dict(), chance)
         place.write_bytes(data)
         try:
-            stored.from_json(data, "")
+            stored_config.from_json(data, "")
         except (exits.BadData, exits.CannotRun):
             return place.parent
 

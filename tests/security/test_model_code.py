@@ -91,9 +91,9 @@ def assert_refused(*words: str, run_dir: str = "run", **flags: object) -> None:
 
 def begun_here() -> None:
     """Records the run in the cache, as a start of it here does."""
-    from convoy.trainer.run_dir import stored, trust
+    from convoy.trainer.run_dir import stored_config, trust
 
-    config = stored.from_json(Path("run/config.json").read_bytes(), "run")
+    config = stored_config.from_json(Path("run/config.json").read_bytes(), "run")
     assert trust.remember(config.run_id, config.unchecked) == []
 
 
@@ -278,8 +278,8 @@ def test_records_of_a_bucket_are_not_copied_to_a_strangers_place(home, monkeypat
 def test_an_unchecked_configuration_cannot_be_built(home):
     """A configuration read from a run directory passes convoy.trainer.run_dir.trust first; no builder takes it as read."""
     from convoy.trainer import engines
-    from convoy.trainer.run_dir import stored
+    from convoy.trainer.run_dir import stored_config
 
-    config = stored.from_json(RunConfig().to_json("0" * 32), "run/config.json")
+    config = stored_config.from_json(RunConfig().to_json("0" * 32), "run/config.json")
     with pytest.raises(AttributeError):
         engines.choose("tensorflow").prepare(config, ignore_cluster=True)

@@ -11,7 +11,8 @@ from convoy.launch import prices
 from convoy.store.local import LocalStore
 from convoy.trainer.config import RunConfig
 from convoy.trainer.outputs import curves, goodput, recorder, records
-from convoy.trainer.run_dir import results, stored
+from convoy.trainer.outputs.result import read_result
+from convoy.trainer.run_dir import stored_config
 from convoy.trainer.run_dir.files import CONFIG
 from convoy.trainer.run_dir.opening import next_attempt
 from mutations import SEED, case, counts, untouched
@@ -19,7 +20,7 @@ from run_files import BAD_IMAGES, EVENTS, KINDS, RECORDS, RESULT, instead, mutat
 
 
 def read_config(store):
-    config = stored.from_json(store.get(CONFIG), f"{store.url}/{CONFIG}")
+    config = stored_config.from_json(store.get(CONFIG), f"{store.url}/{CONFIG}")
     assert isinstance(config.unchecked, RunConfig)
 
 
@@ -40,7 +41,7 @@ def resume(store):
 # file -> (its right content, its readers)
 READERS = {
     "config.json": (RunConfig().to_dict(), read_config),
-    "result.json": (RESULT, results.read),
+    "result.json": (RESULT, read_result),
     "metrics.jsonl": (RECORDS, resume),
     "events.jsonl": (EVENTS, read_events),
     "bad_images.jsonl": (BAD_IMAGES, records.read_bad_images),
@@ -103,14 +104,14 @@ def test_no_pipe_link_or_folder_is_read_as_a_record(tmp_path, name, kind):
 )  # fmt: skip
 def test_values_that_no_flag_takes_are_refused(flag, value):
     with pytest.raises(exits.BadData, match="runs/x/config.json") as error:
-        stored.from_json(json.dumps({**RunConfig().to_dict(), flag: value}).encode(), "runs/x/config.json")
+        stored_config.from_json(json.dumps({**RunConfig().to_dict(), flag: value}).encode(), "runs/x/config.json")
     assert flag in str(error.value)
     assert str(error.value).isprintable()
 
 
 def test_an_integer_is_accepted_for_a_float():
     values = {**RunConfig().to_dict(), "learning_rate": 1, "hang_timeout": 30}
-    config = stored.from_json(json.dumps(values).encode(), "config.json").unchecked
+    config = stored_config.from_json(json.dumps(values).encode(), "config.json").unchecked
     assert (config.learning_rate, config.hang_timeout) == (1.0, 30.0)
     assert type(config.learning_rate) is float
 
@@ -121,7 +122,7 @@ def test_flags_of_another_version_are_named(change, words):
     if change is None:
         del values["keep"]
     with pytest.raises(exits.CannotRun, match=words):
-        stored.from_json(json.dumps(values).encode(), "config.json")
+        stored_config.from_json(json.dumps(values).encode(), "config.json")
 
 
 @pytest.mark.parametrize("speed", [1000.0, 1e-310, 1e16, -5.0, 1e300])

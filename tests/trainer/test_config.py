@@ -13,7 +13,8 @@ from convoy import exits, options
 from convoy.data.config import DataConfig
 from convoy.trainer import config as configuration
 from convoy.trainer.config import RunConfig
-from convoy.trainer.run_dir import stored
+from convoy.trainer.run_dir import stored_config
+from convoy.trainer.run_dir.allowed_changes import differences
 from support import REPOSITORY
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -196,7 +197,7 @@ def test_what_a_continuation_may_change():
     begun = RunConfig(run_dir="a", duration="10ep")
 
     def refused(**values):
-        return stored.differences(begun, dataclasses.replace(begun, **values))
+        return differences(begun, dataclasses.replace(begun, **values))
 
     assert not refused(devices="cpu:1", steps_per_loop=9, eval_every="3st", checkpoint_every="5st", keep=9, restarts=1)
     assert not refused(duration="12ep")
@@ -209,4 +210,4 @@ def test_what_a_continuation_may_change():
 @pytest.mark.parametrize("text", ["{}", '{"batch_size": 3}', json.dumps({**RunConfig().to_dict(), "later": 1})])
 def test_a_configuration_of_another_version_is_refused(text):
     with pytest.raises(exits.CannotRun, match=r"runs/x/config\.json"):
-        stored.from_json(text.encode(), "runs/x/config.json")
+        stored_config.from_json(text.encode(), "runs/x/config.json")

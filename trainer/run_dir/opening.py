@@ -15,10 +15,12 @@ from convoy.trainer import checkpoints
 from convoy.trainer.config import RunConfig
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.outputs import records
-from convoy.trainer.run_dir import data_identity, dataset, results
+from convoy.trainer.outputs.result import finished_result
+from convoy.trainer.run_dir import data_identity, dataset
+from convoy.trainer.run_dir.allowed_changes import differences
 from convoy.trainer.run_dir.dataset import Description
 from convoy.trainer.run_dir.files import CHECKPOINTS, CONFIG, EVENTS
-from convoy.trainer.run_dir.stored import StoredConfig, differences, from_json
+from convoy.trainer.run_dir.stored_config import StoredConfig, from_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,7 @@ def finished_without_data(config: RunConfig, store: Store, stored: StoredConfig 
     refuse_differences(config, stored, moves=data_identity.known(store) is not None)
     if description is None or config.data.dataset != stored.unchecked.data.dataset:
         return None  # how long an epoch is, or whether that is the same data set, shows when it is opened
-    return results.finished(store, config.total_steps(description.epoch))
+    return finished_result(store, config.total_steps(description.epoch))
 
 
 def _resolved(config: RunConfig, stored: StoredConfig, description: Description | None) -> RunConfig:
@@ -83,7 +85,7 @@ def begin(config: RunConfig, identity: Identity, total: int, store: Store, store
         then = data_identity.known(store)
         refuse_differences(config, stored, moves=then is not None)
         data_identity.refuse_other_data(config, identity, then)
-        if finished := results.finished(store, total):
+        if finished := finished_result(store, total):
             return Beginning(finished=finished)
     return Beginning(attempt=next_attempt(store))
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from convoy import exits, outside
 from convoy.data.records.caches import caches
 from convoy.trainer.config import RunConfig
-from convoy.trainer.run_dir.stored import StoredConfig
+from convoy.trainer.run_dir.stored_config import StoredConfig
 
 # --dataset=NAMESPACE:NAME of TFDS, which downloads Python code for it, and imports that.
 _COMMUNITY = re.compile(r"[\w-]+:[A-Za-z]")

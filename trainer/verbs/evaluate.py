@@ -19,7 +19,7 @@ from convoy.trainer import engines
 from convoy.trainer.config import RunConfig
 from convoy.trainer.processes.signals import Signals
 from convoy.trainer.run_dir import opening, trust
-from convoy.trainer.run_dir.stored import differences
+from convoy.trainer.run_dir.allowed_changes import differences
 from convoy.verbs import ChildVerb
 
 USAGE = """usage: convoy evaluate --run_dir=DIR [--flag=value ...]

@@ -1,4 +1,4 @@
-"""A run directory's config.json: reading it, and comparing it with the configuration of a continuation.
+"""A run directory's config.json.
 
 Imports nothing heavy.
 """
@@ -53,36 +53,3 @@ def from_json(text: bytes, place: str) -> StoredConfig:
     except (TypeError, exits.CannotRun) as error:
         raise exits.BadData(f"{place} is not the configuration of a run: {error}") from error
     return StoredConfig(config, run_id if isinstance(run_id, str) and _RUN_ID.fullmatch(run_id) else "")
-
-
-def differences(old: RunConfig, new: RunConfig, moves: bool = True) -> list[str]:
-    """Why `new` cannot continue a run that was begun as `old`: one line per flag, empty if it can.
-
-    Args:
-      old: the configuration that the run was begun with.
-      new: the configuration of the continuation.
-      moves: whether the data may lie in another place now, because its identity is known and will be compared.
-    """
-    before, after = old.to_dict(), new.to_dict()
-    may_change = {field.name for field in options.fields(RunConfig, DataConfig) if field.metadata["may_change"]}
-    lines = []
-    for name in before:
-        if before[name] == after[name] or name in may_change:
-            continue
-        if name == "duration" and _not_shorter(old, new):
-            continue
-        if name == "dataset" and moves and _may_have_moved(old.data, new.data):
-            continue
-        now, then = (options.shortened(values[name], 400) for values in (after, before))
-        lines.append(f"  --{name}={now}, but the run was begun with --{name}={then}")
-    return lines
-
-
-def _may_have_moved(before: DataConfig, after: DataConfig) -> bool:
-    source = before.dataset_spec.source
-    return source.has_place and after.dataset_spec.source == source
-
-
-def _not_shorter(old: RunConfig, new: RunConfig) -> bool:
-    before, after = old.duration_spec, new.duration_spec
-    return before.unit == after.unit and after.amount >= before.amount
