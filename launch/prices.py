@@ -17,8 +17,8 @@ from convoy.launch.targets.options import job_options
 from convoy.options import option
 from convoy.store import open_store
 from convoy.trainer.flags.durations import Duration
-from convoy.trainer.outputs.result import read_result
 from convoy.trainer.run_dir import files
+from convoy.trainer.run_dir.finished import read_result
 from convoy.verbs import Verb, verb
 
 UNKNOWN = "unknown"

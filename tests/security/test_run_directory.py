@@ -11,9 +11,9 @@ from convoy.launch import prices
 from convoy.store.local import LocalStore
 from convoy.trainer.config import RunConfig
 from convoy.trainer.outputs import curves, goodput, recorder, records
-from convoy.trainer.outputs.result import read_result
 from convoy.trainer.run_dir import stored_config
 from convoy.trainer.run_dir.files import CONFIG
+from convoy.trainer.run_dir.finished import read_result
 from convoy.trainer.run_dir.opening import next_attempt
 from mutations import SEED, case, counts, untouched
 from run_files import BAD_IMAGES, EVENTS, KINDS, RECORDS, RESULT, instead, mutated, written

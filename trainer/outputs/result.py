@@ -1,35 +1,21 @@
-"""result.json: measured at the end of a run, written, and read again. Imports nothing heavy."""
+"""result.json: measured at the end of a run, and written."""
 
 from __future__ import annotations
 
 import json
 import sys
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from convoy import __version__, shapes
-from convoy.outside import parse_json
-from convoy.shapes import AnyFloat
+from convoy import __version__
 from convoy.store import Store
+from convoy.trainer.experiment import Experiment
+from convoy.trainer.loop.plan import Plan
+from convoy.trainer.loop.progress import Progress
 from convoy.trainer.run_dir.files import RESULT
-
-if TYPE_CHECKING:
-    from convoy.trainer.experiment import Experiment
-    from convoy.trainer.loop.plan import Plan
-    from convoy.trainer.loop.progress import Progress
-    from convoy.trainer.session import Session
+from convoy.trainer.session import Session
 
 SCHEMA = 1
-# What is asked of it again; a measurement may be no finite number.
-_SHAPE = {
-    "step": int,
-    "epoch": float,
-    "examples": int,
-    "wall_seconds": float,
-    "train": {"images_per_second": (float, None)},
-    "eval": {"split": str, "examples": int, "accuracy": AnyFloat, "loss": AnyFloat},
-    "bad_images?": int,
-}
 
 
 def measure(experiment: Experiment, session: Session, progress: Progress) -> dict[str, Any] | None:
@@ -69,21 +55,6 @@ def measure(experiment: Experiment, session: Session, progress: Progress) -> dic
 def write_result(store: Store, result: dict[str, Any]) -> None:
     """Writes result.json. A run is finished once it is there, so write it last."""
     store.put(RESULT, (json.dumps(result, indent=1) + "\n").encode())
-
-
-def read_result(store: Store) -> dict[str, Any]:
-    """FileNotFoundError where no run has finished; exits.BadData for a file that is no result."""
-    place = f"{store.url}/{RESULT}"
-    return shapes.check(parse_json(store.get(RESULT), place, finite=False), _SHAPE, place)
-
-
-def finished_result(store: Store, total: int) -> dict[str, Any] | None:
-    """The result of a run that has made all of its `total` steps; None if it has not."""
-    try:
-        result = read_result(store)
-    except FileNotFoundError:
-        return None
-    return result if result["step"] >= total else None
 
 
 def _speed(plan: Plan, progress: Progress) -> dict[str, float | None]:

@@ -15,11 +15,11 @@ from convoy.trainer import checkpoints
 from convoy.trainer.config import RunConfig
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.outputs import records
-from convoy.trainer.outputs.result import finished_result
 from convoy.trainer.run_dir import data_identity, dataset
 from convoy.trainer.run_dir.allowed_changes import differences
 from convoy.trainer.run_dir.dataset import Description
 from convoy.trainer.run_dir.files import CHECKPOINTS, CONFIG, EVENTS
+from convoy.trainer.run_dir.finished import finished_result
 from convoy.trainer.run_dir.stored_config import StoredConfig, from_json
 
 
