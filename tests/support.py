@@ -51,6 +51,25 @@ def write_images(root: Path, classes: tuple[str, ...], each: int, first: int = 0
             Image.fromarray(pixels).save(root / name / f"{index:03d}.{'png' if index % 2 else 'jpg'}")
 
 
+def once_on_both(factory: pytest.TempPathFactory, program: Path) -> dict[str, dict[str, np.ndarray]]:
+    """backend -> the arrays that `program FILE.npz` saved with that backend of Keras; both run at once, once for all tests."""
+
+    def make(place: Path) -> None:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-P", program, place / f"{backend}.npz"],
+                env=environment(KERAS_BACKEND=backend), stderr=subprocess.PIPE, text=True,
+            )
+            for backend in ("tensorflow", "jax")
+        ]  # fmt: skip
+        for process in processes:
+            errors = process.communicate(timeout=150)[1]
+            assert process.returncode == 0, errors
+
+    folder = once(factory, program.stem, make)
+    return {backend: dict(np.load(folder / f"{backend}.npz")) for backend in ("tensorflow", "jax")}
+
+
 def final_tensors(run_dir: Path) -> dict[str, np.ndarray]:
     """Every tensor of the newest checkpoint, read with NumPy alone."""
     folder = max((run_dir / "checkpoints").iterdir())

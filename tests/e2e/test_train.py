@@ -5,11 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from support import QUICK, assert_same_bits, events_of, final_tensors, records_of, result_of
+from support import (
+    QUICK,
+    Outcome,
+    assert_same_bits,
+    command,
+    environment,
+    events_of,
+    final_tensors,
+    once,
+    records_of,
+    result_of,
+)
 
 INTERFACE = (
     "train --dataset=digits --model=article_cnn --augment=article --batch_size=64 --duration=60st --precision=float32"
@@ -19,13 +31,16 @@ INTERFACE = (
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The run of the interface that others rely on, finished."""
-    from support import Outcome, command, environment
+    """The run of the interface that others rely on, finished; and how it ended."""
 
-    run_dir = tmp_path_factory.mktemp("runs") / "interface"
-    argv = f"{INTERFACE}{run_dir}".split()
-    done = subprocess.run(command(*argv), env=environment(), capture_output=True, text=True, timeout=150, check=False)
-    return run_dir, Outcome(done)
+    def make(place: Path) -> None:
+        argv = command(*f"{INTERFACE}{place / 'run'}".split())
+        done = subprocess.run(argv, env=environment(), capture_output=True, text=True, timeout=150, check=False)
+        (place / "outcome.json").write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
+
+    place = once(tmp_path_factory, "interface", make)
+    code, out, err = json.loads((place / "outcome.json").read_text())
+    return place / "run", Outcome(subprocess.CompletedProcess([], code, out, err))
 
 
 def test_a_run_prints_its_result_and_its_files(finished):

@@ -6,14 +6,19 @@ Writes an .npz of every case; test_first_weights.py compares the files of both b
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 
-import keras
-import numpy as np
-from keras import initializers, layers
+from convoy.imports import tensorflow_and_keras
 
-from convoy.trainer.engines import first_weights, patches
+tensorflow_and_keras(os.environ["KERAS_BACKEND"])
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+from keras import initializers, layers  # noqa: E402
+
+from convoy.trainer.engines import first_weights, patches  # noqa: E402
 
 ON_JAX = keras.backend.backend() == "jax"
 if ON_JAX:

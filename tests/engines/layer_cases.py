@@ -6,15 +6,20 @@ Writes an .npz of what every case came to, as "case/name"; test_layers.py compar
 from __future__ import annotations
 
 import functools
+import os
 import sys
 
-import keras
-import numpy as np
-from keras import layers, ops
+from convoy.imports import tensorflow_and_keras
 
-from convoy.trainer.engines.randomness import decorrelate_replicas
-from convoy.trainer.layers import Dropout, StochasticDepth, drawing
-from convoy.trainer.threefry import threefry
+tensorflow_and_keras(os.environ["KERAS_BACKEND"])
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+from keras import layers, ops  # noqa: E402
+
+from convoy.trainer.engines.randomness import decorrelate_replicas  # noqa: E402
+from convoy.trainer.layers import Dropout, StochasticDepth, drawing  # noqa: E402
+from convoy.trainer.threefry import threefry  # noqa: E402
 
 # Key and counter of the known answers: zeros, ones, digits of pi.
 KEYS = np.array([[0, 0], [0xFFFFFFFF, 0xFFFFFFFF], [0x13198A2E, 0x03707344]], np.uint32).T

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ from scipy import stats
 
 from convoy.trainer.engines import first_weights
 from convoy.trainer.engines.first_weights import Stream
-from support import environment, result_of
+from support import once_on_both, result_of
 
 PROGRAM = Path(__file__).with_name("first_weight_cases.py")
 BACKENDS = ["tensorflow", "jax"]
@@ -55,18 +53,7 @@ DISTRIBUTIONS = {
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
     """backend -> case -> value."""
-    folder, started = tmp_path_factory.mktemp("first_weights"), {}
-    for backend in BACKENDS:
-        argv = [sys.executable, "-P", PROGRAM, folder / f"{backend}.npz"]
-        started[backend] = subprocess.Popen(
-            argv, env=environment(KERAS_BACKEND=backend), stderr=subprocess.PIPE, text=True
-        )
-    values = {}
-    for backend, process in started.items():
-        errors = process.communicate(timeout=150)[1]
-        assert process.returncode == 0, errors
-        values[backend] = dict(np.load(folder / f"{backend}.npz"))
-    return values
+    return once_on_both(tmp_path_factory, PROGRAM)
 
 
 def of(cases, prefix: str, backend: str = "tensorflow") -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from keras import layers
 
 from convoy.trainer.engines.randomness import note
 from convoy.trainer.layers import Dropout, StochasticDepth, drawing, positional, stock_generators, without
-from support import environment
+from support import environment, once_on_both
 
 PROGRAM = Path(__file__).with_name("layer_cases.py")
 FIRST = np.array([[0, 0], [1, 0]], np.uint32)
@@ -26,15 +26,8 @@ X = np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32)
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
     """backend/case/way -> what it came to there."""
-    folder, started, found = tmp_path_factory.mktemp("layers"), {}, {}
-    for backend in ("tensorflow", "jax"):
-        argv, env = [sys.executable, "-P", PROGRAM, folder / f"{backend}.npz"], environment(KERAS_BACKEND=backend)
-        started[backend] = subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True)
-    for backend, process in started.items():
-        errors = process.communicate(timeout=150)[1]
-        assert process.returncode == 0, errors
-        found |= {f"{backend}/{name}": value for name, value in np.load(folder / f"{backend}.npz").items()}
-    return found
+    values = once_on_both(tmp_path_factory, PROGRAM)
+    return {f"{backend}/{name}": value for backend, cases in values.items() for name, value in cases.items()}
 
 
 def output(layer, positions=FIRST, seed=0, x=None):

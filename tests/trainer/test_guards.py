@@ -174,7 +174,7 @@ def outcome(body: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_signal_after_a_notice_is_the_first_signal():
     done = outcome(
-        "signals.gentle = True\n"
+        "signals.graceful = True\n"
         "signals.on_notice('instance/preempted=TRUE')\n"
         "assert signals.asked and signals.received is None\n"
         "send(signal.SIGTERM)\n"
@@ -189,7 +189,7 @@ def test_a_signal_after_a_notice_is_the_first_signal():
 
 def test_a_notice_after_a_signal_changes_nothing():
     done = outcome(
-        "signals.gentle = True\n"
+        "signals.graceful = True\n"
         "send(signal.SIGTERM)\n"
         "signals.on_notice('instance/preempted=TRUE')\n"
         "print(signals.leave('step 1'), flush=True)"

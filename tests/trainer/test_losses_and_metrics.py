@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from convoy.trainer.losses.build import build_loss, class_weights
 from convoy.trainer.losses.cross_entropy import cross_entropy
 from convoy.trainer.losses.names import LOSSES, LossSpec
 from convoy.trainer.metrics import EvaluationSums
-from support import environment
+from support import environment, once
 
 RNG = np.random.default_rng(0)
 LOGITS, LABELS = RNG.normal(size=(20, 7)) * 5, RNG.integers(0, 7, 20)
@@ -114,15 +115,17 @@ numpy.savez(sys.argv[2], **found)
 @pytest.fixture(scope="module")
 def on_jax(tmp_path_factory) -> dict[str, np.ndarray]:
     pytest.importorskip("jax")
-    folder = tmp_path_factory.mktemp("losses")
-    np.savez(folder / "given.npz", logits=LOGITS, pairs=PAIRS, label_weights=WEIGHTS, draws=DRAWS)
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", ON_JAX, folder / "given.npz", folder / "found.npz", *CASES],
-        env=environment(KERAS_BACKEND="jax", JAX_PLATFORMS="cpu", JAX_ENABLE_X64="1"),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    with np.load(folder / "found.npz") as found:
+
+    def make(folder: Path) -> None:
+        np.savez(folder / "given.npz", logits=LOGITS, pairs=PAIRS, label_weights=WEIGHTS, draws=DRAWS)
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", ON_JAX, folder / "given.npz", folder / "found.npz", *CASES],
+            env=environment(KERAS_BACKEND="jax", JAX_PLATFORMS="cpu", JAX_ENABLE_X64="1"),
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    with np.load(once(tmp_path_factory, "losses", make) / "found.npz") as found:
         return dict(found)
 
 
