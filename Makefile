@@ -7,10 +7,11 @@ UV := --require-hashes --requirement launch/locks/uv.txt
 COMPILE := uv pip compile --universal --generate-hashes --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all soak lint format lock bench gpu-check findings clean
+.PHONY: help setup train test test-fast test-all soak lint format lock bench gpu-check findings clean
 
 help:
 	@echo "make train      train the embedded digits into runs/digits"
+	@echo "make test-fast  the tests that start no engine and no run: for each save"
 	@echo "make test       run the test suite"
 	@echo "make test-all   with more combinations of engines, devices and processes"
 	@echo "make soak       50 kills of a run in a bucket whose storage fails all the time; a row in benchmarks/results"
@@ -33,6 +34,10 @@ $(VENV)/installed: requirements.lock setup.py
 
 train: setup
 	$(BIN)/convoy train --flagfile=recipes/digits.flags --run_dir=runs/digits
+
+# Folders whose tests start engines and runs are not even imported.
+test-fast: setup
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not thorough and not slow" --ignore=tests/e2e --ignore=tests/engines --ignore=tests/field
 
 # A process more than the two cores that this is made for: many tests wait for processes of their own.
 test: setup

@@ -61,6 +61,7 @@ def test_every_link_in_the_documents_leads_somewhere():
             assert (page.parent / target).exists(), f"{page.relative_to(REPOSITORY)} -> {target}"
 
 
+@pytest.mark.slow
 def test_python_in_the_readme_runs(tmp_path):
     """The model of the README's six lines builds and is accepted."""
     block = re.search(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)

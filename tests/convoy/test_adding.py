@@ -19,6 +19,8 @@ from convoy.trainer.models.names import MODELS
 from convoy.trainer.optimizers.names import OPTIMIZERS, OptimizerEntry
 from convoy.trainer.schedules.names import SCHEDULES, NumberedEntry
 
+pytestmark = pytest.mark.slow
+
 TOYS = """
 import keras
 from convoy.options import option

@@ -15,6 +15,8 @@ from convoy import exits
 from convoy.store import gcs_bucket, open_store
 from fault_proxy import RANDOM
 
+pytestmark = pytest.mark.slow
+
 LARGE = bytes(np.random.default_rng(1).integers(0, 256, 9 * 2**20, dtype=np.uint8))  # more than is sent in one request
 SESSION = "uploadType=resumable(?!.*upload_id)"  # the request that opens one for a large object
 MEDIA = "alt=media"

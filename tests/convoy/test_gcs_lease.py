@@ -15,6 +15,8 @@ from buckets import OBJECTS, no_patience, objects
 from convoy import exits
 from convoy.store import gcs_lease, open_store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def hasty(monkeypatch):

@@ -14,6 +14,8 @@ import pytest
 
 from convoy import exits, supervise
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("returncode", "asked", "code"),

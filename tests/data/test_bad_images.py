@@ -19,6 +19,8 @@ from convoy.data.sources import catalogue
 from convoy.data.sources.opening import open_dataset
 from support import result_of, write_images
 
+pytestmark = pytest.mark.slow
+
 N = 24
 TEXT, CUT, LAST = 1, 16, 23  # cat/001.png, dog/004.jpg, dog/011.png
 STREAMED, HELD = 0, 1 << 30  # --cache_bytes

@@ -16,6 +16,8 @@ from convoy.data.sampler import Sampler
 from convoy.data.sources.in_memory import InMemory
 from convoy.data.specs import BalanceSpec
 
+pytestmark = pytest.mark.slow
+
 ALL = ["oversample", "sqrt", "effective:0.99", "undersample"]
 LONG = np.array([97, 41, 0, 23, 8, 1])  # a class without examples, one with a single one
 EVEN = np.full(10, 12)

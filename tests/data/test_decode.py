@@ -17,6 +17,8 @@ from convoy.data.images import crop_geometry, decode
 from convoy.data.images.probe import MAX_PIXELS, Kind, probe
 from support import DATA
 
+pytestmark = pytest.mark.slow
+
 # 60 rows and 84 columns, no two alike.
 _Y, _X = np.mgrid[0:60, 0:84]
 RGB = np.stack([_X * 3, _Y * 4, (_X + _Y) * 1.7], axis=-1).astype(np.uint8)

@@ -13,6 +13,8 @@ import pytest
 
 from support import REPOSITORY, environment
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 # Modules beside this one with a function `outcomes`: cases of every run, and of a thorough one.
 HARNESSES = {"fuzz_images": (240, 4000), "fuzz_records": (60, 1000)}

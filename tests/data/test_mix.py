@@ -18,6 +18,8 @@ from convoy.data.order import PositionRanges
 from convoy.data.pipeline import Batch, BatchSharding, training_stream
 from convoy.data.sources.in_memory import InMemory
 
+pytestmark = pytest.mark.slow
+
 N = 400
 RNG = np.random.default_rng(11)
 IMAGES = RNG.integers(0, 256, (N, 9, 14, 3), dtype=np.uint8)

@@ -15,6 +15,8 @@ from convoy.data.sources.opening import open_dataset
 from convoy.data.splits import train_and_eval
 from support import QUICK, assert_same_bits
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("image_size", [0, 12])
 def test_digits_come_back_as_they_were(tmp_path, image_size):

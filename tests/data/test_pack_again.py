@@ -17,6 +17,8 @@ from convoy.data.records import format
 from convoy.data.records.packing import pack
 from convoy.data.sources.opening import open_dataset
 
+pytestmark = pytest.mark.slow
+
 SMALL = "synthetic:8x8x1:3:60"
 MANY = "synthetic:16x16x3:4:1000"
 

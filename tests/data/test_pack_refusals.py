@@ -18,6 +18,8 @@ from convoy.data.sources.opening import open_dataset
 from convoy.data.verbs.pack import PackConfig
 from support import QUICK
 
+pytestmark = pytest.mark.slow
+
 
 # Pillow would forgive the last one, which ends a run that meets it.
 @pytest.mark.parametrize(("name", "cut"), [("0.jpg", 400), ("0.png", 400), ("0.png", 14)])

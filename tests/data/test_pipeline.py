@@ -11,6 +11,8 @@ from convoy.data.order import indices
 from convoy.data.pipeline import BatchSharding, evaluation_batches, training_stream
 from convoy.data.sources.in_memory import InMemory
 
+pytestmark = pytest.mark.slow
+
 N = 37
 ARTICLE = DataConfig(augment="article")
 # Every image says which example it is.

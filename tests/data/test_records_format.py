@@ -150,6 +150,7 @@ def test_other_folders_are_no_records(packed, tmp_path):
         read_all(packed)
 
 
+@pytest.mark.slow
 def test_mutations_are_refused_or_change_nothing(packed):
     generator = np.random.default_rng(20261125)
     names = sorted(path.name for path in packed.iterdir() if path.stat().st_size)

@@ -117,6 +117,7 @@ def test_a_random_part_of_an_image_in_memory_is_that_of_scipy():
             assert np.abs(found[..., channel] - expected).max() <= 0.51
 
 
+@pytest.mark.slow
 def test_cifar10_is_read_whole(cifar10):
     dataset = open_dataset(DataConfig(dataset="cifar10", data_dir=str(cifar10)))
     test = dataset.split("test")

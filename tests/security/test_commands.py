@@ -25,6 +25,8 @@ from mutations import SEED, case, document, name, torn, untouched
 from run_files import BAD_IMAGES, EVENTS, KINDS, RECORDS, RESULT, instead, mutated
 from support import Outcome, command, environment, write_images
 
+pytestmark = pytest.mark.slow
+
 ESCAPES = "\x1b[2J\x1b]0;mine\x07\x9b31m"
 CODES = {exits.OK, exits.USAGE, exits.BAD_DATA, exits.CANNOT_RUN}
 

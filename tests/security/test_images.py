@@ -27,6 +27,8 @@ from convoy.data.sources.opening import open_dataset
 from convoy.data.sources.packed import PackedFiles
 from support import write_images
 
+pytestmark = pytest.mark.slow
+
 GIBIBYTE = 1 << 30
 
 

@@ -18,6 +18,8 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.verbs import evaluate
 from convoy.trainer.verbs.checkpoints import copy
 
+pytestmark = pytest.mark.slow
+
 # Writes a file beside itself when it is imported.
 MODEL = """
 from pathlib import Path

@@ -16,7 +16,8 @@ from convoy import exits, options
 from convoy.data.config import DataConfig
 from convoy.trainer.config import RunConfig
 from convoy.trainer.flags.durations import MAX_EXAMPLES, MAX_STEPS, Duration
-from convoy.trainer.run_dir.stored_config import differences, from_json
+from convoy.trainer.run_dir.allowed_changes import differences
+from convoy.trainer.run_dir.stored_config import from_json
 from hostile_flags import IMPOSSIBLE
 
 MODULES = [

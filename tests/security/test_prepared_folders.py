@@ -168,6 +168,7 @@ def test_features_of_another_kind_are_a_sentence(prepared, features):
     refused(lambda: opened(prepared), str(prepared.parent))
 
 
+@pytest.mark.slow
 def test_any_prepared_folder_is_right_or_a_sentence(prepared):
     """With one error in a document or the shard, nothing outside is touched, and only typed errors come."""
     right = {INFO: INFO_DOCUMENT, FEATURES: FEATURES_DOCUMENT}

@@ -13,6 +13,8 @@ from convoy.data.config import DataConfig
 from convoy.data.verbs.preview import VERB
 from convoy.trainer.outputs import advice
 
+pytestmark = pytest.mark.slow
+
 
 def test_waiting_is_told_with_what_helps():
     assert advice.input_advice(None, DataConfig()) == advice.input_advice(0.09, DataConfig()) == ""

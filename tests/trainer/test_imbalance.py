@@ -34,6 +34,7 @@ def long_tail(monkeypatch):
     monkeypatch.setattr("convoy.data.opening.open_dataset", lambda config, download: dataset)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("balance", "said"),
     [

@@ -20,6 +20,8 @@ from convoy.trainer.losses.names import LOSSES, LossSpec
 from convoy.trainer.metrics import EvaluationSums
 from support import environment, once
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 LOGITS, LABELS = RNG.normal(size=(20, 7)) * 5, RNG.integers(0, 7, 20)
 

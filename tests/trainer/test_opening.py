@@ -22,6 +22,8 @@ from convoy.trainer.run_dir import dataset
 from convoy.trainer.run_dir.dataset import Preprocessing
 from support import final_tensors, write_images
 
+pytestmark = pytest.mark.slow
+
 # Runs one of our modules in a process of its own, and says which heavy ones that imported.
 PROGRAM = """
 import sys

@@ -16,6 +16,8 @@ from convoy.trainer.models import resnet
 from convoy.trainer.models.build import build_model
 from support import environment
 
+pytestmark = pytest.mark.slow
+
 COLOUR, PHOTOGRAPH = (32, 32, 3), (224, 224, 3)
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 STAGES = [f"stage{stage}" for stage in (1, 2, 3, 4)]

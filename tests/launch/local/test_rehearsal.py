@@ -15,7 +15,7 @@ from convoy.launch.targets.local.rehearsal import Rehearsal
 from convoy.launch.targets.local.target import submission
 from local_jobs import job
 
-pytestmark = pytest.mark.usefixtures("state_directory")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("state_directory")]
 
 
 def rehearse(monkeypatch, body: str, *argv: str, chaos: str = "") -> tuple[Record, JobFolder]:

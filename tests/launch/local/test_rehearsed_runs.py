@@ -17,7 +17,7 @@ from convoy.launch.targets.local.target import LocalTarget
 from local_jobs import job, until
 from support import QUICK, assert_same_bits, command, events_of, once, records_of, result_of, run_workers
 
-pytestmark = pytest.mark.usefixtures("state_directory")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("state_directory")]
 THOROUGH = pytest.mark.thorough
 
 

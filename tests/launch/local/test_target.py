@@ -21,7 +21,7 @@ from convoy.launch.targets.local.target import LocalTarget, submission
 from local_jobs import alive, job, until, words
 from support import command
 
-pytestmark = pytest.mark.usefixtures("state_directory")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("state_directory")]
 WAITING = "dns:worker-0,dns:worker-1"
 
 

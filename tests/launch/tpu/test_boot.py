@@ -25,6 +25,8 @@ from convoy.launch.targets.tpu_vm import boot, bundle
 from convoy.store import open_store
 from support import environment, free_ports
 
+pytestmark = pytest.mark.slow
+
 # Stands in for convoy.launch.worker: says what it was given, then does what the test wants at this start.
 STUB = """
 import json, os, signal, sys, time
