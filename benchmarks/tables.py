@@ -51,7 +51,7 @@ def digits() -> str:
     return (
         f"`make train`'s recipe reaches {statistics.median(accuracy):.1%} of the 376 held-out digits"
         f" ({min(accuracy):.1%} to {max(accuracy):.1%}, {len(rows)} seeds) in {statistics.median(seconds):.0f} s of training on"
-        " the same machine ([rows](benchmarks/results/digits.csv))."
+        f" {rows[0]['machine']} ([rows](benchmarks/results/digits.csv))."
     )
 
 
