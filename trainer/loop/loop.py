@@ -58,9 +58,10 @@ class Loop:
           exits.TryAgain, exits.Stopped: a signal came, and the run is saved.
         """
         with self.session.display.start(self.plan.total, self.progress.step):
-            # Compiling waits for no peer, so however long it takes is no hang.
-            with self.ledger.counting("compile"), heartbeat.beating():
-                self.engine.compile()
+            if self.progress.step < self.plan.total:
+                # Compiling waits for no peer, so however long it takes is no hang.
+                with self.ledger.counting("compile"), heartbeat.beating():
+                    self.engine.compile()
             while True:
                 try:
                     self._train_to_the_end()
