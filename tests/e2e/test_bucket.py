@@ -19,11 +19,13 @@ from convoy.trainer.outputs.records import read_events
 from soak import Kill
 from support import QUICK, assert_same_bits, command, environment, records_of
 
+KILLS = [Kill("snapshot", 4), Kill("upload", 8), Kill("manifest", 12), Kill("removal", 16)]
 
-def test_killed_four_times_with_faults_all_along_it_ends_with_the_same_bits(tmp_path):
+
+@pytest.mark.parametrize("kills", [KILLS[1:3], pytest.param(KILLS, marks=pytest.mark.thorough)], ids=["two", "four"])
+def test_killed_with_faults_all_along_it_ends_with_the_same_bits(tmp_path, kills):
     seed = int(os.environ.get("CONVOY_TEST_SEED") or random.randrange(10**6))
     print(f"CONVOY_TEST_SEED={seed}")
-    kills = [Kill("snapshot", 4), Kill("upload", 8), Kill("manifest", 12), Kill("removal", 16)]
     soak.run(tmp_path, kills, steps=20, every=4, seed=seed, rate=0.03)
 
 
