@@ -47,6 +47,12 @@ def describe() -> dict[str, str]:
     }
 
 
+def checkout(commit: str, folder: Path) -> None:
+    """Fills a folder with the files of a commit."""
+    archive = subprocess.run(["git", "archive", commit], cwd=HERE.parent, stdout=subprocess.PIPE, check=True)
+    subprocess.run(["tar", "-x"], cwd=folder, input=archive.stdout, check=True)
+
+
 def write(path: Path, rows: list[dict[str, object]]) -> None:
     path.parent.mkdir(exist_ok=True)
     with path.open("w", newline="") as file:

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rows import DATA, HERE, describe, write
+from rows import DATA, HERE, checkout, describe, write
 
 PHOTOGRAPHS = DATA.parent / "imagenet-sample"
 SIDES = ("before", "now")
@@ -107,8 +107,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         before = Path(folder, "before")
         before.mkdir()
-        archive = subprocess.run(["git", "archive", flags.before], cwd=HERE.parent, stdout=subprocess.PIPE, check=True)
-        subprocess.run(["tar", "-x"], cwd=before, input=archive.stdout, check=True)
+        checkout(flags.before, before)
         make(Path(folder), flags.photographs, flags.files)
         turns: dict[str, list[dict[str, list[float]]]] = {side: [] for side in SIDES}
         for round_ in range(1 + flags.rounds):

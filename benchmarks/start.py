@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from rows import HERE, describe, write
+from rows import HERE, checkout, describe, write
 
 FLAGS = ["--dataset=digits", "--batch_size=64", "--duration=1st", "--augment=article", "--devices=cpu:1"]
 
@@ -58,8 +58,7 @@ def main() -> None:
     flags = parser.parse_args()
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(["git", "archive", flags.before], cwd=HERE.parent, stdout=subprocess.PIPE, check=True)
-        subprocess.run(["tar", "-x"], cwd=folder, input=archive.stdout, check=True)
+        checkout(flags.before, Path(folder))
         sides = {flags.before: Path(folder), "now": HERE.parent}
         for backend in ("tensorflow", "jax"):
             turns: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}

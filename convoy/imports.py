@@ -1,4 +1,5 @@
-"""Imports TensorFlow and Keras without what they only look for: a third of the time that a run takes to start.
+"""Imports TensorFlow and Keras without what they only look for, which is two fifths of the CPU time of that import
+(findings/tensorflow_imports_jax_sklearn_matplotlib.sh).
 
 TensorFlow's converter for phones imports JAX, Keras' wrappers scikit-learn, its plots matplotlib, each inside a `try`, and each
 for as long as a second. No run uses them through these, and whoever imports them afterwards gets them.

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from convoy import exits, options
+from convoy import exits, imports, options
 from convoy.bounds import whole
 from convoy.data.config import DataConfig
 from convoy.data.records.caches import copy_of, is_remote
@@ -78,6 +78,7 @@ def _parse(argv: list[str]) -> PackConfig:
 
 
 def _work(config: PackConfig) -> None:
+    imports.tensorflow_and_keras()
     from convoy.data.records.mirror import send
     from convoy.data.records.packing import pack
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from convoy import exits, options
+from convoy import exits, imports, options
 from convoy.bounds import whole
 from convoy.data.config import DataConfig
 from convoy.options import option
@@ -36,6 +36,7 @@ def _parse(argv: list[str]) -> tuple[PreviewConfig, DataConfig]:
 
 
 def _work(parsed: tuple[PreviewConfig, DataConfig]) -> None:
+    imports.tensorflow_and_keras()
     from convoy.data.preview import contact_sheet
 
     config, data = parsed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
@@ -86,7 +87,7 @@ class NoOptions:
     """A target without flags of its own."""
 
 
-class Platform:
+class Platform(abc.ABC):
     """A kind of target: its flags, its rules and how it is opened. Its row in names.py names a subclass.
 
     Its module must import nothing that not everybody has installed: help and validation read it.
@@ -97,16 +98,16 @@ class Platform:
     doctor_options: type = NoOptions  # flags of `convoy launch doctor`
     rehearses = False  # jobs run on this machine: name and run directory may be left out, and nothing has a price
 
-    def check(self, spec: JobSpec) -> None:
+    def check(self, spec: JobSpec) -> None:  # noqa: B027 - a target may have no rules of its own
         """Raises CannotRun for a job that this kind of target cannot run."""
 
     def warnings(self, options: JobOptions) -> Iterator[str]:
         """Sentences about a job that can be submitted, but perhaps should not."""
         yield from ()
 
+    @abc.abstractmethod
     def open(self, options: TargetOptions, chaos: str = "") -> Target:
         """The place that the flags name; `chaos` are faults for a rehearsal."""
-        raise NotImplementedError
 
     def doctor(self, options: TargetOptions) -> Iterator[Check]:
         """What to check, in order. `options` are an instance of target_options and of doctor_options too."""

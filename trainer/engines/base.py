@@ -47,12 +47,8 @@ class BaseEngine(Engine):
     """The global batch on one device, or shared by several, of one process or many, that hold the same weights."""
 
     def __init__(self, runtime: Runtime, description: str, parts: Parts):
-        self.runtime, self.config, self.cluster, self.replicas = (
-            runtime,
-            runtime.config,
-            runtime.cluster,
-            runtime.replicas,
-        )
+        self.runtime, self.config = runtime, runtime.config
+        self.cluster, self.replicas = runtime.cluster, runtime.replicas
         self.description, self.parts = description, parts
         self.model, self.optimizer, self.notes = parts.model, parts.optimizer, parts.notes
         self.parameters = variables.trainable_numbers(parts.model)

@@ -48,19 +48,13 @@ def initialize(original: Function, seed: int, unrepeatable: list[str]) -> Functi
 
 def distribution(original: Function, draw: Callable[..., np.ndarray]) -> Function:
     """A function of keras.random, computed by `draw`."""
-    signature = inspect.signature(original)
 
-    @functools.wraps(original)
-    def random_tensor(*arguments: object, **options: object) -> Array:
-        variable = first_weights.current()
-        if variable is None:
-            return original(*arguments, **options)
-        call = signature.bind(*arguments, **options)
+    def compute(variable: first_weights.Variable, call: inspect.BoundArguments) -> Array:
         call.apply_defaults()
         seed, dtype = call.arguments.pop("seed"), call.arguments.pop("dtype")
         return _tensor(draw(variable.stream(seed), **call.arguments), dtype)
 
-    return random_tensor
+    return _for_first_values(original, compute)
 
 
 def reseeded(original: Function) -> Function:
@@ -68,6 +62,18 @@ def reseeded(original: Function) -> Function:
 
     So a value is a function of (seed, path), but each engine has its own.
     """
+
+    def compute(variable: first_weights.Variable, call: inspect.BoundArguments) -> Array:
+        call.arguments["seed"] = variable.stream(call.arguments.get("seed")).number % 2**31
+        return original(*call.args, **call.kwargs)
+
+    return _for_first_values(original, compute)
+
+
+def _for_first_values(
+    original: Function, compute: Callable[[first_weights.Variable, inspect.BoundArguments], Array]
+) -> Function:
+    """A function of keras.random that `compute` replaces while a variable gets its first value."""
     signature = inspect.signature(original)
 
     @functools.wraps(original)
@@ -75,9 +81,7 @@ def reseeded(original: Function) -> Function:
         variable = first_weights.current()
         if variable is None:
             return original(*arguments, **options)
-        call = signature.bind(*arguments, **options)
-        call.arguments["seed"] = variable.stream(call.arguments.get("seed")).number % 2**31
-        return original(*call.args, **call.kwargs)
+        return compute(variable, signature.bind(*arguments, **options))
 
     return random_tensor
 

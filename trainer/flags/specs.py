@@ -36,9 +36,7 @@ class DevicesSpec(_Spec):
 
     @classmethod
     def parse(cls, text: str) -> DevicesSpec:
-        match = _DEVICES.fullmatch(text)
-        _require(match, "devices", text, "give auto, cpu:N, gpu:N or tpu:N")
-        assert match
+        match = _matched(_DEVICES, "devices", text, "give auto, cpu:N, gpu:N or tpu:N")
         return cls(text, match[1] or "auto", _count(match[2], _MAX_DEVICES, "devices", text))
 
     @property
@@ -55,9 +53,7 @@ class BatchNormSpec(_Spec):
 
     @classmethod
     def parse(cls, text: str) -> BatchNormSpec:
-        match = _BATCHNORM.fullmatch(text)
-        _require(match, "batchnorm", text, "give sync, local or ghost:N, for example ghost:32")
-        assert match
+        match = _matched(_BATCHNORM, "batchnorm", text, "give sync, local or ghost:N, for example ghost:32")
         return cls(text, text.partition(":")[0], _count(match[1], MAX_EXAMPLES, "batchnorm", text))
 
 
@@ -70,10 +66,8 @@ class ScaleSpec(_Spec):
 
     @classmethod
     def parse(cls, text: str) -> ScaleSpec:
-        match = _SCALE.fullmatch(text)
         remedy = "give none, linear:BASE or sqrt:BASE with a whole number of up to 12 digits, for example linear:256"
-        _require(match, "scale_lr", text, remedy)
-        assert match
+        match = _matched(_SCALE, "scale_lr", text, remedy)
         return cls(text, match[1] or "none", int(match[2] or 0))
 
     def factor(self, batch_size: int) -> float:
@@ -84,14 +78,16 @@ class ScaleSpec(_Spec):
         return ratio if self.rule == "linear" else math.sqrt(ratio)
 
 
+def _matched(pattern: re.Pattern[str], flag: str, text: str, remedy: str) -> re.Match[str]:
+    if match := pattern.fullmatch(text):
+        return match
+    raise options.impossible(flag, text, remedy)
+
+
 def _count(text: str | None, largest: int, flag: str, value: str) -> int:
     """The number that a flag counts, 0 where it counts nothing."""
     if text is None:
         return 0
-    _require(len(text) <= 12 and int(text) <= largest, flag, value, f"N is {whole(1, largest)}")
+    if len(text) > 12 or int(text) > largest:
+        raise options.impossible(flag, value, f"N is {whole(1, largest)}")
     return int(text)
-
-
-def _require(condition: object, flag: str, value: object, remedy: str) -> None:
-    if not condition:
-        raise options.impossible(flag, value, remedy)

@@ -59,9 +59,9 @@ class Loop:
         """
         with self.session.display.start(self.plan.total, self.progress.step):
             if self.progress.step < self.plan.total:
-                # Compiling waits for no peer, so however long it takes is no hang.
-                with self.ledger.counting("compile"), heartbeat.beating():
+                with self.ledger.counting("compile"):
                     self.engine.compile()
+                heartbeat.beat()
             while True:
                 try:
                     self._train_to_the_end()
