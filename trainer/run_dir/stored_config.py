@@ -14,6 +14,13 @@ from convoy.outside import parse_object
 from convoy.trainer.config import RunConfig, from_dict
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
+# Flags that every run has. One that was added later may be missing: its default does what runs did before it.
+_FIRST = frozenset(
+    "run_dir dataset data_dir eval_split image_size augment balance bad_images max_bad_fraction cache_bytes model"
+    " stochastic_depth precision batchnorm batch_size duration optimizer learning_rate scale_lr schedule warmup weight_decay"
+    " clip_norm loss label_smoothing ema accumulate eval_every checkpoint_every keep steps_per_loop restarts on_nan seed"
+    " deterministic devices backend strategy xla hang_timeout".split()
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +48,9 @@ def from_json(text: bytes, place: str) -> StoredConfig:
     """
     values = parse_object(text, place)
     run_id = values.pop("run_id", "")
-    flags = {field.name for field in options.fields(RunConfig, DataConfig)}
-    if mismatched := sorted(flags ^ values.keys()):
+    flags = {field.name: field.default for field in options.fields(RunConfig, DataConfig)}
+    values = {name: default for name, default in flags.items() if name not in _FIRST} | values
+    if mismatched := sorted(flags.keys() ^ values.keys()):
         raise exits.CannotRun(
             f"{place} is not the configuration of a run that this version of Convoy understands (it"
             f" {'has no' if mismatched[0] in flags else 'has'} {options.shortened(mismatched[0])}); continue it with the"
