@@ -36,6 +36,7 @@ from types import FrameType
 
 from convoy import entry, exits
 from convoy.trainer import config as configuration
+from convoy.trainer.models.names import is_users_own
 from convoy.trainer.run_dir import trust
 from convoy.trainer.verbs import train
 
@@ -189,8 +190,8 @@ def _pauses() -> Iterator[float]:
 
 def check_model(model: str, job: str) -> None:
     """Raises CannotRun if --model names a module that is not installed here. Does not import it: it may import Keras."""
-    module, separator, _ = model.partition(":")
-    if separator and not trust.find(module):
+    module = model.partition(":")[0]
+    if is_users_own(model) and not trust.find(module):
         raise exits.CannotRun(
             f"--model={model}: job {job} has no module {module}, neither installed nor in its working directory {Path.cwd()}; a"
             " pod has what its image has (k8s/Dockerfile), a TPU VM the package that was there when the job was submitted."

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from convoy.bounds import real
 from convoy.options import impossible
-from convoy.table import E, Table, joined
+from convoy.table import E, Table, joined, near
 from convoy.trainer.flags.specs import DevicesSpec
-from convoy.trainer.models.names import MODELS
+from convoy.trainer.models.names import MODELS, is_users_own
 
 _OWN_MODEL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _POSITIVE = real(0, above=True)
@@ -17,17 +17,32 @@ _POSITIVE = real(0, above=True)
 
 def check_model(name: str) -> None:
     """Raises exits.CannotRun for a --model that is no row and not written as a user's own."""
-    if ":" in name:
+    prefix, _, argument = name.partition(":")
+    if is_users_own(name):
         _require(_OWN_MODEL.fullmatch(name), "model", name, "write your own as package.module:function")
-    else:
+    elif prefix not in MODELS:
         remedy = f"{MODELS.near(name)} A model of your own is written package.module:function."
-        _require(name in MODELS, "model", name, remedy)
+        raise impossible("model", name, remedy)
+    elif MODELS[prefix].argument:
+        otherwise = f"`convoy models` lists the networks of {prefix}."
+        _require(
+            argument in MODELS[prefix].networks,
+            "model",
+            name,
+            near(argument, MODELS[prefix].networks, otherwise, f"{prefix}:{{}}"),
+        )
 
 
 def check_batch(batch_size: int, accumulate: int) -> None:
     """Raises exits.CannotRun for more microbatches than examples."""
     remedy = f"give at most {batch_size}, since a batch has no more examples to cut into microbatches"
     _require(accumulate <= batch_size, "accumulate", accumulate, remedy)
+
+
+def check_patience(patience: int, eval_split: str) -> None:
+    """Raises exits.CannotRun for evaluations that are counted where there are none."""
+    remedy = "--eval_split=none leaves no evaluations to count; remove one of the two flags"
+    _require(not patience or eval_split != "none", "patience", patience, remedy)
 
 
 def check_peak(scale_lr: str, peak: float) -> None:
@@ -74,6 +89,11 @@ def check_machine(backend: str, devices: DevicesSpec, strategy: str, precision: 
             " all devices"
         )
         _require(strategy in ("auto", "one", "tpu"), "xla", xla, remedy)
+
+
+def check_checkpoint(which: str) -> None:
+    """Raises exits.CannotRun for what names no checkpoint of a run."""
+    _require(re.fullmatch("last|best|[0-9]{1,12}", which), "checkpoint", which, "give last, best or a step")
 
 
 def _require(condition: object, flag: str, value: object, remedy: str) -> None:

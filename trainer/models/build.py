@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from convoy import exits
-from convoy.trainer.models.names import MODELS
+from convoy.trainer.models.names import MODELS, is_users_own
 from convoy.trainer.run_dir import trust
 
 # Packages that were installed beside convoy once, and are within it now.
@@ -29,9 +29,10 @@ def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int, 
       num_classes: logits of an image.
       options: flags that the model's row takes, `RunConfig.model_options`.
     """
-    if ":" in name:
+    if is_users_own(name):
         return _users_own(name, image_shape, num_classes)
-    return MODELS.load(name)(image_shape, num_classes, **options)
+    prefix, _, argument = name.partition(":")
+    return MODELS.load(prefix)(*filter(None, [argument]), image_shape, num_classes, **options)
 
 
 def _users_own(name: str, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:

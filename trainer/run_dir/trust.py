@@ -23,6 +23,7 @@ from pathlib import Path
 from convoy import exits, outside
 from convoy.data.records.caches import caches
 from convoy.trainer.config import RunConfig
+from convoy.trainer.models.names import is_users_own
 from convoy.trainer.run_dir.stored_config import StoredConfig
 
 # --dataset=NAMESPACE:NAME of TFDS, which downloads Python code for it, and imports that.
@@ -48,7 +49,7 @@ def remember(run_id: str, config: RunConfig) -> list[str]:
 
     Returns what there is to say about it: a cache that cannot be written is no reason to end a run.
     """
-    own, data = ":" in config.model, config.data
+    own, data = is_users_own(config.model), config.data
     flags = [f"--model={config.model}"] * own
     flags += ["--data_dir"] if data.data_dir else [f"--dataset={data.dataset}"] * data.dataset_spec.source.downloads
     if not flags:
@@ -96,7 +97,7 @@ def consented(stored: StoredConfig, run_dir: str, model: str = "", trusted: bool
             f"{run_dir} names --dataset={outside.printable(config.data.dataset)}, for which TFDS downloads Python code that"
             " would run with your rights; nothing was imported. If you trust it, give --trust_model_code."
         )
-    if ":" in config.model and not (trusted or model) and (reason := _why_not(stored)):
+    if is_users_own(config.model) and not (trusted or model) and (reason := _why_not(stored)):
         raise exits.CannotRun(
             f"{run_dir} names --model={config.model}, code that would run with your rights, and {reason}; nothing was imported."
             f" If you trust it, give --model={config.model} too, or --trust_model_code."

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from convoy.launch.job import JobSpec
+from convoy.trainer.models.names import is_users_own
 
 _CLONE_NEWUTS, _CLONE_NEWUSER, _CLONE_NEWNET = 0x04000000, 0x10000000, 0x40000000  # linux/sched.h
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1  # linux/sockios.h, linux/if.h
@@ -56,7 +57,7 @@ def needs_network(spec: JobSpec, environment: Mapping[str, str] = os.environ) ->
     data, model = spec.run.data, spec.run.model
     if data.dataset_spec.source.downloads:
         return f"--dataset={data.dataset} may have to be downloaded"
-    if ":" in model:
+    if is_users_own(model):
         return f"--model={model} may download weights"
     if variables := [name for name in _SERVERS if environment.get(name)]:
         return f"{variables[0]} names a server"

@@ -23,6 +23,7 @@ from convoy import exits
 from convoy.listing import files_below, listing
 from convoy.outside import Name, below
 from convoy.store import open_store
+from convoy.trainer.models.names import is_users_own
 from convoy.trainer.run_dir import trust
 
 HOUSE = ("convoy", "convoy/data", "convoy/launch", "convoy/trainer")  # in a checkout the last three are links
@@ -61,7 +62,7 @@ def build(model: str, backend: str) -> Bundle:
     files = {name: path.read_bytes() for name, path in locks.items()}
     for package in HOUSE:
         _add(files, (root / package).resolve(), package)
-    if ":" in model:
+    if is_users_own(model):
         package_path = _package(model)
         _add(files, package_path, f"user/{package_path.name}")
     if sum(map(len, files.values())) > _MAX_BYTES:
