@@ -30,6 +30,7 @@ CONVOY = Command(
             "evaluate": Entry(
                 "convoy.trainer.verbs.evaluate:VERB", "measure a run's checkpoint on any split of its data set"
             ),
+            "predict": Entry("convoy.trainer.verbs.predict:VERB", "say what a run's model sees in image files"),
             "checkpoints": Entry(
                 "convoy.trainer.verbs.checkpoints:CHECKPOINTS", "list, verify or copy the checkpoints of a run"
             ),

@@ -70,6 +70,14 @@ def parse(argv: list[str], *classes: type) -> dict[str, Any]:
     Raises exits.UsageError, a sentence, for an unknown flag, a value of the wrong type and a positional argument, and
     exits.CannotRun as `check` does.
     """
+    parsed, words = parse_with_words(argv, *classes)
+    if words:
+        raise exits.UsageError(f"`{shortened(words[0])}` is not a flag; every setting is written --name=value.")
+    return parsed
+
+
+def parse_with_words(argv: list[str], *classes: type) -> tuple[dict[str, Any], list[str]]:
+    """Like `parse`; the words that are no flags, before, between and after them, and all behind `--`, come second."""
     values = flags.FlagValues()
     flags.DEFINE_string("undefok", "", "", flag_values=values)
     for field in fields(*classes):
@@ -91,12 +99,10 @@ def parse(argv: list[str], *classes: type) -> dict[str, Any]:
         value, _, what = rest.rpartition(": ")
         what = "give true or false" if "Non-boolean" in what else what
         raise exits.UsageError(f"{flag}={shortened(value)}: {what}." if value else f"{flag}.") from None
-    if rest:
-        raise exits.UsageError(f"`{shortened(rest[0])}` is not a flag; every setting is written --name=value.")
     parsed = {field.name: values[field.name].value for field in fields(*classes)}
     for field in fields(*classes):
         _check(field, parsed[field.name])
-    return parsed
+    return parsed, rest
 
 
 def take(cls: type, parsed: Mapping[str, Any]) -> dict[str, Any]:

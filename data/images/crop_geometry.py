@@ -13,15 +13,16 @@ _TRIES = 10
 _ASPECT = math.log(4 / 3)
 
 
-def centre_windows(heights: PerImage, widths: PerImage, size: int) -> Windows:
-    """The centre square of images whose shorter side is brought to `size`: int32 [n], int32 [n] -> float32 [n, 4].
+def centre_windows(heights: PerImage, widths: PerImage, size: int, fraction: float = 1.0) -> Windows:
+    """The centre square of images: int32 [n], int32 [n] -> float32 [n, 4].
 
-    The longer side is rounded up to whole pixels, and the centre is taken of those: a window may begin at a fraction of one
-    of the original's.
+    The shorter side is brought to `size` / `fraction` pixels, rounded down as timm does, and `size` of them are shown. The
+    longer side is rounded up to whole pixels, and the centre is taken of those: a window may begin at a fraction of one of
+    the original's.
     """
     # Sides of 20 million pixels times a size are more than 32 bits hold.
     shapes = tf.cast(tf.stack([heights, widths], axis=1), tf.int64)
-    scaled = -(-shapes * size // tf.reduce_min(shapes, axis=1, keepdims=True))
+    scaled = -(-shapes * int(size / fraction) // tf.reduce_min(shapes, axis=1, keepdims=True))
     pixel = tf.cast(shapes, tf.float32) / tf.cast(scaled, tf.float32)
     return tf.concat([tf.cast((scaled - size) // 2, tf.float32) * pixel, size * pixel], axis=1)
 

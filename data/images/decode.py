@@ -64,6 +64,18 @@ def part(file: File, window: Window, size: tuple[int, int], smooth: bool) -> Ima
     return tf.ensure_shape(_turned(pixels, file.orientation), (*size, CHANNELS))
 
 
+def fault(read: Callable[[], File]) -> str:
+    """Why a file cannot be decoded, to follow its name in a sentence; `read` is called outside of a graph."""
+    try:
+        whole(read())
+    except tf.errors.OpError as error:
+        if OTHER_SIZE in error.message:
+            return f"cannot be decoded: {OTHER_SIZE}"
+        what = error.message.split("[Op:")[0].split("}} ")[-1].strip().rstrip(".")
+        return f"cannot be decoded: {what}"
+    return "cannot be decoded: it has changed since its header was read"
+
+
 def _bilinear(file: File, window: Window, size: Array) -> Image:
     corners = tf.cast(window, tf.int32)
     top, left, height, width = tf.unstack(corners)

@@ -38,6 +38,7 @@ class Files:
       size: resize and crop to this side; 0 takes the images as they are.
       cache_bytes: decode into memory if they need no more than this.
       bad: what to do about files that cannot be read.
+      fraction: the share of the shorter side that is shown; see crop_geometry.centre_windows.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class Files:
         size: int,
         cache_bytes: int,
         bad: BadImages,
+        fraction: float = 1.0,
     ):
+        self.fraction = fraction
         self.split, self.paths, self.labels = split, list(paths), np.asarray(labels, dtype=np.int32)
         self.headers, self.shape, self.size, self.cache_bytes, self.bad = headers, shape, size, cache_bytes, bad
         self._hashes = hashes
@@ -120,7 +123,8 @@ class Files:
     def select(self, indices: np.ndarray) -> Files:
         hashes = None if self._hashes is None else self._hashes[indices]
         paths, headers, labels = [self.paths[i] for i in indices], self.headers[indices], self.labels[indices]
-        return Files(self.split, paths, labels, headers, hashes, self.shape, self.size, self.cache_bytes, self.bad)
+        how = self.shape, self.size, self.cache_bytes, self.bad, self.fraction
+        return Files(self.split, paths, labels, headers, hashes, *how)
 
     def explain(self) -> str:
         if not self.bad.verdict():
@@ -217,7 +221,7 @@ class Files:
         if min_area:
             return random_windows(numbers, heights, widths, min_area)
         if self.size:
-            return centre_windows(heights, widths, self.size)
+            return centre_windows(heights, widths, self.size, self.fraction)
         return tf.zeros([tf.size(indices), 4])
 
     def _image(self, index: Scalar, window: Window, min_area: float) -> Image:
@@ -285,15 +289,5 @@ class Files:
         """Finds the reason why a file cannot be read."""
         if (self.split, self.paths[row]) in self.bad:
             return
-        reason = (self._watch and self._watch.change(row)) or self._fault(row)
+        reason = (self._watch and self._watch.change(row)) or decode.fault(lambda: self._file(tf.constant(row)))
         self.bad.add(self.split, self.paths[row], reason)
-
-    def _fault(self, row: int) -> str:
-        try:
-            decode.whole(self._file(tf.constant(row)))
-        except tf.errors.OpError as error:
-            if decode.OTHER_SIZE in error.message:
-                return f"cannot be decoded: {decode.OTHER_SIZE}"
-            what = error.message.split("[Op:")[0].split("}} ")[-1].strip().rstrip(".")
-            return f"cannot be decoded: {what}"
-        return "cannot be decoded: it has changed since its header was read"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from typing import Any
 
 from convoy import exits, options
@@ -17,6 +16,7 @@ from convoy.outside import printable
 from convoy.store import open_store
 from convoy.trainer import engines
 from convoy.trainer.config import RunConfig
+from convoy.trainer.flags import validation
 from convoy.trainer.processes.signals import Signals
 from convoy.trainer.run_dir import opening, trust
 from convoy.trainer.run_dir.allowed_changes import differences
@@ -32,7 +32,7 @@ class EvaluateConfig:
     """What to measure."""
 
     run_dir: str = option("", "the run.", group="Evaluation")
-    checkpoint: str = option("last", "last, best, or a step.", group="Evaluation")
+    checkpoint: str = option("last", "last, best, or a step.", group="Evaluation", check=validation.check_checkpoint)
     split: str = option(
         "test",
         "a split of the run's data set, or eval: the examples that chose the best checkpoint.",
@@ -62,8 +62,6 @@ class EvaluateConfig:
         if not self.run_dir:
             raise exits.CannotRun("--run_dir is missing; give the directory of a run, for example runs/digits.")
         options.check(self)
-        if not re.fullmatch("last|best|[0-9]{1,12}", self.checkpoint):
-            raise options.impossible("checkpoint", self.checkpoint, "give last, best or a step")
 
 
 def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:

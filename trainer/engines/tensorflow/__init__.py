@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from convoy.trainer.engines.tensorflow.devices import prepare
 from convoy.trainer.engines.tensorflow.engine import TensorFlowEngine as Engine
+from convoy.trainer.engines.tensorflow.forward import forward
 
-__all__ = ["Engine", "prepare"]
+__all__ = ["Engine", "forward", "prepare"]

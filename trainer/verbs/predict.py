@@ -1,0 +1,43 @@
+"""`convoy predict`: opens what it names. trainer/predict.py asks the model.
+
+`python -m convoy.trainer.verbs.predict FLAGS IMAGE...` is the same without its parent.
+"""
+
+from __future__ import annotations
+
+from convoy import exits, options
+from convoy.data.images.listing import image_files
+from convoy.store import open_store
+from convoy.trainer import engines
+from convoy.trainer.flags.prediction import PredictConfig
+from convoy.trainer.run_dir import opening
+from convoy.verbs import ChildVerb
+
+USAGE = """usage: convoy predict --run_dir=DIR [--flag=value ...] IMAGE|FOLDER|PATTERN ...
+
+Says what a run's model sees in image files, without the run's data set. Of a folder it takes the images at any depth; quote a
+pattern ('new/*.jpg') that is too long for your shell. Exit code 65 if no file could be read."""
+
+
+def _parse(argv: list[str]) -> tuple[PredictConfig, list[str]]:
+    values, places = options.parse_with_words(argv, PredictConfig)
+    config = PredictConfig(**values)
+    if not places:
+        raise exits.UsageError("no image is named; give files, folders or patterns.")
+    return config, places
+
+
+def _work(parsed: tuple[PredictConfig, list[str]]) -> int:
+    config, places = parsed
+    stored = opening.trained_config(open_store(config.run_dir), config.run_dir)
+    total = sum(1 for _ in image_files(places))  # a folder that cannot be listed ends it here, before seconds are spent
+    engines.choose(config.backend or stored.unchecked.backend)
+    from convoy.trainer import predict  # imports Keras, which now has the right backend
+
+    return predict.predict_and_print(config, places, total)
+
+
+VERB = ChildVerb(USAGE, (PredictConfig,), _parse, _work, module="convoy.trainer.verbs.predict")
+
+if __name__ == "__main__":
+    VERB.child()
