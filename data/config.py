@@ -14,8 +14,9 @@ from convoy.data.images.unreadable import POLICIES
 from convoy.data.sources import names as sources
 from convoy.data.sources.arguments import MAX_SIDE
 from convoy.data.sources.names import DatasetSpec
-from convoy.data.specs import BALANCES, BalanceSpec, EvalSplitSpec
+from convoy.data.specs import BALANCES, BalanceSpec, EvalSplitSpec, check_group
 from convoy.options import option
+from convoy.table import joined
 
 _GROUP = "Data"
 DEFAULT_EVAL_SPLIT = "hash:0.1"  # of a data set without a validation split
@@ -28,17 +29,27 @@ class DataConfig:
     dataset: str = option("digits", lambda: f"{sources.help_text()}.", group=_GROUP)
     data_dir: str = option(
         "",
-        "where TFDS data sets are or will be prepared, and records of a bucket copied to (default: TFDS's own folder; the"
-        " user's cache).",
+        "where TFDS data sets are or will be prepared, records of a bucket copied to, and the names in a CSV begin (default:"
+        " TFDS's own folder; the user's cache; the CSV's folder).",
         group=_GROUP,
         may_change=True,
     )
     eval_split: str = option(
         "auto",
-        "examples that choose the best checkpoint: the name of a split, hash:FRACTION of train by content hash, or none"
-        " (train on all of train). auto: the data set's validation split, else hash:0.1. The test split is left alone"
-        " until the end.",
+        "examples that choose the best checkpoint: the name of a split, hash:FRACTION of train by content hash (whole groups"
+        " where there are some), or none (train on all of train). auto: the data set's validation split, else hash:0.1. The"
+        " test split is left alone until the end.",
         group=_GROUP,
+    )
+    group: str = option(
+        "",
+        lambda: (
+            "an expression (RE2) whose first (...) finds the group in a file's name below the folder: (patient[0-9]+)."
+            " A group stands on one side of every split. With"
+            f" --dataset={joined(map(sources.SOURCES.syntax, sources.SOURCES.with_option('group')), 'or')}."
+        ),
+        group=_GROUP,
+        check=check_group,
     )
     image_size: int = option(
         0,
@@ -46,6 +57,13 @@ class DataConfig:
         " are).",
         group=_GROUP,
         within=whole(0, MAX_SIDE),
+    )
+    crop_fraction: float | None = option(
+        None,
+        "the share of the shorter side that --image_size shows: that side is brought to image_size / crop_fraction pixels, and"
+        " the centre is cut out (default: as the network of --pretrained was measured, else 1).",
+        group=_GROUP,
+        within=real(0.1, 1),
     )
     augment: str = option("none", lambda: f"{augmentations.help_text()}.", group=_GROUP)
     balance: str = option("none", lambda: f"how often an epoch draws each class. {BALANCES.help()}.", group=_GROUP)
@@ -74,6 +92,10 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         options.check(self)
+        if self.group and "group" not in self.dataset_spec.source.options:
+            names = joined(map(sources.SOURCES.syntax, sources.SOURCES.with_option("group")), "or")
+            remedy = f"--dataset={options.shortened(self.dataset)} has no names of files; leave it out, or give {names}"
+            raise options.impossible("group", self.group, remedy)
         _ = (
             self.dataset_spec,
             self.eval_split_spec,
@@ -100,6 +122,11 @@ class DataConfig:
     def balance_spec(self) -> BalanceSpec:
         """--balance, parsed."""
         return BalanceSpec.parse(self.balance)
+
+    @property
+    def shown(self) -> float:
+        """The share of the shorter side that --image_size shows."""
+        return 1.0 if self.crop_fraction is None else self.crop_fraction
 
     def resolved(self, split_names: Collection[str]) -> DataConfig:
         """The same with --eval_split=auto replaced by the split that it means for a data set with these splits."""

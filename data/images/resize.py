@@ -11,16 +11,18 @@ from convoy.data.parallel import in_parallel
 from convoy.data.sources.in_memory import InMemory
 
 
-def resize_and_crop(image: Image, size: int) -> Image:
-    """uint8 [h, w, c] -> uint8 [size, size, c]; a triangle filter, rounded."""
+def resize_and_crop(image: Image, size: int, fraction: float = 1.0) -> Image:
+    """uint8 [h, w, c] -> uint8 [size, size, c]; a triangle filter, rounded. `fraction` is that of centre_windows."""
     shape = tf.shape(image)
-    return resampled(image, centre_windows(shape[:1], shape[1:2], size)[0], (size, size))
+    return resampled(image, centre_windows(shape[:1], shape[1:2], size, fraction)[0], (size, size))
 
 
-def resized(examples: InMemory, size: int) -> InMemory:
+def resized(examples: InMemory, size: int, fraction: float = 1.0) -> InMemory:
     """Every image resized; the content hashes stay those of the originals, so that splits do not depend on the size."""
     images = examples.images
-    if images.shape[1:3] == (size, size):
+    if images.shape[1:3] == (size, size) and fraction == 1:
         return examples
-    stream = in_parallel(tf.data.Dataset.from_tensor_slices(images), lambda image: resize_and_crop(image, size))
+    stream = in_parallel(
+        tf.data.Dataset.from_tensor_slices(images), lambda image: resize_and_crop(image, size, fraction)
+    )
     return InMemory(np.stack(list(stream.as_numpy_iterator())), examples.labels, examples.content_hashes())

@@ -27,7 +27,7 @@ def open_digits(config: DataConfig) -> DataSet:
         "digits",
         tuple(str(digit) for digit in range(10)),
         (side, side, 1),
-        {"train": lambda: resized(train, side), "test": lambda: resized(test, side)},
+        {"train": lambda: resized(train, side, config.shown), "test": lambda: resized(test, side, config.shown)},
     )
 
 

@@ -40,6 +40,7 @@ class PackedFiles(Files):
         size: int,
         cache_bytes: int,
         bad: BadImages,
+        fraction: float = 1.0,
     ):
         index = shards.index[rows]
         headers = np.zeros(len(rows), ENTRY)
@@ -47,12 +48,13 @@ class PackedFiles(Files):
         for name in ("kind", "height", "width"):
             headers[name] = index[name]
         paths, hashes = shards.names(rows), index["content_hash"]
-        super().__init__(split, paths, index["label"], headers, hashes, shape, size, cache_bytes, bad)
+        super().__init__(split, paths, index["label"], headers, hashes, shape, size, cache_bytes, bad, fraction)
         self._shards, self._rows, self._watch = shards, rows, None  # records have checksums
 
     def select(self, indices: np.ndarray) -> PackedFiles:
         rows = self._rows[indices]
-        return PackedFiles(self.split, self._shards, rows, self.shape, self.size, self.cache_bytes, self.bad)
+        how = self.shape, self.size, self.cache_bytes, self.bad, self.fraction
+        return PackedFiles(self.split, self._shards, rows, *how)
 
     def _file(self, index: Scalar) -> decode.File:
         contents = tf.numpy_function(self._content, [index], tf.string, stateful=False)
@@ -90,6 +92,7 @@ class PackedPixels:
       size: the side to which they are resized and cropped; 0 for none.
       cache_bytes: read into memory if they need no more than this.
       bad: what to do about records that cannot be read.
+      fraction: the share of the shorter side that is shown; see crop_geometry.centre_windows.
     """
 
     def __init__(
@@ -101,8 +104,10 @@ class PackedPixels:
         size: int,
         cache_bytes: int,
         bad: BadImages,
+        fraction: float = 1.0,
     ):
         self.split, self.shape, self.size, self.cache_bytes, self.bad = split, shape, size, cache_bytes, bad
+        self.fraction = fraction
         self.labels = shards.index["label"][rows].astype(np.int32)
         self._shards, self._rows = shards, rows
         self._packed = (*shards.index[["height", "width"]][0].tolist(), shape[2])
@@ -145,7 +150,8 @@ class PackedPixels:
 
     def select(self, indices: np.ndarray) -> PackedPixels:
         rows = self._rows[indices]
-        return PackedPixels(self.split, self._shards, rows, self.shape, self.size, self.cache_bytes, self.bad)
+        how = self.shape, self.size, self.cache_bytes, self.bad, self.fraction
+        return PackedPixels(self.split, self._shards, rows, *how)
 
     def explain(self) -> str:
         for row in range(len(self)) if self.bad.policy == "fail" else ():
@@ -177,9 +183,10 @@ class PackedPixels:
         read = functools.partial(self._read, tries)
         contents, shown = tf.numpy_function(read, [indices], (tf.string, tf.int64), stateful=False)
         images = tf.reshape(tf.io.decode_raw(contents, tf.uint8), [-1, *self._packed])
-        if self._packed != self.shape:
+        if self._packed != self.shape or self.fraction != 1:
             shape = tf.TensorSpec(self.shape, tf.uint8)
-            images = tf.map_fn(lambda image: resize_and_crop(image, self.size), images, fn_output_signature=shape)
+            crop = functools.partial(resize_and_crop, size=self.size, fraction=self.fraction)
+            images = tf.map_fn(crop, images, fn_output_signature=shape)
         return tf.ensure_shape(images, [*indices.shape, *self.shape]), tf.ensure_shape(shown, indices.shape)
 
     def _read(self, tries: int, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,18 @@ from convoy.data.identity import RECORDS, Origin, split_of_records
 from convoy.data.images.unreadable import BadImages
 from convoy.data.records.caches import is_remote
 from convoy.data.records.format import Shards
-from convoy.data.records.index import check_index, read_index
-from convoy.data.records.manifest import MANIFEST, PLAN, CorruptRecords, Manifest, index_name, read_manifest, shard_name
+from convoy.data.records.index import check_index, read_groups, read_index
+from convoy.data.records.manifest import (
+    MANIFEST,
+    PLAN,
+    CorruptRecords,
+    Manifest,
+    file_names,
+    groups_name,
+    index_name,
+    read_manifest,
+    shard_name,
+)
 from convoy.data.records.mirror import mirrored
 from convoy.data.sources.examples import DataSet, larger_cache
 from convoy.data.sources.files import CHANNELS
@@ -47,7 +58,7 @@ def open_records(config: DataConfig) -> DataSet:
         def read() -> PackedPixels | PackedFiles:
             kind = PackedPixels if manifest.shape else PackedFiles
             rows = np.arange(len(shards(split).index))
-            examples = kind(split, shards(split), rows, shape, size, config.cache_bytes, bad)
+            examples = kind(split, shards(split), rows, shape, size, config.cache_bytes, bad, config.shown)
             if examples.decoded_bytes > config.cache_bytes:
                 print(
                     f"Note: the split {split} of records:{path} takes {examples.decoded_bytes / 2**30:.1f} GiB decoded, more"
@@ -58,7 +69,8 @@ def open_records(config: DataConfig) -> DataSet:
         return read
 
     splits = {split: reader(split) for split in manifest.splits}
-    return DataSet(f"records:{path}", manifest.classes, shape, splits, bad, _origin(manifest))
+    groups = {split: _groups(root, split, manifest) for split, planned in manifest.splits.items() if planned.grouped}
+    return DataSet(f"records:{path}", manifest.classes, shape, splits, bad, _origin(manifest), groups)
 
 
 def remedies(config: DataConfig) -> list[str]:
@@ -69,8 +81,8 @@ def remedies(config: DataConfig) -> list[str]:
 def _origin(manifest: Manifest) -> Origin:
     splits = {}
     for split, planned in manifest.splits.items():
-        names = [index_name(split), *(shard_name(split, shard, planned.shards) for shard in range(planned.shards))]
-        files = ((name, manifest.files[name].bytes, manifest.files[name].crc32c) for name in names)
+        entries = [(name, manifest.files[name]) for name in file_names(split, planned)]
+        files = ((name, entry.bytes, entry.crc32c) for name, entry in entries)
         splits[split] = split_of_records(planned.examples, files)
     return Origin(RECORDS, splits)
 
@@ -105,10 +117,22 @@ def _manifest(root: Path, path: str) -> Manifest:
 
 
 def _open_shards(root: Path, split: str, manifest: Manifest) -> Shards:
-    try:
+    with _repairable():
         name, count = index_name(split), manifest.splits[split].shards
         index = read_index(root / name, manifest.files[name])
         check_index(index, split, manifest)
         return Shards([root / shard_name(split, shard, count) for shard in range(count)], index)
+
+
+def _groups(root: Path, split: str, manifest: Manifest) -> np.ndarray:
+    with _repairable():
+        name = groups_name(split)
+        return read_groups(root / name, manifest.splits[split].examples, manifest.files[name])
+
+
+@contextlib.contextmanager
+def _repairable() -> Iterator[None]:
+    try:
+        yield
     except CorruptRecords as error:
         raise exits.BadData(f"{error}; {REMEDY}, or bring back the file as it was packed.") from error

@@ -115,7 +115,9 @@ def _read(builder: Any, split: str, shape: tuple[int, ...], config: DataConfig) 
 
     def prepare(example: dict[str, Array]) -> tuple[Array, Array]:
         image = example["image"]
-        return (resize_and_crop(image, config.image_size) if config.image_size else image), example["label"]
+        if config.image_size:
+            image = resize_and_crop(image, config.image_size, config.shown)
+        return image, example["label"]
 
     row = 0
     try:

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from convoy import shapes
-from convoy.bounds import whole
+from convoy.bounds import real, whole
 from convoy.outside import parse_object
 from convoy.store import Store
 from convoy.trainer.run_dir.files import DATASET
@@ -21,7 +21,7 @@ _SHAPE = {
     "schema": whole(SCHEMA, SCHEMA),
     "class_names": [str],
     "image_shape": {"height": _SIDE, "width": _SIDE, "channels": whole(1, 1024)},
-    "preprocessing": {"image_size": whole(0, 1 << 16), "divide_by": whole(1, 255)},
+    "preprocessing": {"image_size": whole(0, 1 << 16), "divide_by": whole(1, 255), "crop_fraction?": real(0.1, 1)},
     "splits": [str],
     "epoch": _COUNT,
 }
@@ -34,10 +34,12 @@ class Preprocessing:
     Attributes:
       image_size: the side to which images are resized and centre-cropped (convoy.data.images); 0: they have the size already.
       divide_by: a pixel, from 0 to 255, is divided by this.
+      crop_fraction: the share of the shorter side that is shown (convoy.data.images.crop_geometry); 1 in older runs.
     """
 
     image_size: int
     divide_by: int = 255
+    crop_fraction: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +78,7 @@ def write(store: Store, data: Splits) -> None:
     description = Description(
         dataset.class_names,
         dataset.image_shape,
-        Preprocessing(data.config.image_size),
+        Preprocessing(data.config.image_size, crop_fraction=data.config.shown),
         dataset.split_names,
         data.epoch,
     )
@@ -90,11 +92,12 @@ def read(store: Store) -> Description | None:
         values = shapes.check(parse_object(store.get(DATASET), place), _SHAPE, place)
     except FileNotFoundError:
         return None
+    how = values["preprocessing"]
     height, width, channels = (values["image_shape"][name] for name in ("height", "width", "channels"))
     return Description(
         tuple(values["class_names"]),
         (height, width, channels),
-        Preprocessing(values["preprocessing"]["image_size"], values["preprocessing"]["divide_by"]),
+        Preprocessing(how["image_size"], how["divide_by"], how.get("crop_fraction", 1.0)),
         tuple(values["splits"]),
         values["epoch"],
     )
