@@ -133,6 +133,20 @@ class RunConfig:
         group=_OPTIMIZATION,
         within=whole(1, MAX_EXAMPLES),
     )
+    patience: int = option(
+        0,
+        "end the run after this many evaluations in a row that are no better than the best one (0: off).",
+        group=_SCHEDULE,
+        within=whole(0, MAX_STEPS),
+        may_change=True,
+    )
+    max_minutes: float = option(
+        0.0,
+        "end the run after this many minutes of training, over all its attempts (0: off).",
+        group=_SCHEDULE,
+        within=real(0, 1e7),
+        may_change=True,
+    )
     eval_every: str = option("1ep", "how often to evaluate and to record.", group=_SCHEDULE, may_change=True)
     checkpoint_every: str = option("1ep", "how often to save.", group=_SCHEDULE, may_change=True)
     keep: int = option(
@@ -252,12 +266,13 @@ class RunConfig:
                 getattr(self, name)
         given = {name: value for name, value in vars(self).items() if value != _DEFAULTS.get(name, value)}
         validation.check_batch(self.batch_size, self.accumulate)
+        validation.check_patience(self.patience, self.data.eval_split)
         validation.check_peak(self.scale_lr, self.peak_learning_rate)
         validation.check_options("model", self.model, MODELS, given)
         validation.check_options("optimizer", self.optimizer, OPTIMIZERS, given)
         validation.check_machine(self.backend, self.devices_spec, self.strategy, self.precision, self.xla)
 
-    def patience(self, processes: int) -> float:
+    def hang_seconds(self, processes: int) -> float:
         """--hang_timeout in seconds; 0, for ever, is the default of a run that shares its steps with no other process."""
         return self.hang_timeout if self.hang_timeout is not None else 120.0 if processes > 1 else 0.0
 

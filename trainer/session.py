@@ -7,9 +7,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from convoy import exits
 from convoy.chaos import Chaos
 from convoy.store import Store
-from convoy.trainer.checkpoints import CheckpointManager, Saver, snapshot
+from convoy.trainer.checkpoints import CheckpointManager, Saver, select, snapshot
 from convoy.trainer.experiment import Experiment
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.outputs.display import Display
@@ -87,6 +88,28 @@ class Session:
             return None
         engine.restore(tensors if engine.cluster.is_leader else None)
         return Progress.from_dict(restored, config.batch_size)
+
+    def restore_step(self, experiment: Experiment, step: int) -> bool:
+        """Gives all processes the state of the checkpoint of a step. All processes call it.
+
+        The leader alone reads it. False, and nothing has changed, where that checkpoint is missing or damaged.
+        """
+        engine, config = experiment.engine, experiment.config
+        tensors: dict[str, np.ndarray] = {}
+
+        def load() -> bool:
+            try:
+                tensors.update(select(self.store, str(step))[1])
+                opening.refuse_other_model(engine.check, tensors, config)
+            except exits.ConvoyError as error:
+                self.display.line(f"  Note: the checkpoint of step {step} is not measured: {error}")
+                return False
+            return True
+
+        if not consensus.leader_decides(engine, load):
+            return False
+        engine.restore(tensors if engine.cluster.is_leader else None)
+        return True
 
     def save(self, experiment: Experiment, progress: Progress) -> float:
         """Begins to save, and returns the seconds that the save before made it wait.

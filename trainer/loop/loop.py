@@ -1,10 +1,10 @@
 """The loop. From `progress` to the last step:
 
     compile the step
-    while there are steps left:
+    while there are steps left, and neither --patience nor --max_minutes ends the run (stopping.py):
         if a signal came: save and leave
         train up to the next boundary, or for half a second
-        at an evaluation boundary: record training, evaluate, record, remember the best
+        at an evaluation boundary, and at the end: record training, evaluate, record, remember the best
         at a checkpoint boundary, at a new best, and at the end: save
     a loss, gradient or weight that is NaN or infinite: end, or go back to the last checkpoint (nan.py)
 
@@ -24,7 +24,7 @@ from convoy import exits, heartbeat
 from convoy.trainer.checkpoints import snapshot
 from convoy.trainer.engines.protocol import LoopResult
 from convoy.trainer.engines.steps_per_loop import StepsPerLoop
-from convoy.trainer.loop import nan
+from convoy.trainer.loop import nan, stopping
 from convoy.trainer.loop.nan import NanFound
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.metrics import TrainingSums
@@ -51,7 +51,7 @@ class Loop:
         self._since = time.perf_counter()
 
     def run(self) -> Progress:
-        """Trains to the end of the plan, and returns the progress there.
+        """Trains to the end of the run, and returns the progress there.
 
         Raises:
           exits.Diverged: NaN, and --on_nan does not help.
@@ -76,19 +76,32 @@ class Loop:
 
     def _train_to_the_end(self) -> None:
         plan, progress = self.plan, self.progress
-        if plan.evaluates_at(progress.step) and progress.evaluated < progress.step:
+        stopping.go_on(progress, plan.total)
+        over = self._is_over()
+        if progress.evaluated < progress.step and (over or plan.evaluates_at(progress.step)):
             # The checkpoint was saved when a signal interrupted the evaluation of its step.
-            self._evaluate_and_save()
-        while progress.step < plan.total:
+            over = self._evaluate_and_save(over)
+        while not over:
             self._leave_if_asked()
             self.session.chaos.at("between", progress.step)
             # The leader chooses one length for all processes, each of which would measure another time.
             length = functools.partial(self._next_length, plan.next_boundary(progress.step))
             self._train(consensus.leader_decides(self.engine, length))
-            if plan.evaluates_at(progress.step):
-                self._evaluate_and_save()
+            over = self._is_over()
+            if over or plan.evaluates_at(progress.step):
+                over = self._evaluate_and_save(over)
             elif plan.saves_at(progress.step):
                 self._save()
+
+    def _is_over(self) -> bool:
+        """Whether the run ends here, the same in all processes. No run ends without a step."""
+        progress, config = self.progress, self.config
+        if progress.step >= self.plan.total or stopping.out_of_patience(config, progress):
+            return True
+        if not config.max_minutes or not progress.step:
+            return False
+        seconds = progress.wall_seconds + time.perf_counter() - self._since
+        return consensus.leader_decides(self.engine, lambda: stopping.out_of_time(config, seconds))
 
     def _next_length(self, boundary: int) -> int:
         self.session.saver.check()
@@ -150,7 +163,8 @@ class Loop:
         if waited is not None:
             progress.wait_seconds = (progress.wait_seconds or 0.0) + waited
 
-    def _evaluate_and_save(self) -> None:
+    def _evaluate_and_save(self, over: bool) -> bool:
+        """Returns whether the run ends here: it was `over` before, or the evaluation says so."""
         progress, held_out = self.progress, self.experiment.data.held_out
         step = progress.step
         trained, speed = self._record_training()
@@ -171,10 +185,13 @@ class Loop:
             line += f"  eval loss {metrics['loss']:.4f} {metrics['accuracy']:>7.2%}{' best' if best else '     '}"
         self.session.display.line(line + speed)
         progress.evaluated = step
-        if best or self.plan.saves_at(step) or step == self.plan.total:
+        if stopping.out_of_patience(self.config, progress) and step < self.plan.total:
+            over, progress.total_cut_short = True, self.plan.total
+        if over or best or self.plan.saves_at(step):
             self._save()
         else:
             self._record_time_spent()
+        return over
 
     def _record_training(self) -> tuple[str, str]:
         """Records the steps since the last record; returns loss and accuracy, and the speed, for the screen."""

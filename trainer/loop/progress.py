@@ -20,6 +20,9 @@ class Progress:
     position: int = 0  # of the next example, in the stream of training examples
     evaluated: int = 0  # the last step whose evaluation is recorded
     best: dict[str, float] | None = None  # step, loss and accuracy of the best evaluation
+    # Of --patience:
+    evaluations_since_best: int = 0
+    total_cut_short: int = 0  # the steps of the plan that it ended at this step; 0 where it did not
     lines: int = 0  # of metrics.jsonl
     window: TrainingSums = dataclasses.field(default_factory=TrainingSums)  # since the last record
     # Of --on_nan:
@@ -44,7 +47,7 @@ class Progress:
           values: what a checkpoint holds. Older ones have `shift` for `position`: batches that rollbacks had passed over.
           batch_size: the run's, to make a position of a shift.
         """
-        known = _with_position(values, batch_size)
+        known = _with_counters(_with_position(values, batch_size))
         shapes.check(known, SHAPE, "progress")
         if more := sorted({*known} - {*SHAPE}) or sorted({*known["window"]} - {*SHAPE["window"]}):
             raise exits.BadData(f"progress has {printable(more[0])[:100]}, which this version of Convoy does not know.")
@@ -60,11 +63,12 @@ class Progress:
         seconds = (self.timed_seconds, self.wait_seconds or 0.0, self.wall_seconds)
         impossible = {
             "a count below 0": min(*counts, best["step"]) < 0,
-            "more steps than can be counted": self.step > MAX_STEPS,
+            "more steps than can be counted": max(self.step, self.total_cut_short) > MAX_STEPS,
             "a position that cannot be counted": self.position > MAX_POSITION,
             "a position before that of its step": self.position < self.step,
             "an evaluation of a later step": max(self.evaluated, best["step"]) > self.step,
             "a best accuracy that is no share": not 0 <= best["accuracy"] <= 1,
+            "more evaluations than steps": self.evaluations_since_best > self.step,
             "more steps in a part than in all": max(window.steps, self.timed_steps, self.skipped) > self.step,
             "more steps skipped than made": not window.lossless <= window.skipped <= window.steps
             or self.skipped_in_a_row > self.skipped,
@@ -75,14 +79,15 @@ class Progress:
         return next((what for what, is_so in impossible.items() if is_so), "")
 
     def better(self, step: int, metrics: dict[str, float]) -> bool:
-        """Whether an evaluation is the best so far, by accuracy, then by loss; if so it is remembered."""
+        """Whether an evaluation is the best so far, by accuracy, then by loss; if so it is remembered, else counted."""
         evaluation = {"step": step, "loss": metrics["loss"], "accuracy": metrics["accuracy"]}
         if self.best and (self.best["accuracy"], -self.best["loss"]) >= (
             evaluation["accuracy"],
             -evaluation["loss"],
         ):
+            self.evaluations_since_best += 1
             return False
-        self.best = evaluation
+        self.best, self.evaluations_since_best = evaluation, 0
         return True
 
 
@@ -103,3 +108,10 @@ def _with_position(values: Any, batch_size: int) -> Any:
         raise exits.BadData("progress has a shift that no run comes to.")
     rest = {name: value for name, value in values.items() if name != "shift"}
     return rest | {"position": (values["step"] + values["shift"]) * batch_size}
+
+
+def _with_counters(values: Any) -> Any:
+    """The values of a version that had no --patience with its counters; any others as they are."""
+    if not isinstance(values, dict):
+        return values
+    return {"evaluations_since_best": 0, "total_cut_short": 0} | values

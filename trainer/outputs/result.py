@@ -10,6 +10,7 @@ from typing import Any
 from convoy import __version__
 from convoy.store import Store
 from convoy.trainer.experiment import Experiment
+from convoy.trainer.loop import stopping
 from convoy.trainer.loop.plan import Plan
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.run_dir.files import RESULT
@@ -21,12 +22,15 @@ SCHEMA = 1
 def measure(experiment: Experiment, session: Session, progress: Progress) -> dict[str, Any] | None:
     """result.json of a run that has come to its end; None if a signal came while the test split was measured.
 
-    The weights are the last ones, averaged with --ema, not those of the best checkpoint.
+    `eval` measures the last weights, averaged with --ema, not those of the best checkpoint. Where --patience ended the run,
+    `eval_best` measures those too; else it is null. The engine has another state afterwards.
     """
     config, data, engine = experiment.config, experiment.data, experiment.engine
-    split, examples = data.final
-    sums = engine.evaluate(examples, session.stop_requested)
-    if sums is None:
+    stopped = stopping.describe(config, experiment.plan.total, progress)
+    last = _measure(experiment, session)
+    impatient = stopped is not None and stopped["because"] == "patience"
+    best = _measure_best(experiment, session, progress) if impatient else {}
+    if last is None or best is None:
         return None
     return {
         "schema": SCHEMA,
@@ -37,8 +41,10 @@ def measure(experiment: Experiment, session: Session, progress: Progress) -> dic
         "wall_seconds": progress.wall_seconds,
         "attempts": session.attempt,
         "train": _speed(experiment.plan, progress),
-        "eval": {"split": split, **sums.measurement(data.dataset.class_names, data.examples_per_class)},
+        "eval": last,
+        "eval_best": best or None,
         "best": progress.best,
+        "stopped_early": stopped,
         "bad_images": len(data.dataset.bad),
         "skipped_steps": progress.skipped,
         "rollbacks": progress.rollbacks,
@@ -50,6 +56,23 @@ def measure(experiment: Experiment, session: Session, progress: Progress) -> dic
         "replicas": engine.replicas,
         "versions": _versions(config.backend),
     }
+
+
+def _measure(experiment: Experiment, session: Session) -> dict[str, Any] | None:
+    """The engine's weights on the test split; None if a signal came."""
+    data, (split, examples) = experiment.data, experiment.data.final
+    sums = experiment.engine.evaluate(examples, session.stop_requested)
+    return sums and {"split": split, **sums.measurement(data.dataset.class_names, data.examples_per_class)}
+
+
+def _measure_best(experiment: Experiment, session: Session, progress: Progress) -> dict[str, Any] | None:
+    """The same of the best checkpoint, with its step; empty where that is missing or damaged."""
+    assert progress.best, "a run without evaluations has no patience"
+    step = int(progress.best["step"])
+    if not session.restore_step(experiment, step):
+        return {}
+    measurement = _measure(experiment, session)
+    return measurement and {"step": step, **measurement}
 
 
 def write_result(store: Store, result: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from convoy.store import Store
 from convoy.trainer.checkpoints import Checkpoint, format
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.steps_per_loop import TARGET_SECONDS
+from convoy.trainer.loop import stopping
 from convoy.trainer.outputs.display import Display
 from convoy.trainer.run_dir.files import BAD_IMAGES, CURVES, RESULT
 
@@ -58,22 +59,29 @@ def _balance(examples: np.ndarray, draws: np.ndarray) -> str:
 
 def show_finished(display: Display, config: RunConfig, result: dict[str, Any], store: Store) -> None:
     """The lines of a run that had come to its end before."""
-    display.line(f"{config.run_dir} is finished: nothing is left to do of --duration={config.duration}.")
+    left = stopping.remedy(result) or f"nothing is left to do of --duration={config.duration}"
+    display.line(f"{config.run_dir} is finished: {left}.")
     if store.url:  # the leader, which has read it
         show_end(display, config, result, max(format.complete(store), default=None))
 
 
 def show_end(display: Display, config: RunConfig, result: dict[str, Any], last: Checkpoint | None) -> None:
     """The lines at the end: what was reached, and where it is."""
-    measured, train = result["eval"], result["train"]
+    train = result["train"]
+    if reason := stopping.sentence(result, config):
+        display.line(reason)
+    if best := result.get("eval_best"):
+        display.line(f"{_shares(best)}, with the weights of step {best['step']:,}, the best.")
     speed = f", {train['images_per_second']:,.0f} images/s" if train["images_per_second"] else ""
-    display.line(
-        f"{measured['accuracy']:.2%} of {measured['examples']:,} {measured['split']} examples right"
-        f" (loss {measured['loss']:.4f}), {result['epoch']:.4g} epochs in {result['wall_seconds']:.0f} s{speed}."
-    )
+    display.line(f"{_shares(result['eval'])}, {result['epoch']:.4g} epochs in {result['wall_seconds']:.0f} s{speed}.")
     if bad := result.get("bad_images"):
         display.line(f"{bad:,} images could not be read; {config.run_dir}/{BAD_IMAGES} says which and why.")
     display.line(f"Result {config.run_dir}/{RESULT}, curves {config.run_dir}/{CURVES}")
     if last:
         command = f"`convoy evaluate --run_dir={config.run_dir}` measures it."
         display.line(f"Checkpoint {config.run_dir}/{last.folder}; {command}")
+
+
+def _shares(measured: dict[str, Any]) -> str:
+    split, examples = measured["split"], measured["examples"]
+    return f"{measured['accuracy']:.2%} of {examples:,} {split} examples right (loss {measured['loss']:.4f})"

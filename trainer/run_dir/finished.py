@@ -8,6 +8,8 @@ from convoy import shapes
 from convoy.outside import parse_json
 from convoy.shapes import AnyFloat
 from convoy.store import Store
+from convoy.trainer.config import RunConfig
+from convoy.trainer.loop import stopping
 from convoy.trainer.run_dir.files import RESULT
 
 # What is asked of it again; a measurement may be no finite number.
@@ -18,7 +20,10 @@ _SHAPE = {
     "wall_seconds": float,
     "train": {"images_per_second": (float, None)},
     "eval": {"split": str, "examples": int, "accuracy": AnyFloat, "loss": AnyFloat},
+    "eval_best?": ({"step": int, "split": str, "examples": int, "accuracy": AnyFloat, "loss": AnyFloat}, None),
+    "best?": ({"step": int, "accuracy": float}, None),
     "bad_images?": int,
+    "stopped_early?": (stopping.SHAPE, None),
 }
 
 
@@ -28,10 +33,12 @@ def read_result(store: Store) -> dict[str, Any]:
     return shapes.check(parse_json(store.get(RESULT), place, finite=False), _SHAPE, place)
 
 
-def finished_result(store: Store, total: int) -> dict[str, Any] | None:
-    """The result of a run that has made all of its `total` steps; None if it has not."""
+def finished_result(store: Store, config: RunConfig, total: int) -> dict[str, Any] | None:
+    """The result of a run that has made all of its `total` steps, or stopped early with these flags; None of any other."""
     try:
         result = read_result(store)
     except FileNotFoundError:
         return None
-    return result if result["step"] >= total else None
+    stopped = result.get("stopped_early")
+    over = result["step"] >= total or (stopped and stopping.is_over(stopped, config, total))
+    return result if over else None

@@ -53,6 +53,14 @@ def trained_config(store: Store, run_dir: str) -> StoredConfig:
     return from_json(text, f"{run_dir}/{CONFIG}")
 
 
+def begun_config(store: Store) -> StoredConfig | None:
+    """The configuration of a run that was begun; None where there is none, whatever else stands there."""
+    try:
+        return from_json(store.get(CONFIG), f"{store.url}/{CONFIG}")
+    except FileNotFoundError:
+        return None
+
+
 def finished_without_data(config: RunConfig, store: Store, stored: StoredConfig | None) -> dict[str, Any] | None:
     """The result of a run that is finished, if that can be told without its data set; CannotRun for another run's directory.
 
@@ -65,7 +73,7 @@ def finished_without_data(config: RunConfig, store: Store, stored: StoredConfig 
     refuse_differences(config, stored, moves=data_identity.known(store) is not None)
     if description is None or config.data.dataset != stored.unchecked.data.dataset:
         return None  # how long an epoch is, or whether that is the same data set, shows when it is opened
-    return finished_result(store, config.total_steps(description.epoch))
+    return finished_result(store, config, config.total_steps(description.epoch))
 
 
 def _resolved(config: RunConfig, stored: StoredConfig, description: Description | None) -> RunConfig:
@@ -85,7 +93,7 @@ def begin(config: RunConfig, identity: Identity, total: int, store: Store, store
         then = data_identity.known(store)
         refuse_differences(config, stored, moves=then is not None)
         data_identity.refuse_other_data(config, identity, then)
-        if finished := finished_result(store, total):
+        if finished := finished_result(store, config, total):
             return Beginning(finished=finished)
     return Beginning(attempt=next_attempt(store))
 

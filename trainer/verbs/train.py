@@ -23,8 +23,8 @@ def main(argv: list[str], answer_seconds: float = supervise.ANSWER_SECONDS) -> i
     config = configuration.from_argv(argv).with_defaults()
     # The name of a new run directory carries the time; every attempt must get the same one.
     command = supervise.module("convoy.trainer.run", [*argv, f"--run_dir={config.run_dir}"])
-    patience = config.patience(cluster.from_environment(config.backend).processes)
-    return supervise.run(command, config.restarts, patience, answer_seconds)
+    hang_seconds = config.hang_seconds(cluster.from_environment(config.backend).processes)
+    return supervise.run(command, config.restarts, hang_seconds, answer_seconds)
 
 
 VERB = Verb(USAGE, (RunConfig, DataConfig), parse=list, work=main)

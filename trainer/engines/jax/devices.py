@@ -46,7 +46,7 @@ def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
     elif asked.platform == "gpu":
         jax.config.update("jax_cuda_visible_devices", ",".join(map(str, range(asked.count))))
     if cluster.processes > 1:
-        patience = config.patience(cluster.processes)
+        seconds = config.hang_seconds(cluster.processes)
         try:
             # Blocks until all processes are there. The thin parent decides when a peer is lost (--hang_timeout).
             jax.distributed.initialize(
@@ -55,7 +55,7 @@ def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
                 cluster.index,
                 coordinator_bind_address=cluster.bind or None,
                 initialization_timeout=24 * 3600,
-                heartbeat_timeout_seconds=max(int(patience), 10) if patience else 24 * 3600,
+                heartbeat_timeout_seconds=max(int(seconds), 10) if seconds else 24 * 3600,
             )
         except jax.errors.JaxRuntimeError as error:
             raise cannot_join(cluster.processes, error) from error
