@@ -67,6 +67,9 @@ class FakeEngine:
     def feed(self, examples, first_position, cached=0):
         self.position = first_position
 
+    def enter_stage(self, step):
+        self.calls.append(f"stage of {step}")
+
     def compile(self):
         self.calls.append("compile")
 

@@ -21,9 +21,10 @@ from convoy.table import joined
 from convoy.trainer.flags import validation
 from convoy.trainer.flags.choices import BACKENDS, ON_NAN, PRECISIONS, STRATEGIES, XLA
 from convoy.trainer.flags.durations import MAX_EXAMPLES, MAX_STEPS, Duration
+from convoy.trainer.flags.groups import GroupsSpec, UnfreezeSpec
 from convoy.trainer.flags.specs import BatchNormSpec, DevicesSpec, ScaleSpec
 from convoy.trainer.losses.names import LOSSES, LossSpec
-from convoy.trainer.models.names import MODELS
+from convoy.trainer.models.names import AUTO, DEFAULT, MODELS
 from convoy.trainer.optimizers.names import OPTIMIZERS
 from convoy.trainer.schedules.names import SCHEDULES, ScheduleSpec
 
@@ -50,13 +51,20 @@ class RunConfig:
     )
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: str = option(
-        "article_cnn",
+        AUTO,
         lambda: (
-            f"{MODELS.help()}; or package.module:function of your own, which takes (input_shape, num_classes) and returns a"
+            f"auto: the network of --pretrained, else {DEFAULT}; {MODELS.help()}; or package.module:function of your own, which takes (input_shape, num_classes) and returns a"
             " keras.Model of logits; images arrive as numbers from 0 to 1."
         ),
         group=_MODEL,
         check=validation.check_model,
+    )
+    pretrained: str = option(
+        "",
+        "begin with weights that were trained before: a .safetensors, .weights.h5 or .keras file, a folder in timm's form or a"
+        " preset of KerasHub, the directory of another run, or imagenet for those that Keras publishes; here or at gs://. The"
+        " head is made new but for classes of equal name (docs/pretrained.md).",
+        group=_MODEL,
     )
     stochastic_depth: float = option(
         0.0,
@@ -126,12 +134,39 @@ class RunConfig:
         group=_OPTIMIZATION,
         within=real(0, 1, below=True),
     )
+    groups: str = option(
+        "",
+        "what becomes of variables whose path a pattern (Python's re) is the first to match: lr= and wd= multiply"
+        " --learning_rate and --weight_decay, freeze leaves them as they are, for example ^stem:freeze;^logits:lr=10,wd=0"
+        " (docs/fine-tuning.md).",
+        group=_OPTIMIZATION,
+    )
+    layer_decay: float = option(
+        1.0,
+        "multiply the learning rate by this once for every block of the network between a variable and the head, for example"
+        " 0.75 (Howard & Ruder 2018; 1: off).",
+        group=_OPTIMIZATION,
+        within=real(0, 1, above=True),
+    )
+    unfreeze: str = option(
+        "",
+        "train the head alone until here, in epochs (3ep) or steps (300st), then all; with several, 3ep,6ep, the blocks below"
+        " the head begin to train one part after the other, from the head down.",
+        group=_OPTIMIZATION,
+    )
     accumulate: int = option(
         1,
         "cut every batch into this many microbatches and add up their gradients: the same step in less memory, up to"
         " rounding and to the statistics of BatchNormalization.",
         group=_OPTIMIZATION,
         within=whole(1, MAX_EXAMPLES),
+    )
+    remat: bool = option(
+        False,
+        "keep few activations of the network and compute the others again for the gradient: less memory for a longer step,"
+        " and the same step up to rounding.",
+        group=_OPTIMIZATION,
+        may_change=True,
     )
     patience: int = option(
         0,
@@ -256,6 +291,14 @@ class RunConfig:
         return BatchNormSpec.parse(self.batchnorm)
 
     @functools.cached_property
+    def groups_spec(self) -> GroupsSpec:
+        return GroupsSpec.parse(self.groups)
+
+    @functools.cached_property
+    def unfreeze_spec(self) -> UnfreezeSpec:
+        return UnfreezeSpec.parse(self.unfreeze)
+
+    @functools.cached_property
     def devices_spec(self) -> DevicesSpec:
         return DevicesSpec.parse(self.devices)
 
@@ -268,7 +311,8 @@ class RunConfig:
         validation.check_batch(self.batch_size, self.accumulate)
         validation.check_patience(self.patience, self.data.eval_split)
         validation.check_peak(self.scale_lr, self.peak_learning_rate)
-        validation.check_options("model", self.model, MODELS, given)
+        if self.model != AUTO or not self.pretrained:
+            validation.check_options("model", DEFAULT if self.model == AUTO else self.model, MODELS, given)
         validation.check_options("optimizer", self.optimizer, OPTIMIZERS, given)
         validation.check_machine(self.backend, self.devices_spec, self.strategy, self.precision, self.xla)
 
@@ -299,9 +343,15 @@ class RunConfig:
             raise options.impossible("duration", self.duration, f"it is {steps:,} steps; give at most {MAX_STEPS:,}")
         return steps
 
+    def stage_borders(self, examples: int) -> tuple[int, ...]:
+        """The steps at which more of the network begins to train, --unfreeze; CannotRun for some that no run has."""
+        return self.unfreeze_spec.steps(examples, self.batch_size, self.total_steps(examples))
+
     def with_defaults(self) -> RunConfig:
         """The same run with those defaults written out that depend neither on the machine nor on the data."""
         config = self
+        if config.model == AUTO and not config.pretrained:
+            config = dataclasses.replace(config, model=DEFAULT)
         if config.learning_rate is None:
             config = dataclasses.replace(config, learning_rate=OPTIMIZERS[config.optimizer].learning_rate)
         if not config.run_dir:

@@ -20,6 +20,7 @@ from convoy.trainer.engines import copies, variables
 from convoy.trainer.engines.parts import Parts
 from convoy.trainer.engines.protocol import Engine
 from convoy.trainer.engines.runtime import Runtime
+from convoy.trainer.engines.stages import stage_at
 from convoy.trainer.engines.steps_per_loop import StepsPerLoop
 from convoy.trainer.metrics import EvaluationSums
 
@@ -51,7 +52,9 @@ class BaseEngine(Engine):
         self.cluster, self.replicas = runtime.cluster, runtime.replicas
         self.description, self.parts = description, parts
         self.model, self.optimizer, self.notes = parts.model, parts.optimizer, parts.notes
+        self.pretrained = parts.loaded and parts.loaded.record
         self.parameters = variables.trainable_numbers(parts.model)
+        self._stage = parts.stages[0]
         self._examples: Examples | None = None  # of the training stream
 
     def feed(self, examples: Examples, first_position: int, cached: int = 0) -> None:
@@ -60,6 +63,12 @@ class BaseEngine(Engine):
         self._take(
             training_stream(examples, self.runtime.batch_sharding, config.data, config.seed, first_position, cached)
         )
+
+    def enter_stage(self, step: int) -> None:
+        stage = stage_at(self.parts.stages, step)
+        if stage is not self._stage:
+            self._stage = stage
+            self._enter()
 
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
         sharding, pace, total = self.runtime.batch_sharding, StepsPerLoop(), EvaluationSums.zero(self.parts.classes)
@@ -136,6 +145,10 @@ class BaseEngine(Engine):
     @abc.abstractmethod
     def _take(self, stream: tf.data.Dataset) -> None:
         """Feeds `train` from a training stream from now on."""
+
+    @abc.abstractmethod
+    def _enter(self) -> None:
+        """Forgets the program of the stage before; `compile` builds that of `_stage`."""
 
     @abc.abstractmethod
     def _evaluating(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import keras
 from keras import ops
@@ -17,13 +17,18 @@ from convoy.trainer.flags.specs import BatchNormSpec
 AllSum = Callable[[Array], Array]  # a tensor of one replica -> the sum over all replicas, differentiable
 
 
-def has_batch_normalization(model: keras.Model) -> bool:
-    """Whether a model has any BatchNormalization."""
-    return any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers())
+def has_batch_normalization(model: keras.Model, frozen: Collection[int] = ()) -> bool:
+    """Whether a model has any BatchNormalization that is not frozen; `frozen` are layers by `id`."""
+    return any(
+        isinstance(layer, keras.layers.BatchNormalization) and id(layer) not in frozen
+        for layer in model._flatten_layers()
+    )
 
 
-def install(model: keras.Model, spec: BatchNormSpec, all_sum: AllSum, replicas: int) -> None:
-    """Applies --batchnorm to every BatchNormalization of a model.
+def install(
+    model: keras.Model, spec: BatchNormSpec, all_sum: AllSum, replicas: int, frozen: Collection[int] = ()
+) -> None:
+    """Applies --batchnorm to every BatchNormalization of a model that is not frozen for ever.
 
     The moving statistics are those of all replicas together in each mode, so that a replica's own never reach a checkpoint.
 
@@ -32,11 +37,12 @@ def install(model: keras.Model, spec: BatchNormSpec, all_sum: AllSum, replicas: 
       spec: of --batchnorm.
       all_sum: sums over the replicas.
       replicas: how many there are; all hold equally many examples.
+      frozen: layers that are, by `id`.
     """
     if spec.mode == "sync" and replicas == 1:
         return  # Keras' own is that
     for layer in model._flatten_layers(include_self=False):
-        if not isinstance(layer, keras.layers.BatchNormalization):
+        if not isinstance(layer, keras.layers.BatchNormalization) or id(layer) in frozen:
             continue
         if spec.mode == "sync":
             patches.replace_moments(layer, functools.partial(_global_moments, layer, all_sum, replicas))

@@ -9,28 +9,53 @@ import keras
 import numpy as np
 
 from convoy.data.arrays import ClassCounts, Scalar
-from convoy.trainer.engines import copies, first_weights, normalization, patches, randomness, variables
+from convoy.trainer.config import RunConfig
+from convoy.trainer.engines import (
+    copies,
+    first_weights,
+    normalization,
+    patches,
+    randomness,
+    remat,
+    stages,
+    updates,
+    variables,
+)
+from convoy.trainer.engines.depths import build_depth
 from convoy.trainer.engines.normalization import AllSum
 from convoy.trainer.engines.runtime import Runtime, check_microbatches
+from convoy.trainer.engines.stages import Stage
 from convoy.trainer.losses.build import Loss, build_loss
 from convoy.trainer.models import rescaling
 from convoy.trainer.models.build import build_model
+from convoy.trainer.models.names import rules_of
+from convoy.trainer.models.pretrained.loading import Loaded
 from convoy.trainer.optimizers.build import build_optimizer
+from convoy.trainer.optimizers.groups import Treatments, build_treatments
 from convoy.trainer.schedules.schedule import Schedule, build_schedule
 
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """A model with all that trains it. `merged` are the model's other variables that become one after every step, by index."""
+    """A model with all that trains it.
+
+    Attributes:
+      merged: those of the model's other variables that become one after every step, by index.
+      stages: of the run, in order.
+      averaged: the weights that --ema averages.
+    """
 
     model: keras.Model
     loss: Loss
     schedule: Schedule
     optimizer: keras.optimizers.Optimizer
     merged: list[int]
+    stages: list[Stage]
+    averaged: list[keras.Variable]
     classes: int
     image_shape: tuple[int, int, int]
     notes: list[str]  # what a person should know before the run begins
+    loaded: Loaded | None  # what --pretrained gave the model
 
 
 def build_parts(
@@ -56,15 +81,35 @@ def build_parts(
     config, replicas = runtime.config, runtime.replicas
     with patches.first_weights(config.seed) as unrepeatable:
         model = build_model(config.model, image_shape, len(draws), **config.model_options)
+    loaded = runtime.load(model) if runtime.load else None
+    treatments = _treatments(config, model)
+    run_stages = stages.build_stages(config, model, treatments, int(draws.sum()))
+    frozen = run_stages[-1].frozen
     schedule = build_schedule(config, int(draws.sum()))
     optimizer = build_optimizer(config, schedule, model)
+    updates.install(
+        optimizer,
+        [treatments(variable.path) for variable in model.trainable_variables],
+        [stage.first_step for stage in run_stages],
+        config.weight_decay,
+    )
     variables.check(model, optimizer, config.model)
-    check_microbatches(config, model, replicas)
+    check_microbatches(config, model, replicas, frozen)
     notes = rescaling.note(model, config.model) + first_weights.note(config.model, unrepeatable)
-    normalization.install(model, config.batchnorm_spec, all_sum, replicas)
+    notes += [loaded.line] if loaded else []
+    normalization.install(model, config.batchnorm_spec, all_sum, replicas, frozen)
     if replicas > 1:
         notes += randomness.note(model, config.model)
         randomness.decorrelate_replicas(model, replica)
+    if config.remat:
+        remat.install(model, config.model)
+    stages.install(model, run_stages)
     loss = build_loss(config.loss_spec, config.label_smoothing, np.asarray(draws))
     merged = copies.merged_variables(model, replicas)
-    return Parts(model, loss, schedule, optimizer, merged, len(draws), image_shape, notes)
+    averaged = variables.averaged_variables(model, run_stages[-1].still)
+    return Parts(model, loss, schedule, optimizer, merged, run_stages, averaged, len(draws), image_shape, notes, loaded)
+
+
+def _treatments(config: RunConfig, model: keras.Model) -> Treatments:
+    paths = [variable.path for variable in model.weights]
+    return build_treatments(config, paths, build_depth(model, rules_of(config.model)))

@@ -18,13 +18,18 @@ import keras
 import tensorflow as tf
 from keras.src import backend
 from keras.src.backend.common import dtypes
+from keras.src.models import functional as functional_models
+from keras.src.ops.node import Node
+from keras.src.ops.operation import Operation
 from keras.src.random import seed_generator
 from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from convoy import exits
-from convoy.data.arrays import Array
+from convoy.data.arrays import Array, Scalar
 from convoy.trainer.engines import first_weights as weights
 from convoy.trainer.engines import initializers
+
+OperationCall = Callable[[Operation], Callable[..., Array]]  # an operation of a model's graph -> the function that calls it
 
 _NORMAL = ("shape", "mean", "stddev", "dtype", "seed")
 
@@ -82,6 +87,55 @@ def replace_normalization(layer: keras.layers.BatchNormalization, call: Callable
     layer.call = call
 
 
+def call_as_in_evaluation(layer: keras.layers.Layer, when: Callable[[], bool]) -> None:
+    """Has one layer do what it does in evaluation, also when it is called in training, where `when()` is true."""
+    _expected(keras, keras.layers.Layer, "call")
+    call = layer.call
+
+    def call_or_evaluate(*inputs: Array, **options: object) -> Array:
+        if when():
+            options["training"] = False
+        return call(*inputs, **options)
+
+    layer.call = call_or_evaluate
+
+
+def functional(model: keras.Model) -> keras.Model | None:
+    """The model whose graph of layers a model has; None for one that is Python code."""
+    if isinstance(model, keras.Sequential):
+        model = _expected(keras, model, "_functional")
+    return model if isinstance(model, functional_models.Functional) else None
+
+
+def nodes_of(model: keras.Model) -> list[Node]:
+    """The calls of operations in a functional model's graph, in the order in which Keras makes them."""
+    by_depth = _expected(keras, model, "_nodes_by_depth")
+    nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+    return [node for node in nodes if node.operation and not node.is_input]
+
+
+def run_in_training(model: keras.Model, run: Callable[[OperationCall, Array], Array]) -> None:
+    """Replaces how a functional model of one input and one output runs through its graph in training."""
+    call = _expected(keras, model, "call", ("inputs", "training", "mask", "kwargs"))
+    standardize = _expected(keras, model, "_standardize_inputs", ("inputs",))
+    call_operation = _expected(keras, functional_models, "operation_fn", ("operation", "call_context_args"))
+
+    def call_or_run(
+        inputs: Array, training: bool | None = None, mask: Array | None = None, **options: object
+    ) -> Array:
+        if not training or mask is not None:
+            return call(inputs, training=training, mask=mask, **options)
+        (tensor,) = standardize(inputs)
+        return run(functools.partial(call_operation, training=True, **options), tensor)
+
+    model.call = call_or_run
+
+
+def uncast() -> contextlib.AbstractContextManager[None]:
+    """Within, the value of a variable has the variable's own type, whatever the layer that is called computes in."""
+    return _expected(keras, backend, "AutocastScope", ("dtype",))(None)
+
+
 def replace_pooling(layer: keras.layers.MaxPooling2D, pool: Callable[[Array], Array]) -> None:
     """Replaces how one layer pools its inputs."""
     _expected(keras, keras.layers.MaxPooling2D, "call", ("self", "inputs"))
@@ -101,6 +155,37 @@ def apply_gradients_as_they_are(optimizer: keras.optimizers.Optimizer) -> None:
     """
     _expected(keras, keras.optimizers.Optimizer, "_all_reduce_sum_gradients", ("self", "grads_and_vars"))
     optimizer._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
+
+
+def replace_update(
+    optimizer: keras.optimizers.Optimizer,
+    update: Callable[[Callable[[Array, keras.Variable, Scalar], None], Array, keras.Variable, Scalar], None],
+) -> None:
+    """Replaces how one optimizer updates a variable: update(its own way, gradient, variable, learning rate).
+
+    Its own way decays no weights any more: that is left to `update`.
+    """
+    _expected(keras, keras.optimizers.Optimizer, "_use_weight_decay", ("self", "variable"))
+    _expected(keras, type(optimizer), "_apply_weight_decay", ("self", "variables"))
+    step = _expected(keras, type(optimizer), "update_step", ("self", "gradient", "variable", "learning_rate"))
+    optimizer._apply_weight_decay = lambda variables: None
+    optimizer.update_step = functools.partial(update, functools.partial(step, optimizer))
+
+
+@contextlib.contextmanager
+def counting_from(optimizer: keras.optimizers.Optimizer, first_step: int) -> Iterator[None]:
+    """Within, an optimizer counts its steps from `first_step` on: bias corrections take that for step 0."""
+    if not first_step:
+        yield
+        return
+    count = _expected(keras, optimizer, "_iterations")
+    # Not by setattr, which would have the optimizer keep what it takes for another variable.
+    attributes = vars(optimizer)
+    attributes["_iterations"] = count - first_step
+    try:
+        yield
+    finally:
+        attributes["_iterations"] = count
 
 
 def assign_without_aggregation(variable: keras.Variable) -> None:

@@ -41,6 +41,7 @@ class Engine(Protocol):
     replicas: int  # of all processes
     parameters: int  # trainable numbers
     notes: list[str]  # what a person should know before the run begins
+    pretrained: Mapping[str, object] | None  # what --pretrained gave the model, where it was loaded
     warms_up: bool  # whether the first `train` takes longer than others although `compile` was called
     cluster: Cluster
 
@@ -50,8 +51,13 @@ class Engine(Protocol):
         With `cached`, so many steps' batches over and over, from memory: to measure steps without their input.
         """
 
+    def enter_stage(self, step: int) -> None:
+        """Makes the stage that `step` belongs to (--unfreeze) the one that is compiled and trained next; the first is entered
+        already. No `train` may go beyond the end of a stage.
+        """
+
     def compile(self) -> None:
-        """Builds the program that `train` runs. Called after `feed`; a second call returns at once.
+        """Builds the program that `train` runs in this stage. Called after `feed`; a second call returns at once.
 
         JAX compiles here all that `train` runs. TensorFlow traces and optimizes the graph here; its first `train` still makes
         the kernels, and compiles the step with --xla=on. The first `evaluate` builds the program of evaluations.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import keras
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import jax
     import tensorflow as tf
 
+    from convoy.trainer.models.pretrained.loading import Loaded
+
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
@@ -29,6 +32,7 @@ class Runtime:
     cluster: Cluster
     local_replicas: int  # of this process
     strategy_or_mesh: tf.distribute.Strategy | jax.sharding.Mesh | jax.sharding.AbstractMesh
+    load: Callable[[keras.Model], Loaded] | None = None  # gives a model weights in the place of its first ones
 
     @property
     def replicas(self) -> int:
@@ -49,10 +53,13 @@ def check_batch(config: RunConfig, replicas: int, where: str) -> None:
         )
 
 
-def check_microbatches(config: RunConfig, model: keras.Model, replicas: int) -> None:
-    """Raises CannotRun where --accumulate would show BatchNormalization other microbatches than one device sees."""
+def check_microbatches(config: RunConfig, model: keras.Model, replicas: int, frozen: Collection[int] = ()) -> None:
+    """Raises CannotRun where --accumulate would show BatchNormalization other microbatches than one device sees.
+
+    `frozen` are layers that see none, by `id`.
+    """
     microbatches = config.accumulate
-    if microbatches == 1 or not normalization.has_batch_normalization(model):
+    if microbatches == 1 or not normalization.has_batch_normalization(model, frozen):
         return
     if -(-config.batch_size // (microbatches * replicas)) * replicas != -(-config.batch_size // microbatches):
         raise exits.CannotRun(

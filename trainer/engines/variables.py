@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import keras
 import numpy as np
@@ -57,10 +57,12 @@ def compare(shapes: Mapping[str, tuple[tuple[int, ...], np.dtype]], state: Mappi
             raise ValueError(f"the tensor {name} holds a number that is none of {dtype}, which the model needs")
 
 
-def averaged_variables(model: keras.Model) -> list[keras.Variable]:
-    """The weights that --ema averages: all floating ones. Statistics of BatchNormalization belong to the weights that they were
-    measured with."""
-    return [v for v in model.weights if keras.backend.is_float_dtype(v.dtype)]
+def averaged_variables(model: keras.Model, still: Collection[int] = ()) -> list[keras.Variable]:
+    """The weights that --ema averages: all floating ones but those that never change, `still`, by `id`.
+
+    Statistics of BatchNormalization belong to the weights that they were measured with.
+    """
+    return [v for v in model.weights if keras.backend.is_float_dtype(v.dtype) and id(v) not in still]
 
 
 def trainable_numbers(model: keras.Model) -> int:

@@ -9,7 +9,7 @@ from convoy.bounds import real
 from convoy.options import impossible
 from convoy.table import E, Table, joined, near
 from convoy.trainer.flags.specs import DevicesSpec
-from convoy.trainer.models.names import MODELS, is_users_own
+from convoy.trainer.models.names import AUTO, MODELS, is_users_own
 
 _OWN_MODEL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _POSITIVE = real(0, above=True)
@@ -18,6 +18,8 @@ _POSITIVE = real(0, above=True)
 def check_model(name: str) -> None:
     """Raises exits.CannotRun for a --model that is no row and not written as a user's own."""
     prefix, _, argument = name.partition(":")
+    if name == AUTO:
+        return
     if is_users_own(name):
         _require(_OWN_MODEL.fullmatch(name), "model", name, "write your own as package.module:function")
     elif prefix not in MODELS:

@@ -3,6 +3,7 @@
     compile the step
     while there are steps left, and neither --patience nor --max_minutes ends the run (stopping.py):
         if a signal came: save and leave
+        where --unfreeze begins a stage: compile its step
         train up to the next boundary, or for half a second
         at an evaluation boundary, and at the end: record training, evaluate, record, remember the best
         at a checkpoint boundary, at a new best, and at the end: save
@@ -48,6 +49,7 @@ class Loop:
         self.config, self.plan, self.engine = experiment.config, experiment.plan, experiment.engine
         self.steps_per_loop, self.ledger = StepsPerLoop(self.config.steps_per_loop), Ledger()
         self._trained = self._advised = self._told_waiting = False
+        self._stage: int | None = None
         self._since = time.perf_counter()
 
     def run(self) -> Progress:
@@ -59,9 +61,7 @@ class Loop:
         """
         with self.session.display.start(self.plan.total, self.progress.step):
             if self.progress.step < self.plan.total:
-                with self.ledger.counting("compile"):
-                    self.engine.compile()
-                heartbeat.beat()
+                self._enter_stage()
             while True:
                 try:
                     self._train_to_the_end()
@@ -84,6 +84,7 @@ class Loop:
         while not over:
             self._leave_if_asked()
             self.session.chaos.at("between", progress.step)
+            self._enter_stage()
             # The leader chooses one length for all processes, each of which would measure another time.
             length = functools.partial(self._next_length, plan.next_boundary(progress.step))
             self._train(consensus.leader_decides(self.engine, length))
@@ -92,6 +93,17 @@ class Loop:
                 over = self._evaluate_and_save(over)
             elif plan.saves_at(progress.step):
                 self._save()
+
+    def _enter_stage(self) -> None:
+        """Compiles the program of the next step where that is another one than before."""
+        stage = self.plan.stage(self.progress.step)
+        if stage == self._stage:
+            return
+        self._stage, self._trained = stage, False
+        with self.ledger.counting("compile"):
+            self.engine.enter_stage(self.progress.step)
+            self.engine.compile()
+        heartbeat.beat()
 
     def _is_over(self) -> bool:
         """Whether the run ends here, the same in all processes. No run ends without a step."""

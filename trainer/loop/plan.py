@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 from fractions import Fraction
 
@@ -17,6 +18,7 @@ class Plan:
       total: steps of the whole run.
       batch_size: examples of a step.
       examples: positions of an epoch.
+      stage_borders: where more of the network begins to train, and another program computes the steps (--unfreeze).
     """
 
     total: int
@@ -24,11 +26,13 @@ class Plan:
     examples: int
     eval_every: Duration
     checkpoint_every: Duration
+    stage_borders: tuple[int, ...] = ()
 
     @classmethod
     def from_config(cls, config: RunConfig, examples: int) -> Plan:
         total = config.total_steps(examples)
-        return cls(total, config.batch_size, examples, config.eval_every_spec, config.checkpoint_every_spec)
+        borders = config.stage_borders(examples)
+        return cls(total, config.batch_size, examples, config.eval_every_spec, config.checkpoint_every_spec, borders)
 
     def next_evaluation(self, step: int) -> int:
         return min(self.eval_every.next_after(step, self.examples, self.batch_size), self.total)
@@ -37,8 +41,13 @@ class Plan:
         return min(self.checkpoint_every.next_after(step, self.examples, self.batch_size), self.total)
 
     def next_boundary(self, step: int) -> int:
-        """The step at which training stops next, to evaluate, to save or because the run is over."""
-        return min(self.next_evaluation(step), self.next_checkpoint(step))
+        """The step at which training stops next, to evaluate, to save, to enter a stage or because the run is over."""
+        borders = self.stage_borders[self.stage(step) :]
+        return min(self.next_evaluation(step), self.next_checkpoint(step), *borders[:1])
+
+    def stage(self, step: int) -> int:
+        """How many stages ended before a step."""
+        return bisect.bisect_right(self.stage_borders, step)
 
     def evaluates_at(self, step: int) -> bool:
         return step > 0 and self.next_evaluation(step - 1) == step

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from convoy.table import Entry, Table
-from convoy.trainer.models.zoo import keras_names
+from convoy.trainer.models.zoo import hub_names, keras_names
 from convoy.trainer.models.zoo.families import LITE, RESIDUAL, Network, Rule
 
 
@@ -26,6 +26,8 @@ class ModelEntry(Entry):
     blocks: tuple[Rule, ...] = ()
     networks: Mapping[str, Network] = dataclasses.field(default_factory=dict)
 
+
+AUTO, DEFAULT = "auto", "article_cnn"  # of --model
 
 MODELS: Table[ModelEntry] = Table(
     "model",
@@ -60,6 +62,12 @@ MODELS: Table[ModelEntry] = Table(
             "a network of keras.applications; `convoy models` lists them",
             argument="NAME",
             networks=keras_names.NETWORKS,
+        ),
+        "hub": ModelEntry(
+            "convoy.trainer.models.zoo.hub_networks:hub_network",
+            "a network of KerasHub, which needs keras-convoy[hub]; `convoy models` lists them",
+            argument="NAME",
+            networks=hub_names.NAMES,
         ),
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -50,10 +51,11 @@ class JaxEngine(BaseEngine):
     def compile(self) -> None:
         if self._loop:
             return
+        lower = functools.partial(self.programs.lower, stage=self._stage)
         with self._sentences(None):
             with self._attributes.explaining():
-                compiled = self.programs.lower().compile()
-            self._attributes.check(self.programs.lower)
+                compiled = lower().compile()
+            self._attributes.check(lower)
         self._loop = dispatch_each_step(compiled) if self.programs.dispatches_each_step else compiled
 
     def train(self, steps: int) -> LoopResult:
@@ -80,6 +82,9 @@ class JaxEngine(BaseEngine):
             for k in (1, 2)
         )
         return LoopResult(sum(steps_made), losses, norms, sum(int(x.correct) for x in outcomes), waited, finite)
+
+    def _enter(self) -> None:
+        self._loop = None
 
     def check_layers(self) -> None:
         if self.replicas == 1:

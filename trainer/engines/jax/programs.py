@@ -25,6 +25,7 @@ from convoy.trainer.engines.jax.loops import single_step, training_loop
 from convoy.trainer.engines.jax.step import State, TrainingStep, all_sum
 from convoy.trainer.engines.parts import build_parts
 from convoy.trainer.engines.runtime import Runtime
+from convoy.trainer.engines.stages import Stage
 
 LARGE = 1_000_000  # parameters; on CPUs a step of a model of that size takes a tenth of a second and more
 
@@ -39,25 +40,33 @@ class Programs:
         if on_cpu:
             kernels.install(self.parts.model)
         self.parameters = variables.trainable_numbers(self.parts.model)
-        self.dispatches_each_step = on_cpu and self.parameters >= LARGE
+        # A step is large by what it computes with, whether it trains that or not.
+        still = self.parts.stages[-1].still
+        frozen = sum(int(np.prod(v.shape)) for v in self.parts.model.weights if id(v) in still)
+        self.dispatches_each_step = on_cpu and self.parameters + frozen >= LARGE
         sharding = runtime.batch_sharding
         image_bytes = int(np.prod(image_shape))
         self.chunk = chunk_length(sharding.per_replica * sharding.local_replicas * image_bytes)
-        self.step = TrainingStep(self.parts, runtime.config, sharding.microbatch_sizes, self.averaged_variables)
         self.evaluate = evaluation_step(self.parts.model, self.mesh, self.parts.classes)
 
-    def lower(self, platforms: Sequence[str] | None = None) -> jax.stages.Lowered:
+    def step(self, stage: Stage) -> TrainingStep:
+        sizes = self.runtime.batch_sharding.microbatch_sizes
+        return TrainingStep(self.parts, self.runtime.config, stage, sizes, self.averaged_variables)
+
+    def lower(self, platforms: Sequence[str] | None = None, stage: Stage | None = None) -> jax.stages.Lowered:
         """The program of a loop of steps, or of one where each is dispatched, traced anew.
 
         Args:
           platforms: what to lower for, ("tpu",) for one; those of the mesh's devices if None.
+          stage: that the steps belong to; the first if None.
         """
+        step = self.step(stage or self.parts.stages[0])
         number = jax.ShapeDtypeStruct((), np.int32, sharding=NamedSharding(self.mesh, REPLICATED))
         if self.dispatches_each_step:
-            traced = single_step(self.step, self.mesh).trace(self.state_shapes(), self.chunk_shapes(), number)
+            traced = single_step(step, self.mesh).trace(self.state_shapes(), self.chunk_shapes(), number)
         else:
             going = jax.ShapeDtypeStruct((), bool, sharding=NamedSharding(self.mesh, REPLICATED))
-            loop = training_loop(self.step, self.mesh, self.chunk)
+            loop = training_loop(step, self.mesh, self.chunk)
             traced = loop.trace(self.state_shapes(), going, self.chunk_shapes(), number, number)
         return traced.lower(lowering_platforms=tuple(platforms) if platforms else None)
 
@@ -85,7 +94,7 @@ class Programs:
     def first_state(self) -> State:
         """The state before the first step, where Keras made it."""
         model, config = self.parts.model, self.runtime.config
-        averages = [variable.value for variable in variables.averaged_variables(model)] if config.ema else []
+        averages = [variable.value for variable in self.parts.averaged] if config.ema else []
         scaled = config.precision == "mixed_float16"
         return State(
             [variable.value for variable in model.trainable_variables],
@@ -101,7 +110,7 @@ class Programs:
         names = [f"model/{v.path}" for v in (*model.trainable_variables, *model.non_trainable_variables)]
         names += [f"optimizer/{v.path}" for v in self.parts.optimizer.variables]
         if config.ema:
-            names += [f"ema/{v.path}" for v in variables.averaged_variables(model)]
+            names += [f"ema/{v.path}" for v in self.parts.averaged]
         if config.precision == "mixed_float16":
             names += ["loss_scale/scale", "loss_scale/good_steps"]
         return names
@@ -122,4 +131,4 @@ class Programs:
         model = self.parts.model
         places = {id(v): ("trainable", index) for index, v in enumerate(model.trainable_variables)}
         places |= {id(v): ("other", index) for index, v in enumerate(model.non_trainable_variables)}
-        return [places[id(v)] for v in variables.averaged_variables(model)]
+        return [places[id(v)] for v in self.parts.averaged]

@@ -19,6 +19,7 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import copies, hidden, loss_scale
 from convoy.trainer.engines.jax.devices import AXIS
 from convoy.trainer.engines.parts import Parts
+from convoy.trainer.engines.stages import Stage, stepping
 from convoy.trainer.layers import drawing
 from convoy.trainer.losses.cross_entropy import is_correct
 
@@ -64,12 +65,13 @@ def to_floats(images: jax.Array) -> jax.Array:
 class TrainingStep:
     """(state, this replica's share of a batch) -> (state, outcome).
 
-    A replica's batch comes in microbatches of `microbatch_sizes` examples. `averaged_variables` finds in a state the weights
-    that --ema averages, in the order of their averages.
+    The step belongs to `stage`. A replica's batch comes in microbatches of `microbatch_sizes` examples. `averaged_variables`
+    finds in a state the weights that --ema averages, in the order of their averages.
     """
 
     parts: Parts
     config: RunConfig
+    stage: Stage
     microbatch_sizes: list[int]
     averaged_variables: Callable[[State], list[jax.Array]]
 
@@ -93,8 +95,15 @@ class TrainingStep:
         parts, config = self.parts, self.config
         scale = state.scale[0] if state.scale else jnp.ones((), jnp.float32)
 
-        def scaled_loss(trainable: list[jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array, list[jax.Array]]]:
-            with drawing(config.seed, batch.positions), hidden.watching(parts.model, config.model):
+        def scaled_loss(trained: list[jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array, list[jax.Array]]]:
+            trainable = [*state.trainable]
+            for index, value in zip(self.stage.indices, trained, strict=True):
+                trainable[index] = value
+            with (
+                drawing(config.seed, batch.positions),
+                stepping(self.stage),
+                hidden.watching(parts.model, config.model),
+            ):
                 logits, other, penalties = parts.model.stateless_call(
                     trainable, state.other, to_floats(batch.images), training=True, return_losses=True
                 )
@@ -105,7 +114,7 @@ class TrainingStep:
             correct = jnp.sum(is_correct(logits, batch.labels, batch.label_weights), dtype=jnp.int32)
             return loss * scale.astype(loss.dtype), (loss, correct, other)
 
-        gradients, (loss, correct, other) = jax.grad(scaled_loss, has_aux=True)(state.trainable)
+        gradients, (loss, correct, other) = jax.grad(scaled_loss, has_aux=True)(self._trained(state))
         return other, Sums(gradients, loss, correct)
 
     def accumulated_gradients(self, state: State, batch: Batch) -> tuple[list[jax.Array], Sums]:
@@ -117,7 +126,7 @@ class TrainingStep:
             other, more = self.microbatch_gradients(state._replace(other=other), microbatch)
             return (other, jax.tree.map(jnp.add, sums, more)), None
 
-        zeros = [jnp.zeros_like(variable) for variable in state.trainable]
+        zeros = [jnp.zeros_like(variable) for variable in self._trained(state)]
         carry = state.other, Sums(zeros, jnp.zeros((), keras.config.floatx()), jnp.zeros((), jnp.int32))
         if full > 1:
             microbatches = jax.tree.map(lambda x: x[: full * size].reshape(full, size, *x.shape[1:]), batch)
@@ -144,10 +153,10 @@ class TrainingStep:
 
     def merge(self, before: list[jax.Array], other: list[jax.Array]) -> list[jax.Array]:
         """The model's other variables, made one over the replicas where their layers ask for it."""
-        merged = self.parts.merged
+        variables = self.parts.model.non_trainable_variables
+        merged = [index for index in self.parts.merged if id(variables[index]) not in self.stage.still]
         if not merged:
             return other
-        variables = self.parts.model.non_trainable_variables
         values = copies.merge(
             [variables[index].aggregation for index in merged],
             [before[index] for index in merged],
@@ -174,8 +183,13 @@ class TrainingStep:
 
     def apply(self, state: State, other: list[jax.Array], gradients: list[jax.Array]) -> State:
         """The state after the optimizer's update."""
-        trainable, optimizer = self.parts.optimizer.stateless_apply(state.optimizer, gradients, state.trainable)
-        return State(trainable, other, optimizer, state.average, state.scale)
+        optimizer, trainable = self.parts.optimizer, self.parts.model.trainable_variables
+        pairs = [*zip(trainable, state.trainable, strict=True), *zip(optimizer.variables, state.optimizer, strict=True)]
+        # Keras' stateless_apply, which takes gradients of all variables only.
+        with keras.StatelessScope(state_mapping=pairs) as scope:
+            optimizer.apply(gradients, self.stage.trained)
+        values = [[scope.get_current_value(v) for v in variables] for variables in (trainable, optimizer.variables)]
+        return State(values[0], other, values[1], state.average, state.scale)
 
     def average(self, state: State, updated: State) -> State:
         """average <- d * average + (1 - d) * weights with d = min(--ema, (1 + t) / (10 + t)) at step t.
@@ -191,7 +205,12 @@ class TrainingStep:
             decay = jnp.minimum(jnp.asarray(limit, weight.dtype), (1 + t) / (10 + t))
             return average - (1 - decay) * (average - weight)
 
-        averages = [average(*pair) for pair in zip(state.average, self.averaged_variables(updated), strict=True)]
+        averages = [
+            before if id(variable) in self.stage.still else average(before, weight)
+            for variable, before, weight in zip(
+                self.parts.averaged, state.average, self.averaged_variables(updated), strict=True
+            )
+        ]
         return updated._replace(average=averages)
 
     def decide(self, state: State, updated: State, loss: jax.Array, norm: jax.Array) -> tuple[State, jax.Array]:
@@ -208,6 +227,9 @@ class TrainingStep:
             going = ~loss_scale.hopeless(scale, loss, norm) & (skips | sound)
             updated = updated._replace(scale=list(loss_scale.advance(scale, good_steps, loss, norm)))
         return updated, going
+
+    def _trained(self, state: State) -> list[jax.Array]:
+        return [state.trainable[index] for index in self.stage.indices]
 
     @functools.cached_property
     def _iterations(self) -> int:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from convoy.data.arrays import ClassCounts
 from convoy.data.parallel import untuned
 from convoy.data.sources.examples import Examples
-from convoy.trainer.engines import hidden, normalization, patches, variables
+from convoy.trainer.engines import hidden, normalization, patches
 from convoy.trainer.engines.base import BaseEngine, EvaluationCounts
 from convoy.trainer.engines.lost import lost_peer
 from convoy.trainer.engines.parts import build_parts
@@ -42,16 +42,13 @@ class TensorFlowEngine(BaseEngine):
                 all_sum,
                 lambda: tf.distribute.get_replica_context().replica_id_in_sync_group,
             )
-            self._average = Average(variables.averaged_variables(parts.model)) if config.ema else None
+            self._average = Average(parts.averaged) if config.ema else None
             self._scale = LossScale() if config.precision == "mixed_float16" else None
         super().__init__(runtime, devices.describe(runtime), parts)
         if self.replicas > 1:
             patches.apply_gradients_as_they_are(self.optimizer)
         for index in parts.merged:
             patches.assign_without_aggregation(self.model.non_trainable_variables[index])
-        has_cross_replica_layers = self.replicas > 1 and normalization.has_batch_normalization(self.model)
-        sizes = runtime.batch_sharding.microbatch_sizes
-        self._step = TrainingStep(parts, config, sizes, self._average, self._scale, has_cross_replica_layers)
         self._loop = self._training_loop()
         self._evaluation = evaluation_loop(self._strategy, self.model, parts.classes)
         self._sum = ProcessSum(self._strategy, self.cluster.processes)
@@ -87,6 +84,9 @@ class TensorFlowEngine(BaseEngine):
             None if devices.deterministic else float(waited),
             bool(going),
         )
+
+    def _enter(self) -> None:
+        self._loop, self._compiled = self._training_loop(), False
 
     def check_layers(self) -> None:
         local_results = self._strategy.experimental_local_results
@@ -135,8 +135,14 @@ class TensorFlowEngine(BaseEngine):
         return self._sum(array if self.cluster.is_leader else np.zeros_like(array))
 
     def _training_loop(self) -> Loop:
-        """Traced anew by its first call."""
-        step: Callable[..., tf.Tensor] = self._step.__call__
+        """Of the stage that the engine is in; traced anew by its first call."""
+        has_cross_replica_layers = self.replicas > 1 and normalization.has_batch_normalization(
+            self.model, self._stage.frozen
+        )
+        sizes = self.runtime.batch_sharding.microbatch_sizes
+        step: Callable[..., tf.Tensor] = TrainingStep(
+            self.parts, self.config, self._stage, sizes, self._average, self._scale, has_cross_replica_layers
+        ).__call__
         if self.config.xla == "on" and self.config.strategy != "tpu":  # TPUStrategy compiles what it runs by itself
             step = tf.function(step, autograph=False, jit_compile=True)
         return training_loop(step, self._strategy, timed=not devices.deterministic)

@@ -13,6 +13,7 @@ from convoy.data.pipeline import Batch
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import copies
 from convoy.trainer.engines.parts import Parts
+from convoy.trainer.engines.stages import Stage, stepping
 from convoy.trainer.engines.tensorflow import undo
 from convoy.trainer.engines.tensorflow.average import Average
 from convoy.trainer.engines.tensorflow.scaling import LossScale
@@ -51,12 +52,13 @@ def to_floats(images: tf.Tensor) -> tf.Tensor:
 class TrainingStep:
     """A graph function: this replica's share of a batch -> outcome. It writes the state, which lies in variables.
 
-    A replica's batch comes in microbatches of `microbatch_sizes` examples. `unrolled` writes them out one after the other,
-    for layers that sum over replicas: tf.distribute allows no collective within a loop.
+    The step belongs to `stage`. A replica's batch comes in microbatches of `microbatch_sizes` examples. `unrolled` writes them
+    out one after the other, for layers that sum over replicas: tf.distribute allows no collective within a loop.
     """
 
     parts: Parts
     config: RunConfig
+    stage: Stage
     microbatch_sizes: list[int]
     averages: Average | None
     scale: LossScale | None
@@ -64,7 +66,7 @@ class TrainingStep:
 
     def __call__(self, batch: Batch) -> Outcome:
         state = undo.snapshot(self._undone())
-        other = undo.snapshot(self._merged_values())
+        other = undo.snapshot([variable.value for variable in self._merged()])
         sums = self.accumulated_gradients(batch)
         sums = self.reduce(sums)
         self.merge(other)
@@ -80,17 +82,18 @@ class TrainingStep:
         batch, spread over microbatches and replicas by their size.
         """
         model, config = self.parts.model, self.config
-        weights = [variable.value for variable in model.trainable_variables]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(weights)
-            with drawing(config.seed, batch.positions):
+        weights = [variable.value for variable in self.stage.trained]
+        # Around the gradient too: with --remat it calls layers again.
+        with drawing(config.seed, batch.positions), stepping(self.stage):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(weights)
                 logits = model(to_floats(batch.images), training=True)
-            losses = self.parts.loss(logits, batch.labels, batch.label_weights)
-            loss = tf.reduce_sum(losses) / config.batch_size
-            if model.losses:
-                loss += tf.cast(tf.add_n(model.losses), loss.dtype) * (batch.images.shape[0] / config.batch_size)
-            scaled_loss = loss * tf.cast(self.scale.value, loss.dtype) if self.scale else loss
-        gradients = tape.gradient(scaled_loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+                losses = self.parts.loss(logits, batch.labels, batch.label_weights)
+                loss = tf.reduce_sum(losses) / config.batch_size
+                if model.losses:
+                    loss += tf.cast(tf.add_n(model.losses), loss.dtype) * (batch.images.shape[0] / config.batch_size)
+                scaled_loss = loss * tf.cast(self.scale.value, loss.dtype) if self.scale else loss
+            gradients = tape.gradient(scaled_loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         correct = is_correct(logits, batch.labels, batch.label_weights)
         return Sums(gradients, loss, tf.math.count_nonzero(correct, dtype=tf.int64))
 
@@ -112,7 +115,7 @@ class TrainingStep:
         def add(index: tf.Tensor, sums: Sums) -> tuple[tf.Tensor, Sums]:
             return index + 1, _add(sums, self.microbatch_gradients(_slice(batch, index * size, size)))
 
-        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self.parts.model.trainable_variables]
+        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self.stage.trained]
         nothing = Sums(zeros, tf.zeros([], tf.as_dtype(keras.config.floatx())), tf.constant(0, tf.int64))
         # A loop, not an unrolled graph: the graph stays the size of one microbatch.
         _, sums = tf.while_loop(lambda index, _: index < full, add, (tf.constant(0), nothing), parallel_iterations=1)
@@ -137,20 +140,20 @@ class TrainingStep:
 
     def merge(self, before: list[tf.Tensor]) -> None:
         """Makes the model's other variables one over the replicas where their layers ask for it."""
-        variables = self._merged_values()
+        variables = self._merged()
         if not variables:
             return
         context = tf.distribute.get_replica_context()
         values = copies.merge(
-            [self.parts.model.non_trainable_variables[index].aggregation for index in self.parts.merged],
+            [variable.aggregation for variable in variables],
             before,
-            undo.snapshot(variables),
+            undo.snapshot([variable.value for variable in variables]),
             all_sum,
             context.num_replicas_in_sync,
             tf.equal(context.replica_id_in_sync_group, 0),
         )
         for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+            variable.value.assign(value)
 
     def clip(self, gradients: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
         """(gradients, their norm before clipping), without the loss scale: a replica on its own could not know whether the
@@ -165,7 +168,7 @@ class TrainingStep:
     def apply(self, gradients: list[tf.Tensor]) -> tf.Tensor:
         """Makes the optimizer's update; returns its number, from 0 on."""
         step = tf.identity(self.parts.optimizer.iterations.value)
-        self.parts.optimizer.apply(gradients, self.parts.model.trainable_variables)
+        self.parts.optimizer.apply(gradients, self.stage.trained)
         return step
 
     def average(self, step: tf.Tensor) -> None:
@@ -176,6 +179,8 @@ class TrainingStep:
         if not self.averages:
             return
         for average, weight in zip(self.averages.variables, self.averages.weights, strict=True):
+            if id(weight) in self.stage.still:
+                continue
             t = tf.cast(step, weight.dtype)
             decay = tf.minimum(tf.cast(self.config.ema, weight.dtype), (1 + t) / (10 + t))
             # One fused kernel for average - (1 - d) * (average - weight): three passes over memory cost a third of the
@@ -201,11 +206,13 @@ class TrainingStep:
         if self.config.on_nan != "skip" and not self.scale:
             return []
         optimizer, averages = self.parts.optimizer, self.averages.variables if self.averages else []
-        variables = [*self.parts.model.variables, *optimizer.variables, *averages]
+        moving = [variable for variable in self.parts.model.variables if id(variable) not in self.stage.still]
+        variables = [*moving, *optimizer.variables, *averages]
         return [variable.value for variable in variables if variable is not optimizer.iterations]
 
-    def _merged_values(self) -> list[tf.Variable]:
-        return [self.parts.model.non_trainable_variables[index].value for index in self.parts.merged]
+    def _merged(self) -> list[keras.Variable]:
+        merged = [self.parts.model.non_trainable_variables[index] for index in self.parts.merged]
+        return [variable for variable in merged if id(variable) not in self.stage.still]
 
 
 def _slice(batch: Batch, start: tf.Tensor | int, length: int) -> Batch:

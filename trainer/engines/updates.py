@@ -1,0 +1,47 @@
+"""An optimizer's update with factors for each variable: --groups and --layer_decay, and counts of --unfreeze."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+from keras import ops
+
+from convoy.data.arrays import Array, Scalar
+from convoy.trainer.engines import patches
+from convoy.trainer.optimizers.groups import Treatment
+
+Update = Callable[[Array, keras.Variable, Scalar], None]
+
+
+def install(
+    optimizer: keras.optimizers.Optimizer,
+    treatments: Sequence[Treatment],
+    first_steps: Sequence[int],
+    weight_decay: float,
+) -> None:
+    """Has an optimizer treat each variable as its treatment says; where none says anything, the optimizer stays as it is.
+
+    A variable v with factors lr and wd, at a learning rate r: v <- v - (r lr) (weight_decay wd) v, then the optimizer's own
+    update at the learning rate (r lr). Weight decay leaves out what the optimizer leaves out. Bias corrections count from the
+    variable's first step, since it has no gradient before.
+
+    Args:
+      optimizer: changed in place.
+      treatments: of the variables that the optimizer was built for, in their order.
+      first_steps: of each stage.
+      weight_decay: --weight_decay.
+    """
+    if all(treatment == Treatment() for treatment in treatments):
+        return
+
+    def update(step: Update, gradient: Array, variable: keras.Variable, rate: Scalar) -> None:
+        treatment = treatments[optimizer._get_variable_index(variable)]
+        assert treatment.stage is not None, "what never trains has no gradient"
+        rate = rate * treatment.lr
+        if (decay := weight_decay * treatment.wd) and optimizer._use_weight_decay(variable):
+            optimizer.assign_sub(variable, variable * (ops.cast(rate, variable.dtype) * decay))
+        with patches.counting_from(optimizer, first_steps[treatment.stage]):
+            step(gradient, variable, rate)
+
+    patches.replace_update(optimizer, update)
