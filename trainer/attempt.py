@@ -21,7 +21,7 @@ from convoy.trainer.outputs.result import measure, write_result
 from convoy.trainer.outputs.status import Status
 from convoy.trainer.processes import consensus
 from convoy.trainer.processes.signals import Signals
-from convoy.trainer.run_dir import data_identity, dataset, opening, trust
+from convoy.trainer.run_dir import data_identity, dataset, opening, pretrained, trust
 from convoy.trainer.run_dir.files import BAD_IMAGES, CONFIG, FLAGS
 from convoy.trainer.run_dir.opening import Beginning
 from convoy.trainer.run_dir.stored_config import StoredConfig
@@ -29,7 +29,13 @@ from convoy.trainer.session import Session
 
 
 def attempt(
-    config: RunConfig, store: Store, stored: StoredConfig | None, status: Status, signals: Signals | None, began: float
+    config: RunConfig,
+    store: Store,
+    stored: StoredConfig | None,
+    status: Status,
+    signals: Signals | None,
+    began: float,
+    load: bool = False,
 ) -> dict[str, Any]:
     """Trains to the end, and returns result.json.
 
@@ -40,9 +46,10 @@ def attempt(
       status: is told how far the run is.
       signals: guards that are installed already, if any are.
       began: when this process began, in seconds since 1970.
+      load: that of experiment.build.
     """
     faults = chaos.from_environment()
-    experiment = build(config, signals)
+    experiment = build(config, signals, load=load)
     engine = experiment.engine
     display = Display(quiet=not engine.cluster.is_leader)
     beginning = _decide(experiment, store, stored)
@@ -96,6 +103,8 @@ def _write_down(
     store.put(CONFIG, config.to_json(run_id))
     data_identity.keep(store, experiment.identity)
     dataset.write(store, data)
+    if record := experiment.engine.pretrained:
+        pretrained.keep(store, record)
     store.put(FLAGS, config.to_flags().encode("utf-8", "surrogateescape"))
     where = {
         "devices": config.devices,

@@ -53,8 +53,9 @@ class RunConfig:
     model: str = option(
         AUTO,
         lambda: (
-            f"auto: the network of --pretrained, else {DEFAULT}; {MODELS.help()}; or package.module:function of your own, which takes (input_shape, num_classes) and returns a"
-            " keras.Model of logits; images arrive as numbers from 0 to 1."
+            f"{AUTO}: the network of --pretrained, else {DEFAULT}; {MODELS.help()}; or"
+            " package.module:function of your own, which takes (input_shape, num_classes) and returns a keras.Model of logits;"
+            " images arrive as numbers from 0 to 1."
         ),
         group=_MODEL,
         check=validation.check_model,

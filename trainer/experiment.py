@@ -26,6 +26,9 @@ from convoy.trainer.engines import variables
 from convoy.trainer.engines.protocol import Engine
 from convoy.trainer.loop.plan import Plan
 from convoy.trainer.models.build import build_model
+from convoy.trainer.models.names import AUTO
+from convoy.trainer.models.pretrained.loading import load as load_pretrained
+from convoy.trainer.models.pretrained.settle import settle
 from convoy.trainer.processes.signals import Signals
 from convoy.trainer.run_dir import dataset, opening, trust
 from convoy.trainer.run_dir.dataset import Preprocessing
@@ -55,7 +58,12 @@ class Experiment:
 
 
 def build(
-    config: RunConfig, signals: Signals | None = None, *, single_process: bool = False, download: bool = True
+    config: RunConfig,
+    signals: Signals | None = None,
+    *,
+    single_process: bool = False,
+    download: bool = True,
+    load: bool = False,
 ) -> Experiment:
     """Settles the devices, opens the data and builds the model.
 
@@ -64,7 +72,11 @@ def build(
       signals: installed again here, since TensorFlow's strategies replace handlers silently.
       single_process: whatever processes the environment names, this one works for itself.
       download: that of data.opening.open_splits.
+      load: whether the model gets the weights of --pretrained; not if those of a checkpoint will replace them.
     """
+    config = config.with_defaults()
+    if config.model == AUTO:
+        config = settle(config)
     backend = engines.choose(config.backend)
     runtime = backend.prepare(config, single_process)
     if signals:
@@ -72,6 +84,11 @@ def build(
     with heartbeat.beating():
         data = open_splits(runtime.config.data, download)
         runtime = dataclasses.replace(runtime, config=dataclasses.replace(runtime.config, data=data.config))
+        if load and config.pretrained:
+            give = functools.partial(
+                load_pretrained, name=config.model, spec=config.pretrained, class_names=data.dataset.class_names
+            )
+            runtime = dataclasses.replace(runtime, load=give)
         if not single_process:
             _check_memory(runtime.config, data, runtime.cluster.processes)
         plan = Plan.from_config(runtime.config, data.epoch)

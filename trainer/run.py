@@ -11,17 +11,19 @@ import time
 from typing import Any
 
 from convoy import entry, exits, heartbeat, supervise
-from convoy.store import open_store
+from convoy.store import Store, open_store
 from convoy.store.nowhere import NowhereStore
+from convoy.trainer import checkpoints, engines
 from convoy.trainer import config as configuration
-from convoy.trainer import engines
 from convoy.trainer.config import RunConfig
+from convoy.trainer.models.pretrained.settle import settle
 from convoy.trainer.outputs import summary
 from convoy.trainer.outputs.display import Display
 from convoy.trainer.outputs.status import Status
 from convoy.trainer.processes import cluster, preemption
 from convoy.trainer.processes.signals import Signals
 from convoy.trainer.run_dir import opening
+from convoy.trainer.run_dir.stored_config import StoredConfig
 
 BEGAN = time.time()  # of this process, before anything heavy is imported
 
@@ -41,6 +43,7 @@ def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
     store = open_store(config.run_dir) if processes.is_leader else NowhereStore()
     with store.locked(), Status(store) as status:
         stored = opening.stored_config(store)
+        config, load = _with_weights(config, store, stored)
         # Other processes would wait for this one.
         if processes.processes == 1 and (result := opening.finished_without_data(config, store, stored)):
             summary.show_finished(Display(), config, result, store)
@@ -48,7 +51,19 @@ def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
         with heartbeat.beating():
             engines.choose(config.backend)
             from convoy.trainer.attempt import attempt  # imports Keras, which now has the right backend
-        return attempt(config, store, stored, status, signals, BEGAN)
+        return attempt(config, store, stored, status, signals, BEGAN, load)
+
+
+def _with_weights(config: RunConfig, store: Store, stored: StoredConfig | None) -> tuple[RunConfig, bool]:
+    """The configuration without what --pretrained decides, and whether that is to be loaded: a checkpoint has its own weights.
+
+    Every process of a run comes to the same answer, if it can see the run directory.
+    """
+    if not config.pretrained:
+        return config, False
+    seen = store if store.url else open_store(config.run_dir)
+    begun = stored or opening.begun_config(seen)
+    return settle(config, begun), not (begun and checkpoints.complete(seen))
 
 
 def main(argv: list[str]) -> int:

@@ -13,6 +13,7 @@ from convoy.trainer.experiment import Experiment
 from convoy.trainer.loop import stopping
 from convoy.trainer.loop.plan import Plan
 from convoy.trainer.loop.progress import Progress
+from convoy.trainer.run_dir import pretrained
 from convoy.trainer.run_dir.files import RESULT
 from convoy.trainer.session import Session
 
@@ -43,6 +44,7 @@ def measure(experiment: Experiment, session: Session, progress: Progress) -> dic
         "train": _speed(experiment.plan, progress),
         "eval": last,
         "eval_best": best or None,
+        "pretrained": pretrained.known(session.store),
         "best": progress.best,
         "stopped_early": stopped,
         "bad_images": len(data.dataset.bad),

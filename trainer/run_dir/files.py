@@ -3,6 +3,6 @@
 from convoy.outside import Name
 
 CONFIG, FLAGS, RESULT, STATUS = Name("config.json"), Name("config.flags"), Name("result.json"), Name("status.json")
-IDENTITY, DATASET = Name("identity.json"), Name("dataset.json")
+IDENTITY, DATASET, PRETRAINED = Name("identity.json"), Name("dataset.json"), Name("pretrained.json")
 METRICS, EVENTS, BAD_IMAGES = Name("metrics.jsonl"), Name("events.jsonl"), Name("bad_images.jsonl")
 CURVES, TENSORBOARD, CHECKPOINTS = Name("curves.png"), Name("tensorboard"), Name("checkpoints")

@@ -19,7 +19,7 @@ _FIRST = frozenset(
     "run_dir dataset data_dir eval_split image_size augment balance bad_images max_bad_fraction cache_bytes model"
     " stochastic_depth precision batchnorm batch_size duration optimizer learning_rate scale_lr schedule warmup weight_decay"
     " clip_norm loss label_smoothing ema accumulate eval_every checkpoint_every keep steps_per_loop restarts on_nan seed"
-    " deterministic devices backend strategy xla hang_timeout".split()
+    " deterministic devices backend strategy xla hang_timeout".split()  # noqa: SIM905
 )
 
 

@@ -57,7 +57,7 @@ def load(model: keras.Model, name: str, spec: str, class_names: Sequence[str]) -
         first = [keras.ops.convert_to_numpy(variable) for variable in head.variables]
         for variable, tensor in zip(head.variables, heads.merged(first, read.head, kept), strict=True):
             variable.assign(tensor)
-    return _told(source, description, read, len(read.values), len(kept), len(class_names))
+    return _told(source, read, len(read.values), len(kept), len(class_names))
 
 
 def _knows_its_classes(head: list[np.ndarray], description: Description) -> bool:
@@ -79,9 +79,7 @@ def _check_pixels(model: keras.Model, description: Description, spec: str, name:
         )
 
 
-def _told(
-    source: sources.Source, description: Description, read: weights.Weights, loaded: int, kept: int, classes: int
-) -> Loaded:
+def _told(source: sources.Source, read: weights.Weights, loaded: int, kept: int, classes: int) -> Loaded:
     known = f", {kept} of {classes} classes with their weights" if kept else ", new for all classes"
     left = f", {len(read.left)} left" if read.left else ""
     line = f"weights of {source.place} (sha256 {read.digest[:12]}): {loaded} tensors loaded{left}; the head{known}."
@@ -94,7 +92,5 @@ def _told(
         "left_count": len(read.left),
         "classes_kept": kept,
         "classes_new": classes - kept,
-        "image_size": description.image_size,
-        "crop_fraction": description.crop_fraction,
     }
     return Loaded(line, record)

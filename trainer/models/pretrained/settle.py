@@ -7,15 +7,15 @@ import dataclasses
 from convoy import exits
 from convoy.options import shortened
 from convoy.trainer.config import RunConfig
+from convoy.trainer.models.names import AUTO
 from convoy.trainer.models.pretrained import sources
 from convoy.trainer.models.pretrained.description import describe
 from convoy.trainer.run_dir.stored_config import StoredConfig
 
-AUTO = "auto"
 _SIZED = "synthetic:"  # whose argument has the size
 
 
-def settle(config: RunConfig, stored: StoredConfig | None) -> RunConfig:
+def settle(config: RunConfig, stored: StoredConfig | None = None) -> RunConfig:
     """The configuration without the `auto` that --pretrained decides, as config.flags will have it.
 
     Args:
