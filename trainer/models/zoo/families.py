@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from convoy.trainer.models.blocks import Rule
@@ -47,6 +48,7 @@ class Family:
       pixels: how its published weights saw images, a key of PIXELS.
       blocks: rules for the depth of a variable; convoy.trainer.models.blocks reads them.
       licence: of the published weights.
+      classifier: what builds it: a class of keras_hub.models; "" for keras.applications.
       inside: whether the library's own function scales pixels inside the network, unless it is told not to.
       min_side: the smallest images that it can be built for, in pixels.
     """
@@ -57,6 +59,7 @@ class Family:
     blocks: tuple[Rule, ...]
     licence: str
     _: dataclasses.KW_ONLY
+    classifier: str = ""
     inside: bool = False
     min_side: int = 32
 
@@ -70,14 +73,17 @@ class Network:
       parameters: numbers that are trained.
       side: of the square images that its weights were trained for, in pixels.
       multiplications: with additions, of one image of that size, in convolutions, matrices and attention.
-      weights: who trained the published ones, and where they are.
+      presets: names under which KerasHub publishes weights of it.
+      architecture: what KerasHub derives its shape from, timm's name for it; or that shape itself.
     """
 
     family: Family
     parameters: int
     side: int
     multiplications: int
-    weights: str
+    _: dataclasses.KW_ONLY
+    presets: tuple[str, ...] = ()
+    architecture: str | Mapping[str, object] = ""
 
 
 RESIDUAL = (stem(r"stem_"), Rule(r"stage(?P<stage>\d)_block(?P<block>\d+)_"))  # of convoy.trainer.models.resnet

@@ -1,0 +1,533 @@
+"""KerasHub's image classifiers: their families, and a row for each network. Imports nothing heavy.
+
+KerasHub publishes presets, which are weights of a network; a preset's name stands for its network. tests/trainer/test_zoo.py
+compares the numbers with KerasHub.
+"""
+
+from __future__ import annotations
+
+from convoy.trainer.models.zoo.families import Family, Network, Rule, stem
+
+_APACHE, _MIT = "Apache-2.0", "MIT"
+CSPNET = Family(
+    "CSPNet",
+    "Wang et al. 2020",
+    "torch",
+    (
+        stem(r"stem_"),
+        Rule(r"stage_(?P<stage>\d+)_"),
+    ),
+    _APACHE,
+    classifier="CSPNet",
+)
+DEIT = Family(
+    "DeiT",
+    "Touvron et al. 2021",
+    "torch",
+    (
+        stem(r"deit_patching_and_embedding/"),
+        Rule(r"deit_encoder/transformer_block_(?P<block>\d+)/"),
+        Rule(r"deit_encoder/ln/", joins=True),
+    ),
+    _APACHE,
+    classifier="DeiT",
+)
+DENSENET = Family(
+    "DenseNet",
+    "Huang et al. 2017",
+    "torch",
+    (
+        stem(r"conv1_(conv|bn)"),
+        Rule(r"stack(?P<stage>\d)_block(?P<block>\d+)_"),
+        Rule(r"transition(?P<stage>\d)_", joins=True),
+    ),
+    _APACHE,
+    classifier="DenseNet",
+)
+EFFICIENTNET = Family(
+    "EfficientNet",
+    "Tan and Le 2019",
+    "torch",
+    (
+        stem(r"stem_"),
+        Rule(r"block(?P<stage>\d)(?P<block>[a-z])_"),
+        Rule(r"top_", joins=True),
+    ),
+    _APACHE,
+    classifier="EfficientNet",
+)
+HGNETV2 = Family(
+    "HGNetV2",
+    "PaddlePaddle 2023",
+    "torch",
+    (
+        stem(r".*_embedder"),
+        Rule(r".*_stage_(?P<stage>\d)_block_(?P<block>\d+)_"),
+        Rule(r".*_stage_(?P<stage>\d)_"),
+    ),
+    _APACHE,
+    classifier="HGNetV2",
+)
+MIT = Family(
+    "MiT",
+    "Xie et al. 2021",
+    "torch",
+    (
+        Rule(r"patch_and_embed_(?P<stage>\d)/"),
+        Rule(r"hierarchical_encoder_(?P<stage>\d)_(?P<block>\d+)/"),
+    ),
+    "NVIDIA, research only",
+    classifier="MiT",
+)
+MOBILENET = Family(
+    "MobileNetV3",
+    "Howard et al. 2019",
+    "torch",
+    (
+        stem(r"input_"),
+        Rule(r"block_(?P<stage>\d)_(?P<block>\d)_"),
+        Rule(r"block_0_"),
+    ),
+    _APACHE,
+    classifier="MobileNet",
+)
+MOBILENET_V5 = Family(
+    "MobileNetV5",
+    "Google 2025, Gemma 3n",
+    "unit",
+    (stem(r"conv_stem"),),
+    "Gemma",
+    classifier="MobileNetV5",
+)
+RESNET = Family(
+    "ResNet",
+    "He et al. 2016",
+    "torch",
+    (
+        stem(r"conv\d_"),
+        Rule(r"stack(?P<stage>\d)_block(?P<block>\d+)_"),
+        Rule(r"post_bn/", joins=True),
+    ),
+    _APACHE,
+    classifier="ResNet",
+)
+SWIN = Family(
+    "Swin",
+    "Liu et al. 2021",
+    "torch",
+    (
+        stem(r"patch_embedding/"),
+        Rule(r"stage_(?P<stage>\d)/blocks_(?P<block>\d+)/"),
+        Rule(r"stage_(?P<stage>\d)/downsample/", joins=True),
+    ),
+    _MIT,
+    classifier="SwinTransformer",
+)
+VGG = Family(
+    "VGG",
+    "Simonyan and Zisserman 2015",
+    "torch",
+    (Rule(r"block(?P<stage>\d)_conv(?P<block>\d)/"),),
+    "CC-BY-4.0",
+    classifier="VGG",
+    min_side=224,
+)
+VIT = Family(
+    "ViT",
+    "Dosovitskiy et al. 2021",
+    "tf",
+    (
+        stem(r"vit_patching_and_embedding/"),
+        Rule(r"vit_encoder/transformer_block_(?P<block>\d+)/"),
+        Rule(r"vit_encoder/ln/", joins=True),
+    ),
+    _APACHE,
+    classifier="ViT",
+)
+XCEPTION = Family(
+    "Xception",
+    "Chollet 2017",
+    "tf",
+    (
+        stem(r"block1_"),
+        Rule(r"block(?P<stage>\d+)_"),
+    ),
+    _MIT,
+    classifier="Xception",
+    min_side=71,
+)
+
+
+def _deit(width: int) -> dict[str, object]:
+    return {
+        "patch_size": 16,
+        "num_layers": 12,
+        "num_heads": width // 64,
+        "hidden_dim": width,
+        "intermediate_dim": 4 * width,
+    }
+
+
+def _mit(widths: tuple[int, ...], depths: tuple[int, ...]) -> dict[str, object]:
+    return {
+        "layerwise_depths": depths,
+        "num_layers": 4,
+        "layerwise_num_heads": (1, 2, 5, 8),
+        "layerwise_sr_ratios": (8, 4, 2, 1),
+        "max_drop_path_rate": 0.1,
+        "layerwise_patch_sizes": (7, 3, 3, 3),
+        "layerwise_strides": (4, 2, 2, 2),
+        "hidden_dims": widths,
+    }
+
+
+def _resnet_vd(block: str, depths: tuple[int, ...]) -> dict[str, object]:
+    return {
+        "input_conv_filters": [32, 32, 64],
+        "input_conv_kernel_sizes": [3, 3, 3],
+        "stackwise_num_filters": [64, 128, 256, 512],
+        "stackwise_num_blocks": list(depths),
+        "stackwise_num_strides": [1, 2, 2, 2],
+        "block_type": f"{block}_block_vd",
+    }
+
+
+def _swin(width: int, depths: tuple[int, ...], heads: int, window: int) -> dict[str, object]:
+    return {
+        "embed_dim": width,
+        "depths": depths,
+        "num_heads": tuple(heads * 2**stage for stage in range(4)),
+        "window_size": window,
+    }
+
+
+def _vit(patch: int, width: int, depth: int) -> dict[str, object]:
+    heads = width // (80 if width == 1280 else 64)
+    return {"patch_size": patch, "num_layers": depth, "num_heads": heads, "hidden_dim": width, "mlp_dim": 4 * width}
+
+
+_XCEPTION: dict[str, object] = {
+    "stackwise_conv_filters": [[32, 64], [128] * 2, [256] * 2, [728] * 2, *[[728] * 3] * 8, [728, 1024], [1536, 2048]],
+    "stackwise_pooling": [False, True, True, True, *[False] * 8, True, False],
+}
+
+# parameters, side, multiplications with additions
+NETWORKS = {
+    "csp_darknet_53": Network(CSPNET, 0, 256, 0, architecture="cspdarknet53", presets=("csp_darknet_53_ra_imagenet",)),
+    "csp_resnet_50": Network(CSPNET, 0, 256, 0, architecture="cspresnet50", presets=("csp_resnet_50_ra_imagenet",)),
+    "csp_resnext_50": Network(CSPNET, 0, 256, 0, architecture="cspresnext50", presets=("csp_resnext_50_ra_imagenet",)),
+    "darknet_53": Network(CSPNET, 0, 256, 0, architecture="darknet53", presets=("darknet_53_imagenet",)),
+    "deit_tiny_distilled_patch16": Network(
+        DEIT, 0, 224, 0, architecture=_deit(192), presets=("deit_tiny_distilled_patch16_224_imagenet",)
+    ),
+    "deit_small_distilled_patch16": Network(
+        DEIT, 0, 224, 0, architecture=_deit(384), presets=("deit_small_distilled_patch16_224_imagenet",)
+    ),
+    "deit_base_distilled_patch16": Network(
+        DEIT,
+        0,
+        224,
+        0,
+        architecture=_deit(768),
+        presets=(
+            "deit_base_distilled_patch16_384_imagenet",
+            "deit_base_distilled_patch16_224_imagenet",
+        ),
+    ),
+    "densenet_121": Network(DENSENET, 0, 224, 0, architecture="densenet121", presets=("densenet_121_imagenet",)),
+    "densenet_169": Network(DENSENET, 0, 224, 0, architecture="densenet169", presets=("densenet_169_imagenet",)),
+    "densenet_201": Network(DENSENET, 0, 224, 0, architecture="densenet201", presets=("densenet_201_imagenet",)),
+    "efficientnet_b0": Network(
+        EFFICIENTNET,
+        0,
+        224,
+        0,
+        architecture="efficientnet_b0",
+        presets=(
+            "efficientnet_b0_ra_imagenet",
+            "efficientnet_b0_ra4_e3600_r224_imagenet",
+        ),
+    ),
+    "efficientnet_b1": Network(
+        EFFICIENTNET,
+        0,
+        240,
+        0,
+        architecture="efficientnet_b1",
+        presets=(
+            "efficientnet_b1_ft_imagenet",
+            "efficientnet_b1_ra4_e3600_r240_imagenet",
+        ),
+    ),
+    "efficientnet_b2": Network(
+        EFFICIENTNET, 0, 260, 0, architecture="efficientnet_b2", presets=("efficientnet_b2_ra_imagenet",)
+    ),
+    "efficientnet_b3": Network(
+        EFFICIENTNET, 0, 300, 0, architecture="efficientnet_b3", presets=("efficientnet_b3_ra2_imagenet",)
+    ),
+    "efficientnet_b4": Network(
+        EFFICIENTNET, 0, 380, 0, architecture="efficientnet_b4", presets=("efficientnet_b4_ra2_imagenet",)
+    ),
+    "efficientnet_b5": Network(
+        EFFICIENTNET,
+        0,
+        456,
+        0,
+        architecture="efficientnet_b5",
+        presets=(
+            "efficientnet_b5_sw_imagenet",
+            "efficientnet_b5_sw_ft_imagenet",
+        ),
+    ),
+    "efficientnet_es": Network(
+        EFFICIENTNET, 0, 224, 0, architecture="efficientnet_es", presets=("efficientnet_es_ra_imagenet",)
+    ),
+    "efficientnet_em": Network(
+        EFFICIENTNET, 0, 240, 0, architecture="efficientnet_em", presets=("efficientnet_em_ra2_imagenet",)
+    ),
+    "efficientnet_el": Network(
+        EFFICIENTNET, 0, 300, 0, architecture="efficientnet_el", presets=("efficientnet_el_ra_imagenet",)
+    ),
+    "efficientnet_lite0": Network(
+        EFFICIENTNET, 0, 224, 0, architecture="efficientnet_lite0", presets=("efficientnet_lite0_ra_imagenet",)
+    ),
+    "efficientnet2_rw_t": Network(
+        EFFICIENTNET, 0, 224, 0, architecture="efficientnetv2_rw_t", presets=("efficientnet2_rw_t_ra2_imagenet",)
+    ),
+    "efficientnet2_rw_s": Network(
+        EFFICIENTNET, 0, 288, 0, architecture="efficientnetv2_rw_s", presets=("efficientnet2_rw_s_ra2_imagenet",)
+    ),
+    "efficientnet2_rw_m": Network(
+        EFFICIENTNET, 0, 320, 0, architecture="efficientnetv2_rw_m", presets=("efficientnet2_rw_m_agc_imagenet",)
+    ),
+    "hgnetv2_b0": Network(HGNETV2, 0, 224, 0, architecture="hgnetv2_b0"),
+    "hgnetv2_b1": Network(HGNETV2, 0, 224, 0, architecture="hgnetv2_b1"),
+    "hgnetv2_b2": Network(HGNETV2, 0, 224, 0, architecture="hgnetv2_b2"),
+    "hgnetv2_b3": Network(HGNETV2, 0, 224, 0, architecture="hgnetv2_b3"),
+    "hgnetv2_b4": Network(HGNETV2, 0, 224, 0, architecture="hgnetv2_b4", presets=("hgnetv2_b4_ssld_stage2_ft_in1k",)),
+    "hgnetv2_b5": Network(
+        HGNETV2,
+        0,
+        224,
+        0,
+        architecture="hgnetv2_b5",
+        presets=(
+            "hgnetv2_b5_ssld_stage1_in22k_in1k",
+            "hgnetv2_b5_ssld_stage2_ft_in1k",
+        ),
+    ),
+    "hgnetv2_b6": Network(
+        HGNETV2,
+        0,
+        224,
+        0,
+        architecture="hgnetv2_b6",
+        presets=(
+            "hgnetv2_b6_ssld_stage1_in22k_in1k",
+            "hgnetv2_b6_ssld_stage2_ft_in1k",
+        ),
+    ),
+    "mit_b0": Network(
+        MIT,
+        0,
+        224,
+        0,
+        architecture=_mit((32, 64, 160, 256), (2, 2, 2, 2)),
+        presets=(
+            "mit_b0_ade20k_512",
+            "mit_b0_cityscapes_1024",
+        ),
+    ),
+    "mit_b1": Network(
+        MIT,
+        0,
+        224,
+        0,
+        architecture=_mit((64, 128, 320, 512), (2, 2, 2, 2)),
+        presets=(
+            "mit_b1_ade20k_512",
+            "mit_b1_cityscapes_1024",
+        ),
+    ),
+    "mit_b2": Network(
+        MIT,
+        0,
+        224,
+        0,
+        architecture=_mit((64, 128, 320, 512), (3, 4, 6, 3)),
+        presets=(
+            "mit_b2_ade20k_512",
+            "mit_b2_cityscapes_1024",
+        ),
+    ),
+    "mit_b3": Network(
+        MIT,
+        0,
+        224,
+        0,
+        architecture=_mit((64, 128, 320, 512), (3, 4, 18, 3)),
+        presets=(
+            "mit_b3_ade20k_512",
+            "mit_b3_cityscapes_1024",
+        ),
+    ),
+    "mit_b4": Network(
+        MIT,
+        0,
+        224,
+        0,
+        architecture=_mit((64, 128, 320, 512), (3, 8, 27, 3)),
+        presets=(
+            "mit_b4_ade20k_512",
+            "mit_b4_cityscapes_1024",
+        ),
+    ),
+    "mit_b5": Network(
+        MIT,
+        0,
+        224,
+        0,
+        architecture=_mit((64, 128, 320, 512), (3, 6, 40, 3)),
+        presets=(
+            "mit_b5_ade20k_640",
+            "mit_b5_cityscapes_1024",
+        ),
+    ),
+    "mobilenet_v3_small_050": Network(
+        MOBILENET, 0, 224, 0, architecture="mobilenetv3_small_050", presets=("mobilenet_v3_small_050_imagenet",)
+    ),
+    "mobilenet_v3_small_100": Network(
+        MOBILENET, 0, 224, 0, architecture="mobilenetv3_small_100", presets=("mobilenet_v3_small_100_imagenet",)
+    ),
+    "mobilenet_v3_large_100": Network(
+        MOBILENET,
+        0,
+        224,
+        0,
+        architecture="mobilenetv3_large_100",
+        presets=(
+            "mobilenet_v3_large_100_imagenet",
+            "mobilenet_v3_large_100_imagenet_21k",
+        ),
+    ),
+    "mobilenetv5_300m": Network(
+        MOBILENET_V5, 0, 256, 0, architecture="mobilenetv5_300m", presets=("mobilenetv5_300m_enc_gemma3n",)
+    ),
+    "resnet_18": Network(RESNET, 0, 224, 0, architecture="resnet18", presets=("resnet_18_imagenet",)),
+    "resnet_34": Network(RESNET, 0, 224, 0, architecture="resnet34"),
+    "resnet_50": Network(RESNET, 0, 224, 0, architecture="resnet50", presets=("resnet_50_imagenet",)),
+    "resnet_101": Network(RESNET, 0, 224, 0, architecture="resnet101", presets=("resnet_101_imagenet",)),
+    "resnet_152": Network(RESNET, 0, 224, 0, architecture="resnet152", presets=("resnet_152_imagenet",)),
+    "resnet_v2_50": Network(RESNET, 0, 224, 0, architecture="resnetv2_50", presets=("resnet_v2_50_imagenet",)),
+    "resnet_v2_101": Network(RESNET, 0, 224, 0, architecture="resnetv2_101", presets=("resnet_v2_101_imagenet",)),
+    "resnet_vd_18": Network(
+        RESNET, 0, 224, 0, architecture=_resnet_vd("basic", (2, 2, 2, 2)), presets=("resnet_vd_18_imagenet",)
+    ),
+    "resnet_vd_34": Network(
+        RESNET, 0, 224, 0, architecture=_resnet_vd("basic", (3, 4, 6, 3)), presets=("resnet_vd_34_imagenet",)
+    ),
+    "resnet_vd_50": Network(
+        RESNET,
+        0,
+        224,
+        0,
+        architecture=_resnet_vd("bottleneck", (3, 4, 6, 3)),
+        presets=(
+            "resnet_vd_50_imagenet",
+            "resnet_vd_50_ssld_imagenet",
+            "resnet_vd_50_ssld_v2_imagenet",
+            "resnet_vd_50_ssld_v2_fix_imagenet",
+        ),
+    ),
+    "resnet_vd_101": Network(
+        RESNET,
+        0,
+        224,
+        0,
+        architecture=_resnet_vd("bottleneck", (3, 4, 23, 3)),
+        presets=(
+            "resnet_vd_101_imagenet",
+            "resnet_vd_101_ssld_imagenet",
+        ),
+    ),
+    "resnet_vd_152": Network(
+        RESNET, 0, 224, 0, architecture=_resnet_vd("bottleneck", (3, 8, 36, 3)), presets=("resnet_vd_152_imagenet",)
+    ),
+    "resnet_vd_200": Network(
+        RESNET, 0, 224, 0, architecture=_resnet_vd("bottleneck", (3, 12, 48, 3)), presets=("resnet_vd_200_imagenet",)
+    ),
+    "swin_tiny_patch4_window7": Network(
+        SWIN, 0, 224, 0, architecture=_swin(96, (2, 2, 6, 2), 3, 7), presets=("swin_tiny_patch4_window7_224",)
+    ),
+    "swin_small_patch4_window7": Network(
+        SWIN, 0, 224, 0, architecture=_swin(96, (2, 2, 18, 2), 3, 7), presets=("swin_small_patch4_window7_224",)
+    ),
+    "swin_base_patch4_window7": Network(
+        SWIN, 0, 224, 0, architecture=_swin(128, (2, 2, 18, 2), 4, 7), presets=("swin_base_patch4_window7_224",)
+    ),
+    "swin_base_patch4_window12": Network(
+        SWIN, 0, 384, 0, architecture=_swin(128, (2, 2, 18, 2), 4, 12), presets=("swin_base_patch4_window12_384",)
+    ),
+    "swin_large_patch4_window7": Network(
+        SWIN, 0, 224, 0, architecture=_swin(192, (2, 2, 18, 2), 6, 7), presets=("swin_large_patch4_window7_224",)
+    ),
+    "swin_large_patch4_window12": Network(
+        SWIN, 0, 384, 0, architecture=_swin(192, (2, 2, 18, 2), 6, 12), presets=("swin_large_patch4_window12_384",)
+    ),
+    "vgg_11": Network(VGG, 0, 224, 0, architecture="vgg11", presets=("vgg_11_imagenet",)),
+    "vgg_13": Network(VGG, 0, 224, 0, architecture="vgg13", presets=("vgg_13_imagenet",)),
+    "vgg_16": Network(VGG, 0, 224, 0, architecture="vgg16", presets=("vgg_16_imagenet",)),
+    "vgg_19": Network(VGG, 0, 224, 0, architecture="vgg19", presets=("vgg_19_imagenet",)),
+    "vit_base_patch16": Network(
+        VIT,
+        0,
+        224,
+        0,
+        architecture=_vit(16, 768, 12),
+        presets=(
+            "vit_base_patch16_224_imagenet",
+            "vit_base_patch16_384_imagenet",
+            "vit_base_patch16_224_imagenet21k",
+        ),
+    ),
+    "vit_base_patch32": Network(
+        VIT,
+        0,
+        384,
+        0,
+        architecture=_vit(32, 768, 12),
+        presets=(
+            "vit_base_patch32_384_imagenet",
+            "vit_base_patch32_224_imagenet21k",
+        ),
+    ),
+    "vit_large_patch16": Network(
+        VIT,
+        0,
+        224,
+        0,
+        architecture=_vit(16, 1024, 24),
+        presets=(
+            "vit_large_patch16_224_imagenet",
+            "vit_large_patch16_384_imagenet",
+            "vit_large_patch16_224_imagenet21k",
+        ),
+    ),
+    "vit_large_patch32": Network(
+        VIT,
+        0,
+        384,
+        0,
+        architecture=_vit(32, 1024, 24),
+        presets=(
+            "vit_large_patch32_384_imagenet",
+            "vit_large_patch32_224_imagenet21k",
+        ),
+    ),
+    "vit_huge_patch14": Network(
+        VIT, 0, 224, 0, architecture=_vit(14, 1280, 32), presets=("vit_huge_patch14_224_imagenet21k",)
+    ),
+    "xception_41": Network(XCEPTION, 0, 299, 0, architecture=_XCEPTION, presets=("xception_41_imagenet",)),
+}
+# A preset's name stands for its network.
+NAMES = NETWORKS | {preset: network for network in NETWORKS.values() for preset in network.presets}
