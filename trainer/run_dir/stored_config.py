@@ -18,9 +18,9 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _FIRST = {
     "run_dir", "dataset", "data_dir", "eval_split", "image_size", "augment", "balance", "bad_images", "max_bad_fraction",
     "cache_bytes", "model", "stochastic_depth", "precision", "batchnorm", "batch_size", "duration", "optimizer",
-    "learning_rate", "scale_lr", "schedule", "warmup", "weight_decay", "clip_norm", "loss", "label_smoothing", "ema", "accumulate", "eval_every",
-    "checkpoint_every", "keep", "steps_per_loop", "restarts", "on_nan", "seed", "deterministic", "devices", "backend",
-    "strategy", "xla", "hang_timeout",
+    "learning_rate", "scale_lr", "schedule", "warmup", "weight_decay", "clip_norm", "loss", "label_smoothing", "ema",
+    "accumulate", "eval_every", "checkpoint_every", "keep", "steps_per_loop", "restarts", "on_nan", "seed", "deterministic",
+    "devices", "backend", "strategy", "xla", "hang_timeout",
 }  # fmt: skip
 
 
