@@ -14,7 +14,11 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=[*find_packages(include=["convoy", "convoy.*"]), "convoy.launch.k8s"],
-    package_data={"convoy.launch": ["locks/*.txt"], "convoy.launch.k8s": ["*.md", "*.yaml", "*/*.yaml", "*/*/*.yaml"]},
+    package_data={
+        "convoy": ["py.typed"],
+        "convoy.launch": ["locks/*.txt"],
+        "convoy.launch.k8s": ["*.md", "*.yaml", "*/*.yaml", "*/*/*.yaml"],
+    },
     entry_points={"console_scripts": ["convoy = convoy.cli:main"]},
     install_requires=[
         "absl-py>=2.1,<3",  # flags

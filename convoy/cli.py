@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from convoy import __version__, entry, exits
+from convoy import __version__, entry, exits, supervise
 from convoy.table import Entry, Table
 from convoy.verbs import Command
 
@@ -54,4 +54,5 @@ def dispatch(argv: list[str]) -> int:
 
 
 def main() -> None:
+    supervise.follow_parent()  # convoy.calling, where that started us
     entry.call(lambda: dispatch(sys.argv[1:]))

@@ -70,3 +70,9 @@ class Stopped(ConvoyError):
 def reason(error: Exception) -> str:
     """Why an operation failed, to stand within a sentence: the system's own words for an OSError, "permission denied"."""
     return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def error(code: int, sentence: str) -> ConvoyError:
+    """The error that ends a process with this exit code, ConvoyError itself for one that is nobody's."""
+    kinds = {kind.code: kind for kind in ConvoyError.__subclasses__()}
+    return kinds.get(code, ConvoyError)(sentence)

@@ -7,10 +7,12 @@ get the frozen dataclass and never see a flag. `check` validates a dataclass how
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from absl import flags
@@ -34,6 +36,7 @@ def option(
     within: Bounds | None = None,
     check: Callable[[Any], object] | None = None,
     may_change: bool = False,
+    words: Mapping[str, int] = MappingProxyType({}),
 ) -> Any:
     """A dataclass field that is also a flag; the flag's type is the type of `default` (None: a float or nothing).
 
@@ -45,6 +48,7 @@ def option(
       check: raises exits.CannotRun for a value that is impossible for another reason.
       may_change: whether a run may have another value when it is continued: it changes neither which examples a step sees
         nor what the step does to them.
+      words: what else a number may be written as; their values are possible although they are not `within`.
     """
     is_number = default is None or type(default) in (int, float)
     assert is_number == (within is not None), f"a number has bounds, and nothing else: {help}"
@@ -55,6 +59,7 @@ def option(
         "within": within,
         "check": check,
         "may_change": may_change,
+        "words": words,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -113,6 +118,28 @@ def take(cls: type, parsed: Mapping[str, Any]) -> dict[str, Any]:
     return {field.name: _typed(field, parsed[field.name]) for field in fields(cls)}
 
 
+def from_keywords(caller: str, keywords: Mapping[str, Any], *classes: type) -> dict[str, Any]:
+    """Keyword arguments -> a value for every flag of the classes; paths may be path objects, numbers NumPy's.
+
+    Args:
+      caller: whose arguments they are, for sentences.
+
+    Raises:
+      exits.UsageError: there is no such flag, or its value is of another type; `check` refuses impossible values.
+    """
+    known = {field.name: field for field in fields(*classes)}
+    parsed = {name: field.default for name, field in known.items()}
+    for name, value in keywords.items():
+        if name not in known:
+            hint = near(name, known, "`convoy train --help` lists the flags there are.")
+            raise exits.UsageError(f"{caller} has no argument {shortened(name)}; {hint}")
+        try:
+            parsed[name] = _typed(known[name], _plain(value))
+        except TypeError as error:
+            raise exits.UsageError(f"{caller}: {error}.") from None
+    return parsed
+
+
 def check(config: Any) -> None:
     """Raises exits.CannotRun for a number out of its bounds, a text that is none of its choices or that no file or terminal
     should get, and whatever a field's own check refuses."""
@@ -122,8 +149,8 @@ def check(config: Any) -> None:
 
 def _check(field: dataclasses.Field[Any], value: Any) -> None:
     within = field.metadata["within"]
-    if within and value is not None and not within.holds(value):
-        raise impossible(field.name, value, f"give {within}")
+    if within and value is not None and not within.holds(value) and value not in field.metadata["words"].values():
+        raise impossible(field.name, value, f"give {_numbers(field)}")
     if isinstance(value, str):
         _check_text(field.name, value)
     choices = field.metadata["choices"]
@@ -218,6 +245,13 @@ def _typed(field: dataclasses.Field[Any], value: Any) -> Any:
     raise TypeError(f"{field.name} is {shortened(repr(value))} and should be {called}")
 
 
+def _plain(value: Any) -> Any:
+    """A path object as a text, a number of NumPy as Python's."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if hasattr(value, "item") else value
+
+
 class _Choice(flags.ArgumentParser[str]):
     """Reads one of a few texts."""
 
@@ -241,6 +275,8 @@ class _Number(flags.ArgumentParser[Any]):
     def parse(self, argument: Any) -> Any:
         if not isinstance(argument, str):
             return argument  # the default
+        if argument in self._field.metadata["words"]:
+            return self._field.metadata["words"][argument]
         whole = _kind(self._field) is int
         try:
             if not whole:
@@ -249,10 +285,14 @@ class _Number(flags.ArgumentParser[Any]):
                 raise ValueError
             return int(argument, 0 if match[1][1:2].lower() in ("x", "o") else 10)
         except ValueError:
-            within = self._field.metadata["within"]
             raise exits.UsageError(
-                f"--{self._field.name}={shortened(argument)} is no {'whole ' * whole}number; give {within}."
+                f"--{self._field.name}={shortened(argument)} is no {'whole ' * whole}number; give {_numbers(self._field)}."
             ) from None
+
+
+def _numbers(field: dataclasses.Field[Any]) -> str:
+    """What a number can be, in words."""
+    return " or ".join([*field.metadata["words"], str(field.metadata["within"])])
 
 
 def _help(field: dataclasses.Field[Any]) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from convoy import exits, terminal
 from convoy.data import memory
-from convoy.data.images.listing import ImageFile, image_files
+from convoy.data.images.listing import ImageFile
 from convoy.data.unlabelled import CHANNELS, images_shown
 from convoy.trainer import engines
 from convoy.trainer.experiment import OpenedRun, open_run
@@ -102,13 +102,13 @@ def _refusing(forward: Callable[[np.ndarray], np.ndarray], batch_size: int) -> C
     return logits
 
 
-def predict_and_print(config: PredictConfig, places: Iterable[str], total: int) -> int:
+def predict_and_print(config: PredictConfig, files: Iterable[ImageFile], total: int) -> int:
     """Does what `convoy predict` asks for, and returns its exit code.
 
     Args:
       config: the flags.
-      places: files, folders and patterns.
-      total: how many files these name.
+      files: as they are listed.
+      total: how many there are.
 
     Raises:
       exits.BadData: no file could be read, or what stands in the run directory is damaged.
@@ -117,7 +117,7 @@ def predict_and_print(config: PredictConfig, places: Iterable[str], total: int) 
     out = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):  # code of a user's model may print
         opened = open_run(config.run_dir, config.checkpoint, config.backend, config.model, config.trust_model_code)
-        predictions = predict(opened, image_files(places), config.top, config.batch_size, config.tta)
+        predictions = predict(opened, files, config.top, config.batch_size, config.tta)
         console = Console(file=terminal.unguarded(out), highlight=False, emoji=False)
         unread = predicted.Unread()
         bar = console.is_terminal and (bool(config.out) or not (config.json or config.csv))

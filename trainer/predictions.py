@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import html
 import io
 import json
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any, overload
 from convoy import shapes
 from convoy.bounds import whole
 from convoy.outside import parse_object, printable
+from convoy.trainer.outputs.tables import html_table, text_table
 
 _SHAPE = {
     "file": str,
@@ -139,23 +139,3 @@ class Predictions(Sequence[Prediction]):
 
     def _beyond(self) -> str:
         return f"and {len(self) - _SHOWN:,} more" if len(self) > _SHOWN else ""
-
-
-def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]], last: str = "") -> str:
-    """Columns of texts, each as wide as its widest cell."""
-    lines = [headings, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*text, *([last] if last else [])])
-
-
-def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]], last: str = "") -> str:
-    """The same as HTML; every text is escaped."""
-
-    def cells(tag: str, line: Sequence[str]) -> str:
-        style = ' style="text-align: left"'
-        return "<tr>" + "".join(f"<{tag}{style}>{html.escape(cell)}</{tag}>" for cell in line) + "</tr>"
-
-    body = "".join(cells("td", row) for row in rows)
-    end = f"<p>{html.escape(last)}</p>" if last else ""
-    return f"<table><thead>{cells('th', headings)}</thead><tbody>{body}</tbody></table>{end}"

@@ -8,9 +8,12 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from convoy import exits
 from convoy.listing import entries_of, listing, walk
+from convoy.outside import open_file
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+_PIECE = 1 << 16  # bytes of a list that are read at a time; no path is longer
 
 
 class ImageFile(NamedTuple):
@@ -50,6 +53,30 @@ def image_files(places: Iterable[str]) -> Iterator[ImageFile]:
                 yield from _images_at(match)
         if not matched:
             yield ImageFile(path, "matches no file")
+
+
+def listed_places(path: str) -> Iterator[str]:
+    """The places that a file names, one a line; or each ended by a NUL, if there is one in the file's first 64 KiB.
+
+    Raises:
+      exits.CannotRun: it cannot be read.
+      exits.BadData: it is no such list.
+    """
+    try:
+        with open_file(path) as file:
+            rest = piece = file.read(_PIECE)
+            end, blank = (b"\0", b"") if b"\0" in piece else (b"\n", b"\r")
+            while piece:
+                *names, rest = rest.split(end)
+                yield from (os.fsdecode(name.rstrip(blank)) for name in names if name.rstrip(blank))
+                if len(rest) > _PIECE:
+                    raise exits.BadData(f"--list={path} names no files: it has no ends of lines; name another file.")
+                piece = file.read(_PIECE)
+                rest += piece
+            if rest:
+                yield os.fsdecode(rest)
+    except OSError as error:
+        raise exits.CannotRun(f"--list={path} cannot be read: {exits.reason(error)}.") from error
 
 
 def _images_at(path: str) -> Iterator[ImageFile]:

@@ -36,6 +36,11 @@ class PredictConfig:
     )
     csv: bool = option(False, "print CSV, and nothing else on stdout.", group=_GROUP)
     out: str = option("", "with --json or --csv, write to this file.", group=_GROUP)
+    list: str = option(
+        "",
+        "a file that names more images, folders and patterns, one a line or each ended by a NUL, as find -print0 does.",
+        group=_GROUP,
+    )
     batch_size: int = option(32, "images of one call of the model.", group=_GROUP, within=whole(1, 1 << 20))
     backend: str = option("", lambda: f"{BACKENDS.help()} (default: the run's).", group=_GROUP, check=_check_backend)
     model: str = option(

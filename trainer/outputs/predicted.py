@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from convoy.outside import printable
-from convoy.trainer.predictions import HEADINGS, Prediction, text_table
+from convoy.trainer.outputs.tables import text_table
+from convoy.trainer.predictions import HEADINGS, Prediction
 
 Add = Callable[[Prediction], None]  # takes predictions in order
 

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from convoy import exits, options
-from convoy.data.images.listing import image_files
+from convoy.data.images.listing import ImageFile, image_files, listed_places
 from convoy.store import open_store
 from convoy.trainer import engines
 from convoy.trainer.flags.prediction import PredictConfig
@@ -22,19 +24,25 @@ pattern ('new/*.jpg') that is too long for your shell. Exit code 65 if no file c
 def _parse(argv: list[str]) -> tuple[PredictConfig, list[str]]:
     values, places = options.parse_with_words(argv, PredictConfig)
     config = PredictConfig(**values)
-    if not places:
+    if not places and not config.list:
         raise exits.UsageError("no image is named; give files, folders or patterns.")
     return config, places
 
 
 def _work(parsed: tuple[PredictConfig, list[str]]) -> int:
-    config, places = parsed
+    config, named = parsed
+
+    def files() -> Iterator[ImageFile]:
+        yield from image_files(named)
+        if config.list:
+            yield from image_files(listed_places(config.list))
+
     stored = opening.trained_config(open_store(config.run_dir), config.run_dir)
-    total = sum(1 for _ in image_files(places))  # a folder that cannot be listed ends it here, before seconds are spent
+    total = sum(1 for _ in files())  # a folder that cannot be listed ends it here, before seconds are spent
     engines.choose(config.backend or stored.unchecked.backend)
     from convoy.trainer import predict  # imports Keras, which now has the right backend
 
-    return predict.predict_and_print(config, places, total)
+    return predict.predict_and_print(config, files(), total)
 
 
 VERB = ChildVerb(USAGE, (PredictConfig,), _parse, _work, module="convoy.trainer.verbs.predict")

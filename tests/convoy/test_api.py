@@ -1,0 +1,272 @@
+"""Convoy from Python: light to import, typed, and every end of a command an exception. A script stands in for the commands."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import convoy
+from convoy import calling, exits, options, supervise
+from convoy.data.config import DataConfig
+from convoy.trainer.config import RunConfig
+from support import REPOSITORY
+
+KEYWORDS = REPOSITORY / "trainer" / "flags" / "keywords.py"
+HEAD = '''"""The flags of `convoy train` as keyword arguments, for type checkers.
+
+CONVOY_UPDATE_GOLDEN=1 pytest tests/convoy/test_api.py writes it from the flags.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TypedDict
+
+
+class TrainFlags(TypedDict, total=False):
+    """Those that are not the data set's name. `convoy train --help` says what each is."""
+
+'''
+PATHS = ("run_dir", "data_dir")
+
+
+def keywords() -> str:
+    lines = []
+    for field in options.fields(RunConfig, DataConfig):
+        kind = "float | None" if field.default is None else type(field.default).__name__
+        kind = "str | os.PathLike[str]" if field.name in PATHS else kind
+        lines += [f"    {field.name}: {kind}\n"] * (field.name != "dataset")
+    return HEAD + "".join(lines)
+
+
+def test_the_keywords_of_train_are_the_flags():
+    if os.environ.get("CONVOY_UPDATE_GOLDEN"):
+        KEYWORDS.write_text(keywords())
+    assert KEYWORDS.read_text() == keywords(), "CONVOY_UPDATE_GOLDEN=1 pytest tests/convoy/test_api.py writes it anew"
+
+
+PROGRAM = """
+import json, sys
+import convoy
+after_import = sorted(sys.modules)
+assert {"train", "open", "Run"} <= set(dir(convoy))
+from convoy import train, open, Run
+convoy.exits
+print(json.dumps([after_import, sorted(sys.modules)]))
+"""
+
+
+def test_importing_convoy_imports_next_to_nothing():
+    done = subprocess.run([sys.executable, "-P", "-c", PROGRAM], capture_output=True, text=True, check=True)
+    first, then = map(set, json.loads(done.stdout))
+    assert {name for name in first if name.startswith("convoy")} == {"convoy"}
+    assert not {"tensorflow", "keras", "jax", "rich", "matplotlib", "sklearn", "IPython"} & then
+    assert "numpy" not in first
+    with pytest.raises(AttributeError, match="module 'convoy' has no attribute 'trian'"):
+        convoy.trian  # noqa: B018
+    assert (REPOSITORY / "convoy" / "py.typed").exists()
+
+
+# Flags
+
+
+@pytest.fixture
+def commands(monkeypatch, tmp_path):
+    """argv of every command that is called; each ends well. Evaluations and predictions write what is asked of them."""
+    called = []
+
+    def call(argv, show, tick=None, variables=None):
+        called.append(argv)
+
+    monkeypatch.setattr("convoy.api.call", call)
+    return called
+
+
+def test_flags_are_keyword_arguments(commands, tmp_path):
+    run = convoy.train(
+        "folder:photos", run_dir=tmp_path / "run", learning_rate=np.float32(0.5), batch_size=np.int64(8), deterministic=True,
+        ema=0, duration="5ep", model="resnet18", hang_timeout=None,
+    )  # fmt: skip
+    assert run == convoy.Run(str(tmp_path / "run"))
+    (argv,) = commands
+    assert argv == [
+        "train", "--dataset=folder:photos", f"--run_dir={tmp_path / 'run'}", "--learning_rate=0.5", "--batch_size=8",
+        "--deterministic", "--ema=0.0", "--duration=5ep", "--model=resnet18",
+    ]  # fmt: skip
+
+
+def test_a_run_without_a_directory_gets_one_and_says_which(commands):
+    run = convoy.train()
+    assert run.run_dir.startswith("runs/digits-")
+    assert commands == [["train", "--dataset=digits", f"--run_dir={run.run_dir}"]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind", "sentence"),
+    [
+        ({"modle": "resnet18"}, exits.UsageError, "convoy.train has no argument modle; did you mean model?"),
+        ({"zzz": 1}, exits.UsageError, "convoy.train has no argument zzz; `convoy train --help` lists"),
+        ({"batch_size": "8"}, exits.UsageError, "convoy.train: batch_size is '8' and should be a whole number."),
+        ({"deterministic": 1}, exits.UsageError, "deterministic is 1 and should be true or false"),
+        ({"ema": 2.0}, exits.CannotRun, "--ema=2.0 is not possible"),
+        ({"model": "resnet81"}, exits.CannotRun, "--model=resnet81 is not possible: did you mean resnet18?"),
+        ({"augment": "articel"}, exits.CannotRun, "did you mean article?"),
+    ],
+    ids=repr,
+)
+def test_a_wrong_argument_is_an_exception_with_the_sentence(commands, flags, kind, sentence):
+    with pytest.raises(kind) as error:
+        convoy.train(**flags)
+    assert sentence in str(error.value)
+    assert not commands
+
+
+def test_a_run_that_is_not_there_does_not_open(tmp_path):
+    with pytest.raises(exits.CannotRun, match="is no run"):
+        convoy.open(tmp_path)
+    with pytest.raises(exits.CannotRun, match="is not finished"):
+        convoy.Run(str(tmp_path)).result  # noqa: B018
+
+
+def test_every_public_name_is_documented_and_typed():
+    for name in convoy.__all__:
+        member = getattr(convoy, name)
+        assert inspect.getdoc(member), name
+        for method in (m for k, m in vars(member).items() if inspect.isfunction(m) and not k.startswith("_")):
+            assert inspect.getdoc(method), method
+            assert "return" in inspect.get_annotations(method), method
+
+
+# Children
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """command("print(1)") makes that program the command that is called."""
+
+    def become(text: str) -> None:
+        script = tmp_path / "command.py"
+        script.write_text("import sys, time, os, signal\n" + textwrap.dedent(text))
+        monkeypatch.setattr(supervise, "module", lambda name, argv: [sys.executable, str(script), *argv])
+
+    return become
+
+
+def test_lines_are_shown_as_they_come(command, capsys):
+    command(r"""
+        print("first", sys.argv[1], flush=True)
+        print("a warning", file=sys.stderr)
+        print("convoy: no restart here.", file=sys.stderr)
+        sys.stdout.buffer.write(b"\xff last\n")
+    """)
+    lines = []
+    calling.call(["word"], lines.append)
+    assert lines == ["first word", "\\xff last"]
+    assert capsys.readouterr().err == "a warning\nconvoy: no restart here.\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (2, exits.UsageError), (42, exits.TryAgain), (65, exits.BadData), (70, exits.Diverged), (78, exits.CannotRun),
+        (130, exits.Stopped), (1, exits.ConvoyError), (7, exits.ConvoyError),
+    ],
+)  # fmt: skip
+def test_an_exit_code_becomes_its_exception(command, code, kind, capsys):
+    command(f"print('before\\nconvoy: one.\\nconvoy: two:\\n  more', file=sys.stderr); sys.exit({code})")
+    with pytest.raises(exits.ConvoyError) as error:
+        calling.call([], print)
+    assert type(error.value) is kind
+    assert str(error.value) == "two:\n  more"
+    assert capsys.readouterr().err == "before\nconvoy: one.\n"
+
+
+def test_a_command_that_is_killed_says_so(command):
+    command("os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(exits.TryAgain, match="exit code 42"):
+        calling.call([], print)
+
+
+STOPPABLE = """
+    def stop(*_):
+        print("convoy: stopped, saved at step 7; the same command continues.", file=sys.stderr)
+        sys.exit(130)
+    signal.signal(signal.SIGINT, {handler})
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def interrupted(times: int = 1) -> list[str]:
+    """Calls the command and interrupts this process once it is ready, as a notebook or Ctrl-C does."""
+    lines = list[str]()
+
+    def interrupt() -> None:
+        while not lines:
+            time.sleep(0.01)
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        calling.call([], lines.append)
+    finally:
+        thread.join()
+    return lines
+
+
+def test_an_interrupt_lets_the_run_save_and_is_an_exception(command):
+    command(STOPPABLE.format(handler="stop"))
+    with pytest.raises(exits.Stopped, match="stopped, saved at step 7; the same command continues"):
+        interrupted()
+
+
+def test_a_second_interrupt_kills(command):
+    command(STOPPABLE.format(handler="signal.SIG_IGN"))
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(times=2)
+    assert time.monotonic() - began < 20
+
+
+def test_a_command_ends_when_its_caller_dies(tmp_path):
+    """Also one that is killed, and what the command itself has started."""
+    program = (
+        "from convoy import calling\n"
+        f"calling.call(['train', '--duration=100000st', '--run_dir={tmp_path / 'run'}'], print)"
+    )
+    caller = subprocess.Popen([sys.executable, "-P", "-c", program])
+    while len(started := descendants(caller.pid)) < 2:  # the command and the run
+        assert caller.poll() is None
+        time.sleep(0.05)
+    caller.kill()
+    caller.wait()
+    deadline = time.monotonic() + 10
+    while any(map(alive, started)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, started))
+
+
+def descendants(process: int) -> list[int]:
+    children = [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return children + [pid for child in children for pid in descendants(child)]
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

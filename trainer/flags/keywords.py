@@ -1,0 +1,62 @@
+"""The flags of `convoy train` as keyword arguments, for type checkers.
+
+CONVOY_UPDATE_GOLDEN=1 pytest tests/convoy/test_api.py writes it from the flags.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TypedDict
+
+
+class TrainFlags(TypedDict, total=False):
+    """Those that are not the data set's name. `convoy train --help` says what each is."""
+
+    run_dir: str | os.PathLike[str]
+    model: str
+    pretrained: str
+    stochastic_depth: float
+    precision: str
+    batchnorm: str
+    batch_size: int
+    duration: str
+    optimizer: str
+    learning_rate: float | None
+    scale_lr: str
+    schedule: str
+    warmup: str
+    weight_decay: float
+    clip_norm: float
+    loss: str
+    label_smoothing: float
+    ema: float
+    groups: str
+    layer_decay: float
+    unfreeze: str
+    accumulate: int
+    remat: bool
+    patience: int
+    max_minutes: float
+    eval_every: str
+    checkpoint_every: str
+    keep: int
+    steps_per_loop: int
+    restarts: int
+    on_nan: str
+    seed: int
+    deterministic: bool
+    devices: str
+    backend: str
+    strategy: str
+    xla: str
+    hang_timeout: float | None
+    data_dir: str | os.PathLike[str]
+    eval_split: str
+    group: str
+    image_size: int
+    crop_fraction: float | None
+    augment: str
+    balance: str
+    bad_images: str
+    max_bad_fraction: float
+    cache_bytes: int
