@@ -18,7 +18,11 @@ import numpy as np
 from convoy import exits
 from convoy.outside import printable
 
-FOLDER, RECORDS = "folder", "records"  # data sets that may lie anywhere; the others are known by name and version
+FOLDER, CSV, RECORDS = (
+    "folder",
+    "csv",
+    "records",
+)  # data sets that may lie anywhere; the others are known by name and version
 _SHOWN = 3  # of class names in a sentence
 
 
@@ -35,7 +39,7 @@ class Origin:
     """The source of examples, without its place.
 
     Attributes:
-      source: FOLDER, RECORDS, or name and version of a data set.
+      source: FOLDER, CSV, RECORDS, or name and version of a data set.
       splits: by name; empty where `source` is enough.
     """
 
@@ -82,13 +86,29 @@ class Identity:
         return clauses
 
 
+def prefix(root: Path) -> str:
+    """What stands in a path before the name of a file below a folder."""
+    # Nothing in `.`, and of `/` no separator follows.
+    return "" if root == Path() else os.path.join(root, "")  # noqa: PTH118
+
+
 def split_of_files(root: Path, paths: Sequence[str], sizes: np.ndarray) -> Split:
     """A split of image files below a folder: their names there, and their sizes, int64 [N]."""
-    # Nothing stands before the names of files in `.`, and of `/` no separator follows.
-    before = 0 if root == Path() else len(os.path.join(root, ""))  # noqa: PTH118
+    before = len(prefix(root))
     digest = hashlib.blake2b(np.ascontiguousarray(sizes, "<i8").tobytes(), digest_size=16)
     digest.update(b"\0".join([os.fsencode(path[before:]) for path in paths]))  # a name need not be valid UTF-8
     return Split(len(paths), digest.hexdigest())
+
+
+def split_of_rows(
+    root: Path, paths: Sequence[str], sizes: np.ndarray, labels: Sequence[int], groups: Sequence[str]
+) -> Split:
+    """A split of a CSV: its files, as split_of_files has them, each with its class and, if the CSV says it, its group."""
+    files = split_of_files(root, paths, sizes)
+    digest = hashlib.blake2b(f"{files.digest}\0".encode(), digest_size=16)
+    digest.update(np.array(labels, "<i4").tobytes())
+    digest.update("\0".join(groups).encode())
+    return Split(files.examples, digest.hexdigest())
 
 
 def split_of_records(examples: int, files: Iterable[tuple[str, int, str]]) -> Split:
@@ -118,10 +138,9 @@ def _of_origins(then: Origin, now: Origin) -> list[str]:
         elif before.examples != after.examples:
             clauses.append(f"{split} had {before.examples:,} examples and has {after.examples:,}")
         elif before.digest != after.digest:
-            files = f"some of the {before.examples:,} files of {split} have other names or sizes"
-            clauses.append(
-                files if now.source == FOLDER else f"{split} was packed from other images, or in another way"
-            )
+            files = f"some of the {before.examples:,} files of {split} have other names"
+            changes = {FOLDER: f"{files} or sizes", CSV: f"{files}, sizes, labels or groups"}
+            clauses.append(changes.get(now.source, f"{split} was packed from other images, or in another way"))
     return clauses
 
 

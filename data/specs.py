@@ -1,4 +1,4 @@
-"""--balance and --eval_split, parsed once into typed values. Imports nothing heavy."""
+"""--balance and --eval_split, parsed once into typed values; what --group may be. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import re
 
 from convoy import exits
-from convoy.options import shortened
+from convoy.options import impossible, shortened
 from convoy.table import Entry, Table
 
 _FRACTION = re.compile(r"0?\.[0-9]{1,20}")
@@ -81,3 +81,15 @@ class EvalSplitSpec:
                 f"--eval_split={shortened(text)} is not hash:FRACTION with a fraction between 0 and 1, for example hash:0.1."
             )
         return cls("hash", float(fraction))
+
+
+def check_group(pattern: str) -> None:
+    """CannotRun for a --group that is no expression, or has no (...). RE2, which searches with it, may know less."""
+    if not pattern:
+        return
+    try:
+        count = re.compile(pattern).groups
+    except (re.error, RecursionError, OverflowError) as error:
+        raise impossible("group", pattern, f"it is no regular expression, {error}") from error
+    if not count:
+        raise impossible("group", pattern, "put what names the group into (...), for example (patient[0-9]+)")

@@ -7,11 +7,13 @@ from typing import TypeVar
 import numpy as np
 
 from convoy import exits
+from convoy.data import groups as grouping
 from convoy.data.config import DataConfig
 from convoy.data.images.hashing import content_hash
 from convoy.data.sources.examples import DataSet, Examples
 
 _E = TypeVar("_E", bound=Examples)
+_NOTED = 0.01  # by how much a share may differ from the one that was asked for without a note
 
 
 def resolve(config: DataConfig, dataset: DataSet) -> DataConfig:
@@ -26,7 +28,16 @@ def train_and_eval(config: DataConfig, dataset: DataSet) -> tuple[Examples, Exam
         return train, None
     if not (fraction := config.eval_split_spec.fraction):
         return train, dataset.split(config.eval_split)
-    train, held_out = by_hash(train, fraction, "eval")
+    if (groups := dataset.groups.get("train")) is None:
+        train, held_out = by_hash(train, fraction, "eval")
+    else:
+        train, held_out = by_group(train, groups, fraction, "eval")
+        share = len(held_out) / len(groups)
+        if abs(share - fraction) > _NOTED:
+            print(
+                f"Note: --eval_split={config.eval_split} holds out {share:.1%} of the training examples, since each of their"
+                f" {len(np.unique(groups)):,} groups stays whole."
+            )
     if not len(train) or not len(held_out):
         raise exits.BadData(
             f"--eval_split={config.eval_split} leaves {len(train)} examples to train on and {len(held_out)} to evaluate;"
@@ -55,4 +66,13 @@ def by_hash(examples: _E, fraction: float, purpose: str) -> tuple[_E, _E]:
     # Hashed once more with the purpose: a split of a split must not follow the border of the first one.
     hashes = np.array([content_hash(f"{purpose}/{value!r}".encode()) for value in examples.content_hashes().tolist()])
     held_out = hashes < fraction
+    return examples.select(np.flatnonzero(~held_out)), examples.select(np.flatnonzero(held_out))
+
+
+def by_group(examples: _E, groups: np.ndarray, fraction: float, purpose: str) -> tuple[_E, _E]:
+    """(the rest, about `fraction` of the examples), whole groups on either side; see convoy.data.groups.held_out.
+
+    Equal images of two groups may fall on different sides.
+    """
+    held_out = grouping.held_out(groups, examples.labels, fraction, purpose)
     return examples.select(np.flatnonzero(~held_out)), examples.select(np.flatnonzero(held_out))

@@ -2,6 +2,7 @@
 
     DIR/train-00000-of-00002.tfrecord   tf.train.Examples with the keys of ImageNet's
         train.index.npy                 a RECORD for each, in the order of the source: where it lies and what it holds
+        train.groups.npy                the GROUP of each, where there are groups
         MANIFEST.json                   what was packed; names, sizes and crc32c of the others; written last
 
 A record of a TFRecord file (tensorflow/core/lib/io/record_writer.h) is a little-endian uint64 length, a uint32 masked crc32c
@@ -74,7 +75,7 @@ def verify_shard(path: Path, records: np.ndarray) -> Entry:
 
 
 def write_index(path: Path, records: np.ndarray) -> Entry:
-    """Writes RECORDs."""
+    """Writes RECORDs, or GROUPs."""
     content = index_bytes(records)
     with written(path) as file:
         file.write(content)

@@ -31,12 +31,13 @@ RECORD = np.dtype(
         ("width", "<i4"),
     ]
 )
+GROUP = np.dtype("<f8")  # of a record: convoy.data.groups.numbered
 _MAX_RECORD_BYTES = 2**40
 _MAX_INDEX_BYTES = RECORD.itemsize * 2**31
 
 
 def index_bytes(records: np.ndarray) -> bytes:
-    """The file of an index."""
+    """The file of an index, of RECORDs, or of GROUPs."""
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, records, allow_pickle=False)
     return buffer.getvalue()
@@ -44,6 +45,21 @@ def index_bytes(records: np.ndarray) -> bytes:
 
 def read_index(path: Path, entry: Entry | None = None) -> np.ndarray:
     """The RECORDs of an index; CorruptRecords if one is impossible, or the file is not as its entry says."""
+    records = _read(path, RECORD, entry)
+    if fault := _impossible(records):
+        raise CorruptRecords(f"{path} is no index of records: {fault}")
+    return records
+
+
+def read_groups(path: Path, examples: int, entry: Entry) -> np.ndarray:
+    """The GROUP of each example of a split; CorruptRecords if one is none, or the file is not as its entry says."""
+    groups = _read(path, GROUP, entry)
+    if len(groups) != examples or not ((groups >= 0) & (groups < 1)).all():
+        raise CorruptRecords(f"{path} does not hold the groups of {examples:,} examples")
+    return groups
+
+
+def _read(path: Path, dtype: np.dtype, entry: Entry | None) -> np.ndarray:
     try:
         content = read_file(path, entry.bytes if entry else _MAX_INDEX_BYTES)
     except OSError as error:
@@ -52,10 +68,7 @@ def read_index(path: Path, entry: Entry | None = None) -> np.ndarray:
         raise CorruptRecords(str(error).rstrip(".")) from error
     if entry and (len(content), f"{google_crc32c.value(content):08x}") != (entry.bytes, entry.crc32c):
         raise CorruptRecords(f"{path} is not as it was packed")
-    records = _parsed(content, path)
-    if fault := _impossible(records):
-        raise CorruptRecords(f"{path} is no index of records: {fault}")
-    return records
+    return _parsed(content, path, dtype)
 
 
 def check_index(records: np.ndarray, split: str, manifest: Manifest) -> None:
@@ -85,7 +98,7 @@ def _shard_bytes(records: np.ndarray) -> list[int]:
     return np.bincount(records["shard"], records["length"] + BEFORE + AFTER).astype(np.int64).tolist()
 
 
-def _parsed(content: bytes, path: Path) -> np.ndarray:
+def _parsed(content: bytes, path: Path, expected: np.dtype) -> np.ndarray:
     """By its header, without NumPy's readers, which make room for whatever a header announces."""
     file = io.BytesIO(content)
     try:
@@ -95,9 +108,9 @@ def _parsed(content: bytes, path: Path) -> np.ndarray:
     except Exception as error:  # its parser is Python's own: of what is no header it raises anything
         raise CorruptRecords(f"{path} does not read as an index") from error
     rest = len(content) - file.tell()
-    if dtype != RECORD or fortran or len(shape) != 1 or not shape[0] or shape[0] * RECORD.itemsize != rest:
+    if dtype != expected or fortran or len(shape) != 1 or not shape[0] or shape[0] * expected.itemsize != rest:
         raise CorruptRecords(f"{path} is no index of records")
-    return np.frombuffer(content, RECORD, offset=file.tell())
+    return np.frombuffer(content, expected, offset=file.tell())
 
 
 def _impossible(records: np.ndarray) -> str:

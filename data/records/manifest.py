@@ -30,6 +30,7 @@ class Split:
 
     examples: int
     shards: int
+    grouped: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,16 @@ def index_name(split: str) -> Name:
     return name_in(f"{split}.index.npy", "a split's name")
 
 
+def groups_name(split: str) -> Name:
+    return name_in(f"{split}.groups.npy", "a split's name")
+
+
+def file_names(split: str, planned: Split) -> list[Name]:
+    """All files of a split."""
+    groups = [groups_name(split)] if planned.grouped else []
+    return [index_name(split), *groups, *shard_names(split, planned)]
+
+
 def read_manifest(path: Path) -> Manifest:
     """The manifest at a path. See parse_manifest; FileNotFoundError if there is none."""
     return parse_manifest(read_file(path), str(path))
@@ -103,11 +114,9 @@ def parse_manifest(data: bytes, source: str) -> Manifest:
     splits = _splits(plan.get("splits"), source)
     entries = {name_in(name, source): _entry(entry, name, source) for name, entry in files.items()}
     # Before any name is made: a split may claim any number of shards.
-    if sum(split.shards + 1 for split in splits.values()) != len(entries):
+    if sum(split.shards + 1 + split.grouped for split in splits.values()) != len(entries):
         _refuse(source, f"its splits do not have the {len(entries):,} files that it names")
-    expected = {index_name(name) for name in splits}
-    for name, split in splits.items():
-        expected.update(shard_names(name, split))
+    expected = {file for name, split in splits.items() for file in file_names(name, split)}
     if unexpected := sorted(entries.keys() - expected):
         _refuse(source, f"{unexpected[0]!r} is a file of no split")
     return Manifest(_classes(plan.get("classes"), source), _shape(plan.get("shape"), source), splits, entries, document)
@@ -145,7 +154,7 @@ def _splits(splits: object, source: str) -> dict[str, Split]:
         examples, shards = split.get("examples"), split.get("shards")
         if not _is_count(examples, 1, MAX_EXAMPLES) or not _is_count(shards, 1, examples):
             _refuse(source, f"the split {name!r} has {examples!r} examples in {shards!r} shards")
-        checked[name] = Split(examples, shards)
+        checked[name] = Split(examples, shards, split.get("grouped") is True)
     return checked
 
 

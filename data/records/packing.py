@@ -25,13 +25,14 @@ from convoy.data.exclusive import exclusive_lock
 from convoy.data.parallel import cores
 from convoy.data.records import format
 from convoy.data.records.format import Packed
-from convoy.data.records.index import PIXELS, RECORD, check_index, read_index
+from convoy.data.records.index import GROUP, PIXELS, RECORD, check_index, read_groups, read_index
 from convoy.data.records.manifest import (
     MANIFEST,
     PLAN,
     SCHEMA,
     CorruptRecords,
     Entry,
+    groups_name,
     index_name,
     read_manifest,
     shard_name,
@@ -66,7 +67,9 @@ def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
         "shard_bytes": shard_bytes,
         "classes": list(dataset.class_names),
         "shape": list(dataset.image_shape) if pixels else None,
-        "splits": {name: _split_plan(dataset.split(name), parts) for name, parts in borders.items()},
+        "splits": {
+            name: _split_plan(dataset.split(name), dataset.groups.get(name), parts) for name, parts in borders.items()
+        },
     }
     busy = f"--out={root}: another process packs there now; wait for it, or choose another directory."
     with exclusive_lock(root, _LOCK, "choose another --out.", busy):
@@ -115,6 +118,8 @@ def _pack_splits(
                 files[shard_file] = packed[1]
             name = index_name(split)
             files[name] = format.write_index(root / name, np.concatenate(index))
+            if (groups := dataset.groups.get(split)) is not None:
+                files[groups_name(split)] = format.write_index(root / groups_name(split), groups.astype(GROUP))
     return files
 
 
@@ -163,7 +168,7 @@ def _borders(sizes: np.ndarray, shard_bytes: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], len(sizes)], strict=True))
 
 
-def _split_plan(examples: Examples, parts: list[tuple[int, int]]) -> dict[str, Any]:
+def _split_plan(examples: Examples, groups: np.ndarray | None, parts: list[tuple[int, int]]) -> dict[str, Any]:
     """A description of the split, with a digest of the names, sizes and times of its files, else of its content."""
     digest = hashlib.blake2b(examples.labels.tobytes(), digest_size=8)
     if isinstance(examples, Files):
@@ -171,7 +176,11 @@ def _split_plan(examples: Examples, parts: list[tuple[int, int]]) -> dict[str, A
         digest.update(np.stack([examples.headers["size"], examples.headers["changed"]]).tobytes())
     else:
         digest.update(examples.content_hashes().tobytes())
-    return {"examples": len(examples), "shards": len(parts), "source": digest.hexdigest()}
+    plan: dict[str, Any] = {"examples": len(examples), "shards": len(parts)}
+    if groups is not None:
+        digest.update(groups.tobytes())
+        plan["grouped"] = True
+    return {**plan, "source": digest.hexdigest()}
 
 
 def _packed_before(path: Path, count: int, indices: Iterable[np.ndarray]) -> tuple[np.ndarray, Entry] | None:
@@ -199,6 +208,8 @@ def _whole(root: Path) -> bool:
             name = index_name(split)
             index = read_index(root / name, manifest.files[name])
             check_index(index, split, manifest)
+            if planned.grouped:
+                read_groups(root / groups_name(split), planned.examples, manifest.files[groups_name(split)])
             for shard in range(planned.shards):
                 path = root / shard_name(split, shard, planned.shards)
                 format.verify_shard(path, index[index["shard"] == shard])

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from convoy import terminal
+from convoy.data.identity import prefix
 from convoy.data.images.probe import Header, Kind, Look, look
 from convoy.data.records.caches import caches
 
@@ -43,16 +44,18 @@ class Catalogue(NamedTuple):
     reasons: dict[str, str]  # path -> why, of those of Kind.BAD
 
     @classmethod
-    def scan(cls, root: Path, paths: Sequence[str], hashed: Sequence[bool] | None = None) -> Catalogue:
+    def scan(
+        cls, root: Path, paths: Sequence[str], hashed: Sequence[bool] | None = None, listed: Path | None = None
+    ) -> Catalogue:
         """The headers of files below a folder, and the hashes of those that are to be `hashed`.
 
-        A file that has kept its size and time of change is not opened again.
+        A file that has kept its size and time of change is not opened again. The cache has one list for each folder, or for
+        each file, `listed`, that lists files.
         """
-        # Nothing stands before the names of files in `.`, and of `/` no separator follows.
-        before = 0 if root == Path() else len(os.path.join(root, ""))  # noqa: PTH118
+        before = len(prefix(root))
         names = [os.fsencode(path[before:]) for path in paths]
         hashed = [False] * len(paths) if hashed is None else hashed
-        place = _place(root)
+        place = _place(listed or root)
         known = _load(place)
         entries, contents, reasons = np.zeros(len(paths), ENTRY), np.full(len(paths), np.nan), dict[str, str]()
         unknown = []
@@ -117,9 +120,9 @@ def _looked(files: Sequence[tuple[str, bool]]) -> list[Look]:
         return list(track(looks, "Reading headers", len(files), console=console, transient=True, disable=quiet))
 
 
-def _place(root: Path) -> Path:
-    folder = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=12).hexdigest()
-    return caches() / "folders" / f"{folder}.{_SCHEMA}.npz"
+def _place(listed: Path) -> Path:
+    digest = hashlib.blake2b(os.fsencode(listed.resolve()), digest_size=12).hexdigest()
+    return caches() / "folders" / f"{digest}.{_SCHEMA}.npz"
 
 
 def _load(place: Path) -> dict[bytes, _Known]:

@@ -74,6 +74,7 @@ class DataSet:
       splits: name -> function that reads the split.
       bad: which of its images cannot be read, and what is done about them.
       origin: by what it is known wherever it lies; without one, by its name.
+      groups: split -> the group of each example, float64 [N] (convoy.data.groups), of splits whose examples have some.
     """
 
     def __init__(
@@ -84,9 +85,10 @@ class DataSet:
         splits: Mapping[str, Callable[[], Examples]],
         bad: BadImages | None = None,
         origin: Origin | None = None,
+        groups: Mapping[str, np.ndarray] | None = None,
     ):
         self.bad = BadImages() if bad is None else bad  # an empty one is false
-        self.origin = origin or Origin(name)
+        self.origin, self.groups = origin or Origin(name), groups or {}
         self.name, self.class_names, self.image_shape = name, class_names, image_shape
         self._readers, self._splits = splits, dict[str, Examples]()
 

@@ -36,6 +36,7 @@ class PackConfig:
 
     dataset: str = _like("dataset")
     data_dir: str = _like("data_dir")
+    group: str = _like("group")
     image_size: int = option(
         0,
         "pack the pixels of images resized and centre-cropped to this side in pixels (0: the pixels of small images of one"
@@ -61,7 +62,8 @@ class PackConfig:
     def data(self) -> DataConfig:
         """The source; CannotRun for an impossible one."""
         # No split is made of hashes here: files need not be read for them beforehand.
-        return DataConfig(self.dataset, self.data_dir, "none", image_size=self.image_size, cache_bytes=self.cache_bytes)
+        own = {name: getattr(self, name) for name in ("dataset", "data_dir", "group", "image_size", "cache_bytes")}
+        return DataConfig(**own, eval_split="none")
 
     @property
     def root(self) -> Path:
