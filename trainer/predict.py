@@ -45,7 +45,7 @@ def predict(
         )
     memory.check("batch_size", batch_size, "the images of a batch", 4 * batch_size * math.prod(shape))
     forward = engines.choose(opened.config.backend).forward(opened.model)
-    probabilities = _probabilities(_refusing(forward, batch_size), tta)
+    probabilities = probabilities_by(_refusing(forward, batch_size), tta)
     preprocessing = opened.preprocessing
     for batch in images_shown(files, shape, preprocessing.image_size, preprocessing.crop_fraction, batch_size):
         said = dict[int, tuple[Guess, ...]]()
@@ -67,8 +67,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _probabilities(forward: Callable[[np.ndarray], np.ndarray], tta: bool) -> Callable[[np.ndarray], np.ndarray]:
-    """Images, uint8 [n, h, w, c] -> float64 [n, classes]; NaN where a logit is not finite."""
+def probabilities_by(forward: Callable[[np.ndarray], np.ndarray], tta: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """A function: images, uint8 [n, h, w, c] -> float64 [n, classes]; NaN where a logit is not finite."""
 
     def probabilities(images: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
