@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -22,15 +22,45 @@ from convoy.trainer.threefry import threefry, word
 _context = threading.local()  # a strategy traces each replica in its own thread
 
 
+class Draw(NamedTuple):
+    """What random layers draw for: the run's seed, and positions in the training stream, uint32 [n, 2], low and high word."""
+
+    seed: int
+    positions: Any
+
+    @property
+    def examples(self) -> int:
+        return self.positions.shape[0]
+
+    def words(self, numbers: int, *stream: object) -> Any:
+        """uint32 [n, numbers], all values equally likely; other ones for another `stream`, a name of any parts."""
+        layer = key(self.seed, *stream)
+        low, high = self.positions[:, :1], self.positions[:, 1:]
+        # A key for each example, then its words, which a block gives in pairs.
+        example_keys = threefry((word(layer & 0xFFFFFFFF), word(layer >> 32)), (low, high))
+        pairs = ops.convert_to_tensor(np.arange(-(-numbers // 2), dtype=np.uint32)[None])
+        return ops.concatenate(threefry(example_keys, (pairs, ops.zeros_like(pairs))), axis=1)[:, :numbers]
+
+
+def threshold(rate: float) -> Any:
+    """The uint32 that words are at least with probability 1 - rate."""
+    return word(min(round(rate * 2**32), 2**32 - 1))
+
+
 @contextlib.contextmanager
 def drawing(seed: int, positions: Any) -> Iterator[None]:
     """Within the context, layers draw for the examples at these positions: uint32 [n, 2], low and high word."""
-    outer = getattr(_context, "draw", None)
-    _context.draw = (seed, positions)
+    outer = current_draw()
+    _context.draw = Draw(seed, positions)
     try:
         yield
     finally:
         _context.draw = outer
+
+
+def current_draw() -> Draw | None:
+    """What layers draw for now, in this thread; None outside a training step."""
+    return getattr(_context, "draw", None)
 
 
 class _Positional(keras.layers.Layer):
@@ -52,25 +82,19 @@ class _Positional(keras.layers.Layer):
 
     def _kept(self, examples: int | None, numbers: int) -> Any:
         """bool [n, numbers]: whether to keep each of the `numbers` of each of n `examples`."""
-        draw = getattr(_context, "draw", None)
+        draw = current_draw()
         if draw is None:
             raise ValueError(
                 f"{self.name} draws by the examples' positions in the training stream, which only a run of Convoy knows; call"
                 " the model with training=False, or within convoy.trainer.layers.drawing(seed, positions)."
             )
-        seed, positions = draw
-        if examples not in (None, positions.shape[0]):
+        if examples not in (None, draw.examples):
             raise ValueError(
-                f"{self.name} gets {examples} examples of a batch of {positions.shape[0]}: it draws for each example by its"
+                f"{self.name} gets {examples} examples of a batch of {draw.examples}: it draws for each example by its"
                 " position, so it must stand where the first dimension is still the batch."
             )
-        layer = key(seed, "mask", self.name)
-        low, high = positions[:, :1], positions[:, 1:]
-        # A key for each example, then its words, which a block gives in pairs.
-        example_keys = threefry((word(layer & 0xFFFFFFFF), word(layer >> 32)), (low, high))
-        pairs = ops.convert_to_tensor(np.arange(-(-numbers // 2), dtype=np.uint32)[None])
-        words = ops.concatenate(threefry(example_keys, (pairs, ops.zeros_like(pairs))), axis=1)[:, :numbers]
-        return ops.greater_equal(words, word(min(round(self.rate * 2**32), 2**32 - 1)))
+        words = draw.words(numbers, "mask", self.name)
+        return ops.greater_equal(words, threshold(self.rate))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

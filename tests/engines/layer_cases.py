@@ -17,7 +17,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 from keras import layers, ops  # noqa: E402
 
-from convoy.trainer.engines.randomness import decorrelate_replicas  # noqa: E402
+from convoy.trainer.engines.randomness import decorrelate_replicas, draw_by_position  # noqa: E402
 from convoy.trainer.layers import Dropout, StochasticDepth, drawing  # noqa: E402
 from convoy.trainer.threefry import threefry  # noqa: E402
 
@@ -36,6 +36,52 @@ LAYERS = {
     "depth": (StochasticDepth(0.3, name="depth"), (3, 2)),
 }
 SHARES = {"odd": [[3], [2, 4, 6]], "depth": [[4]]}
+
+
+class Twice(layers.Layer):
+    """Draws twice from one generator."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.generator = keras.random.SeedGenerator(1)
+
+    def call(self, x):
+        return (
+            x
+            + keras.random.uniform(ops.shape(x), seed=self.generator)
+            - keras.random.uniform(ops.shape(x), seed=self.generator)
+        )
+
+
+class Windows(layers.Layer):
+    """Drops in the halves of examples, as if those were the batch."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.drop = layers.Dropout(0.5, seed=1, name="drop")
+
+    def call(self, x, training=False):
+        return ops.reshape(self.drop(ops.reshape(x, (-1, 2, 4)), training=training), (-1, 4, 4))
+
+
+def attention() -> keras.Model:
+    x = keras.Input((4, 4))
+    dropped = layers.MultiHeadAttention(2, 3, dropout=0.4, kernel_initializer="ones", name="attention")(x, x)
+    return keras.Model(x, layers.Attention(dropout=0.4, name="plain")([dropped, x]))
+
+
+# Keras' own layers, which a run has draw by position; of examples [4, 4].
+STOCK = {
+    "dropout": lambda: layers.Dropout(0.5, seed=1),
+    "noise_shape": lambda: layers.Dropout(0.5, noise_shape=(None, 1, 4), seed=1),
+    "spatial": lambda: layers.SpatialDropout1D(0.5, seed=1),
+    "alpha": lambda: layers.AlphaDropout(0.5, seed=1),
+    "gaussian_dropout": lambda: layers.GaussianDropout(0.5, seed=1),
+    "gaussian_noise": lambda: layers.GaussianNoise(0.5, seed=1),
+    "attention": attention,
+    "twice": Twice,
+    "windows": Windows,
+}
 CASES: dict[str, np.ndarray] = {}
 
 
@@ -121,6 +167,17 @@ def main() -> None:
             cut = zip(np.array_split(x, shares), np.array_split(POSITIONS, shares), strict=True)
             CASES[f"{name}/{len(shares) + 1} shares"] = np.concatenate([call(*share) for share in cut])
         CASES[f"gradient/{name}"] = gradient(lambda x, call=call: call(x, POSITIONS), x)
+    for name, make in STOCK.items():
+        model = keras.Sequential([keras.Input((4, 4)), make()])
+        draw_by_position(model)
+        call, x = functools.partial(output, model), np.ones((len(POSITIONS), 4, 4), np.float32)
+        CASES[f"by position/{name}/eager"] = call(x, POSITIONS)
+        for way, compiled in COMPILERS.items():
+            CASES[f"by position/{name}/{way}"] = compiled(call)(x, POSITIONS)
+        CASES[f"by position/{name}/again"] = call(x, POSITIONS)
+        halves = zip(np.array_split(x, 2), np.array_split(POSITIONS, 2), strict=True)
+        CASES[f"by position/{name}/halves"] = np.concatenate([call(*half) for half in halves])
+        CASES[f"drawn/{name}"] = np.concatenate([np.ravel(v) for v in model.non_trainable_variables], dtype=np.int64)
     steps = on_two_devices()
     for step in (1, 2):
         CASES[f"stock/drawn {step}"], CASES[f"stock/states {step}"] = next(steps)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from convoy.trainer.engines.randomness import note
+from convoy.trainer.engines.randomness import draw_by_position, note
 from convoy.trainer.layers import Dropout, StochasticDepth, drawing, positional, stock_generators, without
 from support import environment, once_on_both
 
@@ -201,6 +201,65 @@ def test_nested_layers_and_generators_are_found_once_each():
     assert sorted(map(id, stock_generators(model))) == sorted(map(id, generators))
 
 
+STOCK = [
+    "dropout",
+    "noise_shape",
+    "spatial",
+    "alpha",
+    "gaussian_dropout",
+    "gaussian_noise",
+    "attention",
+    "twice",
+    "windows",
+]
+
+
+@pytest.mark.parametrize("case", STOCK)
+def test_keras_own_layers_draw_by_position_on_both_backends_compiled_or_not_and_for_any_shares(cases, case):
+    drawn = [value for name, value in cases.items() if f"/by position/{case}/" in name]
+    assert len(drawn) == 9  # eager, compiled, again and halves, of both backends; TensorFlow compiles in two ways
+    assert len({example.tobytes() for example in np.round(drawn[0], 4)}) > 4, "examples draw alike"
+    for other in drawn[1:]:
+        np.testing.assert_allclose(other, drawn[0], rtol=1e-5, atol=1e-6)
+
+
+def test_layers_that_draw_by_position_leave_their_generators_as_they_are(cases):
+    states = [value for name, value in cases.items() if "/drawn/" in name]
+    assert len(states) == 2 * len(STOCK)
+    for state in states:
+        assert (state.reshape(-1, 2)[:, 1] == 0).all()
+
+
+def test_noise_has_the_mean_and_deviation_it_was_asked_for():
+    positions = np.stack([np.arange(4096), np.zeros(4096)], 1)
+    noise, both = layers.GaussianNoise(0.5), sequence(layers.GaussianNoise(0.5), layers.GaussianNoise(0.5))
+    draw_by_position(both)
+    draw_by_position(sequence(noise, shape=(64,)))
+    drawn = output(noise, positions) - 1
+    assert abs(drawn.mean()) < 5 * 0.5 / np.sqrt(drawn.size)
+    assert drawn.std() == pytest.approx(0.5, rel=0.01)
+    assert np.mean(np.abs(drawn) < 0.5) == pytest.approx(0.6827, abs=0.005)
+    first, second = (np.asarray(output(layer, x=X)) - X for layer in both.layers)
+    assert not np.allclose(first, second), "two layers draw alike"
+
+
+def test_layers_of_one_name_draw_differently_and_outside_a_step_keras_draws():
+    model = sequence(sequence(layers.Dropout(0.5, name="drop")), layers.Dropout(0.5, name="drop"))
+    draw_by_position(model)
+    one, other = (layer for layer in model._flatten_layers() if layer.name == "drop")
+    assert not np.array_equal(output(one), output(other))
+    counted = one.seed_generator.state.numpy()[1]
+    one(X, training=True)
+    assert one.seed_generator.state.numpy()[1] == counted + 1
+
+
+def test_a_mask_of_the_whole_batch_is_left_to_keras():
+    model = sequence(layers.Dropout(0.5, noise_shape=(1, 6)))
+    draw_by_position(model)
+    output(model, x=X)
+    assert model.layers[0].seed_generator.state.numpy()[1] > 0
+
+
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_replicas_draw_different_masks_in_keras_own_layers_and_keep_equal_states(cases, backend):
     masks = np.concatenate([cases[f"{backend}/stock/drawn {step}"] for step in (1, 2)]) != 0
@@ -213,10 +272,21 @@ def test_replicas_draw_different_masks_in_keras_own_layers_and_keep_equal_states
 def test_a_note_names_the_model_and_what_to_do_and_is_not_about_our_layers():
     (sentence,) = note(sequence(layers.Dropout(0.5)), "my:model")
     assert re.fullmatch(
-        r"my:model draws random .* on another number of devices\. .* convoy\.trainer\.layers .*\.", sentence
+        r"my:model draws random .* ends elsewhere on one device\. .* convoy\.trainer\.layers .*\.", sentence
     )
-    assert note(functional(), "my:model") == []
+    (sentence,) = note(sequence(layers.Dropout(0.5), Twice()), "my:model")
+    assert re.fullmatch(r"my:model draws .* \(twice\): .* on another number of devices\. .*\.", sentence)
+    assert note(functional(), "my:model") == note(sequence(layers.Dropout(0.5)), "keras:ResNet50") == []
+
+
+class Twice(layers.Layer):
+    """A user's own, which draws from a generator in whatever way."""
+
+    def __init__(self):
+        super().__init__(name="twice")
+        self.generator = keras.random.SeedGenerator(1)
 
 
 def test_a_note_names_the_layer():
     assert "theirs" in note(sequence(layers.Dropout(0.5, name="theirs")), "my:model")[0]
+    assert "shared" in note(sequence(layers.Dropout(0.5, noise_shape=(1, 6), name="shared")), "keras:VGG16")[0]

@@ -48,6 +48,10 @@ PATCHES = {
         (keras.random.SeedGenerator, "next"),
         lambda: patches.shift_seeds(keras.random.SeedGenerator(1), lambda seed: seed),
     ),
+    "random.dropout": (
+        (backend.random, "dropout"),
+        lambda: patches.draw_through({"dropout": lambda original: original}),
+    ),
     "StatelessScope.add_update": (
         (keras.StatelessScope, "add_update"),
         lambda: patches.observed_updates(print).__enter__(),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from convoy import exits
 from convoy.data.arrays import ClassCounts, Scalar
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import (
@@ -28,6 +29,7 @@ from convoy.trainer.engines.stages import Stage
 from convoy.trainer.losses.build import Loss, build_loss
 from convoy.trainer.models import rescaling
 from convoy.trainer.models.build import build_model
+from convoy.trainer.models.halves import InHalves
 from convoy.trainer.models.names import rules_of
 from convoy.trainer.models.pretrained.loading import Loaded
 from convoy.trainer.optimizers.build import build_optimizer
@@ -56,6 +58,8 @@ class Parts:
     image_shape: tuple[int, int, int]
     notes: list[str]  # what a person should know before the run begins
     loaded: Loaded | None  # what --pretrained gave the model
+    features: int = 0  # of an image, with --cache_features
+    features_until: int | None = None  # the first step at which the backbone trains; None: it never does
 
 
 def build_parts(
@@ -96,18 +100,31 @@ def build_parts(
     variables.check(model, optimizer, config.model)
     check_microbatches(config, model, replicas, frozen)
     notes = rescaling.note(model, config.model) + first_weights.note(config.model, unrepeatable)
-    notes += [loaded.line] if loaded else []
+    notes += loaded.notes if loaded else []
     normalization.install(model, config.batchnorm_spec, all_sum, replicas, frozen)
-    if replicas > 1:
-        notes += randomness.note(model, config.model)
-        randomness.decorrelate_replicas(model, replica)
+    notes += randomness.install(model, config.model, replicas, replica)
     if config.remat:
         remat.install(model, config.model)
     stages.install(model, run_stages)
     loss = build_loss(config.loss_spec, config.label_smoothing, np.asarray(draws))
     merged = copies.merged_variables(model, replicas)
     averaged = variables.averaged_variables(model, run_stages[-1].still)
-    return Parts(model, loss, schedule, optimizer, merged, run_stages, averaged, len(draws), image_shape, notes, loaded)
+    parts = Parts(
+        model, loss, schedule, optimizer, merged, run_stages, averaged, len(draws), image_shape, notes, loaded
+    )
+    return _in_halves(parts, config) if config.cache_features else parts
+
+
+def _in_halves(parts: Parts, config: RunConfig) -> Parts:
+    """The same with a model that takes features too; CannotRun if its backbone trains from the start."""
+    model = InHalves(parts.model, config.model)
+    borders = [stage.first_step for stage in parts.stages if id(model.backbone) not in stage.frozen]
+    if borders[:1] == [0]:
+        raise exits.CannotRun(
+            "--cache_features is not possible with a backbone that trains: its features change at every step; give"
+            " --groups='^(?!logits):freeze' or --unfreeze, or leave it out."
+        )
+    return dataclasses.replace(parts, model=model, features=model.features, features_until=min(borders, default=None))
 
 
 def _treatments(config: RunConfig, model: keras.Model) -> Treatments:

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import inspect
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -29,9 +29,12 @@ from convoy.data.arrays import Array, Scalar
 from convoy.trainer.engines import first_weights as weights
 from convoy.trainer.engines import initializers
 
-OperationCall = Callable[[Operation], Callable[..., Array]]  # an operation of a model's graph -> the function that calls it
+OperationCall = Callable[
+    [Operation], Callable[..., Array]
+]  # an operation of a model's graph -> the function that calls it
 
 _NORMAL = ("shape", "mean", "stddev", "dtype", "seed")
+_drawn_through: set[Callable[[Any], Any]] = set()
 
 
 @contextlib.contextmanager
@@ -120,9 +123,7 @@ def run_in_training(model: keras.Model, run: Callable[[OperationCall, Array], Ar
     standardize = _expected(keras, model, "_standardize_inputs", ("inputs",))
     call_operation = _expected(keras, functional_models, "operation_fn", ("operation", "call_context_args"))
 
-    def call_or_run(
-        inputs: Array, training: bool | None = None, mask: Array | None = None, **options: object
-    ) -> Array:
+    def call_or_run(inputs: Array, training: bool | None = None, mask: Array | None = None, **options: object) -> Array:
         if not training or mask is not None:
             return call(inputs, training=training, mask=mask, **options)
         (tensor,) = standardize(inputs)
@@ -202,6 +203,36 @@ def shift_seeds(generator: keras.random.SeedGenerator, shift: Callable[[Array], 
     _expected(keras, keras.random.SeedGenerator, "next", ("self", "ordered"))
     draw = generator.next
     generator.next = lambda ordered=True: shift(draw(ordered))
+
+
+def draw_through(functions: Mapping[str, Callable[[Any], Any]]) -> None:
+    """Puts functions in place of keras.random's for as long as the process lives: each is made of Keras' own, by name.
+
+    Those that are in place stay. A function decides for each call whether Keras' own is to draw.
+    """
+    parameters = {
+        "dropout": ("inputs", "rate", "noise_shape", "seed"),
+        "normal": _NORMAL,
+        "uniform": ("shape", "minval", "maxval", "dtype", "seed"),
+    }
+    for name, make in functions.items():
+        original = _expected(keras, backend.random, name, parameters[name])
+        if make not in _drawn_through:
+            _drawn_through.add(make)
+            setattr(backend.random, name, make(original))
+
+
+def around_call(layer: keras.layers.Layer, begin: Callable[[], None]) -> None:
+    """Calls `begin()` whenever one layer is called."""
+    _expected(keras, keras.layers.Layer, "call")
+    call = layer.call
+
+    @functools.wraps(call)
+    def begin_and_call(*inputs: Array, **options: object) -> Array:
+        begin()
+        return call(*inputs, **options)
+
+    layer.call = begin_and_call
 
 
 @contextlib.contextmanager

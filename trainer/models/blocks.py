@@ -6,6 +6,7 @@ before, and what matches no rule belongs to the head.
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -18,16 +19,16 @@ class Rule(NamedTuple):
     """Variables whose path matches `pattern` from its beginning lie in the block (stage, block).
 
     Attributes:
-      pattern: its groups `stage` and `block` are numbers, or letters that count from a.
-      later: what is added to the stage, which is 0 without a group.
-      block: without a group.
+      pattern: its groups `stage` and `block` are numbers, or letters that count from a; an absent group is 0.
+      later: what is added to the stage.
       joins: they belong to the block before: the last of their stage, or of all if the pattern has no group `stage`.
+      starts: for layers that Keras numbers from the stem to the head: the numbers at which a stage begins, after the first.
     """
 
     pattern: str
     later: int = 0
-    block: int = 0
     joins: bool = False
+    starts: tuple[int, ...] = ()
 
 
 def depths(paths: Iterable[str], rules: Sequence[Rule]) -> dict[str, int]:
@@ -52,9 +53,12 @@ def _place(path: str, rules: Sequence[Rule]) -> tuple[float, ...]:
     for rule in rules:
         if match := re.match(rule.pattern, path):
             groups = match.groupdict()
+            stage, block = _number(groups.get("stage")), _number(groups.get("block"))
+            if rule.starts:
+                stage = bisect.bisect_right(rule.starts, stage)
             if rule.joins:
-                return (_number(groups["stage"]) + rule.later if "stage" in groups else _JOINS, _JOINS)
-            return (_number(groups.get("stage")) + rule.later, _number(groups.get("block")) or rule.block)
+                return (stage + rule.later if "stage" in groups else _JOINS, _JOINS)
+            return (stage + rule.later, block)
     return _HEAD
 
 

@@ -10,8 +10,9 @@ import dataclasses
 from collections.abc import Mapping
 
 from convoy.table import Entry, Table
+from convoy.trainer.models.blocks import Rule
 from convoy.trainer.models.zoo import hub_names, keras_names
-from convoy.trainer.models.zoo.families import LITE, RESIDUAL, Network, Rule
+from convoy.trainer.models.zoo.families import LITE, RESIDUAL, Network
 
 
 @dataclasses.dataclass(frozen=True)

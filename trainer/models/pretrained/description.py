@@ -13,12 +13,13 @@ from convoy.store import open_store
 from convoy.trainer.models.names import network_of
 from convoy.trainer.models.pretrained import imagenet
 from convoy.trainer.models.pretrained.sources import Source
+from convoy.trainer.models.zoo.families import PIXELS
+from convoy.trainer.models.zoo.hub_names import NAMES, PRESET_PIXELS
 from convoy.trainer.run_dir import dataset, opening
 
-# timm's name of an architecture -> --model, for weights whose layers have timm's names.
+# timm's name of an architecture -> --model, for networks whose layers have timm's names.
 TIMM = {"efficientnet_lite0": "efficientnet_lite0", "tf_efficientnet_lite0": "efficientnet_lite0"}
-# Weights that timm trained itself for a network that pads "same" were trained with symmetric padding.
-_SYMMETRIC = ("ra_", "ra2_", "agc_")
+_PADDED = "tf_"  # begins timm's name, or its tag, of weights that were trained with TensorFlow's padding
 _CROP = 0.875  # of the evaluations that most published figures are of: 224 of 256 pixels
 
 
@@ -50,7 +51,7 @@ def describe(source: Source, model: str) -> Description:
       model: --model; auto for what the source says.
     """
     if source.kind == "timm":
-        return _of_timm(source)
+        return _of_timm(source, model)
     if source.kind == "run":
         return _of_run(source)
     if source.kind == "imagenet":
@@ -58,23 +59,37 @@ def describe(source: Source, model: str) -> Description:
     return Description()
 
 
-def _of_timm(source: Source) -> Description:
+def _of_timm(source: Source, model: str) -> Description:
     architecture, how = source.config["architecture"], source.config.get("pretrained_cfg", {})
     tag = how.get("tag") or ""
-    if architecture in TIMM and architecture.startswith("efficientnet") and tag.startswith(_SYMMETRIC):
+    mean, deviation = tuple(how.get("mean", ())), tuple(how.get("std", ()))
+    padded = architecture.startswith(_PADDED) or tag.startswith(_PADDED)
+    own = TIMM.get(architecture, "") if padded else ""
+    if model in TIMM.values() and not own:
         raise exits.CannotRun(
-            f"--pretrained={shortened(source.spec)} was trained with symmetric padding ({printable(tag)[:40]}), and"
-            f" --model={TIMM[architecture]} pads as TensorFlow does; take tf_{architecture}."
+            f"--pretrained={shortened(source.spec)}: {printable(architecture)[:60]} {printable(tag)[:40]} was not trained with"
+            f" TensorFlow's padding, as --model={model} pads, though all shapes fit; leave --model out, or take weights whose"
+            f" name or tag begins with {_PADDED}."
         )
     size = how.get("input_size") or []
     return Description(
-        TIMM.get(architecture, ""),
+        own or _of_hub(architecture, mean, deviation),
         size[-1] if len(size) == 3 else 0,
         how.get("crop_pct") or 1.0,
-        tuple(how.get("mean", ())),
-        tuple(how.get("std", ())),
+        mean,
+        deviation,
         _classes_of_timm(source.config, tag),
     )
+
+
+def _of_hub(architecture: str, mean: tuple[float, ...], deviation: tuple[float, ...]) -> str:
+    """--model=hub:NAME for timm's name of an architecture, the one that sees pixels as these weights did; "" for none."""
+    names = [name for name, network in NAMES.items() if network.architecture == architecture]
+    for name in names:
+        pixels = PIXELS[PRESET_PIXELS.get(name, NAMES[name].family.pixels)]
+        if not mean or (pixels.mean, pixels.deviation) == (mean, deviation):
+            return f"hub:{name}"
+    return f"hub:{names[0]}" if names else ""
 
 
 def _classes_of_timm(config: dict[str, Any], tag: str) -> Sequence[Sequence[str]]:

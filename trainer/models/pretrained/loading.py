@@ -13,7 +13,7 @@ from convoy import exits
 from convoy.options import shortened
 from convoy.trainer.models.pretrained import head as heads
 from convoy.trainer.models.pretrained import owners as owning
-from convoy.trainer.models.pretrained import sources, values, weights
+from convoy.trainer.models.pretrained import probe, sources, values, weights
 from convoy.trainer.models.pretrained.description import Description, describe
 
 _LISTED = 20  # names of what was left, in a record
@@ -21,9 +21,14 @@ _LISTED = 20  # names of what was left, in a record
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """What was loaded, left and newly made: as a line for a person, and for result.json."""
+    """What was loaded, left and newly made.
 
-    line: str
+    Attributes:
+      notes: for a person.
+      record: for result.json.
+    """
+
+    notes: list[str]
     record: dict[str, Any]
 
 
@@ -45,7 +50,7 @@ def load(model: keras.Model, name: str, spec: str, class_names: Sequence[str]) -
     _check_pixels(model, description, spec, name)
     all_owners = owning.owners(model)
     head = owning.head_of(model, all_owners)
-    read = weights.read(source, all_owners, head, name)
+    read = weights.read(source, all_owners, head, name, model.input_shape[1:])
     backbone = [owner for owner in all_owners if owner is not head]
     owning.check_shapes(read.values, {v.path: v for owner in backbone for v in owner.variables}, source.place, name)
     kept = heads.rows(class_names, description.classes) if _knows_its_classes(read.head, description) else {}
@@ -57,7 +62,10 @@ def load(model: keras.Model, name: str, spec: str, class_names: Sequence[str]) -
         first = [keras.ops.convert_to_numpy(variable) for variable in head.variables]
         for variable, tensor in zip(head.variables, heads.merged(first, read.head, kept), strict=True):
             variable.assign(tensor)
-    return _told(source, read, len(read.values), len(kept), len(class_names))
+    notes = (
+        [] if source.kind == "run" else probe.check(model, source.place, name)
+    )  # whose tensors have their right paths
+    return _told(source, read, len(read.values), len(kept), len(class_names), notes)
 
 
 def _knows_its_classes(head: list[np.ndarray], description: Description) -> bool:
@@ -79,7 +87,9 @@ def _check_pixels(model: keras.Model, description: Description, spec: str, name:
         )
 
 
-def _told(source: sources.Source, read: weights.Weights, loaded: int, kept: int, classes: int) -> Loaded:
+def _told(
+    source: sources.Source, read: weights.Weights, loaded: int, kept: int, classes: int, notes: list[str]
+) -> Loaded:
     known = f", {kept} of {classes} classes with their weights" if kept else ", new for all classes"
     left = f", {len(read.left)} left" if read.left else ""
     line = f"weights of {source.place} (sha256 {read.digest[:12]}): {loaded} tensors loaded{left}; the head{known}."
@@ -93,4 +103,4 @@ def _told(source: sources.Source, read: weights.Weights, loaded: int, kept: int,
         "classes_kept": kept,
         "classes_new": classes - kept,
     }
-    return Loaded(line, record)
+    return Loaded([line, *notes], record)

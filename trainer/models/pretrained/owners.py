@@ -31,7 +31,8 @@ class Owner(NamedTuple):
     @property
     def is_named_by_keras(self) -> bool:
         """Whether Keras made its name up: conv2d_17 is another number in the next network of the same process."""
-        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self.layer).__name__).lower()
+        kind = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", type(self.layer).__name__)
+        kind = re.sub(r"([a-z])([A-Z])", r"\1_\2", kind).lower()
         return re.fullmatch(rf"{kind}(_\d+)?", self.names[-1]) is not None
 
 

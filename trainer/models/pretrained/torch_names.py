@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ _OTHERS = ("weight", "bias")
 _COUNTER = "num_batches_tracked"  # says nothing about what a network computes
 
 
-def matched(owners: list[Owner], tensors: Mapping[str, np.ndarray], classifier: str) -> Matched:
+def matched(owners: Sequence[Owner], tensors: Mapping[str, np.ndarray], classifier: str) -> Matched:
     """What a file has for each variable, with axes in Keras' order.
 
     Args:

@@ -10,7 +10,16 @@ import numpy as np
 
 from convoy import exits
 from convoy.options import shortened
-from convoy.trainer.models.pretrained import archive, downloads, hdf5, keras_names, other_run, safe_tensors, torch_names
+from convoy.trainer.models.pretrained import (
+    archive,
+    downloads,
+    hdf5,
+    hub,
+    keras_names,
+    other_run,
+    safe_tensors,
+    torch_names,
+)
 from convoy.trainer.models.pretrained.hdf5 import Layer
 from convoy.trainer.models.pretrained.head import as_dense
 from convoy.trainer.models.pretrained.owners import Matched, Owner
@@ -34,7 +43,9 @@ class Weights:
     digest: str
 
 
-def read(source: Source, owners: Sequence[Owner], head: Owner | None, name: str) -> Weights:
+def read(
+    source: Source, owners: Sequence[Owner], head: Owner | None, name: str, image_shape: tuple[int, int, int]
+) -> Weights:
     """Reads a source for a network.
 
     Args:
@@ -42,6 +53,7 @@ def read(source: Source, owners: Sequence[Owner], head: Owner | None, name: str)
       owners: of the network, the head's too.
       head: of the network.
       name: --model.
+      image_shape: (height, width, channels) that it is built for.
 
     Raises:
       exits.CannotRun: nothing can be read there, or it is of another network.
@@ -54,6 +66,9 @@ def read(source: Source, owners: Sequence[Owner], head: Owner | None, name: str)
         data, place = downloads.weights(name)
         return _of_keras(hdf5.layers(data, place), owners, head, place, name, _digest(data))
     data = _file(source, source.files[0])
+    if source.kind == "timm" and name.startswith("hub:"):
+        layers, left = hub.layers(source, safe_tensors.tensors(data, source.place), name, image_shape)
+        return dataclasses.replace(_of_keras(layers, owners, head, source.place, name, _digest(data)), left=left)
     if source.kind in ("timm", "safetensors"):
         classifier = source.config.get("pretrained_cfg", {}).get("classifier") or "classifier"
         tensors = safe_tensors.tensors(data, source.place)

@@ -6,7 +6,8 @@ compares the numbers with KerasHub.
 
 from __future__ import annotations
 
-from convoy.trainer.models.zoo.families import Family, Network, Rule, stem
+from convoy.trainer.models.blocks import Rule
+from convoy.trainer.models.zoo.families import Family, Network, stem
 
 _APACHE, _MIT = "Apache-2.0", "MIT"
 CSPNET = Family(
@@ -14,8 +15,10 @@ CSPNET = Family(
     "Wang et al. 2020",
     "torch",
     (
-        stem(r"stem_"),
-        Rule(r"stage_(?P<stage>\d+)_"),
+        stem(r"csp_stem_"),
+        Rule(r"stage_(?P<stage>\d)_block_(?P<block>\d+)_"),
+        Rule(r"stage_(?P<stage>\d)_csp_(conv_)?transition", joins=True),
+        Rule(r"stage_(?P<stage>\d)_"),
     ),
     _APACHE,
     classifier="CSPNet",
@@ -61,9 +64,8 @@ HGNETV2 = Family(
     "PaddlePaddle 2023",
     "torch",
     (
-        stem(r".*_embedder"),
-        Rule(r".*_stage_(?P<stage>\d)_block_(?P<block>\d+)_"),
-        Rule(r".*_stage_(?P<stage>\d)_"),
+        stem(r"embedder/"),
+        Rule(r"encoder/encoder_stage_(?P<stage>\d)/encoder_stage_\d_(downsample|block_(?P<block>\d+))/"),
     ),
     _APACHE,
     classifier="HGNetV2",
@@ -75,6 +77,7 @@ MIT = Family(
     (
         Rule(r"patch_and_embed_(?P<stage>\d)/"),
         Rule(r"hierarchical_encoder_(?P<stage>\d)_(?P<block>\d+)/"),
+        Rule(r"layer_normalization", joins=True),
     ),
     "NVIDIA, research only",
     classifier="MiT",
@@ -85,8 +88,7 @@ MOBILENET = Family(
     "torch",
     (
         stem(r"input_"),
-        Rule(r"block_(?P<stage>\d)_(?P<block>\d)_"),
-        Rule(r"block_0_"),
+        Rule(r"block_(?P<stage>\d)_(?P<block>\d)/"),
     ),
     _APACHE,
     classifier="MobileNet",
@@ -95,7 +97,7 @@ MOBILENET_V5 = Family(
     "MobileNetV5",
     "Google 2025, Gemma 3n",
     "unit",
-    (stem(r"conv_stem"),),
+    (),
     "Gemma",
     classifier="MobileNetV5",
 )
@@ -111,6 +113,18 @@ RESNET = Family(
     _APACHE,
     classifier="ResNet",
 )
+RESNET_V2 = Family(
+    "ResNetV2",
+    "He et al. 2016, identity mappings",
+    "tf",
+    (
+        stem(r"conv\d_"),
+        Rule(r"stack(?P<stage>\d)_block(?P<block>\d+)_"),
+        Rule(r"post_bn/", joins=True),
+    ),
+    _APACHE,
+    classifier="ResNet",
+)
 SWIN = Family(
     "Swin",
     "Liu et al. 2021",
@@ -118,7 +132,8 @@ SWIN = Family(
     (
         stem(r"patch_embedding/"),
         Rule(r"stage_(?P<stage>\d)/blocks_(?P<block>\d+)/"),
-        Rule(r"stage_(?P<stage>\d)/downsample/", joins=True),
+        Rule(r"stage_(?P<stage>\d)/downsample/", later=1),
+        Rule(r"norm/", joins=True),
     ),
     _MIT,
     classifier="SwinTransformer",
@@ -271,7 +286,7 @@ NETWORKS = {
     "efficientnet_b5": Network(
         EFFICIENTNET,
         0,
-        456,
+        448,
         0,
         architecture="efficientnet_b5",
         presets=(
@@ -411,15 +426,15 @@ NETWORKS = {
         ),
     ),
     "mobilenetv5_300m": Network(
-        MOBILENET_V5, 0, 256, 0, architecture="mobilenetv5_300m", presets=("mobilenetv5_300m_enc_gemma3n",)
+        MOBILENET_V5, 0, 768, 0, architecture="mobilenetv5_300m", presets=("mobilenetv5_300m_enc_gemma3n",)
     ),
     "resnet_18": Network(RESNET, 0, 224, 0, architecture="resnet18", presets=("resnet_18_imagenet",)),
     "resnet_34": Network(RESNET, 0, 224, 0, architecture="resnet34"),
     "resnet_50": Network(RESNET, 0, 224, 0, architecture="resnet50", presets=("resnet_50_imagenet",)),
     "resnet_101": Network(RESNET, 0, 224, 0, architecture="resnet101", presets=("resnet_101_imagenet",)),
     "resnet_152": Network(RESNET, 0, 224, 0, architecture="resnet152", presets=("resnet_152_imagenet",)),
-    "resnet_v2_50": Network(RESNET, 0, 224, 0, architecture="resnetv2_50", presets=("resnet_v2_50_imagenet",)),
-    "resnet_v2_101": Network(RESNET, 0, 224, 0, architecture="resnetv2_101", presets=("resnet_v2_101_imagenet",)),
+    "resnet_v2_50": Network(RESNET_V2, 0, 224, 0, architecture="resnetv2_50", presets=("resnet_v2_50_imagenet",)),
+    "resnet_v2_101": Network(RESNET_V2, 0, 224, 0, architecture="resnetv2_101", presets=("resnet_v2_101_imagenet",)),
     "resnet_vd_18": Network(
         RESNET, 0, 224, 0, architecture=_resnet_vd("basic", (2, 2, 2, 2)), presets=("resnet_vd_18_imagenet",)
     ),
@@ -528,6 +543,12 @@ NETWORKS = {
         VIT, 0, 224, 0, architecture=_vit(14, 1280, 32), presets=("vit_huge_patch14_224_imagenet21k",)
     ),
     "xception_41": Network(XCEPTION, 0, 299, 0, architecture=_XCEPTION, presets=("xception_41_imagenet",)),
+}
+# These presets saw images otherwise than their families.
+PRESET_PIXELS = {
+    "efficientnet_b0_ra4_e3600_r224_imagenet": "tf",
+    "efficientnet_b1_ra4_e3600_r240_imagenet": "tf",
+    "mobilenet_v3_large_100_imagenet_21k": "unit",
 }
 # A preset's name stands for its network.
 NAMES = NETWORKS | {preset: network for network in NETWORKS.values() for preset in network.presets}

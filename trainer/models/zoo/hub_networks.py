@@ -12,7 +12,7 @@ from convoy import exits
 from convoy.trainer.models.outline import assemble, check_shape
 from convoy.trainer.models.zoo.backbone import Backbone, cut
 from convoy.trainer.models.zoo.families import PIXELS, Network
-from convoy.trainer.models.zoo.hub_names import NAMES
+from convoy.trainer.models.zoo.hub_names import NAMES, PRESET_PIXELS
 
 
 def hub_network(name: str, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
@@ -24,26 +24,29 @@ def hub_network(name: str, image_shape: tuple[int, int, int], num_classes: int) 
     family = NAMES[name].family
     check_shape(f"hub:{name}", image_shape, family.min_side)
     backbone = take_backbone(name, image_shape)
-    return assemble(name, image_shape, num_classes, PIXELS[family.pixels], backbone.model, backbone.dropout)
+    pixels = PIXELS[PRESET_PIXELS.get(name, family.pixels)]
+    return assemble(name, image_shape, num_classes, pixels, backbone.model, backbone.dropout)
 
 
 def take_backbone(name: str, image_shape: tuple[int, int, int], classes: int = 1) -> Backbone:
     """Cuts a classifier of KerasHub before its last layer, which has `classes` outputs."""
+    return cut(build_classifier(name, image_shape, classes))
+
+
+def build_classifier(name: str, image_shape: tuple[int, int, int], classes: int) -> Any:
+    """KerasHub's own classifier of images [n, h, w, 3], without weights and without preprocessing."""
     models = _keras_hub(name).models
     network = NAMES[name]
     kind = network.family.classifier
     options = {"image_shape": (*image_shape[:2], 3), **_shape(network)}
     try:
         backbone = getattr(models, f"{kind}Backbone")(**options)
-        network_of_hub = getattr(models, f"{kind}ImageClassifier")(
-            backbone=backbone, num_classes=classes, preprocessor=None
-        )
+        return getattr(models, f"{kind}ImageClassifier")(backbone=backbone, num_classes=classes, preprocessor=None)
     except ValueError as error:
         raise exits.CannotRun(
             f"--model=hub:{name} cannot be built for images of {image_shape[1]}x{image_shape[0]}; KerasHub says:"
             f" {str(error).splitlines()[0]}"
         ) from error
-    return cut(network_of_hub)
 
 
 def _shape(network: Network) -> dict[str, Any]:

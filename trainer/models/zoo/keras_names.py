@@ -5,7 +5,8 @@ tests/trainer/test_zoo.py compares the numbers with Keras.
 
 from __future__ import annotations
 
-from convoy.trainer.models.zoo.families import Family, Network, Rule, stem
+from convoy.trainer.models.blocks import Rule
+from convoy.trainer.models.zoo.families import Family, Network, stem
 
 _APACHE, _MIT = "Apache-2.0", "MIT"
 _EFFICIENTNET = (
@@ -46,9 +47,31 @@ DENSENET = Family(
 EFFICIENTNET = Family("EfficientNet", "Tan and Le 2019", "torch", _EFFICIENTNET, _APACHE, inside=True)
 EFFICIENTNET_V2_B = Family("EfficientNetV2, B", "Tan and Le 2021", "torch", _EFFICIENTNET, _APACHE, inside=True)
 EFFICIENTNET_V2 = Family("EfficientNetV2", "Tan and Le 2021", "128", _EFFICIENTNET, _APACHE, inside=True)
-# Keras numbers the convolutions of Inception; a block begins at each of these numbers.
-INCEPTION = Family("Inception", "Szegedy et al. 2016", "tf", (), _APACHE, min_side=75)
-INCEPTION_RESNET = Family("Inception-ResNet", "Szegedy et al. 2017", "tf", (), _APACHE, min_side=75)
+# Keras numbers most convolutions of Inception, from the stem on.
+_NUMBERED = r"(conv2d|batch_normalization)(_(?P<stage>\d+))?/"
+INCEPTION = Family(
+    "Inception",
+    "Szegedy et al. 2016",
+    "tf",
+    (Rule(_NUMBERED, starts=(3, 5, 12, 19, 26, 30, 40, 50, 60, 70, 76, 85)),),
+    _APACHE,
+    min_side=75,
+)
+INCEPTION_RESNET = Family(
+    "Inception-ResNet",
+    "Szegedy et al. 2017",
+    "tf",
+    (
+        # 10, 20 and 10 blocks, with 6, 4 and 4 numbered convolutions.
+        Rule(_NUMBERED, starts=(3, 5, *range(12, 72, 6), 72, *range(76, 156, 4), 156, *range(163, 203, 4))),
+        Rule(r"block35_(?P<stage>\d+)_", later=2),
+        Rule(r"block17_(?P<stage>\d+)_", later=13),
+        Rule(r"block8_(?P<stage>\d+)_", later=34),
+        Rule(r"conv_7b", joins=True),
+    ),
+    _APACHE,
+    min_side=75,
+)
 MOBILENET = Family(
     "MobileNet",
     "Howard et al. 2017",
@@ -76,7 +99,7 @@ MOBILENET_V3 = Family(
         stem(r"conv(_bn)?/"),
         Rule(r"expanded_conv_(?P<block>\d+)_"),
         Rule(r"expanded_conv_"),
-        Rule(r"conv_1(_bn)?/", block=99),
+        Rule(r"conv_1(_bn)?/", later=1),
     ),
     _APACHE,
     inside=True,
@@ -86,10 +109,9 @@ NASNET = Family(
     "Zoph et al. 2018",
     "tf",
     (
-        stem(r"stem_(conv|bn)1"),
-        Rule(r".*_stem_(?P<block>\d)(/|_|$)"),
-        Rule(r".*_reduce_(?P<stage>\d+)/", later=1, block=1),
-        Rule(r".*_(?P<stage>\d+)/", later=1),
+        stem(r"stem_|.*_stem_\d/"),
+        Rule(r".*_reduce_(?P<stage>\d+)/", later=1),  # with the cell after it, whose number is one larger
+        Rule(r".*_(?P<stage>\d+)/"),
     ),
     _APACHE,
 )
