@@ -37,6 +37,7 @@ CONVOY = Command(
             "bench": Entry(
                 "convoy.trainer.verbs.bench:BENCH", "measure how fast input and step are, alone and together"
             ),
+            "models": Entry("convoy.trainer.verbs.models:show", "list the networks that --model takes by name"),
             "data": Entry("convoy.data.cli:DATA", "pack a data set into few large files, or preview it"),
             "launch": Entry(
                 "convoy.launch.cli:LAUNCH", "submit to this machine, Kubernetes or Cloud TPU, and look after the jobs"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from convoy.table import Entry, Table
 from convoy.trainer.models.blocks import Rule
 from convoy.trainer.models.zoo import hub_names, keras_names
-from convoy.trainer.models.zoo.families import LITE, RESIDUAL, Network
+from convoy.trainer.models.zoo.families import Family, Network, stem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,15 +20,24 @@ class ModelEntry(Entry):
     """A row.
 
     Args:
-      blocks: rules for the depth of a variable (convoy.trainer.models.blocks); none for a network without blocks.
+      network: what is known of it; None for a row with an argument, and for what depends on the images.
       networks: what the argument may be, for a row that has one.
     """
 
-    blocks: tuple[Rule, ...] = ()
+    network: Network | None = None
     networks: Mapping[str, Network] = dataclasses.field(default_factory=dict)
 
 
-AUTO, DEFAULT = "auto", "article_cnn"  # of --model
+_RESIDUAL = Family(
+    "ResNet", "He et al. 2016", "torch", (stem(r"stem_"), Rule(r"stage(?P<stage>\d)_block(?P<block>\d+)_")), min_side=8
+)
+_LITE = Family(
+    "EfficientNet-Lite",
+    "Tan and Le 2019",
+    "tf",
+    (stem(r"(conv_stem|bn1)/"), Rule(r"blocks\.(?P<stage>\d)\.(?P<block>\d)\."), Rule(r"(conv_head|bn2)/", joins=True)),
+    "Apache-2.0",
+)
 
 MODELS: Table[ModelEntry] = Table(
     "model",
@@ -42,21 +51,21 @@ MODELS: Table[ModelEntry] = Table(
             "18 layers, basic blocks",
             source="He et al. 2016",
             options=("stochastic_depth",),
-            blocks=RESIDUAL,
+            network=Network(_RESIDUAL, 11_689_512, 224, 1_814_073_344),
         ),
         "resnet50": ModelEntry(
             "convoy.trainer.models.resnet:resnet50",
             "50 layers, bottleneck blocks, version 1.5",
             source="He et al. 2016, Goyal et al. 2017",
             options=("stochastic_depth",),
-            blocks=RESIDUAL,
+            network=Network(_RESIDUAL, 25_557_032, 224, 4_089_184_256),
         ),
         "efficientnet_lite0": ModelEntry(
             "convoy.trainer.models.efficientnet_lite:efficientnet_lite0",
             "EfficientNet for machines without an accelerator, 4.7 million parameters",
             source="Tan and Le 2019",
             options=("stochastic_depth",),
-            blocks=LITE,
+            network=Network(_LITE, 4_652_008, 224, 0),
         ),
         "keras": ModelEntry(
             "convoy.trainer.models.zoo.keras_networks:keras_network",
@@ -80,14 +89,23 @@ def is_users_own(model: str) -> bool:
     return bool(colon) and not (prefix in MODELS and MODELS[prefix].argument)
 
 
+def network_of(model: str) -> Network | None:
+    """What is known of --model; None for a user's own, and for what depends on the images."""
+    prefix, _, argument = model.partition(":")
+    if is_users_own(model) or prefix not in MODELS:
+        return None
+    return MODELS[prefix].networks.get(argument) if argument else MODELS[prefix].network
+
+
 def rules_of(model: str) -> tuple[Rule, ...]:
     """The rules for blocks of --model, for convoy.trainer.models.blocks; none for a user's own."""
-    if network := network_of(model):
-        return network.family.blocks
-    return MODELS[model].blocks if model in MODELS else ()
+    network = network_of(model)
+    return network.family.blocks if network else ()
 
 
-def network_of(model: str) -> Network | None:
-    """What is known of --model=keras:NAME; None for others."""
-    prefix, _, argument = model.partition(":")
-    return MODELS[prefix].networks.get(argument) if prefix in MODELS else None
+def networks() -> dict[str, Network]:
+    """--model -> every network that has a row, in the order of a list."""
+    listed = {name: row.network for name, row in MODELS.items() if row.network}
+    for prefix, table in (("keras", keras_names.NETWORKS), ("hub", hub_names.NETWORKS)):
+        listed |= {f"{prefix}:{name}": network for name, network in table.items()}
+    return listed

@@ -47,7 +47,7 @@ class Family:
       source: the paper, for example "He et al. 2016".
       pixels: how its published weights saw images, a key of PIXELS.
       blocks: rules for the depth of a variable; convoy.trainer.models.blocks reads them.
-      licence: of the published weights.
+      licence: of the published weights; "" where there are none.
       classifier: what builds it: a class of keras_hub.models; "" for keras.applications.
       inside: whether the library's own function scales pixels inside the network, unless it is told not to.
       min_side: the smallest images that it can be built for, in pixels.
@@ -57,7 +57,7 @@ class Family:
     source: str
     pixels: str
     blocks: tuple[Rule, ...]
-    licence: str
+    licence: str = ""
     _: dataclasses.KW_ONLY
     classifier: str = ""
     inside: bool = False
@@ -84,11 +84,3 @@ class Network:
     _: dataclasses.KW_ONLY
     presets: tuple[str, ...] = ()
     architecture: str | Mapping[str, object] = ""
-
-
-RESIDUAL = (stem(r"stem_"), Rule(r"stage(?P<stage>\d)_block(?P<block>\d+)_"))  # of convoy.trainer.models.resnet
-LITE = (
-    stem(r"(conv_stem|bn1)/"),
-    Rule(r"blocks\.(?P<stage>\d)\.(?P<block>\d)\."),
-    Rule(r"(conv_head|bn2)/", joins=True),
-)
