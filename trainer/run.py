@@ -13,8 +13,9 @@ from typing import Any
 from convoy import entry, exits, heartbeat, supervise
 from convoy.store import Store, open_store
 from convoy.store.nowhere import NowhereStore
-from convoy.trainer import checkpoints, engines
 from convoy.trainer import config as configuration
+from convoy.trainer import engines
+from convoy.trainer.checkpoints import format
 from convoy.trainer.config import RunConfig
 from convoy.trainer.models.pretrained.settle import settle
 from convoy.trainer.outputs import summary
@@ -63,7 +64,7 @@ def _with_weights(config: RunConfig, store: Store, stored: StoredConfig | None) 
         return config, False
     seen = store if store.url else open_store(config.run_dir)
     begun = stored or opening.begun_config(seen)
-    return settle(config, begun), not (begun and checkpoints.complete(seen))
+    return settle(config, begun), not (begun and format.complete(seen))
 
 
 def main(argv: list[str]) -> int:

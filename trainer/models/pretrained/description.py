@@ -114,7 +114,7 @@ def _of_run(source: Source) -> Description:
 
 def _of_imagenet(source: Source, model: str) -> Description:
     network = network_of(model)
-    if network is None:
+    if network is None or not model.startswith("keras:"):
         raise exits.CannotRun(
             f"--pretrained={source.spec} takes weights that Keras publishes; say of which network, --model=keras:NAME"
             " (`convoy models` lists them), or name a file or folder."
