@@ -28,6 +28,8 @@ class ModelEntry(Entry):
     networks: Mapping[str, Network] = dataclasses.field(default_factory=dict)
 
 
+AUTO, DEFAULT = "auto", "article_cnn"  # of --model
+
 _RESIDUAL = Family(
     "ResNet", "He et al. 2016", "torch", (stem(r"stem_"), Rule(r"stage(?P<stage>\d)_block(?P<block>\d+)_")), min_side=8
 )
