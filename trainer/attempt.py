@@ -49,7 +49,7 @@ def attempt(
       load: that of experiment.build.
     """
     faults = chaos.from_environment()
-    experiment = build(config, signals, load=load)
+    experiment = build(config, signals, load=load, begun_with=stored.unchecked.accumulate if stored else 0)
     engine = experiment.engine
     display = Display(quiet=not engine.cluster.is_leader)
     beginning = _decide(experiment, store, stored)

@@ -28,6 +28,8 @@ from convoy.trainer.models.names import AUTO, DEFAULT, MODELS
 from convoy.trainer.optimizers.names import OPTIMIZERS
 from convoy.trainer.schedules.names import SCHEDULES, ScheduleSpec
 
+AUTO_ACCUMULATE = 0
+
 # Groups of --help.
 _RUN = "Run"
 _MODEL = "Model"
@@ -158,9 +160,10 @@ class RunConfig:
     accumulate: int = option(
         1,
         "cut every batch into this many microbatches and add up their gradients: the same step in less memory, up to"
-        " rounding and to the statistics of BatchNormalization.",
+        " rounding and to the statistics of BatchNormalization; auto: the fewest that fit into memory, tried once.",
         group=_OPTIMIZATION,
         within=whole(1, MAX_EXAMPLES),
+        words={"auto": AUTO_ACCUMULATE},
     )
     remat: bool = option(
         False,

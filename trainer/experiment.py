@@ -19,11 +19,12 @@ from convoy.data import memory
 from convoy.data.identity import Identity
 from convoy.data.opening import Splits, open_splits
 from convoy.store import open_store
-from convoy.trainer import engines
+from convoy.trainer import engines, microbatches
 from convoy.trainer.checkpoints import Checkpoint, select
-from convoy.trainer.config import RunConfig
+from convoy.trainer.config import AUTO_ACCUMULATE, RunConfig
 from convoy.trainer.engines import variables
 from convoy.trainer.engines.protocol import Engine
+from convoy.trainer.engines.runtime import set_up_keras
 from convoy.trainer.loop.plan import Plan
 from convoy.trainer.models.build import build_model
 from convoy.trainer.models.names import AUTO
@@ -64,6 +65,7 @@ def build(
     single_process: bool = False,
     download: bool = True,
     load: bool = False,
+    begun_with: int = 0,
 ) -> Experiment:
     """Settles the devices, opens the data and builds the model.
 
@@ -73,6 +75,7 @@ def build(
       single_process: whatever processes the environment names, this one works for itself.
       download: that of data.opening.open_splits.
       load: whether the model gets the weights of --pretrained; not if those of a checkpoint will replace them.
+      begun_with: what --accumulate=auto was for the run that goes on, in its leading process; 0 for another.
     """
     config = config.with_defaults()
     if config.model == AUTO:
@@ -92,11 +95,23 @@ def build(
         if not single_process:
             _check_memory(runtime.config, data, runtime.cluster.processes)
         plan = Plan.from_config(runtime.config, data.epoch)
-    engine = backend.Engine(runtime, data.dataset.image_shape, data.draws_per_class)
+    config = runtime.config
+    if config.accumulate == AUTO_ACCUMULATE:
+
+        def build_again(config: RunConfig) -> Engine:
+            set_up_keras(config)
+            return backend.Engine(
+                dataclasses.replace(runtime, config=config), data.dataset.image_shape, data.draws_per_class
+            )
+
+        trials = microbatches.Trials(config, data.train, plan.total, runtime.cluster.processes, build_again)
+        config, engine = trials.settle(begun_with)
+    else:
+        engine = backend.Engine(runtime, data.dataset.image_shape, data.draws_per_class)
     heartbeat.beat()
     if signals:
         signals.install()
-    return Experiment(runtime.config, data, plan, engine)
+    return Experiment(config, data, plan, engine)
 
 
 def _check_memory(config: RunConfig, data: Splits, processes: int) -> None:

@@ -17,6 +17,7 @@ from convoy.data.arrays import Array, Scalar
 from convoy.data.pipeline import evaluation_batches, training_stream
 from convoy.data.sources.examples import Examples
 from convoy.trainer.engines import copies, variables
+from convoy.trainer.engines.memory import OutOfMemory
 from convoy.trainer.engines.parts import Parts
 from convoy.trainer.engines.protocol import Engine
 from convoy.trainer.engines.runtime import Runtime
@@ -136,8 +137,8 @@ class BaseEngine(Engine):
         if sentence := examples.explain() if examples else "":
             raise exits.BadData(sentence) from error
 
-    def _out_of_memory(self) -> exits.CannotRun:
-        return exits.CannotRun(
+    def _out_of_memory(self) -> OutOfMemory:
+        return OutOfMemory(
             f"out of memory on {self.description} with --batch_size={self.config.batch_size}; raise --accumulate"
             f" (now {self.config.accumulate}), which needs less at once for the same result, or lower --batch_size."
         )

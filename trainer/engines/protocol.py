@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from convoy.data.sources.examples import Examples
+from convoy.trainer.engines.memory import StepMemory
 from convoy.trainer.metrics import EvaluationSums
 from convoy.trainer.processes.cluster import Cluster
 
@@ -42,6 +43,8 @@ class Engine(Protocol):
     parameters: int  # trainable numbers
     notes: list[str]  # what a person should know before the run begins
     pretrained: Mapping[str, object] | None  # what --pretrained gave the model, where it was loaded
+    tries_steps: bool  # whether `step_memory` makes a step, which changes the state
+    fails_softly: bool  # whether a step that needs too much memory ends with an error, not with the process
     warms_up: bool  # whether the first `train` takes longer than others although `compile` was called
     cluster: Cluster
 
@@ -62,6 +65,9 @@ class Engine(Protocol):
         JAX compiles here all that `train` runs. TensorFlow traces and optimizes the graph here; its first `train` still makes
         the kernels, and compiles the step with --xla=on. The first `evaluate` builds the program of evaluations.
         """
+
+    def step_memory(self) -> StepMemory:
+        """What a step of this stage needs, and what there is for it. Called after `feed`."""
 
     def train(self, steps: int) -> LoopResult:
         """Runs `steps` optimizer steps, fewer if one is not finite."""

@@ -12,7 +12,7 @@ from convoy import exits
 from convoy.data.identity import Identity
 from convoy.store import Store
 from convoy.trainer import checkpoints
-from convoy.trainer.config import RunConfig
+from convoy.trainer.config import AUTO_ACCUMULATE, RunConfig
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.outputs import records
 from convoy.trainer.run_dir import data_identity, dataset
@@ -84,7 +84,8 @@ def _resolved(config: RunConfig, stored: StoredConfig, description: Description 
     elif data.eval_split == "auto":
         data = dataclasses.replace(data, eval_split=stored.unchecked.data.eval_split)
     precision = "float32" if config.precision == "auto" else config.precision
-    return dataclasses.replace(config, precision=precision, data=data)
+    accumulate = stored.unchecked.accumulate if config.accumulate == AUTO_ACCUMULATE else config.accumulate
+    return dataclasses.replace(config, precision=precision, accumulate=accumulate, data=data)
 
 
 def begin(config: RunConfig, identity: Identity, total: int, store: Store, stored: StoredConfig | None) -> Beginning:

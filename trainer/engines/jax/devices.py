@@ -12,8 +12,9 @@ from jax.sharding import PartitionSpec
 from convoy import exits
 from convoy.data.parallel import cores
 from convoy.trainer.config import RunConfig
-from convoy.trainer.engines import patches
+from convoy.trainer.engines import memory, patches
 from convoy.trainer.engines.lost import cannot_join
+from convoy.trainer.engines.memory import StepMemory
 from convoy.trainer.engines.runtime import Runtime, check_batch, set_up_keras, topology
 from convoy.trainer.processes import cluster as clusters
 from convoy.trainer.processes.cluster import Cluster
@@ -88,6 +89,25 @@ def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
     # In the order of processes, which is the order of their shares of a batch.
     devices = sorted(devices, key=lambda device: (device.process_index, device.id))
     return Runtime(config, cluster, len(here), jax.sharding.Mesh(np.array(devices), (AXIS,)))
+
+
+def step_memory(usage: jax.stages.CompiledMemoryStats | None, runtime: Runtime) -> StepMemory:
+    """What a compiled program needs on a device, and what there is. The CPU devices of a process share the machine's memory.
+
+    Raises:
+      exits.CannotRun: JAX does not know one of the two here.
+    """
+    device = runtime.strategy_or_mesh.local_devices[0]
+    on_cpu = device.platform == "cpu"
+    limit = memory.free() if on_cpu else (device.memory_stats() or {}).get("bytes_limit")
+    if usage is None or limit is None:
+        raise exits.CannotRun(
+            f"--accumulate=auto: JAX does not say how much memory a program needs on {device.device_kind}, or how much there"
+            " is; give a number."
+        )
+    needed = usage.argument_size_in_bytes + usage.output_size_in_bytes - usage.alias_size_in_bytes
+    needed += usage.temp_size_in_bytes + usage.generated_code_size_in_bytes
+    return StepMemory(needed * (runtime.local_replicas if on_cpu else 1), memory.USABLE * limit)
 
 
 def describe(runtime: Runtime) -> str:

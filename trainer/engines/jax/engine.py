@@ -25,6 +25,7 @@ from convoy.trainer.engines.jax.feed import Feed
 from convoy.trainer.engines.jax.loops import Loop, LoopOutcome, dispatch_each_step
 from convoy.trainer.engines.jax.programs import Programs
 from convoy.trainer.engines.lost import lost_peer
+from convoy.trainer.engines.memory import StepMemory
 from convoy.trainer.engines.protocol import LoopResult
 from convoy.trainer.engines.runtime import Runtime
 
@@ -37,7 +38,7 @@ Tree = TypeVar("Tree")
 class JaxEngine(BaseEngine):
     """Programs, compiled, and the state on the devices that they run on. The arguments are those of `build_parts`."""
 
-    warms_up = False
+    warms_up, tries_steps, fails_softly = False, False, True
 
     def __init__(self, runtime: Runtime, image_shape: tuple[int, int, int], draws: ClassCounts):
         self.programs = Programs(runtime, image_shape, draws)
@@ -56,7 +57,12 @@ class JaxEngine(BaseEngine):
             with self._attributes.explaining():
                 compiled = lower().compile()
             self._attributes.check(lower)
+        self._usage = compiled.memory_analysis()
         self._loop = dispatch_each_step(compiled) if self.programs.dispatches_each_step else compiled
+
+    def step_memory(self) -> StepMemory:
+        self.compile()
+        return devices.step_memory(self._usage, self.runtime)
 
     def train(self, steps: int) -> LoopResult:
         assert self._feed is not None, "feed comes first"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,9 @@ import tensorflow as tf
 from convoy import exits
 from convoy.data.parallel import cores
 from convoy.trainer.config import RunConfig
+from convoy.trainer.engines import memory
 from convoy.trainer.engines.lost import cannot_join
+from convoy.trainer.engines.memory import LIMITLESS, OutOfMemory, StepMemory
 from convoy.trainer.engines.runtime import Runtime, check_batch, set_up_keras, topology
 from convoy.trainer.processes import cluster as clusters
 from convoy.trainer.processes.cluster import Cluster
@@ -125,6 +128,21 @@ def _make_visible(kind: str, count: int, gpus: list[tf.config.PhysicalDevice]) -
     tf.config.set_visible_devices(gpus[:count], "GPU")
     for gpu in gpus[:count]:
         tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def step_memory(config: RunConfig, step: Callable[[], object]) -> StepMemory:
+    """What a step needs, as making one shows. The CPU devices of a process share the machine's memory; other devices only
+    show whether a step fits."""
+    if config.devices_spec.platform == "cpu":
+        base = memory.resident()
+        available = base + memory.USABLE * memory.free()
+        step()
+        return StepMemory(memory.peak(), available, base)
+    try:
+        step()
+    except OutOfMemory:
+        return StepMemory(math.inf, LIMITLESS)
+    return StepMemory(0, LIMITLESS)
 
 
 def describe(runtime: Runtime) -> str:

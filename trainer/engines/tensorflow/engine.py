@@ -15,6 +15,7 @@ from convoy.data.sources.examples import Examples
 from convoy.trainer.engines import hidden, normalization, patches
 from convoy.trainer.engines.base import BaseEngine, EvaluationCounts
 from convoy.trainer.engines.lost import lost_peer
+from convoy.trainer.engines.memory import StepMemory
 from convoy.trainer.engines.parts import build_parts
 from convoy.trainer.engines.protocol import LoopResult
 from convoy.trainer.engines.runtime import Runtime
@@ -31,6 +32,7 @@ class TensorFlowEngine(BaseEngine):
     """Graphs, and the state in variables of a strategy. The arguments are those of `build_parts`."""
 
     warms_up = True  # kernels are made, and with --xla=on the step is compiled
+    tries_steps = True
 
     def __init__(self, runtime: Runtime, image_shape: tuple[int, int, int], draws: ClassCounts):
         config, self._strategy = runtime.config, runtime.strategy_or_mesh
@@ -69,6 +71,13 @@ class TensorFlowEngine(BaseEngine):
             # No step: TensorFlow optimizes a graph when it is first called.
             self._loop(self._stream, tf.constant(0))
         self._compiled = True
+
+    @property
+    def fails_softly(self) -> bool:
+        return self.config.devices_spec.platform != "cpu"
+
+    def step_memory(self) -> StepMemory:
+        return devices.step_memory(self.config, lambda: self.train(1))
 
     def train(self, steps: int) -> LoopResult:
         self.compile()
