@@ -103,6 +103,8 @@ def _matches(folder: str, parts: list[str]) -> Iterator[str]:
         if os.path.lexists(path):
             yield from _matches(path, rest)
         return
+    if folder and not os.path.isdir(folder):  # noqa: PTH112
+        return
     entries = [entry for entry in entries_of(folder or ".") if not rest or _leads_to_folder(entry)]
     for name in sorted(entry.name for entry in entries if fnmatch.fnmatchcase(entry.name, part)):
         if not name.startswith(".") or part.startswith("."):
