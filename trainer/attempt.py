@@ -11,6 +11,7 @@ from typing import Any
 
 from convoy import chaos, heartbeat
 from convoy.store import Store
+from convoy.trainer import features
 from convoy.trainer.config import RunConfig
 from convoy.trainer.experiment import Experiment, build
 from convoy.trainer.loop.loop import Loop
@@ -67,7 +68,7 @@ def attempt(
         display.line(f"  Note: {note}")
     if restored:
         _go_on(experiment, session, stored, progress)
-    _get_ready(experiment, session, progress)
+    experiment = _get_ready(experiment, session, progress)
     with session:
         progress = Loop(experiment, session, progress).run()
     return _finish(experiment, session, progress)
@@ -130,21 +131,25 @@ def _go_on(experiment: Experiment, session: Session, stored: StoredConfig | None
         )
 
 
-def _get_ready(experiment: Experiment, session: Session, progress: Progress) -> None:
+def _get_ready(experiment: Experiment, session: Session, progress: Progress) -> Experiment:
     """Everything before the first step that may take long. From here on a signal is answered by saving."""
     data, engine = experiment.data, experiment.engine
     with heartbeat.beating():
-        for examples in (data.held_out, data.final[1]):
+        if experiment.config.cache_features:
+            computed = features.compute(engine, data, progress.step, session.display.line)
+            experiment = dataclasses.replace(experiment, features=computed)
+        for examples in (experiment.held_out(progress.step), data.final[1]):
             if examples is not None:
                 examples.fetcher()  # decodes what fits in memory: a bad image must not end a run of days
                 examples.unreadable()  # nor one that can be left out be met for the first time when that is due
-        engine.feed(data.train, progress.position)
+        engine.feed(experiment.train(progress.step), progress.position)
     session.signals.graceful = True
     heartbeat.beat(heartbeat.CAN_SAVE)
     engine.barrier()  # a process that died on its way here would leave the others alone
     session.recorder.event("training", step=progress.step)
     session.recorder.flush()
     session.chaos.at("start", progress.step)
+    return experiment
 
 
 def _finish(experiment: Experiment, session: Session, progress: Progress) -> dict[str, Any]:

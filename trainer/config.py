@@ -157,6 +157,13 @@ class RunConfig:
         " the head begin to train one part after the other, from the head down.",
         group=_OPTIMIZATION,
     )
+    cache_features: bool = option(
+        False,
+        "compute what a frozen backbone makes of the images once, keep it in --cache_bytes of memory, and train the head on it:"
+        " the same steps up to rounding, without the backbone. Needs --augment=none, and --groups or --unfreeze to freeze it.",
+        group=_OPTIMIZATION,
+        may_change=True,
+    )
     accumulate: int = option(
         1,
         "cut every batch into this many microbatches and add up their gradients: the same step in less memory, up to"
@@ -314,6 +321,7 @@ class RunConfig:
         given = {name: value for name, value in vars(self).items() if value != _DEFAULTS.get(name, value)}
         validation.check_batch(self.batch_size, self.accumulate)
         validation.check_patience(self.patience, self.data.eval_split)
+        validation.check_features(self.cache_features, self.data.augment, bool(self.groups or self.unfreeze))
         validation.check_peak(self.scale_lr, self.peak_learning_rate)
         if self.model != AUTO or not self.pretrained:
             validation.check_options("model", DEFAULT if self.model == AUTO else self.model, MODELS, given)

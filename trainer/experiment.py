@@ -18,6 +18,7 @@ from convoy import exits, heartbeat
 from convoy.data import memory
 from convoy.data.identity import Identity
 from convoy.data.opening import Splits, open_splits
+from convoy.data.sources.examples import Examples
 from convoy.store import open_store
 from convoy.trainer import engines, microbatches
 from convoy.trainer.checkpoints import Checkpoint, select
@@ -25,6 +26,7 @@ from convoy.trainer.config import AUTO_ACCUMULATE, RunConfig
 from convoy.trainer.engines import variables
 from convoy.trainer.engines.protocol import Engine
 from convoy.trainer.engines.runtime import set_up_keras
+from convoy.trainer.features import FeatureCache
 from convoy.trainer.loop.plan import Plan
 from convoy.trainer.models.build import build_model
 from convoy.trainer.models.names import AUTO
@@ -45,17 +47,29 @@ class Experiment:
       data: the examples, divided.
       plan: when to evaluate, to save and to end.
       engine: the model on its devices.
+      features: of the examples, with --cache_features, once they are computed.
     """
 
     config: RunConfig
     data: Splits
     plan: Plan
     engine: Engine
+    features: FeatureCache | None = None
 
     @property
     def identity(self) -> Identity:
         """What data the run is begun on."""
         return self.data.identity
+
+    def train(self, step: int) -> Examples:
+        """What a step trains on: the training examples, or their features."""
+        features = self.features
+        return features.train if features and features.trains(step) else self.data.train
+
+    def held_out(self, step: int) -> Examples | None:
+        """What chooses the best checkpoint, where it is measured after so many steps: examples, or their features."""
+        features = self.features
+        return features.held_out if features and features.evaluates(step) else self.data.held_out
 
 
 def build(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +18,7 @@ from convoy.data.sources.examples import Fetched, Fetcher
 
 
 class InMemory:
-    """Examples decoded into uint8 memory: images [N, height, width, channels], labels [N].
+    """Examples decoded into memory: uint8 images [N, height, width, channels], labels [N].
 
     Args:
       images, labels: of the N examples.
@@ -25,6 +26,8 @@ class InMemory:
       unreadable: indices of images that could not be read.
       substitutes: whether others take the places of these in training.
     """
+
+    _dtype: np.dtype | None = np.dtype(np.uint8)
 
     def __init__(
         self,
@@ -34,7 +37,7 @@ class InMemory:
         unreadable: Sequence[int] | np.ndarray = (),
         substitutes: bool = False,
     ):
-        self.images = np.ascontiguousarray(images, dtype=np.uint8)
+        self.images = np.ascontiguousarray(images, dtype=self._dtype)
         self.labels = np.asarray(labels, dtype=np.int32)
         self._unreadable, self._substitutes = np.array(unreadable, np.int64), substitutes
         self._hashes = hashes
@@ -72,10 +75,10 @@ class InMemory:
             self._hashes = np.array([content_hash(image.tobytes()) for image in self.images], dtype=np.float64)
         return self._hashes
 
-    def select(self, indices: np.ndarray) -> InMemory:
+    def select(self, indices: np.ndarray) -> Self:
         hashes = None if self._hashes is None else self._hashes[indices]
         unreadable = np.flatnonzero(np.isin(indices, self._unreadable))
-        return InMemory(self.images[indices], self.labels[indices], hashes, unreadable, self._substitutes)
+        return type(self)(self.images[indices], self.labels[indices], hashes, unreadable, self._substitutes)
 
     def explain(self) -> str:
         return ""
@@ -93,6 +96,12 @@ class InMemory:
             candidates = ((index + step) % len(self) for step in range(TRIES + 1))
             substitutes[index] = next((candidate for candidate in candidates if candidate not in bad), index)
         return substitutes
+
+
+class Features(InMemory):
+    """What a network's backbone made of images, in their place: floats [N, d]."""
+
+    _dtype = None  # as they come
 
 
 def random_parts(images: Images, numbers: Uniforms, min_area: float) -> Images:

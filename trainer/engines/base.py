@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -55,6 +57,8 @@ class BaseEngine(Engine):
         self.model, self.optimizer, self.notes = parts.model, parts.optimizer, parts.notes
         self.pretrained = parts.loaded and parts.loaded.record
         self.parameters = variables.trainable_numbers(parts.model)
+        self.features_until = parts.features_until
+        self.feature_bytes = parts.features * np.dtype(keras.config.floatx()).itemsize
         self._stage = parts.stages[0]
         self._examples: Examples | None = None  # of the training stream
 
@@ -73,8 +77,7 @@ class BaseEngine(Engine):
 
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
         sharding, pace, total = self.runtime.batch_sharding, StepsPerLoop(), EvaluationSums.zero(self.parts.classes)
-        height, width, _ = self.parts.image_shape
-        batch_size = evaluation_batch_size(max(sharding.microbatch_sizes), height * width, len(examples))
+        batch_size = self._evaluation_batch_size(examples)
         expected = len(examples) - len(examples.unreadable())
         batches_left = -(-len(examples) // (batch_size * self.replicas))
         stream = evaluation_batches(
@@ -93,11 +96,29 @@ class BaseEngine(Engine):
             raise RuntimeError(f"evaluation counted {total.examples} of {expected} examples")
         return total
 
+    def features(self, parts: Sequence[Examples]) -> list[np.ndarray]:
+        forward = self._backbone()
+        every = []
+        for examples in parts:
+            features, first = np.zeros((len(examples), self.parts.features), keras.config.floatx()), 0
+            with self._sentences(examples):
+                batches = evaluation_batches(examples, self._evaluation_batch_size(examples))
+                for images, *_ in batches.as_numpy_iterator():
+                    rows = features[first : first + len(images)]
+                    rows[:] = forward(images)[: len(rows)]
+                    first += len(images)
+            every.append(features)
+        return every
+
     def state(self) -> dict[str, np.ndarray]:
         return {name: np.array(value) for name, value in self.stream_state()}
 
     def check(self, state: Mapping[str, np.ndarray]) -> None:
         variables.compare(self.shapes(), state)
+
+    def _evaluation_batch_size(self, examples: Examples) -> int:
+        microbatch = max(self.runtime.batch_sharding.microbatch_sizes)
+        return evaluation_batch_size(microbatch, math.prod(examples.shape[:2]), len(examples))
 
     def _check_replicas(self, copies_of: Iterable[tuple[str, list[np.ndarray]]]) -> None:
         """Raises CannotRun if a variable of the model differs between replicas; see copies.first_difference."""
@@ -156,6 +177,10 @@ class BaseEngine(Engine):
         self, stream: tf.data.Dataset
     ) -> AbstractContextManager[Callable[[int], Iterable[EvaluationCounts]]]:
         """Within, the averaged weights are those that count. Gives a function that counts the next batches of `stream`."""
+
+    @abc.abstractmethod
+    def _backbone(self) -> Callable[[np.ndarray], np.ndarray]:
+        """images, uint8 [n, h, w, c] -> their features, [n, d], with the engine's weights, of a network in two halves."""
 
     @abc.abstractmethod
     def _any_process(self, flag: bool) -> bool:

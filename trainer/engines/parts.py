@@ -120,9 +120,11 @@ def _in_halves(parts: Parts, config: RunConfig) -> Parts:
     model = InHalves(parts.model, config.model)
     borders = [stage.first_step for stage in parts.stages if id(model.backbone) not in stage.frozen]
     if borders[:1] == [0]:
+        still = parts.stages[0].still
+        path = next((variable.path for variable in model.backbone.variables if id(variable) not in still), "dropout")
         raise exits.CannotRun(
-            "--cache_features is not possible with a backbone that trains: its features change at every step; give"
-            " --groups='^(?!logits):freeze' or --unfreeze, or leave it out."
+            f"--cache_features is not possible with a backbone that trains from the start, {path} for one; freeze all of it"
+            " with --groups='^(?!logits):freeze', or leave --cache_features out."
         )
     return dataclasses.replace(parts, model=model, features=model.features, features_until=min(borders, default=None))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -45,6 +45,10 @@ class Engine(Protocol):
     pretrained: Mapping[str, object] | None  # what --pretrained gave the model, where it was loaded
     tries_steps: bool  # whether `step_memory` makes a step, which changes the state
     fails_softly: bool  # whether a step that needs too much memory ends with an error, not with the process
+    features_until: (
+        int | None
+    )  # with --cache_features, the first step at which the backbone trains; None: it never does
+    feature_bytes: int  # of an example, with --cache_features
     warms_up: bool  # whether the first `train` takes longer than others although `compile` was called
     cluster: Cluster
 
@@ -78,6 +82,12 @@ class Engine(Protocol):
 
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
         """Every example once, with the averaged weights if there are any; None if `stop` came true between batches."""
+
+    def features(self, parts: Sequence[Examples]) -> list[np.ndarray]:
+        """What the backbone makes of the examples of each part, floats [N, d], as in an evaluation; with --cache_features only.
+
+        Every process computes all of them.
+        """
 
     def shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         """(shape, type) of every tensor of the state, in the order of `stream_state`; reads none."""

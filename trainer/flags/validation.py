@@ -47,6 +47,17 @@ def check_patience(patience: int, eval_split: str) -> None:
     _require(not patience or eval_split != "none", "patience", patience, remedy)
 
 
+def check_features(cached: bool, augment: str, freezes: bool) -> None:
+    """Raises exits.CannotRun for features that are not the same in every epoch."""
+    if not cached:
+        return
+    if augment != "none":
+        remedy = f"--augment={augment} makes another image of each in every epoch; remove one of the two flags"
+        raise impossible("cache_features", "true", remedy)
+    remedy = "the backbone trains; freeze it with --groups='^(?!logits):freeze', or until --unfreeze"
+    _require(freezes, "cache_features", "true", remedy)
+
+
 def check_peak(scale_lr: str, peak: float) -> None:
     """Raises exits.CannotRun for a scaled learning rate that is out of bounds."""
     _require(_POSITIVE.holds(peak), "scale_lr", scale_lr, f"it makes a learning rate of {peak:g}; give another")

@@ -50,6 +50,7 @@ class Loop:
         self.steps_per_loop, self.ledger = StepsPerLoop(self.config.steps_per_loop), Ledger()
         self._trained = self._advised = self._told_waiting = False
         self._stage: int | None = None
+        self._fed = experiment.train(progress.step)
         self._since = time.perf_counter()
 
     def run(self) -> Progress:
@@ -71,6 +72,7 @@ class Loop:
                         nan.diverge(self.session, self.progress.step, str(error))
                     with self.ledger.counting("rollback"):
                         self.progress = nan.roll_back(self.experiment, self.session, self.progress, error)
+                    self._fed = self.experiment.train(self.progress.step)
             consensus.leader_decides(self.engine, self.session.saver.join)
         return self.progress
 
@@ -102,6 +104,9 @@ class Loop:
         self._stage, self._trained = stage, False
         with self.ledger.counting("compile"):
             self.engine.enter_stage(self.progress.step)
+            if (examples := self.experiment.train(self.progress.step)) is not self._fed:
+                self._fed = examples
+                self.engine.feed(examples, self.progress.position)
             self.engine.compile()
         heartbeat.beat()
 
@@ -177,8 +182,8 @@ class Loop:
 
     def _evaluate_and_save(self, over: bool) -> bool:
         """Returns whether the run ends here: it was `over` before, or the evaluation says so."""
-        progress, held_out = self.progress, self.experiment.data.held_out
-        step = progress.step
+        progress, step = self.progress, self.progress.step
+        held_out = self.experiment.held_out(step)
         trained, speed = self._record_training()
         line = f"  epoch {self.plan.epoch(step):>5.1f}  step {step:>6}{trained}"
         best = False

@@ -64,7 +64,7 @@ def roll_back(experiment: Experiment, session: Session, progress: Progress, nan:
     restored.rollbacks, restored.position = rollbacks, nan.position
     session.recorder.event("rollback", step=restored.step, failed=nan.step, what=str(nan), position=restored.position)
     session.recorder.resume(restored.lines, restored.step)
-    experiment.engine.feed(experiment.data.train, restored.position)
+    experiment.engine.feed(experiment.train(restored.step), restored.position)
     session.display.line(
         f"  Note: {nan}: back to step {restored.step}, on with other examples ({rollbacks} of {MAX_ROLLBACKS} times)."
     )

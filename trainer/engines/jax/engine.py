@@ -22,12 +22,14 @@ from convoy.trainer.engines.base import BaseEngine, EvaluationCounts
 from convoy.trainer.engines.jax import devices
 from convoy.trainer.engines.jax.devices import REPLICATED, SHARDED
 from convoy.trainer.engines.jax.feed import Feed
+from convoy.trainer.engines.jax.forward import forward
 from convoy.trainer.engines.jax.loops import Loop, LoopOutcome, dispatch_each_step
 from convoy.trainer.engines.jax.programs import Programs
 from convoy.trainer.engines.lost import lost_peer
 from convoy.trainer.engines.memory import StepMemory
 from convoy.trainer.engines.protocol import LoopResult
 from convoy.trainer.engines.runtime import Runtime
+from convoy.trainer.models import halves
 
 _STATUS = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): ")
 
@@ -125,6 +127,9 @@ class JaxEngine(BaseEngine):
     def _take(self, stream: tf.data.Dataset) -> None:
         if self._feed:
             self._feed.close()
+        images = stream.element_spec.images
+        if self.programs.expect(tuple(images.shape[1:]), np.dtype(images.dtype.as_numpy_dtype)):
+            self._loop = None
         self._feed = Feed(stream, self.runtime.local_replicas, self.programs.chunk, self._mesh)
 
     @contextlib.contextmanager
@@ -142,6 +147,14 @@ class JaxEngine(BaseEngine):
             return counts
 
         yield count
+
+    def _backbone(self) -> Callable[[np.ndarray], np.ndarray]:
+        network = halves.backbone(self.model.whole, self.config.model)
+        tensors = zip(self._names, [*self._state.trainable, *self._state.other], strict=False)
+        values = {name: np.asarray(tensor.addressable_data(0)) for name, tensor in tensors}
+        for variable in network.variables:
+            variable.assign(values[f"model/{variable.path}"])
+        return forward(network)
 
     def _any_process(self, flag: bool) -> bool:
         return bool(multihost_utils.process_allgather(np.array(flag, np.int32)).any())

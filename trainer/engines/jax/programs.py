@@ -44,10 +44,19 @@ class Programs:
         still = self.parts.stages[-1].still
         frozen = sum(int(np.prod(v.shape)) for v in self.parts.model.weights if id(v) in still)
         self.dispatches_each_step = on_cpu and self.parameters + frozen >= LARGE
-        sharding = runtime.batch_sharding
-        image_bytes = int(np.prod(image_shape))
-        self.chunk = chunk_length(sharding.per_replica * sharding.local_replicas * image_bytes)
+        self._images: tuple[tuple[int, ...], np.dtype] | None = None
+        self.chunk = 0
+        self.expect(image_shape, np.dtype(np.uint8))
         self.evaluate = evaluation_step(self.parts.model, self.mesh, self.parts.classes)
+
+    def expect(self, shape: tuple[int, ...], dtype: np.dtype) -> bool:
+        """Takes images, or what stands for them, of this shape and type from now on; returns whether that is new."""
+        if (shape, dtype) == self._images:
+            return False
+        self._images, sharding = (shape, dtype), self.runtime.batch_sharding
+        size = int(np.prod(shape)) * dtype.itemsize
+        self.chunk = chunk_length(sharding.per_replica * sharding.local_replicas * size)
+        return True
 
     def step(self, stage: Stage) -> TrainingStep:
         sizes = self.runtime.batch_sharding.microbatch_sizes
@@ -74,11 +83,13 @@ class Programs:
         """Shapes, types and sharding of a chunk of batches."""
         sharding = NamedSharding(self.mesh, CHUNK)
 
-        def batches(dtype: type, *shape: int) -> jax.ShapeDtypeStruct:
+        def batches(dtype: type | np.dtype, *shape: int) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((self.chunk, self.runtime.config.batch_size, *shape), dtype, sharding=sharding)
 
+        assert self._images, "expected since __init__"
+        shape, dtype = self._images
         return Batch(
-            batches(np.uint8, *self.parts.image_shape),
+            batches(dtype, *shape),
             labels=batches(np.int32, 2),
             label_weights=batches(np.float32, 2),
             positions=batches(np.uint32, 2),

@@ -57,8 +57,8 @@ def all_sum(tensor: jax.Array) -> jax.Array:
 
 
 def to_floats(images: jax.Array) -> jax.Array:
-    """uint8 -> floats in [0, 1], on the device."""
-    return images.astype(keras.config.floatx()) / 255
+    """uint8 -> floats in [0, 1], on the device; features, which are floats, as they are."""
+    return images if jnp.issubdtype(images.dtype, jnp.floating) else images.astype(keras.config.floatx()) / 255
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -22,10 +22,12 @@ from convoy.trainer.engines.runtime import Runtime
 from convoy.trainer.engines.tensorflow import devices, graph
 from convoy.trainer.engines.tensorflow.average import Average
 from convoy.trainer.engines.tensorflow.evaluation import evaluation_loop
+from convoy.trainer.engines.tensorflow.forward import forward
 from convoy.trainer.engines.tensorflow.loops import Loop, training_loop
 from convoy.trainer.engines.tensorflow.processes import ProcessSum
 from convoy.trainer.engines.tensorflow.scaling import LossScale
 from convoy.trainer.engines.tensorflow.step import TrainingStep, all_sum
+from convoy.trainer.models import halves
 
 
 class TensorFlowEngine(BaseEngine):
@@ -136,6 +138,9 @@ class TensorFlowEngine(BaseEngine):
             batches = self._spread(stream)
             self._compile_evaluation(batches)
             yield lambda number: [self._evaluation(batches, tf.constant(number))]
+
+    def _backbone(self) -> Callable[[np.ndarray], np.ndarray]:
+        return forward(halves.backbone(self.model.whole, self.config.model))
 
     def _any_process(self, flag: bool) -> bool:
         return bool(self._sum(np.array([flag], np.int32))[0])

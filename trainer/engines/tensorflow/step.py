@@ -44,8 +44,8 @@ def all_sum(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def to_floats(images: tf.Tensor) -> tf.Tensor:
-    """uint8 -> floats in [0, 1], on the device."""
-    return tf.cast(images, keras.config.floatx()) / 255
+    """uint8 -> floats in [0, 1], on the device; features, which are floats, as they are."""
+    return images if images.dtype.is_floating else tf.cast(images, keras.config.floatx()) / 255
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,0 +1,159 @@
+"""--cache_features: the run that it is without, up to rounding, with the backbone called once an image."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convoy import exits
+from convoy.data.config import DataConfig
+from convoy.trainer.config import RunConfig
+from support import assert_same_bits, environment, final_tensors, once, records_of, result_of
+
+BACKENDS = ["tensorflow", "jax"]
+FROZEN = {"groups": "^(?!logits):freeze"}
+NETWORK = """
+import keras
+from convoy.trainer.layers import Dropout
+
+def build(image_shape, num_classes):
+    x = inputs = keras.Input((image_shape[0], image_shape[1], 1))
+    x = keras.layers.Conv2D(6, 3, strides=2, name="conv")(x)
+    x = keras.layers.BatchNormalization(name="bn")(x)
+    x = Dropout(0.3, name="drop")(keras.layers.ReLU()(x))
+    backbone = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x), name="backbone")
+    image = keras.Input(image_shape)
+    x = backbone(keras.layers.Rescaling(2, -1, name="preprocess")(image))
+    x = Dropout(0.2, name="head_dropout")(x)
+    return keras.Model(image, keras.layers.Dense(num_classes, name="logits")(x))
+"""
+PROGRAM = """
+import sys
+backend, devices, extent, place = sys.argv[1:]
+from convoy.data.config import DataConfig
+from convoy.trainer import run
+from convoy.trainer.config import RunConfig
+import convoy.trainer.outputs.curves as curves
+curves.draw = lambda *values: None
+
+def train(name, cached, duration="10st", **values):
+    data = DataConfig("digits", eval_split="hash:0.1")
+    return run.run(RunConfig(
+        f"{place}/{name}", data, model="network:build", batch_size=64, duration=duration, eval_every="5st",
+        checkpoint_every="3st", precision="float64", learning_rate=0.01, ema=0.9, label_smoothing=0.1, seed=3,
+        deterministic=True, devices=devices, backend=backend, cache_features=cached, **values))
+
+FROZEN, STAGED = dict(groups="^(?!logits):freeze"), dict(unfreeze="5st")
+train("staged-False", False, **STAGED)
+train("staged-True", True, **STAGED)
+if extent == "thorough":
+    train("frozen-False", False, **FROZEN)
+    train("frozen-True", True, **FROZEN)
+    for name, values, stops in (("frozen", FROZEN, ("4st", "5st")), ("staged", STAGED, ("6st", "8st"))):
+        for stop in stops:
+            train(f"{name}-{stop}", True, stop, **values)
+            train(f"{name}-{stop}", True, **values)
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Callable[[str, int, str], Path]:
+    """runs(backend, devices, extent) -> the folder of its runs."""
+
+    def made(backend: str, devices: int, extent: str) -> Path:
+        def make(place: Path) -> None:
+            (place / "network.py").write_text(NETWORK)
+            (place / "program.py").write_text(PROGRAM)
+            argv = [sys.executable, "program.py", backend, f"cpu:{devices}", extent, str(place)]
+            done = subprocess.run(
+                argv,
+                cwd=place,
+                env=environment(KERAS_BACKEND=backend),
+                capture_output=True,
+                text=True,
+                timeout=400,
+                check=False,
+            )
+            (place / "out").write_text(done.stdout)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+        return once(tmp_path_factory, f"features-{backend}-{devices}-{extent}", make)
+
+    return made
+
+
+def assert_equal_up_to_rounding(run_dir: Path, other: Path) -> None:
+    ours, theirs = final_tensors(run_dir), final_tensors(other)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        difference = np.abs(value - theirs[name]).max(initial=0)
+        assert difference <= 1e-9 * max(np.abs(value).max(initial=0), 1e-3), name
+    measured = [[*records_of(each), result_of(each)["eval"]] for each in (run_dir, other)]
+    for now, then in zip(*measured, strict=True):
+        assert now.keys() == then.keys()
+        for name, value in now.items():
+            assert value == (pytest.approx(then[name], rel=1e-9) if isinstance(value, float) else then[name]), name
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_cached_run_is_the_run_without(runs, backend):
+    """Up to the border on features, and behind it on images; the test split is measured on images."""
+    place = runs(backend, 1, "quick")
+    assert_equal_up_to_rounding(place / "staged-True", place / "staged-False")
+    said = [line for line in (place / "out").read_text().splitlines() if "features of" in line]
+    assert len(said) == 1
+    assert "features of 1,421 images: 0.1 MiB, computed in" in said[0]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["frozen", "staged"])
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cached_runs_are_the_runs_without(runs, backend, devices, name):
+    place = runs(backend, devices, "thorough")
+    assert_equal_up_to_rounding(place / f"{name}-True", place / f"{name}-False")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("again", ["frozen-4st", "frozen-5st", "staged-6st", "staged-8st"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_run_that_goes_on_ends_with_the_same_bits(runs, backend, again):
+    place = runs(backend, 1, "thorough")
+    assert_same_bits(place / again, place / f"{again[:6]}-True")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "the backbone trains; freeze it"),
+        (
+            {**FROZEN, "data": DataConfig(augment="article")},
+            "--augment=article makes another image of each in every epoch",
+        ),
+    ],
+)
+def test_what_changes_the_features_is_refused_before_anything_starts(values, words):
+    with pytest.raises(exits.CannotRun) as error:
+        RunConfig(cache_features=True, **values)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--groups=bn:freeze", "--model=network:build"], 78, "a backbone that trains from the start, conv/kernel for one"),
+        (["--groups=conv:freeze", "--model=article_cnn"], 78, "and --model=article_cnn has none"),
+        (["--groups=^(?!logits):freeze", "--model=network:build", "--cache_bytes=1000"], 78, "give --cache_bytes=68208"),
+    ],
+)  # fmt: skip
+@pytest.mark.thorough
+def test_what_cannot_be_cached_is_refused(convoy, tmp_path, flags, code, words):
+    (tmp_path / "network.py").write_text(NETWORK)
+    outcome = convoy("train", "--run_dir=run", "--cache_features", "--duration=2st", *flags)
+    assert outcome.code == code, outcome
+    assert words in outcome.err
