@@ -10,12 +10,12 @@ from convoy import exits
 from convoy.options import shortened
 from convoy.outside import printable
 from convoy.store import open_store
-from convoy.trainer.models.names import network_of
+from convoy.trainer.models.names import AUTO, is_users_own, network_of
 from convoy.trainer.models.pretrained import imagenet
 from convoy.trainer.models.pretrained.sources import Source
 from convoy.trainer.models.zoo.families import PIXELS
 from convoy.trainer.models.zoo.hub_names import NAMES, PRESET_PIXELS
-from convoy.trainer.run_dir import dataset, opening
+from convoy.trainer.run_dir import dataset, opening, trust
 
 # timm's name of an architecture -> --model, for networks whose layers have timm's names.
 TIMM = {"efficientnet_lite0": "efficientnet_lite0", "tf_efficientnet_lite0": "efficientnet_lite0"}
@@ -53,7 +53,7 @@ def describe(source: Source, model: str) -> Description:
     if source.kind == "timm":
         return _of_timm(source, model)
     if source.kind == "run":
-        return _of_run(source)
+        return _of_run(source, model)
     if source.kind == "imagenet":
         return _of_imagenet(source, model)
     return Description()
@@ -98,9 +98,11 @@ def _classes_of_timm(config: dict[str, Any], tag: str) -> Sequence[Sequence[str]
     return imagenet.class_names() if config.get("num_classes") == imagenet.CLASSES and "in1k" in tag else ()
 
 
-def _of_run(source: Source) -> Description:
+def _of_run(source: Source, model: str) -> Description:
     store = open_store(source.root)
     stored, described = opening.trained_config(store, source.root), dataset.read(store)
+    if model == AUTO and is_users_own(stored.unchecked.model):
+        trust.consented(stored, source.root)  # or whose code would be imported?
     if described is None:
         return Description(stored.unchecked.model)
     how = described.preprocessing
