@@ -228,35 +228,59 @@ _XCEPTION: dict[str, object] = {
 
 # parameters, side, multiplications with additions
 NETWORKS = {
-    "csp_darknet_53": Network(CSPNET, 0, 256, 0, architecture="cspdarknet53", presets=("csp_darknet_53_ra_imagenet",)),
-    "csp_resnet_50": Network(CSPNET, 0, 256, 0, architecture="cspresnet50", presets=("csp_resnet_50_ra_imagenet",)),
-    "csp_resnext_50": Network(CSPNET, 0, 256, 0, architecture="cspresnext50", presets=("csp_resnext_50_ra_imagenet",)),
-    "darknet_53": Network(CSPNET, 0, 256, 0, architecture="darknet53", presets=("darknet_53_imagenet",)),
+    "csp_darknet_53": Network(
+        CSPNET, 27_642_184, 256, 6_533_652_480, architecture="cspdarknet53", presets=("csp_darknet_53_ra_imagenet",)
+    ),
+    "csp_resnet_50": Network(
+        CSPNET, 21_616_168, 256, 4_517_240_832, architecture="cspresnet50", presets=("csp_resnet_50_ra_imagenet",)
+    ),
+    "csp_resnext_50": Network(
+        CSPNET, 20_569_896, 256, 4_014_948_352, architecture="cspresnext50", presets=("csp_resnext_50_ra_imagenet",)
+    ),
+    "darknet_53": Network(
+        CSPNET, 41_609_928, 256, 9_285_115_904, architecture="darknet53", presets=("darknet_53_imagenet",)
+    ),
     "deit_tiny_distilled_patch16": Network(
-        DEIT, 0, 224, 0, architecture=_deit(192), presets=("deit_tiny_distilled_patch16_224_imagenet",)
+        DEIT,
+        5_717_800,
+        224,
+        1_260_811_776,
+        architecture=_deit(192),
+        presets=("deit_tiny_distilled_patch16_224_imagenet",),
     ),
     "deit_small_distilled_patch16": Network(
-        DEIT, 0, 224, 0, architecture=_deit(384), presets=("deit_small_distilled_patch16_224_imagenet",)
+        DEIT,
+        22_051_432,
+        224,
+        4_623_756_288,
+        architecture=_deit(384),
+        presets=("deit_small_distilled_patch16_224_imagenet",),
     ),
     "deit_base_distilled_patch16": Network(
         DEIT,
-        0,
+        86_569_192,
         224,
-        0,
+        17_656_043_520,
         architecture=_deit(768),
         presets=(
             "deit_base_distilled_patch16_384_imagenet",
             "deit_base_distilled_patch16_224_imagenet",
         ),
     ),
-    "densenet_121": Network(DENSENET, 0, 224, 0, architecture="densenet121", presets=("densenet_121_imagenet",)),
-    "densenet_169": Network(DENSENET, 0, 224, 0, architecture="densenet169", presets=("densenet_169_imagenet",)),
-    "densenet_201": Network(DENSENET, 0, 224, 0, architecture="densenet201", presets=("densenet_201_imagenet",)),
+    "densenet_121": Network(
+        DENSENET, 7_978_856, 224, 2_834_161_664, architecture="densenet121", presets=("densenet_121_imagenet",)
+    ),
+    "densenet_169": Network(
+        DENSENET, 14_149_480, 224, 3_359_843_328, architecture="densenet169", presets=("densenet_169_imagenet",)
+    ),
+    "densenet_201": Network(
+        DENSENET, 20_013_928, 224, 4_291_365_888, architecture="densenet201", presets=("densenet_201_imagenet",)
+    ),
     "efficientnet_b0": Network(
         EFFICIENTNET,
-        0,
+        5_288_548,
         224,
-        0,
+        385_814_752,
         architecture="efficientnet_b0",
         presets=(
             "efficientnet_b0_ra_imagenet",
@@ -265,9 +289,9 @@ NETWORKS = {
     ),
     "efficientnet_b1": Network(
         EFFICIENTNET,
-        0,
+        7_794_184,
         240,
-        0,
+        686_802_832,
         architecture="efficientnet_b1",
         presets=(
             "efficientnet_b1_ft_imagenet",
@@ -275,19 +299,34 @@ NETWORKS = {
         ),
     ),
     "efficientnet_b2": Network(
-        EFFICIENTNET, 0, 260, 0, architecture="efficientnet_b2", presets=("efficientnet_b2_ra_imagenet",)
+        EFFICIENTNET,
+        9_109_994,
+        260,
+        993_561_872,
+        architecture="efficientnet_b2",
+        presets=("efficientnet_b2_ra_imagenet",),
     ),
     "efficientnet_b3": Network(
-        EFFICIENTNET, 0, 300, 0, architecture="efficientnet_b3", presets=("efficientnet_b3_ra2_imagenet",)
+        EFFICIENTNET,
+        12_233_232,
+        300,
+        1_827_141_392,
+        architecture="efficientnet_b3",
+        presets=("efficientnet_b3_ra2_imagenet",),
     ),
     "efficientnet_b4": Network(
-        EFFICIENTNET, 0, 380, 0, architecture="efficientnet_b4", presets=("efficientnet_b4_ra2_imagenet",)
+        EFFICIENTNET,
+        19_341_616,
+        380,
+        4_393_771_024,
+        architecture="efficientnet_b4",
+        presets=("efficientnet_b4_ra2_imagenet",),
     ),
     "efficientnet_b5": Network(
         EFFICIENTNET,
-        0,
+        30_389_784,
         448,
-        0,
+        9_404_374_080,
         architecture="efficientnet_b5",
         presets=(
             "efficientnet_b5_sw_imagenet",
@@ -295,36 +334,73 @@ NETWORKS = {
         ),
     ),
     "efficientnet_es": Network(
-        EFFICIENTNET, 0, 224, 0, architecture="efficientnet_es", presets=("efficientnet_es_ra_imagenet",)
+        EFFICIENTNET,
+        5_438_392,
+        224,
+        1_788_731_008,
+        architecture="efficientnet_es",
+        presets=("efficientnet_es_ra_imagenet",),
     ),
     "efficientnet_em": Network(
-        EFFICIENTNET, 0, 240, 0, architecture="efficientnet_em", presets=("efficientnet_em_ra2_imagenet",)
+        EFFICIENTNET,
+        6_899_496,
+        240,
+        3_013_321_088,
+        architecture="efficientnet_em",
+        presets=("efficientnet_em_ra2_imagenet",),
     ),
     "efficientnet_el": Network(
-        EFFICIENTNET, 0, 300, 0, architecture="efficientnet_el", presets=("efficientnet_el_ra_imagenet",)
+        EFFICIENTNET,
+        10_589_712,
+        300,
+        7_936_082_848,
+        architecture="efficientnet_el",
+        presets=("efficientnet_el_ra_imagenet",),
     ),
     "efficientnet_lite0": Network(
-        EFFICIENTNET, 0, 224, 0, architecture="efficientnet_lite0", presets=("efficientnet_lite0_ra_imagenet",)
+        EFFICIENTNET,
+        4_652_008,
+        224,
+        385_187_552,
+        architecture="efficientnet_lite0",
+        presets=("efficientnet_lite0_ra_imagenet",),
     ),
     "efficientnet2_rw_t": Network(
-        EFFICIENTNET, 0, 224, 0, architecture="efficientnetv2_rw_t", presets=("efficientnet2_rw_t_ra2_imagenet",)
+        EFFICIENTNET,
+        13_649_388,
+        224,
+        1_912_879_840,
+        architecture="efficientnetv2_rw_t",
+        presets=("efficientnet2_rw_t_ra2_imagenet",),
     ),
     "efficientnet2_rw_s": Network(
-        EFFICIENTNET, 0, 288, 0, architecture="efficientnetv2_rw_s", presets=("efficientnet2_rw_s_ra2_imagenet",)
+        EFFICIENTNET,
+        23_941_296,
+        288,
+        4_862_701_312,
+        architecture="efficientnetv2_rw_s",
+        presets=("efficientnet2_rw_s_ra2_imagenet",),
     ),
     "efficientnet2_rw_m": Network(
-        EFFICIENTNET, 0, 320, 0, architecture="efficientnetv2_rw_m", presets=("efficientnet2_rw_m_agc_imagenet",)
+        EFFICIENTNET,
+        53_236_442,
+        320,
+        12_627_417_344,
+        architecture="efficientnetv2_rw_m",
+        presets=("efficientnet2_rw_m_agc_imagenet",),
     ),
-    "hgnetv2_b0": Network(HGNETV2, 0, 224, 0, architecture="hgnetv2_b0"),
-    "hgnetv2_b1": Network(HGNETV2, 0, 224, 0, architecture="hgnetv2_b1"),
-    "hgnetv2_b2": Network(HGNETV2, 0, 224, 0, architecture="hgnetv2_b2"),
-    "hgnetv2_b3": Network(HGNETV2, 0, 224, 0, architecture="hgnetv2_b3"),
-    "hgnetv2_b4": Network(HGNETV2, 0, 224, 0, architecture="hgnetv2_b4", presets=("hgnetv2_b4_ssld_stage2_ft_in1k",)),
+    "hgnetv2_b0": Network(HGNETV2, 3_925_960, 224, 369_585_536, architecture="hgnetv2_b0"),
+    "hgnetv2_b1": Network(HGNETV2, 4_272_568, 224, 537_646_912, architecture="hgnetv2_b1"),
+    "hgnetv2_b2": Network(HGNETV2, 9_925_912, 224, 1_249_651_456, architecture="hgnetv2_b2"),
+    "hgnetv2_b3": Network(HGNETV2, 16_296_216, 224, 1_972_246_272, architecture="hgnetv2_b3"),
+    "hgnetv2_b4": Network(
+        HGNETV2, 19_800_776, 224, 2_935_474_944, architecture="hgnetv2_b4", presets=("hgnetv2_b4_ssld_stage2_ft_in1k",)
+    ),
     "hgnetv2_b5": Network(
         HGNETV2,
-        0,
+        39_573_160,
         224,
-        0,
+        6_739_731_456,
         architecture="hgnetv2_b5",
         presets=(
             "hgnetv2_b5_ssld_stage1_in22k_in1k",
@@ -333,9 +409,9 @@ NETWORKS = {
     ),
     "hgnetv2_b6": Network(
         HGNETV2,
-        0,
+        75_260_872,
         224,
-        0,
+        17_041_892_864,
         architecture="hgnetv2_b6",
         presets=(
             "hgnetv2_b6_ssld_stage1_in22k_in1k",
@@ -344,9 +420,9 @@ NETWORKS = {
     ),
     "mit_b0": Network(
         MIT,
-        0,
+        3_576_392,
         224,
-        0,
+        452_467_200,
         architecture=_mit((32, 64, 160, 256), (2, 2, 2, 2)),
         presets=(
             "mit_b0_ade20k_512",
@@ -355,9 +431,9 @@ NETWORKS = {
     ),
     "mit_b1": Network(
         MIT,
-        0,
+        13_664_424,
         224,
-        0,
+        1_675_637_760,
         architecture=_mit((64, 128, 320, 512), (2, 2, 2, 2)),
         presets=(
             "mit_b1_ade20k_512",
@@ -366,9 +442,9 @@ NETWORKS = {
     ),
     "mit_b2": Network(
         MIT,
-        0,
+        24_709_288,
         224,
-        0,
+        3_271_284_736,
         architecture=_mit((64, 128, 320, 512), (3, 4, 6, 3)),
         presets=(
             "mit_b2_ade20k_512",
@@ -377,9 +453,9 @@ NETWORKS = {
     ),
     "mit_b3": Network(
         MIT,
-        0,
+        44_585_128,
         224,
-        0,
+        6_141_853_696,
         architecture=_mit((64, 128, 320, 512), (3, 4, 18, 3)),
         presets=(
             "mit_b3_ade20k_512",
@@ -388,9 +464,9 @@ NETWORKS = {
     ),
     "mit_b4": Network(
         MIT,
-        0,
+        61_355_688,
         224,
-        0,
+        8_920_174_080,
         architecture=_mit((64, 128, 320, 512), (3, 8, 27, 3)),
         presets=(
             "mit_b4_ade20k_512",
@@ -399,9 +475,9 @@ NETWORKS = {
     ),
     "mit_b5": Network(
         MIT,
-        0,
+        81_956_008,
         224,
-        0,
+        11_717_260_288,
         architecture=_mit((64, 128, 320, 512), (3, 6, 40, 3)),
         presets=(
             "mit_b5_ade20k_640",
@@ -409,10 +485,20 @@ NETWORKS = {
         ),
     ),
     "mobilenet_v3_small_050": Network(
-        MOBILENET, 0, 224, 0, architecture="mobilenetv3_small_050", presets=("mobilenet_v3_small_050_imagenet",)
+        MOBILENET,
+        1_593_224,
+        224,
+        24_188_688,
+        architecture="mobilenetv3_small_050",
+        presets=("mobilenet_v3_small_050_imagenet",),
     ),
     "mobilenet_v3_small_100": Network(
-        MOBILENET, 0, 224, 0, architecture="mobilenetv3_small_100", presets=("mobilenet_v3_small_100_imagenet",)
+        MOBILENET,
+        2_542_856,
+        224,
+        56_510_400,
+        architecture="mobilenetv3_small_100",
+        presets=("mobilenet_v3_small_100_imagenet",),
     ),
     "mobilenet_v3_large_100": Network(
         MOBILENET,
