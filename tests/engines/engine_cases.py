@@ -6,6 +6,8 @@ Writes an .npz of what every case came to, as "case:name"; test_engines.py compa
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -30,6 +32,7 @@ from keras import layers, ops  # noqa: E402
 
 from convoy.data.sources.in_memory import InMemory  # noqa: E402
 from convoy.trainer.engines.runtime import set_up_keras  # noqa: E402
+from convoy.trainer.layers import Dropout, drawing  # noqa: E402
 
 SHAPE, CLASSES = (8, 8, 1), 4
 RNG = np.random.default_rng(0)
@@ -80,7 +83,21 @@ def stock_dropout() -> Any:
     return layers.Dropout(0.5, seed=1)
 
 
+def residual(shape: tuple[int, int, int], classes: int) -> Any:
+    """Four blocks with all that is hard to compute twice: statistics that move, masks, a penalty."""
+    image = keras.Input(shape)
+    x = layers.Conv2D(4, 3, padding="same")(image)
+    for index in range(4):
+        y = layers.ReLU()(layers.BatchNormalization(momentum=0.5)(x))
+        y = layers.Conv2D(4, 3, padding="same", kernel_regularizer=keras.regularizers.L2(2**-10))(y)
+        x = layers.Add()([x, Dropout(0.3, name=f"residual_drop{index}")(y)])
+    backbone = keras.Model(image, layers.GlobalAveragePooling2D()(x), name="backbone")
+    image = keras.Input(shape)
+    return keras.Model(image, layers.Dense(classes)(backbone(image)))
+
+
 MODELS = {
+    "residual": residual,
     "drawn": sequence(layers.Flatten, lambda: layers.Dense(8, activation="relu"), lambda: layers.Dense(CLASSES)),
     "plain": sequence(Look, layers.Flatten, dense(8, activation="tanh"), dense(CLASSES)),
     "exploding": sequence(layers.Flatten, dense(8), dense(CLASSES)),
@@ -92,6 +109,9 @@ MODELS = {
     "hopeless": sequence(layers.Flatten, scaled(1000.0), zeros(CLASSES), scaled(60000.0)),
     "normalized_overflows": sequence(layers.Flatten, norm, scaled(1000.0), zeros(CLASSES)),
     "stock": sequence(layers.Flatten, stock_dropout, dense(CLASSES)),
+    "convolved": sequence(
+        lambda: layers.Conv2D(3, 3), norm, lambda: layers.Conv2D(2, 3), layers.Flatten, dense(CLASSES)
+    ),
 }
 sys.modules["cases"] = types.SimpleNamespace(**MODELS)  # type: ignore[assignment]
 
@@ -272,6 +292,99 @@ def rewound() -> dict[str, np.ndarray]:
     } | labelled(saved=saved, given=state, first=first, again=built.state(), stream=streamed)
 
 
+STAGED = {
+    "unfreeze": "3st",
+    "groups": "/dense/bias:freeze;dense_1/bias:lr=0.3;dense_1:wd=0.5",
+    "layer_decay": 0.5,
+    "optimizer": "adamw",
+    "weight_decay": 0.1,
+    "learning_rate": 0.01,
+    "ema": 0.9,
+    "clip_norm": 1.0,
+}
+
+
+def stages() -> dict[str, np.ndarray]:
+    """Six steps in two stages; and the last three again, from the state at the border."""
+    built, states, losses = engine("normalized", **STAGED), [], []
+    for step in (0, 3):
+        states.append(built.state())
+        built.enter_stage(step)
+        losses.append(built.train(3).losses)
+    states.append(built.state())
+    again = engine("normalized", first_position=3 * BATCH, **STAGED)
+    again.restore(states[1])
+    again.enter_stage(3)
+    again.train(3)
+    first, border, end = states
+    return {
+        **end,
+        "losses": np.concatenate(losses),
+        "names": np.array(list(end)),
+        "changed_before": np.array([name for name in end if (first[name] != border[name]).any()]),
+        "changed_after": np.array([name for name in end if (border[name] != end[name]).any()]),
+    } | labelled(once=end, restored=again.state())
+
+
+def frozen() -> dict[str, np.ndarray]:
+    """What a program has for layers that never train; on one device, what it has where all train too."""
+    step, found = importlib.import_module(f"convoy.trainer.engines.{BACKEND}.step"), {}
+    for label, groups in (("frozen", "conv2d|batch:freeze"), ("all", ""))[: 2 if DEVICES == 1 else 1]:
+        built = engine("convolved", groups=groups, ema=0.9, optimizer="adam")
+        sent: list[int] = []
+        reduced = step.all_sum
+        step.all_sum = lambda tensor, sent=sent, reduced=reduced: sent.append(int(tensor.shape[0])) or reduced(tensor)
+        try:
+            operations = _operations(built)
+        finally:
+            step.all_sum = reduced
+        found |= {
+            f"{label}/gradients": np.array(sum("Conv2DBackprop" in name for name in operations)),
+            f"{label}/convolutions": np.array(operations.count("convolution")),
+            f"{label}/sent": np.array(sent),
+            f"{label}/names": np.array(list(built.shapes())),
+            f"{label}/parameters": np.array(built.parameters),
+        }
+    return found
+
+
+def _operations(built: Any) -> list[str]:
+    """The operations of the program of a step."""
+    if BACKEND == "jax":
+        return re.findall(r"stablehlo\.(\w+)", built.programs.lower().as_text())
+    import tensorflow as tf
+
+    graph = built._loop.get_concrete_function(built._stream, tf.constant(1)).graph.as_graph_def()
+    return [node.op for function in graph.library.function for node in function.node_def]
+
+
+def rematerialized() -> dict[str, np.ndarray]:
+    """The same steps with all activations kept, and with most computed again."""
+    found = {}
+    for label, remat in (("kept", False), ("again", True)):
+        built = engine("residual", remat=remat, accumulate=2, ema=0.9, clip_norm=1.0)
+        found |= labelled(**{label: after(built, 3)})
+        if BACKEND == "jax" and DEVICES == 1:
+            found[f"bytes/{label}"] = np.array(bytes_between(built.model))
+    return found
+
+
+def bytes_between(model: Any) -> int:
+    """Of what JAX keeps from the forward to the backward pass, besides the weights."""
+    import jax
+
+    images, positions = np.zeros((BATCH, *SHAPE)), np.zeros((BATCH, 2), np.uint32)
+
+    def total(trainable: Any) -> Any:
+        with drawing(0, positions):
+            return ops.sum(model.stateless_call(trainable, other, images, training=True)[0])
+
+    trainable, other = ([v.value for v in part] for part in (model.trainable_variables, model.non_trainable_variables))
+    gradient = jax.vjp(total, trainable)[1]
+    kept = {id(leaf): leaf.nbytes for leaf in jax.tree.leaves(gradient) if hasattr(leaf, "nbytes")}
+    return sum(kept.values()) - sum(value.nbytes for value in trainable)
+
+
 def diverging() -> dict[str, np.ndarray]:
     result = engine("exploding", learning_rate=1e30).train(10)
     return {"steps": np.array(result.steps), "finite": np.array(result.finite), "losses": result.losses}
@@ -376,7 +489,9 @@ CASES = {
     "rewound": (rewound, 2),
     "evaluation": (evaluation, 4),
     "stock": (stock, 2),
+    "rematerialized": (rematerialized, 2),
     "compiled": (compiled, 2),
+    "frozen": (frozen, 2),
 }
 if BACKEND == "jax":
     CASES |= {
@@ -390,6 +505,8 @@ if BACKEND == "jax":
 
 else:
     CASES["skipping/xla"] = (lambda: skipping(xla="on"), 1)
+if (BACKEND, DEVICES) != ("jax", 1):  # which the others say enough of
+    CASES["stages"] = (stages, 2)
 
 if __name__ == "__main__":
     found = {case: run() for case, (run, most) in CASES.items() if most >= DEVICES}

@@ -23,6 +23,7 @@ PROGRAM = Path(__file__).with_name("engine_cases.py")
 ENGINES = Path(engines.__file__).parent
 BACKENDS = ["tensorflow", "jax"]
 ON_TWO = [(backend, devices) for backend in BACKENDS for devices in (1, 2)]
+ON_STAGES = [("tensorflow", 1), ("tensorflow", 2), ("jax", 2)]
 # Whole runs on four devices are compared in test_equality.py.
 THOROUGH = pytest.mark.thorough
 ON_FOUR = [*ON_TWO, *(pytest.param(backend, 4, marks=THOROUGH) for backend in BACKENDS)]
@@ -158,6 +159,48 @@ def test_neither_cuts_nor_a_restart_change_a_bit(case, backend, devices):
     assert_neither_cuts_nor_a_restart_change_a_bit(case(backend, devices, "loops"))
 
 
+def test_stages_end_alike_on_two_devices_and_on_both_engines(case):
+    expected = {name: value for name, value in case("tensorflow", 1, "stages").items() if value.dtype.kind == "f"}
+    for backend, within in (("tensorflow", 1e-9), ("jax", 1e-7)):
+        found = case(backend, 2, "stages")
+        assert_equal({name: value for name, value in found.items() if name in expected}, expected, within)
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_STAGES)
+def test_a_stage_changes_what_trains_in_it_alone(case, backend, devices):
+    found = case(backend, devices, "stages")
+    head, forever = "dense_1", "sequential/dense/bias"
+    names = [name for name in found["names"] if forever not in name]
+    assert not {"optimizer", "ema"} & {name.split("/")[0] for name in found["names"] if forever in name}
+    # The slots of what trains later are there from the first step on.
+    assert len([name for name in names if name.startswith("optimizer/")]) == 1 + 2 * 5
+    count = {name for name in names if name.endswith("iteration")}
+    assert set(found["changed_before"]) == {name for name in names if head in name} | count
+    assert set(found["changed_after"]) == set(names)
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_STAGES)
+def test_a_restart_at_the_border_of_a_stage_changes_no_bit(case, backend, devices):
+    found = case(backend, devices, "stages")
+    assert_same_bits(state(found, "restored"), state(found, "once"))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_frozen_layers_cost_no_gradient_no_slots_and_no_communication(case, backend):
+    one, two = case(backend, 1, "frozen"), case(backend, 2, "frozen")
+    if backend == "jax":  # its kernels' gradients are convolutions too
+        assert one["frozen/convolutions"] == 2 < one["all/convolutions"]
+    else:
+        assert one["frozen/gradients"] == 0 < one["all/gradients"]
+    dense = 4 * 4 * 2 * 4 + 4
+    assert one["frozen/parameters"] == two["frozen/parameters"] == dense < one["all/parameters"]
+    assert set(two["frozen/sent"].tolist()) == {dense + 2}, "the gradient, the loss and the count of right examples"
+    for found in (one, two):
+        trained = [name for name in found["frozen/names"].tolist() if not name.startswith("model/")]
+        assert all("dense" in name or name.endswith("iteration") for name in trained), trained
+        assert len(trained) == 1 + 2 * 2 + 2
+
+
 @pytest.mark.parametrize(("backend", "devices"), ON_TWO)
 def test_a_loop_ends_at_the_step_that_is_not_finite(case, backend, devices):
     found = case(backend, devices, "diverging")
@@ -248,13 +291,28 @@ def test_a_program_is_lowered_for_devices_that_are_not_there(case, devices):
     assert found["collectives"] == 1 + 2, "of the gradient, and each way for BatchNormalization"
 
 
+@pytest.mark.parametrize(("backend", "devices"), ON_TWO)
+def test_activations_that_are_computed_again_change_no_step(case, backend, devices):
+    found = case(backend, devices, "rematerialized")
+    again, kept = state(found, "again"), state(found, "kept")
+    assert any("moving" in name for name in kept)
+    assert_equal(again, kept, relative=1e-12)
+
+
+def test_activations_that_are_computed_again_are_not_kept(case):
+    found = case("jax", 1, "rematerialized")
+    assert 3 * found["bytes/again"] < found["bytes/kept"]
+
+
 def test_both_engines_step_by_the_same_outline():
     outlines = []
     for backend in BACKENDS:
         tree = ast.parse((ENGINES / backend / "step.py").read_text())
         step = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "TrainingStep")
         functions = [node for node in step.body if isinstance(node, ast.FunctionDef) and not node.decorator_list]
-        outlines.append([function.name for function in functions if function.name not in ("_undone", "_merged", "_trained")])
+        outlines.append(
+            [function.name for function in functions if function.name not in ("_undone", "_merged", "_trained")]
+        )
     names = "microbatch_gradients accumulated_gradients reduce merge clip apply average decide"
     assert outlines[0] == outlines[1] == ["__call__", *names.split()]
 
