@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from convoy import exits
+from convoy import cli, exits
+from convoy.trainer.config import RunConfig
 from convoy.trainer.models import blocks
 from convoy.trainer.models.blocks import Rule
 from convoy.trainer.models.build import build_model
@@ -23,7 +25,7 @@ from convoy.trainer.models.outline import assemble, preprocessing
 from convoy.trainer.models.rescaling import note
 from convoy.trainer.models.zoo import keras_names
 from convoy.trainer.models.zoo.families import PIXELS
-from support import environment
+from support import REPOSITORY, environment
 
 pytestmark = pytest.mark.slow
 THOROUGH = pytest.mark.thorough
@@ -260,6 +262,65 @@ def test_blocks_in_between_and_the_head():
 
 
 # The list.
+
+PAGE = REPOSITORY / "docs" / "networks.md"
+MARKS = "<!-- networks -->\n", "<!-- end -->\n"
+
+
+def table() -> str:
+    rows = [
+        "| --model= | parameters | pixels | FLOPs | scales inside, in the library | licence |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, network in networks().items():
+        inside = ("yes" if network.family.inside else "no") if name.startswith("keras:") else ""
+        sizes = f"{network.parameters / 1e6:.1f} M | {network.side} | {network.multiplications / 1e9:.2f} G"
+        rows.append(f"| `{name}` | {sizes} | {inside} | {network.family.licence or 'none published'} |")
+    return "\n".join(rows) + "\n"
+
+
+def test_the_page_has_the_rows_of_the_tables():
+    before, _, rest = PAGE.read_text().partition(MARKS[0])
+    written, _, after = rest.partition(MARKS[1])
+    if os.environ.get("CONVOY_UPDATE_GOLDEN"):
+        PAGE.write_text(before + MARKS[0] + table() + MARKS[1] + after)
+        written = table()
+    assert written == table(), "CONVOY_UPDATE_GOLDEN=1 pytest tests/trainer/test_zoo.py writes it anew"
+
+
+def test_the_list_imports_neither_keras_nor_keras_hub_and_says_the_same_in_both_forms(capsys):
+    assert cli.dispatch(["models", "--like=VGG16", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row == {
+        "model": "keras:VGG16",
+        "family": "VGG",
+        "source": "Simonyan and Zisserman 2015",
+        "parameters": 138_357_544,
+        "image_size": 224,
+        "multiply_adds": row["multiply_adds"],
+        "licence": "CC-BY-4.0",
+        "weights": ["ImageNet-1k"],
+    }
+    assert cli.dispatch(["models", "--like=VGG16"]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.split()[:6] == ["keras:VGG16", "138.4", "M", "224", f"{row['multiply_adds'] / 1e9:.2f}", "G"]
+    program = "import sys; from convoy.cli import dispatch; dispatch(['models']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert not {"keras", "keras_hub", "tensorflow", "jax"} & set(done.stderr.split())
+    assert len(done.stdout.splitlines()) > len(networks())
+
+
+def test_no_network_of_that_name_is_a_sentence():
+    with pytest.raises(
+        exits.CannotRun, match=r"--like=resnet51: no network has that in its name; did you mean resnet50\?"
+    ):
+        cli.dispatch(["models", "--like=resnet51"])
+    with pytest.raises(exits.CannotRun, match=r"--model=keras:ResNet51 is not possible: did you mean keras:ResNet50\?"):
+        RunConfig(model="keras:ResNet51")
+    with pytest.raises(exits.CannotRun, match="`convoy models` lists the networks of hub"):
+        RunConfig(model="hub:nothing-like-it")
 
 
 def test_the_row_has_the_numbers_of_the_network():
