@@ -20,6 +20,7 @@ from convoy import exits, supervise
 
 _TICK_SECONDS = 0.25
 _SENTENCE = "convoy: "  # how the line begins that says why a command ends
+_FORCED = ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 
 def call(
@@ -55,6 +56,12 @@ def call(
     child.raise_error()
 
 
+def _environment() -> dict[str, str]:
+    """This process's, without what Jupyter sets to have colours and bars drawn into pipes."""
+    own = {name: value for name, value in os.environ.items() if name not in _FORCED}
+    return {**own, "PYTHONUNBUFFERED": "1"}
+
+
 class _Child:
     """A command that is running; use as a context, after which it is not."""
 
@@ -72,7 +79,7 @@ class _Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **variables, "PYTHONUNBUFFERED": "1", supervise.PARENT_PIPE: f"{reader},{voice}"},
+            env={**_environment(), **variables, supervise.PARENT_PIPE: f"{reader},{voice}"},
         )
         self._readers = [
             threading.Thread(target=self._read, args=(stream, stream is self._process.stderr), daemon=True)

@@ -163,16 +163,17 @@ def command(monkeypatch, tmp_path):
     return become
 
 
-def test_lines_are_shown_as_they_come(command, capsys):
+def test_lines_are_shown_as_they_come(command, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter does
     command(r"""
-        print("first", sys.argv[1], flush=True)
+        print("first", sys.argv[1], os.environ.get("FORCE_COLOR"), os.environ["FOR_IT"])
         print("a warning", file=sys.stderr)
         print("convoy: no restart here.", file=sys.stderr)
         sys.stdout.buffer.write(b"\xff last\n")
     """)
     lines = []
-    calling.call(["word"], lines.append)
-    assert lines == ["first word", "\\xff last"]
+    calling.call(["word"], lines.append, variables={"FOR_IT": "alone"})
+    assert lines == ["first word None alone", "\\xff last"]
     assert capsys.readouterr().err == "a warning\nconvoy: no restart here.\n"
 
 
