@@ -56,6 +56,8 @@ def describe(source: Source, model: str) -> Description:
         return _of_run(source, model)
     if source.kind == "imagenet":
         return _of_imagenet(source, model)
+    if source.kind == "preset":
+        return _of_preset(source)
     return Description()
 
 
@@ -112,6 +114,16 @@ def _of_run(source: Source, model: str) -> Description:
         how.crop_fraction,
         classes=[(name,) for name in described.class_names],
     )
+
+
+def _of_preset(source: Source) -> Description:
+    """KerasHub's own presets have their names in the names of their folders, also in its cache."""
+    parts = reversed(source.root.rstrip("/").split("/"))
+    name = next((part for part in parts if part in NAMES), "")
+    if not name or source.config.get("class_name") != f"{NAMES[name].family.classifier}Backbone":
+        return Description()
+    classes = imagenet.class_names() if name.endswith(("_imagenet", "_in1k")) else ()
+    return Description(f"hub:{name}", NAMES[name].side, classes=classes)
 
 
 def _of_imagenet(source: Source, model: str) -> Description:

@@ -66,12 +66,14 @@ def layers(
             f" {family}; take a preset folder of KerasHub."
         )
     converter = importlib.import_module(f"keras_hub.src.utils.timm.convert_{family}")
-    classes = int(source.config.get("num_classes") or 1)
+    # By what is there: a config.json may promise a million classes.
+    head = tensors.get(f"{source.config.get('pretrained_cfg', {}).get('classifier') or 'classifier'}.weight")
+    classes = 1 if head is None or not head.ndim else head.shape[0]
     classifier, loader = build_classifier(short, image_shape, classes), _Tensors(tensors)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints each layer
             converter.convert_weights(classifier.backbone, loader, source.config)
-            if source.config.get("num_classes"):
+            if head is not None:
                 converter.convert_head(classifier, loader, source.config)
     except (KeyError, ValueError, AssertionError, TypeError, IndexError) as error:
         raise exits.CannotRun(

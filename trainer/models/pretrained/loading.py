@@ -54,7 +54,8 @@ def load(model: keras.Model, name: str, spec: str, class_names: Sequence[str]) -
     backbone = [owner for owner in all_owners if owner is not head]
     owning.check_shapes(read.values, {v.path: v for owner in backbone for v in owner.variables}, source.place, name)
     kept = heads.rows(class_names, description.classes) if _knows_its_classes(read.head, description) else {}
-    values.check(read.values, backbone, source.place)
+    with_head = dict(zip((v.path for v in head.variables), read.head, strict=False)) if head else {}
+    values.check(read.values | with_head, all_owners, source.place)
     for owner in backbone:
         for variable in owner.variables:
             variable.assign(read.values[variable.path])

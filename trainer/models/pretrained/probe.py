@@ -40,7 +40,7 @@ def check(model: keras.Model, place: str, name: str) -> list[str]:
     scores = [
         _likeness(layer, tensor)
         for layer, tensor in zip(layers, inputs, strict=True)
-        if tensor.shape[-1] >= _MIN_CHANNELS
+        if tensor.shape[-1] >= _MIN_CHANNELS and np.ptp(keras.ops.convert_to_numpy(layer.moving_variance)) > 0
     ]
     if len(scores) < _MIN_LAYERS:
         return []
@@ -59,19 +59,27 @@ def check(model: keras.Model, place: str, name: str) -> list[str]:
 def _look(model: keras.Model) -> tuple[list[Any], list[np.ndarray], np.ndarray] | None:
     """BatchNormalization layers, what each gets to see, and the features; None for a network that is no graph."""
     layers = {layer.name: layer for layer in model.layers}
-    backbone = layers.get("backbone")
-    if backbone is None or not isinstance(backbone, keras.Model) or not hasattr(backbone, "_nodes_by_depth"):
+    backbone = _graph(layers.get("backbone"))
+    if backbone is None:
         return None
     normal = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    part = keras.Model(backbone.input, [*(layer.input for layer in normal), backbone.output])
+    part = keras.Model(backbone.inputs[0], [*(layer.input for layer in normal), backbone.outputs[0]])
     images = _images(model.input_shape[1:])
     pixels = layers["preprocess"](images) if "preprocess" in layers else images
     if keras.backend.backend() == "jax":  # which would compile each operation by itself
         outputs = part.predict_on_batch(keras.ops.convert_to_numpy(pixels))
     else:
         outputs = part(pixels, training=False)
-    *inputs, features = [keras.ops.convert_to_numpy(output).astype(np.float64) for output in outputs]
-    return normal, inputs, features.reshape(len(features), -1)
+    tensors = [keras.ops.convert_to_numpy(output).astype(np.float64) for output in keras.tree.flatten(outputs)]
+    return normal, tensors[:-1], tensors[-1].reshape(_IMAGES, -1)
+
+
+def _graph(backbone: Any) -> Any:
+    """The functional model that sees the pixels: the backbone, or the one that is its first layer; None where there is none."""
+    if not hasattr(backbone, "_nodes_by_depth") or len(backbone.inputs) != 1:
+        return None
+    first = backbone.layers[1] if len(backbone.layers) > 1 else None
+    return _graph(first) if isinstance(first, keras.Model) else backbone
 
 
 def _images(shape: tuple[int, int, int]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Sequence
@@ -75,6 +76,11 @@ def read(
         return _without_head(torch_names.matched(owners, tensors, classifier), head, _digest(data))
     stored = archive.weights(data, source.place) if source.kind == "keras" else data
     layers = hdf5.layers(stored, source.place)
+    for optional in source.files[1:]:  # of a preset: the head
+        with contextlib.suppress(FileNotFoundError):
+            more = source.read(optional)
+            layers += hdf5.layers(more, source.place)
+            data += more
     return _of_keras(layers, owners, head, source.place, name, _digest(data))
 
 
@@ -87,12 +93,13 @@ def _of_keras(
     matched = keras_names.matched(backbone, rest, place, name)
     if head is None:
         return Weights(matched.values, [], matched.left, digest)
+    # A head of another name: the last layer that the network has no use for and that takes the same features.
     features = head.variables[0].shape[0]
-    # A head of another name: the last layer that the network has no use for, if it takes the same features.
-    left = own or [layer for layer in layers if "/".join(layer.names) in matched.left]
-    dense = as_dense(left[-1].tensors, features) if left else None
-    names = [n for n in matched.left if not dense or n != "/".join(left[-1].names)]
-    return Weights(matched.values, dense or [], names, digest)
+    for layer in own or [layer for layer in reversed(layers) if "/".join(layer.names) in matched.left]:
+        if dense := as_dense(layer.tensors, features):
+            left = [name for name in matched.left if name != "/".join(layer.names)]
+            return Weights(matched.values, dense, left, digest)
+    return Weights(matched.values, [], matched.left, digest)
 
 
 def _without_head(matched: Matched, head: Owner | None, digest: str) -> Weights:
