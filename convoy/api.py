@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import sys
 import tempfile
@@ -60,10 +59,7 @@ def train(dataset: str = "digits", **flags: Unpack[TrainFlags]) -> Run:
     config = from_dict(values).with_defaults()
     # The name of a new run directory carries the time: the one that the run is told is the one that is returned.
     argv = options.to_flags({**{name: values[name] for name in given}, "run_dir": config.run_dir}.items())
-    with tempfile.TemporaryDirectory(prefix="convoy-") as folder:
-        status = Path(folder) / "status.json"
-        with _Screen(status) as screen:
-            call(["train", *argv], screen.line, screen.look, {WATCHED: str(status)})
+    _call(["train", *argv])
     return Run(config.run_dir)
 
 
@@ -162,20 +158,26 @@ class Run:
 
     def _call(self, verb: str, **flags: object) -> None:
         """Runs a verb of the run. What it prints is left out, but for stderr: whoever called gets a value that shows it."""
-        call([verb, *options.to_flags({"run_dir": self.run_dir, **flags}.items())], lambda line: None)
+        _call([verb, *options.to_flags({"run_dir": self.run_dir, **flags}.items())], shows_lines=False)
+
+
+def _call(argv: list[str], shows_lines: bool = True) -> None:
+    with tempfile.TemporaryDirectory(prefix="convoy-") as folder:
+        status = Path(folder) / "status.json"
+        with _Screen(status) as screen:
+            call(argv, screen.line if shows_lines else lambda line: None, screen.look, {WATCHED: str(status)})
 
 
 class _Screen:
-    """Shows what a run prints, with a bar where there is a terminal or a notebook; use as a context."""
+    """Shows what a command prints, and how far it is: a bar in a notebook or, of a run, in a terminal. Use as a context."""
 
     def __init__(self, status: Path) -> None:
-        self._status = status  # a file in which the run says how far it is
-        self._total = 0
-        self._stack = contextlib.ExitStack()
-        self._display: Display | NotebookDisplay | None = None
-        if in_notebook():
-            self._display = NotebookDisplay()
-        elif sys.stdout.isatty():
+        self._status = status  # a file in which the command says how far it is
+        self._notebook = NotebookDisplay() if in_notebook() else None
+        self._display: Display | None = None
+        self._bar = contextlib.ExitStack()  # holds the display's, once there is something to show
+        self._begun = False
+        if not self._notebook and sys.stdout.isatty():
             from convoy.trainer.outputs.display import Display
 
             self._display = Display()
@@ -187,23 +189,34 @@ class _Screen:
             print(text, flush=True)
 
     def look(self) -> None:
-        """Moves the bar to where the run is."""
-        if not self._display:
+        """Moves the bar to where the command is."""
+        if not self._notebook and not self._display:
             return
         try:
             status = json.loads(self._status.read_bytes())
         except (OSError, ValueError):  # it has not begun, or is writing
             return
-        if not self._total:
-            self._total = status["total"]
-            self._stack.enter_context(self._display.start(self._total, status["step"]))
-        if status["phase"] != "starting" and status["images_per_second"] is not None:
-            loss = math.nan if status["loss"] is None else status["loss"]
-            how = status["epoch"], status["images_per_second"], status["input_wait"]
-            self._display.update(status["step"], *how, loss)
+        if self._notebook:
+            self._notebook.move(status["step"], status["total"], _described(status))
+        elif self._display and status.get("loss") is not None:
+            if not self._begun:
+                self._begun = True
+                self._bar.enter_context(self._display.start(status["total"], status["step"]))
+            self._display.update(
+                *(status[name] for name in ("step", "epoch", "images_per_second", "input_wait", "loss"))
+            )
 
     def __enter__(self) -> _Screen:
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._stack.close()
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+
+def _described(status: dict[str, Any]) -> str:
+    """What stands behind `12 of 60`."""
+    if "epoch" not in status:
+        return "files"
+    if status["loss"] is None:
+        return "steps"
+    return f"steps: epoch {status['epoch']:.1f}, loss {status['loss']:.3f}, {status['images_per_second']:,.0f} images/s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -241,6 +243,56 @@ def test_a_second_interrupt_kills(command):
     with pytest.raises(KeyboardInterrupt):
         interrupted(times=2)
     assert time.monotonic() - began < 20
+
+
+RUN = """
+    import json
+    def status(**values):
+        with open(os.environ["CONVOY_STATUS_FILE"], "w") as file:
+            json.dump(values, file)
+        time.sleep(0.6)
+    print("begins", flush=True)
+    status(step=0, total=60, epoch=0.0, loss=None, images_per_second=None, input_wait=None)
+    status(step=30, total=60, epoch=1.5, loss=0.25, images_per_second=1234.5, input_wait=0.0)
+    print("ends", flush=True)
+"""
+
+
+def test_a_notebook_has_a_bar_that_moves(command, monkeypatch, capsys, tmp_path):
+    bars = []
+
+    class Handle:
+        def update(self, bar):
+            bars.append((repr(bar), bar._repr_html_()))
+
+    def display(bar, display_id):
+        assert display_id is True
+        Handle().update(bar)
+        return Handle()
+
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=None)))
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    command(RUN)
+    assert convoy.train(run_dir=tmp_path).run_dir == str(tmp_path)
+    assert capsys.readouterr().out == "begins\nends\n"
+    assert [text for text, _ in bars] == [
+        "0 of 60 steps",
+        "30 of 60 steps: epoch 1.5, loss 0.250, 1,234 images/s",
+    ]
+    assert '<progress value="30" max="60"' in bars[1][1]
+
+
+def test_a_terminal_has_a_bar_too(command, monkeypatch, tmp_path):
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    command(RUN)
+    convoy.train(run_dir=tmp_path)
+    for words in ("begins", "epoch 1.5", "loss 0.250  1,234 images/s", "ends"):
+        assert words in terminal.getvalue()
+    assert sys.stdout is terminal
 
 
 def test_a_command_ends_when_its_caller_dies(tmp_path):

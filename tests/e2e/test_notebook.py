@@ -65,16 +65,17 @@ def test_the_page_does_what_it_says(home: Path):
     )
     assert re.search("^Convoy: .* on folder:photos$", printed(three), re.MULTILINE)
     assert "20 test examples right" in printed(three)
-    bar, table = values(three)
+    bar, files, table = values(three)
+    assert files["text/plain"] == "3 of 3 files"
     assert re.search(r'<progress value="(\d+)" max="\1"', bar["text/html"]), "the bar is at its end"
-    assert re.fullmatch(r"step (\d+) of \1: epoch 10\.\d, loss \d.*images/s", bar["text/plain"])
+    assert re.fullmatch(r"(\d+) of \1 steps: epoch 10\.\d, loss \d.*images/s", bar["text/plain"])
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in table["text/html"].split("<tr>")[2:]]
     assert [row[:2] for row in rows] == [["new/a.png", "circle"], ["new/b.png", "square"], ["new/notes.png", ""]]
     assert rows[2][3] == "cannot be decoded: it is no JPEG, PNG, GIF, BMP or WebP image"
     assert "convoy: 1 of the 3 files could not be read" in printed(three)
     assert printed(wrong) == "convoy.train has no argument modle; did you mean model?\n"
     assert re.fullmatch(r"\(\d\.\d+, \d\.\d+\)", values(measured)[0]["text/plain"])
-    assert "('new/a.png', 'circle'" in values(predicted)[0]["text/plain"]
+    assert "('new/a.png', 'circle'" in values(predicted)[-1]["text/plain"]
     assert float(values(opened)[0]["text/plain"]) > 0.8
     assert values(light)[0]["text/plain"] == "[]"
 

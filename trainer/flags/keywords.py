@@ -33,6 +33,7 @@ class TrainFlags(TypedDict, total=False):
     groups: str
     layer_decay: float
     unfreeze: str
+    cache_features: bool
     accumulate: int
     remat: bool
     patience: int

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convoy.outside import printable
+from convoy.trainer.outputs.status import WATCHED_SECONDS, let_watch
 from convoy.trainer.outputs.tables import text_table
 from convoy.trainer.predictions import HEADINGS, Prediction
 
@@ -66,16 +67,20 @@ def lines(file: TextIO, line: Callable[[Prediction], str], head: str = "") -> It
 
 
 def watched(predictions: Iterable[Prediction], total: int, console: Console, bar: bool) -> Generator[Prediction]:
-    """The same predictions, with a bar on the console, or else a line on stderr every half minute."""
+    """The same predictions, with a bar on the console, or else a line on stderr every half minute and for who watches."""
     if bar:
         with Progress(console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as progress:
             yield from progress.track(predictions, total, description="Predicting")
         return
-    said = time.monotonic()
+    said = shown = time.monotonic()
     for number, prediction in enumerate(predictions, 1):
         yield prediction
-        if time.monotonic() - said > _PLAIN_SECONDS:
-            said = time.monotonic()
+        now = time.monotonic()
+        if now - shown >= WATCHED_SECONDS or number == total:
+            shown = now
+            let_watch({"step": number, "total": total})
+        if now - said > _PLAIN_SECONDS:
+            said = now
             print(f"  {number:,} of {total:,} files", file=sys.stderr, flush=True)
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
@@ -19,10 +20,17 @@ from convoy.trainer.run_dir.files import STATUS
 SECONDS_BETWEEN = 10.0
 # The last write may take this long: a run that was asked to leave has little time.
 _LAST_SECONDS = 3.0
-# A local file in which a notebook on this machine watches the run, more often than a store should be written to.
+# A local file in which a notebook watches a command, more often than a store should be written to.
 WATCHED = "CONVOY_STATUS_FILE"
-_WATCHED_SECONDS = 0.25
+WATCHED_SECONDS = 0.25
 _PHASES = {exits.OK: "finished", exits.TRY_AGAIN: "left", exits.STOPPED: "left"}
+
+
+def let_watch(values: Mapping[str, Any]) -> None:
+    """Writes how far a command is, `step` of `total` and more, to where whoever called it looks."""
+    if place := os.environ.get(WATCHED):
+        with contextlib.suppress(OSError):
+            Path(place).write_text(json.dumps(values))
 
 
 class Status:
@@ -42,8 +50,7 @@ class Status:
         self._writing: Future[None] | None = None
         self._written = -math.inf
         self._first: tuple[int, float] | None = None  # step and time after the first loop
-        self._watched = os.environ.get(WATCHED, "")
-        self._seen = -math.inf
+        self._shown = -math.inf
 
     def begin(self, attempt: int, step: int, epoch: float, total: int) -> None:
         """Writes the first status; without it none is written."""
@@ -77,23 +84,18 @@ class Status:
             "input_wait": wait,
             "eta_seconds": None if remaining is None else round(remaining, 1),
         }
-        if now - self._seen >= _WATCHED_SECONDS:
-            self._seen = now
-            self._let_watch()
+        if now - self._shown >= WATCHED_SECONDS:
+            self._shown = now
+            let_watch(self._values)
         if now - self._written >= SECONDS_BETWEEN and (self._writing is None or self._writing.done()):
             self._written = now
             self._write()
 
     def _write(self) -> None:
-        self._let_watch()
+        let_watch(self._values)
         if self._store.url:
             text = json.dumps({**self._values, "updated": time.time()}, indent=1) + "\n"
             self._writing = self._pool.submit(self._put, text.encode())
-
-    def _let_watch(self) -> None:
-        if self._watched:
-            with contextlib.suppress(OSError):
-                Path(self._watched).write_text(json.dumps(self._values))
 
     def _put(self, data: bytes) -> None:
         with contextlib.suppress(exits.ConvoyError):
