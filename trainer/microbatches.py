@@ -52,10 +52,15 @@ class Trials:
                     "--accumulate=auto tries steps, which several processes cannot do together; give a number, or begin the"
                     " run in one process, whose config.flags then has it."
                 )
-        parts = parts or self._choose()
-        return dataclasses.replace(self._config, accumulate=parts), self._untouched(parts)
+        note = []
+        if not parts:
+            parts, memory = self._choose()
+            note.append(f"--accumulate=auto is {parts}{memory}.")
+        engine = self._untouched(parts)
+        engine.notes.extend(note)
+        return dataclasses.replace(self._config, accumulate=parts), engine
 
-    def _choose(self) -> int:
+    def _choose(self) -> tuple[int, StepMemory]:
         """The fewest parts of equal size whose step fits, as measured."""
         engine = self._untouched(1)
         share, where, fails_softly = self._config.batch_size // engine.replicas, engine.description, engine.fails_softly
@@ -64,10 +69,10 @@ class Trials:
         parts, memory = fewest(candidates, self._measure, fails_softly)
         if not memory.fits:
             raise exits.CannotRun(
-                f"--accumulate=auto: one example at a time needs {memory.needed:,.0f} bytes on {where}, which has"
-                f" {memory.available:,.0f}; give --remat, a smaller --image_size or another --model."
+                f"--accumulate=auto: on {where} even one example at a time does not fit{memory}; give --remat, a smaller"
+                " --image_size or another --model."
             )
-        return parts
+        return parts, memory
 
     def _untouched(self, parts: int) -> Engine:
         """The engine that has so many microbatches, as it was built."""

@@ -10,6 +10,7 @@ import importlib
 import re
 import sys
 import types
+import unittest.mock
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import numpy as np
 
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import choose
+from convoy.trainer.models.names import MODELS as MODEL_ROWS
+from convoy.trainer.models.names import ModelEntry
 
 BACKEND, DEVICES, FILE = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 BATCH = 40
@@ -113,12 +116,14 @@ MODELS = {
         lambda: layers.Conv2D(3, 3), norm, lambda: layers.Conv2D(2, 3), layers.Flatten, dense(CLASSES)
     ),
 }
-sys.modules["cases"] = types.SimpleNamespace(**MODELS)  # type: ignore[assignment]
+sys.modules["cases"] = types.SimpleNamespace(**MODELS, toy=lambda *arguments: toy(*arguments))  # type: ignore[assignment]
 
 
-def engine(model: str, examples: InMemory = EXAMPLES, first_position: int = 0, **values: Any) -> Any:
+def engine(
+    model: str, examples: InMemory = EXAMPLES, first_position: int = 0, of: str = "cases:", **values: Any
+) -> Any:
     config = dataclasses.replace(
-        RUNTIME.config, model=f"cases:{model}", **{"optimizer": "sgd", "duration": "40st", "seed": 2, **values}
+        RUNTIME.config, model=f"{of}{model}", **{"optimizer": "sgd", "duration": "40st", "seed": 2, **values}
     )
     set_up_keras(config)
     draws = np.bincount(examples.labels, minlength=CLASSES)
@@ -448,6 +453,23 @@ def first_step() -> dict[str, np.ndarray]:
     return {"losses": engine("drawn", precision="float32").train(1).losses}
 
 
+def by_position() -> dict[str, np.ndarray]:
+    """Steps of a network of ours with Keras' random layers in a nested model; it has a row, so is no user's own."""
+    with unittest.mock.patch.dict(MODEL_ROWS.rows, {"toy": ModelEntry("cases:toy", "")}):
+        built = engine("toy", of="", batchnorm="sync", accumulate=2)
+    return after(built, 3) | {"notes": np.array(len(built.notes))}
+
+
+def toy(shape: tuple[int, int, int], classes: int) -> keras.Model:
+    image = keras.Input(shape)
+    x = layers.Reshape((8, 8))(image)
+    x = layers.Add()([x, layers.MultiHeadAttention(2, 2, dropout=0.3, name="attention")(x, x)])
+    x = layers.Dropout(0.3, noise_shape=(None, 1, 1), name="depth")(layers.BatchNormalization(name="norm")(x))
+    x = layers.GaussianNoise(0.1, name="noise")(layers.Flatten()(x))
+    nested = keras.Model(image, x, name="backbone")
+    return keras.Sequential([keras.Input(shape), nested, layers.Dropout(0.3, name="drop"), layers.Dense(classes)])
+
+
 def stock() -> dict[str, np.ndarray]:
     built = engine("stock")
     built.train(2)
@@ -488,6 +510,7 @@ CASES = {
     "overflowing": (overflowing, 1),
     "rewound": (rewound, 2),
     "evaluation": (evaluation, 4),
+    "by_position": (by_position, 4),
     "stock": (stock, 2),
     "rematerialized": (rematerialized, 2),
     "compiled": (compiled, 2),

@@ -85,13 +85,14 @@ def test_where_nothing_fits_the_last_measurement_says_so(fails_softly):
 
 
 class Engine:
-    """Needs 10 bytes an example."""
+    """Needs 10 MiB an example."""
 
     description, replicas = "a stand-in", 2
 
     def __init__(self, parts, log, available=400, processes=1, tries_steps=True, said=b""):
         self.parts, self.log, self.available, self.said = parts, log, available, said
         self.tries_steps, self.fails_softly = tries_steps, not tries_steps
+        self.notes = []
         self.cluster = Cluster(1 if said else 0, processes)
         log.append(f"build {parts}")
 
@@ -103,7 +104,7 @@ class Engine:
 
     def step_memory(self):
         self.log.append(f"measure {self.parts}")
-        return StepMemory(64 // self.parts * 10, self.available)
+        return StepMemory(64 // self.parts * 10 * 2**20, self.available * 2**20)
 
     def broadcast(self, text):
         return self.said
@@ -122,6 +123,7 @@ def test_the_engine_that_trains_is_one_that_no_trial_has_touched():
     log = []
     config, engine = trials(log).settle(0)
     assert (config.accumulate, engine.parts) == (2, 2)
+    assert engine.notes == ["--accumulate=auto is 2: a step takes 320 MiB of memory, and there are 400."]
     assert log == [
         *("build 1", "build 64", "measure 64", "build 2", "measure 2", "build 2"),
     ]
@@ -136,12 +138,16 @@ def test_an_engine_that_only_compiled_trains_itself():
 
 def test_a_run_that_goes_on_tries_nothing():
     log = []
-    assert trials(log).settle(4)[0].accumulate == 4
+    config, engine = trials(log).settle(4)
+    assert (config.accumulate, engine.notes) == (4, [])
     assert log == ["build 4"]
 
 
 def test_no_room_for_one_example_is_a_sentence():
-    with pytest.raises(exits.CannotRun, match="one example at a time needs 10 bytes on a stand-in, which has 9; give"):
+    words = (
+        "on a stand-in even one example at a time does not fit: a step takes 10 MiB of memory, and there are 9; give"
+    )
+    with pytest.raises(exits.CannotRun, match=words):
         trials([], available=9).settle(0)
 
 

@@ -41,6 +41,12 @@ class StepMemory:
     def fits(self) -> bool:
         return self.needed <= self.available
 
+    def __str__(self) -> str:
+        """Ends a clause about the step; empty where nothing but a trial is known."""
+        if self.available == LIMITLESS:
+            return ""
+        return f": a step takes {self.needed / 2**20:,.0f} MiB of memory, and there are {self.available / 2**20:,.0f}"
+
 
 def peak() -> int:
     """The most bytes of memory that this process has ever had."""

@@ -78,7 +78,8 @@ def show_end(display: Display, config: RunConfig, result: dict[str, Any], last: 
         display.line(f"{bad:,} images could not be read; {config.run_dir}/{BAD_IMAGES} says which and why.")
     display.line(f"Result {config.run_dir}/{RESULT}, curves {config.run_dir}/{CURVES}")
     if last:
-        command = f"`convoy evaluate --run_dir={config.run_dir}` measures it."
+        of_best = ", with --checkpoint=best the best" if result.get("eval_best") else ""
+        command = f"`convoy evaluate --run_dir={config.run_dir}` measures it{of_best}."
         display.line(f"Checkpoint {config.run_dir}/{last.folder}; {command}")
 
 
