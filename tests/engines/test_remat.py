@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -40,7 +42,7 @@ def test_a_residual_block_is_never_cut_within():
     segments = remat.cut(model)
     assert segments[0].first == id(model.inputs[0])
     assert segments[-1].last == id(model.outputs[0])
-    assert all(segment.last == after.first for segment, after in zip(segments, segments[1:], strict=False))
+    assert all(segment.last == after.first for segment, after in itertools.pairwise(segments))
     produced = [{segment.first, *(id(t) for node in segment.nodes for t in node.outputs)} for segment in segments]
     for segment, tensors in zip(segments, produced, strict=True):
         assert all(id(tensor) in tensors for node in segment.nodes for tensor in node.input_tensors)

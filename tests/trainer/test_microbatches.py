@@ -6,15 +6,22 @@ import dataclasses
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from convoy import exits
+from convoy.data.config import DataConfig
+from convoy.data.sources.examples import DataSet
+from convoy.data.sources.in_memory import InMemory
 from convoy.trainer import config as configuration
+from convoy.trainer import run
 from convoy.trainer.config import AUTO_ACCUMULATE, RunConfig
 from convoy.trainer.engines import memory
 from convoy.trainer.engines.memory import LIMITLESS, StepMemory
+from convoy.trainer.engines.tensorflow.engine import TensorFlowEngine
 from convoy.trainer.microbatches import Trials, fewest
 from convoy.trainer.processes.cluster import Cluster
+from support import final_tensors
 
 SHARE = 96
 CANDIDATES = [parts for parts in range(1, SHARE + 1) if SHARE % parts == 0]
@@ -174,6 +181,52 @@ def test_auto_is_a_word_for_a_number():
 def test_what_is_neither_a_number_nor_auto_is_refused(value):
     with pytest.raises((exits.UsageError, exits.CannotRun), match="give auto or a whole number from 1"):
         configuration.from_argv([f"--accumulate={value}"])
+
+
+# A run
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    """Runs that train on 20 images, with steps of which 2 examples at once fit into memory."""
+    rng = np.random.default_rng(0)
+    examples = InMemory(rng.integers(0, 256, (20, 8, 8, 1)), rng.integers(0, 2, 20))
+    dataset = DataSet("small", ("a", "b"), (8, 8, 1), {"train": lambda: examples, "test": lambda: examples})
+    monkeypatch.setattr("convoy.data.opening.open_dataset", lambda config, download: dataset)
+    monkeypatch.setattr("convoy.trainer.outputs.curves.draw", lambda *values: None)
+
+    def step_memory(engine):
+        engine.train(1)
+        return StepMemory(8 // engine.config.accumulate, 2.5)
+
+    monkeypatch.setattr(TensorFlowEngine, "step_memory", step_memory)
+
+    def train(name, **flags):
+        config = RunConfig(
+            str(tmp_path / name), DataConfig("digits", eval_split="none"), batch_size=8, precision="float64",
+            **{"duration": "4st", "accumulate": AUTO_ACCUMULATE, **flags},
+        )  # fmt: skip
+        run.run(config)
+        return final_tensors(tmp_path / name)
+
+    return train
+
+
+@pytest.mark.slow
+def test_trials_leave_no_trace_and_a_run_that_goes_on_makes_none(train, tmp_path, monkeypatch, capsys):
+    found, expected = train("auto"), train("given", accumulate=4)
+    assert "Note: --accumulate=auto is 4: a step takes" in capsys.readouterr().out
+    assert "--accumulate=4" in (tmp_path / "auto" / "config.flags").read_text().splitlines()
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_allclose(found[name], tensor, rtol=1e-12, atol=1e-15, err_msg=name)
+
+    monkeypatch.setattr(TensorFlowEngine, "step_memory", lambda engine: pytest.fail("a step was tried"))
+    train("auto")  # is finished
+    train("auto", duration="6st")
+    assert "--accumulate=4" in (tmp_path / "auto" / "config.flags").read_text().splitlines()
+    with pytest.raises(exits.CannotRun, match="--accumulate=2, but the run was begun with --accumulate=4"):
+        train("auto", duration="6st", accumulate=2)
 
 
 # The machine's memory

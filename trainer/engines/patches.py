@@ -12,14 +12,14 @@ import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import keras
 import tensorflow as tf
 from keras.src import backend
 from keras.src.backend.common import dtypes
 from keras.src.models import functional as functional_models
-from keras.src.ops.node import Node
+from keras.src.ops.node import Node as KerasNode
 from keras.src.ops.operation import Operation
 from keras.src.random import seed_generator
 from tensorflow.python.data.ops import multi_device_iterator_ops
@@ -29,6 +29,7 @@ from convoy.data.arrays import Array, Scalar
 from convoy.trainer.engines import first_weights as weights
 from convoy.trainer.engines import initializers
 
+Node: TypeAlias = KerasNode
 OperationCall = Callable[
     [Operation], Callable[..., Array]
 ]  # an operation of a model's graph -> the function that calls it

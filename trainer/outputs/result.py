@@ -64,7 +64,9 @@ def _measure(experiment: Experiment, session: Session) -> dict[str, Any] | None:
     """The engine's weights on the test split; None if a signal came."""
     data, (split, examples) = experiment.data, experiment.data.final
     sums = experiment.engine.evaluate(examples, session.stop_requested)
-    return sums and {"split": split, **sums.measurement(data.dataset.class_names, data.examples_per_class)}
+    if sums is None:
+        return None
+    return {"split": split, **sums.measurement(data.dataset.class_names, data.examples_per_class)}
 
 
 def _measure_best(experiment: Experiment, session: Session, progress: Progress) -> dict[str, Any] | None:
