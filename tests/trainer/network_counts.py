@@ -19,6 +19,7 @@ def counts(model: str) -> tuple[int, int]:
     import jax
     import keras
 
+    from convoy.trainer.models.build import build_model
     from convoy.trainer.models.names import network_of
     from convoy.trainer.models.zoo import hub_networks, keras_networks
 
@@ -33,19 +34,21 @@ def counts(model: str) -> tuple[int, int]:
     assert network
     shape = (network.side, network.side, 3)
     with keras.StatelessScope():  # variables get no values here
-        backbone, _, last = take(name, shape, CLASSES)
-        # The last layer's own variables were never initialized either.
-        size = sum(math.prod(variable.shape) for variable in last.trainable_variables)
-        parameters = sum(math.prod(variable.shape) for variable in backbone.trainable_variables) + size
+        if name:
+            whole, _, last = take(name, shape, CLASSES)
+            parameters = [*whole.trainable_variables, *last.trainable_variables]
+        else:
+            whole = build_model(model, shape, CLASSES)
+            parameters = whole.trainable_variables
         abstract = [
             [jax.ShapeDtypeStruct(tuple(v.shape), v.dtype) for v in variables]
-            for variables in (backbone.trainable_variables, backbone.non_trainable_variables)
+            for variables in (whole.trainable_variables, whole.non_trainable_variables)
         ]
         image = jax.ShapeDtypeStruct((1, *shape), "float32")
-        program = jax.make_jaxpr(lambda *values: backbone.stateless_call(*values, training=False)[0])(*abstract, image)
-        features = backbone.output_shape[-1]
+        program = jax.make_jaxpr(lambda *values: whole.stateless_call(*values, training=False)[0])(*abstract, image)
+        head = whole.output_shape[-1] * CLASSES if name else 0
         keras.utils.clear_session()  # or the end of the scope would initialize them
-    return parameters, _multiplications(program.jaxpr) + features * CLASSES
+    return sum(math.prod(variable.shape) for variable in parameters), _multiplications(program.jaxpr) + head
 
 
 def _multiplications(jaxpr: Any) -> int:

@@ -79,9 +79,8 @@ def stock(name: str, side: int, classes: int) -> keras.Model:
     )
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "MobileNetV3Small" else pytest.param(name, marks=THOROUGH) for name in FAMILIES.values()]
-)
+@THOROUGH
+@pytest.mark.parametrize("name", FAMILIES.values())
 def test_a_network_is_keras_own_with_its_preprocessing_within(name):
     family = keras_names.NETWORKS[name].family
     side = family.min_side
@@ -233,7 +232,7 @@ TIMM = {
 )
 def test_depths_are_timms(name):
     theirs, side, all_tensors = TIMM[name]
-    model = built(name, side)
+    model = built(name) if side == 32 else built(name, side)
     paths = {variable.path: variable for variable in model.trainable_variables}
     depths = blocks.depths([variable.path for variable in model.weights], rules_of(name))
     sums = [[0, 0] for _ in range(max(depths.values()) + 1)]
@@ -331,7 +330,7 @@ def test_the_row_has_the_numbers_of_the_network():
         assert backbone + 1000 * (features + 1) == network_of(name).parameters
 
 
-ALL = [name for name in networks() if name != "hub:mobilenetv5_300m"]
+ALL = list(networks())
 
 
 @THOROUGH

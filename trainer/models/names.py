@@ -67,7 +67,7 @@ MODELS: Table[ModelEntry] = Table(
             "EfficientNet for machines without an accelerator, 4.7 million parameters",
             source="Tan and Le 2019",
             options=("stochastic_depth",),
-            network=Network(_LITE, 4_652_008, 224, 0),
+            network=Network(_LITE, 4_652_008, 224, 385_187_552),
         ),
         "keras": ModelEntry(
             "convoy.trainer.models.zoo.keras_networks:keras_network",

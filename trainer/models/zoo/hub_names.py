@@ -502,9 +502,9 @@ NETWORKS = {
     ),
     "mobilenet_v3_large_100": Network(
         MOBILENET,
-        0,
+        4_981_016,
         224,
-        0,
+        216_088_000,
         architecture="mobilenetv3_large_100",
         presets=(
             "mobilenet_v3_large_100_imagenet",
@@ -512,26 +512,53 @@ NETWORKS = {
         ),
     ),
     "mobilenetv5_300m": Network(
-        MOBILENET_V5, 0, 768, 0, architecture="mobilenetv5_300m", presets=("mobilenetv5_300m_enc_gemma3n",)
+        MOBILENET_V5,
+        296_333_096,
+        768,
+        435_743_522_816,
+        architecture="mobilenetv5_300m",
+        presets=("mobilenetv5_300m_enc_gemma3n",),
     ),
-    "resnet_18": Network(RESNET, 0, 224, 0, architecture="resnet18", presets=("resnet_18_imagenet",)),
-    "resnet_34": Network(RESNET, 0, 224, 0, architecture="resnet34"),
-    "resnet_50": Network(RESNET, 0, 224, 0, architecture="resnet50", presets=("resnet_50_imagenet",)),
-    "resnet_101": Network(RESNET, 0, 224, 0, architecture="resnet101", presets=("resnet_101_imagenet",)),
-    "resnet_152": Network(RESNET, 0, 224, 0, architecture="resnet152", presets=("resnet_152_imagenet",)),
-    "resnet_v2_50": Network(RESNET_V2, 0, 224, 0, architecture="resnetv2_50", presets=("resnet_v2_50_imagenet",)),
-    "resnet_v2_101": Network(RESNET_V2, 0, 224, 0, architecture="resnetv2_101", presets=("resnet_v2_101_imagenet",)),
+    "resnet_18": Network(
+        RESNET, 11_689_512, 224, 1_814_073_344, architecture="resnet18", presets=("resnet_18_imagenet",)
+    ),
+    "resnet_34": Network(RESNET, 21_797_672, 224, 3_663_761_408, architecture="resnet34"),
+    "resnet_50": Network(
+        RESNET, 25_557_032, 224, 4_089_184_256, architecture="resnet50", presets=("resnet_50_imagenet",)
+    ),
+    "resnet_101": Network(
+        RESNET, 44_549_160, 224, 7_801_405_440, architecture="resnet101", presets=("resnet_101_imagenet",)
+    ),
+    "resnet_152": Network(
+        RESNET, 60_192_808, 224, 11_513_626_624, architecture="resnet152", presets=("resnet_152_imagenet",)
+    ),
+    "resnet_v2_50": Network(
+        RESNET_V2, 25_549_352, 224, 4_089_184_256, architecture="resnetv2_50", presets=("resnet_v2_50_imagenet",)
+    ),
+    "resnet_v2_101": Network(
+        RESNET_V2, 44_541_480, 224, 7_801_405_440, architecture="resnetv2_101", presets=("resnet_v2_101_imagenet",)
+    ),
     "resnet_vd_18": Network(
-        RESNET, 0, 224, 0, architecture=_resnet_vd("basic", (2, 2, 2, 2)), presets=("resnet_vd_18_imagenet",)
+        RESNET,
+        11_712_968,
+        224,
+        2_066_558_976,
+        architecture=_resnet_vd("basic", (2, 2, 2, 2)),
+        presets=("resnet_vd_18_imagenet",),
     ),
     "resnet_vd_34": Network(
-        RESNET, 0, 224, 0, architecture=_resnet_vd("basic", (3, 4, 6, 3)), presets=("resnet_vd_34_imagenet",)
+        RESNET,
+        21_821_128,
+        224,
+        3_916_247_040,
+        architecture=_resnet_vd("basic", (3, 4, 6, 3)),
+        presets=("resnet_vd_34_imagenet",),
     ),
     "resnet_vd_50": Network(
         RESNET,
-        0,
+        25_576_264,
         224,
-        0,
+        4_328_824_832,
         architecture=_resnet_vd("bottleneck", (3, 4, 6, 3)),
         presets=(
             "resnet_vd_50_imagenet",
@@ -542,9 +569,9 @@ NETWORKS = {
     ),
     "resnet_vd_101": Network(
         RESNET,
-        0,
+        44_568_392,
         224,
-        0,
+        8_041_046_016,
         architecture=_resnet_vd("bottleneck", (3, 4, 23, 3)),
         presets=(
             "resnet_vd_101_imagenet",
@@ -552,38 +579,78 @@ NETWORKS = {
         ),
     ),
     "resnet_vd_152": Network(
-        RESNET, 0, 224, 0, architecture=_resnet_vd("bottleneck", (3, 8, 36, 3)), presets=("resnet_vd_152_imagenet",)
+        RESNET,
+        60_212_040,
+        224,
+        11_753_267_200,
+        architecture=_resnet_vd("bottleneck", (3, 8, 36, 3)),
+        presets=("resnet_vd_152_imagenet",),
     ),
     "resnet_vd_200": Network(
-        RESNET, 0, 224, 0, architecture=_resnet_vd("bottleneck", (3, 12, 48, 3)), presets=("resnet_vd_200_imagenet",)
+        RESNET,
+        74_738_504,
+        224,
+        15_247_122_432,
+        architecture=_resnet_vd("bottleneck", (3, 12, 48, 3)),
+        presets=("resnet_vd_200_imagenet",),
     ),
     "swin_tiny_patch4_window7": Network(
-        SWIN, 0, 224, 0, architecture=_swin(96, (2, 2, 6, 2), 3, 7), presets=("swin_tiny_patch4_window7_224",)
+        SWIN,
+        28_288_354,
+        224,
+        4_490_566_656,
+        architecture=_swin(96, (2, 2, 6, 2), 3, 7),
+        presets=("swin_tiny_patch4_window7_224",),
     ),
     "swin_small_patch4_window7": Network(
-        SWIN, 0, 224, 0, architecture=_swin(96, (2, 2, 18, 2), 3, 7), presets=("swin_small_patch4_window7_224",)
+        SWIN,
+        49_606_258,
+        224,
+        8_740_875_264,
+        architecture=_swin(96, (2, 2, 18, 2), 3, 7),
+        presets=("swin_small_patch4_window7_224",),
     ),
     "swin_base_patch4_window7": Network(
-        SWIN, 0, 224, 0, architecture=_swin(128, (2, 2, 18, 2), 4, 7), presets=("swin_base_patch4_window7_224",)
+        SWIN,
+        87_768_224,
+        224,
+        15_430_946_816,
+        architecture=_swin(128, (2, 2, 18, 2), 4, 7),
+        presets=("swin_base_patch4_window7_224",),
     ),
     "swin_base_patch4_window12": Network(
-        SWIN, 0, 384, 0, architecture=_swin(128, (2, 2, 18, 2), 4, 12), presets=("swin_base_patch4_window12_384",)
+        SWIN,
+        87_903_584,
+        384,
+        47_083_134_976,
+        architecture=_swin(128, (2, 2, 18, 2), 4, 12),
+        presets=("swin_base_patch4_window12_384",),
     ),
     "swin_large_patch4_window7": Network(
-        SWIN, 0, 224, 0, architecture=_swin(192, (2, 2, 18, 2), 6, 7), presets=("swin_large_patch4_window7_224",)
+        SWIN,
+        196_532_476,
+        224,
+        34_475_759_616,
+        architecture=_swin(192, (2, 2, 18, 2), 6, 7),
+        presets=("swin_large_patch4_window7_224",),
     ),
     "swin_large_patch4_window12": Network(
-        SWIN, 0, 384, 0, architecture=_swin(192, (2, 2, 18, 2), 6, 12), presets=("swin_large_patch4_window12_384",)
+        SWIN,
+        196_735_516,
+        384,
+        103_919_087_616,
+        architecture=_swin(192, (2, 2, 18, 2), 6, 12),
+        presets=("swin_large_patch4_window12_384",),
     ),
-    "vgg_11": Network(VGG, 0, 224, 0, architecture="vgg11", presets=("vgg_11_imagenet",)),
-    "vgg_13": Network(VGG, 0, 224, 0, architecture="vgg13", presets=("vgg_13_imagenet",)),
-    "vgg_16": Network(VGG, 0, 224, 0, architecture="vgg16", presets=("vgg_16_imagenet",)),
-    "vgg_19": Network(VGG, 0, 224, 0, architecture="vgg19", presets=("vgg_19_imagenet",)),
+    "vgg_11": Network(VGG, 132_863_336, 224, 7_609_090_048, architecture="vgg11", presets=("vgg_11_imagenet",)),
+    "vgg_13": Network(VGG, 133_047_848, 224, 11_308_466_176, architecture="vgg13", presets=("vgg_13_imagenet",)),
+    "vgg_16": Network(VGG, 138_357_544, 224, 15_470_264_320, architecture="vgg16", presets=("vgg_16_imagenet",)),
+    "vgg_19": Network(VGG, 143_667_240, 224, 19_632_062_464, architecture="vgg19", presets=("vgg_19_imagenet",)),
     "vit_base_patch16": Network(
         VIT,
-        0,
+        86_567_656,
         224,
-        0,
+        17_563_828_224,
         architecture=_vit(16, 768, 12),
         presets=(
             "vit_base_patch16_224_imagenet",
@@ -593,9 +660,9 @@ NETWORKS = {
     ),
     "vit_base_patch32": Network(
         VIT,
-        0,
+        88_297_192,
         384,
-        0,
+        13_043_564_544,
         architecture=_vit(32, 768, 12),
         presets=(
             "vit_base_patch32_384_imagenet",
@@ -604,9 +671,9 @@ NETWORKS = {
     ),
     "vit_large_patch16": Network(
         VIT,
-        0,
+        304_326_632,
         224,
-        0,
+        61_554_712_576,
         architecture=_vit(16, 1024, 24),
         presets=(
             "vit_large_patch16_224_imagenet",
@@ -616,9 +683,9 @@ NETWORKS = {
     ),
     "vit_large_patch32": Network(
         VIT,
-        0,
+        306_632_680,
         384,
-        0,
+        45_275_963_392,
         architecture=_vit(32, 1024, 24),
         presets=(
             "vit_large_patch32_384_imagenet",
@@ -626,9 +693,16 @@ NETWORKS = {
         ),
     ),
     "vit_huge_patch14": Network(
-        VIT, 0, 224, 0, architecture=_vit(14, 1280, 32), presets=("vit_huge_patch14_224_imagenet21k",)
+        VIT,
+        632_045_800,
+        224,
+        167_295_109_120,
+        architecture=_vit(14, 1280, 32),
+        presets=("vit_huge_patch14_224_imagenet21k",),
     ),
-    "xception_41": Network(XCEPTION, 0, 299, 0, architecture=_XCEPTION, presets=("xception_41_imagenet",)),
+    "xception_41": Network(
+        XCEPTION, 22_855_952, 299, 8_357_403_496, architecture=_XCEPTION, presets=("xception_41_imagenet",)
+    ),
 }
 # These presets saw images otherwise than their families.
 PRESET_PIXELS = {
