@@ -12,6 +12,8 @@ from keras import layers
 from safetensors.numpy import save_file
 
 from convoy import exits
+from convoy.outside import Name
+from convoy.store import open_store
 from convoy.trainer.models.pretrained import head, imagenet
 from convoy.trainer.models.pretrained.loading import load
 
@@ -110,6 +112,20 @@ def test_the_order_of_classes_is_the_data_sets(tmp_path, source, order):
     load(model, "tiny", str(timm_folder(tmp_path / "timm", source, CLASSES)), order)
     columns = [CLASSES.index(name) for name in order]
     assert np.array_equal(values(model)["logits/kernel"], values(source)["logits/kernel"][:, columns])
+
+
+@pytest.mark.slow
+def test_a_folder_in_a_bucket(tmp_path, source, bucket):
+    store = open_store(bucket)
+    for file in timm_folder(tmp_path / "timm", source).iterdir():
+        store.put(Name(f"weights/{file.name}"), file.read_bytes())
+    for spec in (f"{bucket}/weights", f"{bucket}/weights/model.safetensors"):
+        model = network()
+        loaded = load(model, "tiny", spec, CLASSES)
+        assert_loaded(model, source)
+        assert f"{bucket}/weights/model.safetensors" in loaded.notes[0]
+    with pytest.raises(exits.CannotRun, match="nothing that can be read is there"):
+        load(network(), "tiny", f"{bucket}/none", CLASSES)
 
 
 def test_other_numbers_of_pixels_are_refused(tmp_path, source):

@@ -16,7 +16,7 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.models.pretrained.settle import settle
 from convoy.trainer.run import run
 from convoy.trainer.run_dir import stored_config
-from support import REPOSITORY, final_tensors, result_of, write_images
+from support import REPOSITORY, final_tensors, result_of, run_workers, write_images
 
 SMALL = """
 import keras
@@ -70,6 +70,24 @@ def test_a_second_stage_begins_with_the_averaged_weights_of_the_first(home):
     assert result["pretrained"]["kind"] == "run"
     assert (result["pretrained"]["classes_kept"], result["pretrained"]["classes_new"]) == (2, 1)
     assert result_of(home / "second")["pretrained"] == result["pretrained"]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_every_replica_begins_with_the_same_weights(home, convoy, backend, processes):
+    pytest.importorskip(backend)
+    flags = ["--dataset=folder:more", "--pretrained=first", "--run_dir=second", "--eval_split=none", "--batch_size=4",
+             "--duration=2st", "--learning_rate=1e-30"]  # fmt: skip
+    if processes == 1:
+        outcome = convoy("train", *flags, f"--backend={backend}", "--devices=cpu:2", cwd=home)
+        assert outcome.code == 0, outcome
+    else:
+        run_workers(home, backend, 2, *flags)
+    then, now = final_tensors(home / "first"), final_tensors(home / "second")
+    (kernel,) = (name for name in now if name.startswith("model/") and name.endswith("conv/kernel"))
+    assert np.allclose(now[kernel], then[kernel.replace("model/", "ema/")], atol=1e-7)
+    assert result_of(home / "second")["replicas"] == 2
 
 
 def test_a_continued_run_needs_its_source_no_more(home, capsys):
