@@ -143,7 +143,7 @@ VGG = Family(
     "Simonyan and Zisserman 2015",
     "torch",
     (Rule(r"block(?P<stage>\d)_conv(?P<block>\d)/"),),
-    "CC-BY-4.0",
+    "BSD-3-Clause",
     classifier="VGG",
     min_side=224,
 )
