@@ -44,6 +44,18 @@ PATCHES = {
         (keras.optimizers.Optimizer, "_all_reduce_sum_gradients"),
         lambda: patches.apply_gradients_as_they_are(keras.optimizers.SGD()),
     ),
+    "SGD.update_step": (
+        (keras.optimizers.SGD, "update_step"),
+        lambda: patches.replace_update(keras.optimizers.SGD(), print),
+    ),
+    "SGD._apply_weight_decay": (
+        (keras.optimizers.SGD, "_apply_weight_decay"),
+        lambda: patches.replace_update(keras.optimizers.SGD(), print),
+    ),
+    "Optimizer._use_weight_decay": (
+        (keras.optimizers.Optimizer, "_use_weight_decay"),
+        lambda: patches.replace_update(keras.optimizers.SGD(), print),
+    ),
     "SeedGenerator.next": (
         (keras.random.SeedGenerator, "next"),
         lambda: patches.shift_seeds(keras.random.SeedGenerator(1), lambda seed: seed),
@@ -119,6 +131,27 @@ def test_an_optimizer_passes_gradients_on():
     patches.apply_gradients_as_they_are(optimizer)
     pairs = [(tf.constant(2.0), keras.Variable(1.0))]
     assert optimizer._all_reduce_sum_gradients(pairs) is pairs
+
+
+def test_an_optimizer_counts_its_steps_from_a_later_one_within_and_keeps_its_variables():
+    optimizer = keras.optimizers.Adam()
+    optimizer.build([keras.Variable(1.0)])
+    optimizer.iterations.assign(7)
+    before = optimizer.variables
+    with patches.counting_from(optimizer, 5):
+        assert int(optimizer.iterations) == 2
+    assert int(optimizer.iterations) == 7
+    assert all(now is then for now, then in zip(optimizer.variables, before, strict=True))
+
+
+def test_a_layer_is_called_as_in_evaluation_as_long_as_it_should_be():
+    dropout, frozen = keras.layers.Dropout(0.5, seed=1), [True]
+    model = keras.Sequential([keras.Input((4, 4, 2)), dropout])
+    patches.call_as_in_evaluation(dropout, lambda: frozen[0])
+    np.testing.assert_array_equal(model(IMAGES, training=True), IMAGES)
+    frozen[0] = False
+    assert (np.asarray(model(IMAGES, training=True)) == 0).any()
+    np.testing.assert_array_equal(model(IMAGES, training=False), IMAGES)
 
 
 def test_a_mirrored_variable_is_assigned_without_aggregation():

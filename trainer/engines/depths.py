@@ -1,4 +1,4 @@
-"""How many blocks of a network stand between a variable, or a layer, and the head."""
+"""How many blocks of a network stand between its variables, or layers, and its head."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import keras
 
 from convoy.trainer.models import blocks
 from convoy.trainer.models.blocks import Rule
-from convoy.trainer.optimizers.groups import Depth
+from convoy.trainer.optimizers.groups import Depths
+
+BACKBONE = "backbone"  # trainer/models/outline.py
 
 
 def path_of(layer: keras.layers.Layer) -> str:
@@ -17,8 +19,8 @@ def path_of(layer: keras.layers.Layer) -> str:
     return f"{layer.path or layer.name}/"
 
 
-def build_depth(model: keras.Model, rules: Sequence[Rule]) -> Depth:
-    """The depths of a model's variables and layers, counted from the head.
+def build_depths(model: keras.Model, rules: Sequence[Rule]) -> Depths:
+    """The depths of a model's variables and layers.
 
     Args:
       rules: of the network's family (trainer/models/blocks.py). Without any, every layer of the model that has weights is a
@@ -26,7 +28,10 @@ def build_depth(model: keras.Model, rules: Sequence[Rule]) -> Depth:
     """
     from_stem = _by_rules(model, rules) if rules else _by_layers(model)
     head = max(from_stem.values(), default=0)
-    return lambda path: head - from_stem.get(path, head)
+    backbone = [layer for layer in model.layers if layer.name == BACKBONE]
+    body = {variable.path for layer in backbone for variable in layer.weights}
+    body |= {path_of(part) for layer in backbone for part in layer._flatten_layers()}
+    return Depths({path: head - depth for path, depth in from_stem.items()}, frozenset(body))
 
 
 def _by_rules(model: keras.Model, rules: Sequence[Rule]) -> dict[str, int]:

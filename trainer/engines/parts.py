@@ -22,7 +22,7 @@ from convoy.trainer.engines import (
     updates,
     variables,
 )
-from convoy.trainer.engines.depths import build_depth
+from convoy.trainer.engines.depths import build_depths
 from convoy.trainer.engines.normalization import AllSum
 from convoy.trainer.engines.runtime import Runtime, check_microbatches
 from convoy.trainer.engines.stages import Stage
@@ -33,7 +33,7 @@ from convoy.trainer.models.halves import InHalves
 from convoy.trainer.models.names import rules_of
 from convoy.trainer.models.pretrained.loading import Loaded
 from convoy.trainer.optimizers.build import build_optimizer
-from convoy.trainer.optimizers.groups import Treatments, build_treatments
+from convoy.trainer.optimizers.groups import Depths, Treatments, build_treatments
 from convoy.trainer.schedules.schedule import Schedule, build_schedule
 
 
@@ -100,7 +100,7 @@ def build_parts(
     variables.check(model, optimizer, config.model)
     check_microbatches(config, model, replicas, frozen)
     notes = rescaling.note(model, config.model) + first_weights.note(config.model, unrepeatable)
-    notes += loaded.notes if loaded else []
+    notes += (loaded.notes if loaded else []) + stages.note(model, run_stages)
     normalization.install(model, config.batchnorm_spec, all_sum, replicas, frozen)
     notes += randomness.install(model, config.model, replicas, replica)
     if config.remat:
@@ -130,5 +130,6 @@ def _in_halves(parts: Parts, config: RunConfig) -> Parts:
 
 
 def _treatments(config: RunConfig, model: keras.Model) -> Treatments:
-    paths = [variable.path for variable in model.weights]
-    return build_treatments(config, paths, build_depth(model, rules_of(config.model)))
+    needs_depths = config.unfreeze or config.layer_decay < 1
+    depths = build_depths(model, rules_of(config.model)) if needs_depths else Depths({})
+    return build_treatments(config, [variable.path for variable in model.weights], depths)

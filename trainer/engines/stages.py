@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Iterator
 
 import keras
@@ -76,6 +77,19 @@ def build_stages(config: RunConfig, model: keras.Model, treatments: Treatments, 
     return stages
 
 
+def note(model: keras.Model, stages: list[Stage]) -> list[str]:
+    """What the start-up block has to say about what trains when; nothing if all does, always."""
+    rest = _numbers([variable for variable in model.weights if id(variable) in stages[-1].still])
+    if len(stages) == 1 and not rest:
+        return []
+    first, *later = (f"{_numbers(stage.trained):,}" for stage in stages)
+    steps = (stage.first_step for stage in stages[1:])
+    text = ", ".join(
+        [f"{first} parameters train", *(f"{n} from step {s:,} on" for n, s in zip(later, steps, strict=True))]
+    )
+    return [f"{text}; {rest:,} are frozen." if rest else f"{text}."]
+
+
 def stage_at(stages: list[Stage], step: int) -> Stage:
     """The stage that a step belongs to."""
     return next(stage for stage in reversed(stages) if stage.first_step <= step)
@@ -122,3 +136,7 @@ def _frozen_layers(model: keras.Model, rests: Callable[[str], bool]) -> Iterator
         if id(layer) in within or all(map(rests, paths)):
             within |= {id(part) for part in layer._flatten_layers()}
             yield layer
+
+
+def _numbers(variables: list[keras.Variable]) -> int:
+    return sum(math.prod(variable.shape) for variable in variables)

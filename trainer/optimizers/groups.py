@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 
 from convoy import exits, options
 from convoy.outside import printable
 from convoy.table import closest
 from convoy.trainer.config import RunConfig
 
-# The path of a variable or a layer -> how many blocks stand between it and the head: 0 for the head itself.
-Depth = Callable[[str], int]
 _SHOWN = 3  # paths, where a pattern matches none
+
+
+@dataclasses.dataclass(frozen=True)
+class Depths:
+    """Where in its network each variable lies, and each layer without variables, by its path.
+
+    Attributes:
+      from_head: how many blocks stand between it and the head, 0 in the head itself.
+      body: what is none of the head for --unfreeze, although it may be for --layer_decay: all of the "backbone".
+    """
+
+    from_head: Mapping[str, int]
+    body: frozenset[str] = frozenset()
+
+    @property
+    def deepest(self) -> int:
+        """The number of blocks below the head, as --unfreeze counts them."""
+        return max(map(self.for_stages, self.from_head), default=0)
+
+    def for_stages(self, path: str) -> int:
+        return max(self.from_head.get(path, 0), int(path in self.body))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,35 +61,37 @@ class Treatments:
     """
 
     config: RunConfig
-    depth: Depth
-    deepest: int
+    depths: Depths
 
     def __call__(self, path: str) -> Treatment:
         group = self.config.groups_spec.first(path)
         if group and group.freeze:
             return Treatment(None)
-        decay, borders = self.config.layer_decay, len(self.config.unfreeze_spec.borders)
-        depth = self.depth(path) if borders or decay < 1 else 0
         # The blocks below the head are released in as many parts of equal length as there are borders, from the head down.
-        stage = math.ceil(depth * borders / max(self.deepest, 1))
+        borders = len(self.config.unfreeze_spec.borders)
+        stage = math.ceil(self.depths.for_stages(path) * borders / self._deepest) if borders else 0
         lr, wd = (group.lr, group.wd) if group else (1.0, 1.0)
-        return Treatment(stage, lr * decay**depth, wd)
+        return Treatment(stage, lr * self.config.layer_decay ** self.depths.from_head.get(path, 0), wd)
+
+    @functools.cached_property
+    def _deepest(self) -> int:
+        return self.depths.deepest
 
 
-def build_treatments(config: RunConfig, paths: Iterable[str], depth: Depth) -> Treatments:
+def build_treatments(config: RunConfig, paths: Iterable[str], depths: Depths) -> Treatments:
     """What --groups, --layer_decay and --unfreeze make of the variables at `paths`.
 
     Raises:
       exits.CannotRun: a pattern of --groups matches no variable, or --unfreeze has more borders than there are blocks.
     """
-    paths = list(paths)
-    _check_patterns(config, paths)
-    borders = len(config.unfreeze_spec.borders)
-    deepest = max(map(depth, paths), default=0) if borders or config.layer_decay < 1 else 0
+    _check_patterns(config, list(paths))
+    borders, deepest = len(config.unfreeze_spec.borders), depths.deepest
     if borders > deepest:
-        remedy = f"below its head the network has {deepest} blocks, so give at most {deepest} durations"
+        remedy = (
+            f"below its head the network has {deepest} block{'s' * (deepest != 1)}, so give at most {deepest} durations"
+        )
         raise options.impossible("unfreeze", config.unfreeze, remedy)
-    return Treatments(config, depth, deepest)
+    return Treatments(config, depths)
 
 
 def _check_patterns(config: RunConfig, paths: list[str]) -> None:
