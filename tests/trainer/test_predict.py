@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import dataclasses
 import io
 import itertools
 import json
+import math
 import os
 import shutil
 import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,41 +28,36 @@ from convoy.data.config import DataConfig
 from convoy.data.images.listing import ImageFile, image_files
 from convoy.data.pipeline import evaluation_batches
 from convoy.data.sources.opening import open_dataset
-from convoy.data.unlabelled import images_shown
+from convoy.data.unlabelled import Shown, images_shown
 from convoy.trainer import predict as prediction
 from convoy.trainer.config import RunConfig
 from convoy.trainer.experiment import open_run
 from convoy.trainer.predictions import Guess, Prediction, Predictions
 from convoy.trainer.run import run
+from convoy.trainer.run_dir.dataset import Preprocessing
 from support import once, result_of, write_images
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """A finished run on digits, whose test split lies beside it as PNG files named INDEX-DIGIT; and one on photographs."""
+def digits(tmp_path_factory):
+    """A finished run on digits, whose test split lies beside it as PNG files named INDEX-DIGIT."""
 
-    def make(place) -> None:
+    def make(place: Path) -> None:
         test = open_dataset(DataConfig("digits")).split("test")
         (place / "new").mkdir()
         for index, (image, label) in enumerate(zip(test.images, test.labels, strict=True)):
             Image.fromarray(image[..., 0]).save(place / "new" / f"{index:04d}-{label}.png")
-        write_images(place / "photos" / "train", ("cat", "dog"), each=6)
-        write_images(place / "photos" / "test", ("cat", "dog"), each=5, first=9)
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("convoy.trainer.outputs.curves.draw", lambda *values: None)
-            run(RunConfig(str(place / "digits"), DataConfig("digits", eval_split="none"), duration="25st"))
-            data = DataConfig(f"folder:{place / 'photos'}", image_size=8, eval_split="none")
-            run(RunConfig(str(place / "photographs"), data, batch_size=4, duration="3st", ema=0.5))
-        shutil.move(place / "photos" / "train", place / "gone")  # a prediction does not need it
+        train(place / "run", DataConfig("digits", eval_split="none"), duration="25st")
 
     return once(tmp_path_factory, "predict", make)
 
 
-def predicted(run_dir, *places, top=5, batch_size=32, tta=False) -> list[Prediction]:
-    files = image_files(map(str, places))
-    return list(prediction.predict(open_run(str(run_dir)), files, top, batch_size, tta))
+def train(run_dir: Path, data: DataConfig, **flags) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("convoy.trainer.outputs.curves.draw", lambda *values: None)
+        run(RunConfig(str(run_dir), data, **flags))
 
 
 def counted(predictions: list[Prediction], labels: list[str]) -> dict:
@@ -68,33 +68,47 @@ def counted(predictions: list[Prediction], labels: list[str]) -> dict:
     return {name: (labels.count(name), hits[name], sum(guess == name for guess, _ in pairs)) for name in names}
 
 
-@pytest.mark.parametrize(("name", "batch_size"), [("digits", 64), ("photographs", 3)])
-def test_predictions_count_as_the_evaluation_did(runs, name, batch_size):
-    folder = runs / ("new" if name == "digits" else "photos/test")
-    predictions = predicted(runs / name, folder, batch_size=batch_size)
-    paths = sorted(str(path) for path in folder.rglob("*.*g"))
-    assert [p.file for p in predictions] == paths
-    labels = [os.path.basename(path)[5] if name == "digits" else path.split("/")[-2] for path in paths]
-    measured = result_of(runs / name)["eval"]
+def assert_counts_like_the_evaluation(
+    run_dir: Path, folder: Path, label_of: Callable[[Path], str], batch_size: int
+) -> None:
+    files = image_files([str(folder)])
+    predictions = list(prediction.predict(open_run(str(run_dir)), files, 3, batch_size, False))
+    paths = sorted(path for path in folder.rglob("*.*g"))
+    assert [p.file for p in predictions] == list(map(str, paths))
+    measured = result_of(run_dir)["eval"]
     assert measured["examples"] == len(paths) > batch_size
-    right = sum(p.name == label for p, label in zip(predictions, labels, strict=True))
-    assert right / len(paths) == measured["accuracy"]
+    labels = list(map(label_of, paths))
+    assert (
+        sum(p.name == label for p, label in zip(predictions, labels, strict=True)) / len(paths) == measured["accuracy"]
+    )
     for label, (count, hit, of_these) in counted(predictions, labels).items():
         entry = measured["per_class"][label]
         assert (entry["count"], entry["recall"]) == (count, hit / count)
         assert entry["precision"] == (hit / of_these if of_these else None)
+    probabilities = [[guess.probability for guess in p.guesses] for p in predictions]
+    assert all(each == sorted(each, reverse=True) and 0 < sum(each) < 1 + 1e-12 for each in probabilities)
 
 
-def test_probabilities_are_the_softmax_of_the_evaluations_logits(runs):
-    opened = open_run(str(runs / "photographs"))
-    (first, *_) = predicted(runs / "photographs", runs / "photos/test/cat", top=2)
-    pixels = next(iter(images_shown([ImageFile(first.file)], opened.image_shape, 8, 1.0, 1))).images
-    logits = opened.model(pixels.astype(np.float32) / 255, training=False).numpy()[0].astype(np.float64)
-    powers = np.exp(logits - logits.max())
-    guesses = {guess.name: guess.probability for guess in first.guesses}
-    assert guesses == pytest.approx(dict(zip(opened.class_names, powers / powers.sum(), strict=True)), rel=1e-5)
-    assert sum(guesses.values()) == pytest.approx(1, abs=1e-12)
+def test_predictions_count_as_the_evaluation_did(digits):
+    assert_counts_like_the_evaluation(digits / "run", digits / "new", lambda path: path.stem[-1], 64)
+
+
+@pytest.mark.thorough
+def test_predictions_count_as_the_evaluation_of_photographs_did(tmp_path):
+    for split, each in (("train", 6), ("test", 5)):
+        write_images(tmp_path / "photos" / split, ("cat", "dog"), each=each, first=each)
+    data = DataConfig(f"folder:{tmp_path / 'photos'}", image_size=8, eval_split="none")
+    train(tmp_path / "run", data, batch_size=4, duration="3st", ema=0.5)
+    shutil.move(tmp_path / "photos" / "test", tmp_path / "test")
+    shutil.rmtree(tmp_path / "photos")
+    assert_counts_like_the_evaluation(tmp_path / "run", tmp_path / "test", lambda path: path.parent.name, 3)
+
+
+def test_the_softmax_neither_overflows_nor_rounds_to_float32():
     assert prediction.softmax(np.array([[1e4, 0, -1e4]], np.float32)).tolist() == [[1, 0, 0]]
+    logits = np.array([[1.5, -2.25, 0.125]], np.float32)
+    powers = [math.exp(1.5), math.exp(-2.25), math.exp(0.125)]
+    assert prediction.softmax(logits)[0] == pytest.approx([power / math.fsum(powers) for power in powers], rel=1e-15)
 
 
 def test_tta_averages_the_probabilities_of_an_image_and_its_mirror_image():
@@ -137,50 +151,52 @@ SHOWN = [(16, 0.8), *(pytest.param(*how, marks=pytest.mark.thorough) for how in 
 @pytest.mark.parametrize(("size", "fraction"), SHOWN)
 def test_a_file_is_shown_as_an_evaluation_shows_it(tmp_path, monkeypatch, size, fraction):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name in ("cat", "dog"):
-        write_odd_images(tmp_path / "photos" / name)
+    write_odd_images(tmp_path / "photos" / "cat")
+    (tmp_path / "photos" / "dog").mkdir()
+    shutil.copy(tmp_path / "photos" / "cat" / "plain.jpg", tmp_path / "photos" / "dog" / "plain.jpg")
     crop = {"crop_fraction": fraction} if size else {}
     config = DataConfig(f"folder:{tmp_path / 'photos'}", image_size=size, eval_split="none", cache_bytes=0, **crop)
     dataset = open_dataset(config)
-    expected = np.concatenate([images for images, *_ in evaluation_batches(dataset.split("train"), 11)])
+    expected = np.concatenate([images for images, *_ in evaluation_batches(dataset.split("train"), 12)])
     files = image_files([str(tmp_path / "photos")])
-    batches = list(images_shown(files, dataset.image_shape, size, fraction, 4))
-    assert [len(batch.files) for batch in batches] == [4, 4, 4, 4, 4, 2]
+    batches = list(images_shown(files, dataset.image_shape, size, fraction, 5))
+    assert [len(batch.files) for batch in batches] == [5, 5, 2]
     assert not any(file.reason for batch in batches for file in batch.files)
     shown = np.concatenate([batch.images[batch.rows >= 0] for batch in batches])
     assert np.array_equal(shown, expected)
 
 
-def test_colour_becomes_grey_as_pillow_has_it_and_grey_stays(tmp_path):
-    colours = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    greys = np.arange(4096).reshape(64, 64).astype(np.uint8)
+def test_colour_becomes_grey_as_pillow_has_it_grey_stays_and_another_size_is_refused(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (64, 60, 3), np.uint8)
+    greys = np.arange(3840).reshape(64, 60).astype(np.uint8)
     Image.fromarray(colours).save(tmp_path / "1.png")
     Image.fromarray(greys).save(tmp_path / "2.png")
-    (batch,) = images_shown(image_files([str(tmp_path)]), (64, 64, 1), 0, 1.0, 2)
+    Image.fromarray(greys.T.copy()).save(tmp_path / "3.png")
+    (batch,) = images_shown(image_files([str(tmp_path)]), (64, 60, 1), 0, 1.0, 4)
     assert np.array_equal(batch.images[0, ..., 0], np.asarray(Image.fromarray(colours).convert("L")))
     assert np.array_equal(batch.images[1, ..., 0], greys)
+    assert [file.reason for file in batch.files] == [
+        "", "", "is 64x60 pixels, and the run's images are 60x64 (a run with --image_size takes any size)"
+    ]  # fmt: skip
+    assert batch.rows.tolist() == [0, 1, -1, -1]
 
 
-def test_files_are_read_a_few_batches_ahead(tmp_path):
+def test_files_are_read_a_few_batches_ahead_until_their_listing_fails(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     asked = itertools.count()
-    files = (ImageFile(str(tmp_path / "a.png")) for _ in iter(lambda: next(asked), None))
-    stream = images_shown(files, (8, 8, 1), 0, 1.0, 16)
-    for _ in range(3):
-        assert len(next(stream).files) == 16
-    stream.close()
-    assert next(asked) < 16 * 40, "of endlessly many"
 
-
-def test_an_error_of_the_listing_ends_the_predictions(tmp_path):
-    def files():
-        yield ImageFile(str(tmp_path / "absent"))
+    def files() -> Iterator[ImageFile]:
+        while next(asked) < 1000:
+            yield ImageFile(str(tmp_path / "a.png"))
         raise exits.CannotRun("cannot list it.")
 
-    stream = images_shown(files(), (8, 8, 1), 0, 1.0, 1)
-    assert next(stream).files[0].reason == "cannot be read: no such file or directory"
+    stream = images_shown(files(), (8, 8, 1), 0, 1.0, 16)
+    assert [len(next(stream).files) for _ in range(3)] == [16] * 3
+    time.sleep(0.5)
+    assert next(asked) < 16 * 40
     with pytest.raises(exits.CannotRun, match="cannot list it"):
-        next(stream)
+        collections.deque(stream, 0)
+    assert next(asked) > 1000
 
 
 # Bad files
@@ -201,42 +217,86 @@ def odd(tmp_path):
     return tmp_path
 
 
-def test_what_cannot_be_read_is_named_in_its_place(runs, odd):
+def test_what_cannot_be_read_is_named_in_its_place(odd):
     places = [odd / "odd", odd / "empty", odd / "none*.png", odd / "odd" / "notes.txt", odd / "odd" / "a" / "0*"]
-    predictions = predicted(runs / "photographs", *places, batch_size=3)
-    named = {p.file.removeprefix(f"{odd}/"): p.error for p in predictions}
-    assert list(named) == [
+    batches = list(images_shown(image_files(map(str, places)), (8, 8, 3), 8, 1.0, 3))
+    reasons = {file.path.removeprefix(f"{odd}/"): file.reason for batch in batches for file in batch.files}
+    assert list(reasons) == [
         "odd/a/000.jpg", "odd/a/001.png", "odd/away.jpg", "odd/b/000.jpg", "odd/b/001.png", "odd/pipe.png", "odd/text.png",
         "empty", "none*.png", "odd/notes.txt",
     ]  # fmt: skip
-    assert [p.file.removeprefix(f"{odd}/odd/") for p in predictions[-2:]] == ["a/000.jpg", "a/001.png"]
-    assert {name: error for name, error in named.items() if not error} == dict.fromkeys(
-        ["odd/a/000.jpg", "odd/a/001.png", "odd/b/000.jpg"], ""
-    )
-    assert named["odd/away.jpg"] == "cannot be read: no such file or directory"
-    assert named["odd/b/001.png"].startswith("cannot be decoded: ")
-    assert named["odd/pipe.png"] == "cannot be read: it is no regular file"
-    assert named["odd/text.png"] == "cannot be decoded: it is no JPEG, PNG, GIF, BMP or WebP image"
-    assert named["empty"].startswith("holds no image (.jpg, ")
-    assert named["none*.png"] == "matches no file"
-    assert all(bool(p.guesses) != bool(p.error) for p in predictions)
+    assert [name for name, reason in reasons.items() if not reason] == [
+        "odd/a/000.jpg",
+        "odd/a/001.png",
+        "odd/b/000.jpg",
+    ]
+    assert reasons["odd/away.jpg"] == "cannot be read: no such file or directory"
+    assert reasons["odd/b/001.png"].startswith("cannot be decoded: ")
+    assert reasons["odd/pipe.png"] == "cannot be read: it is no regular file"
+    assert reasons["odd/text.png"] == "cannot be decoded: it is no JPEG, PNG, GIF, BMP or WebP image"
+    assert reasons["empty"].startswith("holds no image (.jpg, ")
+    assert reasons["none*.png"] == "matches no file"
+    for batch in batches:
+        assert batch.rows[batch.rows >= 0].tolist() == [row for row, file in enumerate(batch.files) if not file.reason]
+        assert not batch.images[batch.rows < 0].any()
 
 
-def test_an_image_of_another_size_is_refused_where_the_run_has_no_image_size(runs, tmp_path):
-    Image.new("L", (8, 9)).save(tmp_path / "a.png")
-    (wrong,) = predicted(runs / "digits", tmp_path)
-    assert wrong.error == ("is 8x9 pixels, and the run's images are 8x8 (a run with --image_size takes any size)")
+# From images to predictions, without a pipeline
 
 
-def test_numbers_that_are_not_finite_are_no_prediction(runs, monkeypatch):
-    opened = open_run(str(runs / "digits"))
-    opened.model.layers[-1].bias.assign(np.full(10, np.inf, np.float32))
-    files = itertools.islice(image_files([str(runs / "new")]), 2)
-    errors = [p.error for p in prediction.predict(opened, files, 5, 2, False)]
-    assert errors == ["cannot be classified: the model returns no finite numbers for it"] * 2
+@pytest.fixture
+def predict(monkeypatch):
+    """predict(forward) -> predictions of the files a to d in two batches; b and d cannot be read."""
+
+    def shown(*args):
+        images = np.zeros((3, 2, 2, 3), np.uint8)
+        files = [ImageFile("a"), ImageFile("b", "is bad"), ImageFile("c")]
+        yield Shown(files, np.array([0, 2, -1]), images)
+        yield Shown([ImageFile("d", "is bad")], np.array([-1, -1, -1]), images)
+
+    monkeypatch.setattr(prediction, "images_shown", shown)
+
+    def call(forward, batch_size=3, shape=(2, 2, 3)):
+        monkeypatch.setattr("convoy.trainer.engines.tensorflow.forward", lambda model: forward)
+        config = SimpleNamespace(backend="tensorflow", run_dir="runs/x")
+        opened = SimpleNamespace(
+            config=config, model=None, class_names=("cat", "dog"), image_shape=shape, preprocessing=Preprocessing(2)
+        )
+        return list(prediction.predict(opened, [], 9, batch_size, False))
+
+    return call
 
 
-# The command, without its processes and, but for two tests, without a model
+def test_every_file_gets_its_own_prediction(predict):
+    logits = np.array([[0, 0], [math.log(3), 0], [np.nan, 9]], np.float32)
+    a, b, c, d = predict(lambda images: logits)
+    assert (a.file, a.guesses) == ("a", (Guess("cat", 0, 0.5), Guess("dog", 1, 0.5))), "of equal ones the first"
+    assert [guess.name for guess in c.guesses] == ["cat", "dog"]
+    assert c.probability == pytest.approx(0.75)
+    assert (b, d) == (Prediction("b", error="is bad"), Prediction("d", error="is bad"))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_no_prediction(predict, wrong):
+    a, _, c, _ = predict(lambda images: np.array([[1, wrong], [2, 1], [0, 0]], np.float32))
+    assert a.error == "cannot be classified: the model returns no finite numbers for it"
+    assert c.name == "cat"
+
+
+def test_what_a_device_or_a_run_cannot_do_is_said(predict, monkeypatch):
+    def exhausted(images):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+    with pytest.raises(exits.CannotRun, match="out of memory with --batch_size=3; give a smaller one"):
+        predict(exhausted)
+    with pytest.raises(exits.CannotRun, match="runs/x have 2 channels, and files give 1 or 3"):
+        predict(exhausted, shape=(2, 2, 2))
+    monkeypatch.setattr("convoy.data.memory.os.sysconf", lambda name: 100)
+    with pytest.raises(exits.CannotRun, match="--batch_size=1048576 is not possible here"):
+        predict(exhausted, batch_size=1 << 20)
+
+
+# The command, without its processes and without a model
 
 CANNED = {
     "good.png": Prediction("good.png", (Guess("cat", 0, 0.75), Guess("dog", 1, 0.25))),
@@ -246,7 +306,7 @@ CANNED = {
 
 
 @pytest.fixture
-def canned(monkeypatch, runs):
+def canned(monkeypatch, digits):
     """The flags of a run that has these predictions, whatever there is in these files; it prints while it is opened."""
 
     def opening(*args):
@@ -260,7 +320,7 @@ def canned(monkeypatch, runs):
 
     monkeypatch.setattr(prediction, "open_run", opening)
     monkeypatch.setattr(prediction, "predict", predict)
-    return f"--run_dir={runs / 'photographs'}"
+    return f"--run_dir={digits / 'run'}"
 
 
 def command(*argv: object) -> int:
@@ -318,10 +378,11 @@ def test_a_table_and_a_bar_on_a_terminal(canned, monkeypatch):
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "60")
-    assert command(canned, *["good.png"] * 1001, "[bold]\x1b[2J.png") == 0
+    monkeypatch.setattr("convoy.trainer.outputs.predicted._ROWS", 4)
+    assert command(canned, *["good.png"] * 4, "[bold]\x1b[2J.png") == 0
     shown = terminal.getvalue()
     assert "Predicting" in shown
-    assert shown.count("probability") == 2, "a table for each thousand files"
+    assert shown.count("probability") == 2, "a table for so many files"
     assert "[bold]\\x1b[2J.png" in shown
     assert "\x1b[2J.png" not in shown
 
@@ -348,6 +409,8 @@ def test_where_nothing_could_be_read_it_is_bad_data(canned, capsys):
     ):
         command(canned, "--json", "bad.png", "bad.png")
     assert len(capsys.readouterr().out.splitlines()) == 2
+    with pytest.raises(exits.BadData, match="^bad.png cannot be decoded: it is no image.$"):
+        command(canned, "bad.png")
 
 
 @pytest.mark.parametrize(
@@ -368,7 +431,7 @@ def test_a_bad_command_is_refused_by_the_parent(argv, kind, sentence):
         dispatch(["predict", *argv])
 
 
-def test_what_cannot_be_done_is_said(canned, runs, tmp_path, monkeypatch):
+def test_what_cannot_be_done_is_said(canned, tmp_path, monkeypatch):
     with pytest.raises(exits.CannotRun, match=f"--run_dir={tmp_path} is no run"):
         command(f"--run_dir={tmp_path}", "a.png")
     with pytest.raises(exits.CannotRun, match=f"--out={tmp_path} cannot be written: is a directory"):
@@ -376,20 +439,6 @@ def test_what_cannot_be_done_is_said(canned, runs, tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(exits.CannotRun, match="no checkpoint of step 7"):
         command(canned, "--checkpoint=7", "a.png")
-
-
-def test_batches_that_do_not_fit_are_refused(runs, monkeypatch):
-    opened, image = open_run(str(runs / "digits")), [ImageFile(str(runs / "new" / os.listdir(runs / "new")[0]))]
-
-    def exhausted(images):
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
-
-    monkeypatch.setattr("convoy.trainer.engines.tensorflow.forward", lambda model: exhausted)
-    with pytest.raises(exits.CannotRun, match="out of memory with --batch_size=2; give a smaller one"):
-        list(prediction.predict(opened, image, 5, 2, False))
-    monkeypatch.setattr("convoy.data.memory.os.sysconf", lambda name: 1000)
-    with pytest.raises(exits.CannotRun, match="--batch_size=1048576 is not possible here"):
-        list(prediction.predict(opened, image, 5, 1 << 20, False))
 
 
 # Tables

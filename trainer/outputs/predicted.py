@@ -101,6 +101,8 @@ class Unread:
         """What there is to say of them; "" if all could be read."""
         if not self.unread:
             return ""
+        if self.files == 1:
+            return f"{self._first}."
         many = "none" if self.unread == self.files else f"{self.unread:,}"
         could = "could" if self.unread == self.files else "could not"
         first = "the first: " if self.unread > 1 else ""
