@@ -26,7 +26,7 @@ from convoy.trainer.config import AUTO_ACCUMULATE, RunConfig
 from convoy.trainer.engines import variables
 from convoy.trainer.engines.protocol import Engine
 from convoy.trainer.engines.runtime import set_up_keras
-from convoy.trainer.features import FeatureCache
+from convoy.trainer.features import FeatureCache, check_bytes
 from convoy.trainer.loop.plan import Plan
 from convoy.trainer.models.build import build_model
 from convoy.trainer.models.names import AUTO
@@ -122,6 +122,8 @@ def build(
         config, engine = trials.settle(begun_with)
     else:
         engine = backend.Engine(runtime, data.dataset.image_shape, data.draws_per_class)
+    if config.cache_features:
+        check_bytes(engine, data)
     heartbeat.beat()
     if signals:
         signals.install()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,8 @@ import pytest
 
 from convoy import exits
 from convoy.data.config import DataConfig
+from convoy.data.opening import open_splits
+from convoy.trainer import features
 from convoy.trainer.config import RunConfig
 from support import assert_same_bits, environment, final_tensors, once, records_of, result_of
 
@@ -23,7 +26,7 @@ from convoy.trainer.layers import Dropout
 
 def build(image_shape, num_classes):
     x = inputs = keras.Input((image_shape[0], image_shape[1], 1))
-    x = keras.layers.Conv2D(6, 3, strides=2, name="conv")(x)
+    x = keras.layers.Conv2D(6, 3, strides=2, use_bias=False, name="conv")(x)
     x = keras.layers.BatchNormalization(name="bn")(x)
     x = Dropout(0.3, name="drop")(keras.layers.ReLU()(x))
     backbone = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x), name="backbone")
@@ -41,8 +44,8 @@ from convoy.trainer.config import RunConfig
 import convoy.trainer.outputs.curves as curves
 curves.draw = lambda *values: None
 
-def train(name, cached, duration="10st", **values):
-    data = DataConfig("digits", eval_split="hash:0.1")
+def train(name, cached, duration="10st", data={}, **values):
+    data = DataConfig("digits", **{"eval_split": "hash:0.1", **data})
     return run.run(RunConfig(
         f"{place}/{name}", data, model="network:build", batch_size=64, duration=duration, eval_every="5st",
         checkpoint_every="3st", precision="float64", learning_rate=0.01, ema=0.9, label_smoothing=0.1, seed=3,
@@ -51,6 +54,9 @@ def train(name, cached, duration="10st", **values):
 FROZEN, STAGED = dict(groups="^(?!logits):freeze"), dict(unfreeze="5st")
 train("staged-False", False, **STAGED)
 train("staged-True", True, **STAGED)
+if extent == "kept":
+    for name, values in (("first", {}), ("second", {}), ("other", {"eval_split": "hash:0.2"})):
+        train(name, True, data=dict(data_dir=place, **values), **FROZEN)
 if extent == "thorough":
     train("frozen-False", False, **FROZEN)
     train("frozen-True", True, **FROZEN)
@@ -127,6 +133,72 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(runs, backend, again):
     assert_same_bits(place / again, place / f"{again[:6]}-True")
 
 
+@pytest.mark.thorough
+def test_features_are_kept_below_data_dir_for_the_next_run(runs):
+    place = runs("tensorflow", 1, "kept")
+    assert_same_bits(place / "second", place / "first")
+    how = [line.partition("MiB, ")[2] for line in (place / "out").read_text().splitlines() if "features of" in line]
+    assert [line.partition(" in ")[0] for line in how] == [
+        "computed",
+        "computed",
+        f"read from {place}/features",
+        "computed",
+    ]
+    assert len(list((place / "features").iterdir())) == 4
+
+
+class FakeEngine:
+    """Features of one number, the first pixel, that are computed as often as they are asked for."""
+
+    features_until, feature_bytes, asked = None, 8, 0
+
+    def backbone_digest(self) -> str:
+        return "weights"
+
+    def features(self, parts):
+        self.asked += len(parts)
+        return [np.full((len(examples), 1), 7.0) for examples in parts]
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 300, "cut", "other", "object", "link", "pipe"])
+def test_a_damaged_file_of_features_is_computed_anew(tmp_path, damage):
+    engine, said = FakeEngine(), []
+    data = open_splits(DataConfig("digits", str(tmp_path), eval_split="none"))
+    for _ in range(2):
+        features.compute(engine, data, 0, said.append)
+    assert engine.asked == 1
+    assert f"read from {tmp_path}/features" in said[1]
+    (kept,) = (tmp_path / "features").iterdir()
+    if damage == "cut":
+        kept.write_bytes(kept.read_bytes()[:-8])
+    elif damage in ("link", "pipe"):
+        kept.unlink()
+        kept.symlink_to("/dev/zero") if damage == "link" else os.mkfifo(kept)
+    elif isinstance(damage, bytes):
+        kept.write_bytes(damage)
+    else:
+        np.save(kept, np.array([None]) if damage == "object" else np.zeros((3, 1)), allow_pickle=True)
+    cache = features.compute(engine, data, 0, said.append)
+    assert engine.asked == 2
+    assert cache.train.images.shape == (1421, 1)
+    features.compute(engine, data, 0, said.append)
+    assert engine.asked == 2, "it is whole again"
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "features").write_text("")
+    said = []
+    data = open_splits(DataConfig("digits", str(tmp_path), eval_split="none"))
+    assert len(features.compute(FakeEngine(), data, 0, said.append).train) == 1421
+    assert "Note: the features cannot be kept" in said[0]
+
+
+def test_features_that_do_not_fit_are_refused_with_their_size():
+    data = open_splits(DataConfig("digits", eval_split="hash:0.1", cache_bytes=1000))
+    with pytest.raises(exits.CannotRun, match="needs 11,368 bytes .* give --cache_bytes=11368"):
+        features.check_bytes(FakeEngine(), data)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -148,7 +220,7 @@ def test_what_changes_the_features_is_refused_before_anything_starts(values, wor
     [
         (["--groups=bn:freeze", "--model=network:build"], 78, "a backbone that trains from the start, conv/kernel for one"),
         (["--groups=conv:freeze", "--model=article_cnn"], 78, "and --model=article_cnn has none"),
-        (["--groups=^(?!logits):freeze", "--model=network:build", "--cache_bytes=1000"], 78, "give --cache_bytes=68208"),
+        (["--groups=^(?!logits):freeze", "--model=network:build", "--cache_bytes=1000"], 78, "needs 34,104 bytes for the features"),
     ],
 )  # fmt: skip
 @pytest.mark.thorough

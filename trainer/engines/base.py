@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from importlib.metadata import version
 from typing import NamedTuple
 
 import keras
@@ -109,6 +111,17 @@ class BaseEngine(Engine):
                     first += len(images)
             every.append(features)
         return every
+
+    def backbone_digest(self) -> str:
+        config, layers = self.config, [self.model.whole.get_layer(name) for name in ("preprocess", "backbone")]
+        of_backbone = {f"model/{variable.path}" for layer in layers for variable in layer.variables}
+        how = [config.model, config.precision, config.backend, *(version(name) for name in (config.backend, "keras"))]
+        digest = hashlib.blake2b("\0".join(how).encode(), digest_size=16)
+        for name, tensor in self.stream_state():
+            if name in of_backbone:
+                digest.update(f"\0{name}\0{tensor.dtype}".encode())
+                digest.update(tensor.tobytes())
+        return digest.hexdigest()
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: np.array(value) for name, value in self.stream_state()}

@@ -89,6 +89,9 @@ class Engine(Protocol):
         Every process computes all of them.
         """
 
+    def backbone_digest(self) -> str:
+        """A digest of what features depend on, besides the images: weights, network, precision, versions."""
+
     def shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         """(shape, type) of every tensor of the state, in the order of `stream_state`; reads none."""
 
