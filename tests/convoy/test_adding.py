@@ -15,7 +15,7 @@ from convoy.table import Entry, Table
 from convoy.trainer import config as configuration
 from convoy.trainer.config import RunConfig
 from convoy.trainer.losses.names import LOSSES, LossEntry
-from convoy.trainer.models.names import MODELS
+from convoy.trainer.models.names import MODELS, ModelEntry
 from convoy.trainer.optimizers.names import OPTIMIZERS, OptimizerEntry
 from convoy.trainer.schedules.names import SCHEDULES, NumberedEntry
 
@@ -69,7 +69,7 @@ def toys(tmp_path, monkeypatch):
         monkeypatch.setitem(table.rows, name, row)
 
     add(OPTIMIZERS, "lion", OptimizerEntry("toys:lion", "the sign of a momentum", learning_rate=0.003))
-    add(MODELS, "tiny", Entry("toys:tiny", "one dense layer", options=("stochastic_depth",)))
+    add(MODELS, "tiny", ModelEntry("toys:tiny", "one dense layer", options=("stochastic_depth",)))
     row = NumberedEntry(
         "toys:root", "a root", argument="N", default=(2.0,), accepts=lambda n: n[0] > 0, remedy="give N"
     )
