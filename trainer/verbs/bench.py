@@ -18,6 +18,7 @@ from convoy.table import Entry, Table
 from convoy.trainer import config as configuration
 from convoy.trainer import engines
 from convoy.trainer.config import RunConfig
+from convoy.trainer.models.pretrained.settle import settle
 from convoy.verbs import ChildVerb, Command
 
 USAGE = """usage: convoy bench input [--flag=value ...]
@@ -42,7 +43,7 @@ class BenchConfig:
 
 def _parse(argv: list[str]) -> tuple[RunConfig, BenchConfig]:
     values = options.parse(argv, BenchConfig, RunConfig, DataConfig)
-    return configuration.from_dict(values), BenchConfig(**options.take(BenchConfig, values))
+    return settle(configuration.from_dict(values)), BenchConfig(**options.take(BenchConfig, values))
 
 
 def _work(parsed: tuple[RunConfig, BenchConfig]) -> None:
