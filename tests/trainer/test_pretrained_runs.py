@@ -78,7 +78,7 @@ def test_a_second_stage_begins_with_the_averaged_weights_of_the_first(home):
 def test_every_replica_begins_with_the_same_weights(home, convoy, backend, processes):
     pytest.importorskip(backend)
     flags = ["--dataset=folder:more", "--pretrained=first", "--run_dir=second", "--eval_split=none", "--batch_size=4",
-             "--duration=2st", "--learning_rate=1e-30"]  # fmt: skip
+             "--duration=2st", "--learning_rate=1e-30", "--model=stage_nets:build"]  # fmt: skip
     if processes == 1:
         outcome = convoy("train", *flags, f"--backend={backend}", "--devices=cpu:2", cwd=home)
         assert outcome.code == 0, outcome
