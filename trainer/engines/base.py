@@ -57,7 +57,7 @@ class BaseEngine(Engine):
         self.cluster, self.replicas = runtime.cluster, runtime.replicas
         self.description, self.parts = description, parts
         self.model, self.optimizer, self.notes = parts.model, parts.optimizer, parts.notes
-        self.pretrained = parts.loaded and parts.loaded.record
+        self.pretrained = parts.loaded.record if parts.loaded else None
         self.parameters = variables.trainable_numbers(parts.model)
         self.features_until = parts.features_until
         self.feature_bytes = parts.features * np.dtype(keras.config.floatx()).itemsize

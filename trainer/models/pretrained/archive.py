@@ -38,13 +38,13 @@ def weights(data: bytes, place: str) -> bytes:
     return stored
 
 
-def _member(file: zipfile.ZipFile, name: str, most: int, place: str) -> bytes:
+def _member(file: zipfile.ZipFile, name: str, limit: int, place: str) -> bytes:
     """A member that is stored as it is, so that it takes no more room than the file."""
     infos = [info for info in file.infolist() if info.filename == name]
     if len(infos) != 1:
         raise exits.BadData(f"{place} has {len(infos)} members {name}, and a .keras file has one.")
     info = infos[0]
-    if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.file_size > most:
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.file_size > limit:
         raise exits.BadData(f"{place} has a compressed {name}, which Keras does not write; save the network again.")
     return file.read(info)
 

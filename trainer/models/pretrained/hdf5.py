@@ -58,7 +58,7 @@ def layers(data: bytes, place: str) -> list[Layer]:
         raise exits.BadData(f"{place} is no sound HDF5 file: {printable(str(error))[:200]}.") from error
 
 
-def _keras_3(file: h5py.File, most: int) -> Iterator[Layer]:
+def _keras_3(file: h5py.File, limit: int) -> Iterator[Layer]:
     """Groups named after classes, each with a group `vars` whose attribute says the layer's name."""
     seen = set[int]()
     pending: list[tuple[h5py.Group, tuple[str, ...]]] = [(file, ())]
@@ -73,7 +73,7 @@ def _keras_3(file: h5py.File, most: int) -> Iterator[Layer]:
             own = (*names[:-1], _text(variables.attrs.get("name"), names[-1] if names else ""))
             members = {name: _child(variables, name, seen) for name in variables}
             numbered = sorted((int(name), member) for name, member in members.items() if name.isdecimal())
-            tensors = tuple(_tensor(member, name, most) for name, member in numbered)
+            tensors = tuple(_tensor(member, name, limit) for name, member in numbered)
             if tensors:
                 yield Layer(own, tensors)
         inner = [(name, child) for name, child in children.items() if isinstance(child, h5py.Group)]
@@ -81,7 +81,7 @@ def _keras_3(file: h5py.File, most: int) -> Iterator[Layer]:
         pending += [(child, own if name == "layers" else (*own, name)) for name, child in reversed(inner)]
 
 
-def _keras_2(root: h5py.Group, most: int) -> Iterator[Layer]:
+def _keras_2(root: h5py.Group, limit: int) -> Iterator[Layer]:
     """A group a layer, whose attribute lists its variables by name: conv1/kernel:0, or block/conv1/kernel:0."""
     seen = set[int]()
     for layer in _attribute(root, _NAMES) or ():
@@ -94,7 +94,7 @@ def _keras_2(root: h5py.Group, most: int) -> Iterator[Layer]:
             for part in weight.split("/"):
                 node = _child(node, part, None) if isinstance(node, h5py.Group) else None
             *names, _ = weight.split("/")
-            owned.setdefault((*names[:-1], names[-1]) if names else (layer,), []).append(_tensor(node, weight, most))
+            owned.setdefault((*names[:-1], names[-1]) if names else (layer,), []).append(_tensor(node, weight, limit))
         if len(owned) == 1:
             owned = {(layer,): next(iter(owned.values()))}
         for names_of, tensors in owned.items():
@@ -117,7 +117,7 @@ def _child(group: h5py.Group, name: str, seen: set[int] | None) -> h5py.Group | 
     return node if isinstance(node, h5py.Group | h5py.Dataset) else None
 
 
-def _tensor(node: Any, name: object, most: int) -> np.ndarray:
+def _tensor(node: Any, name: object, limit: int) -> np.ndarray:
     """A dataset's numbers, which lie in the file as they are; _Odd before any room is made for others."""
     if not isinstance(node, h5py.Dataset):
         raise _Odd(f"has no numbers at {printable(str(name))[:100]}")
@@ -130,7 +130,7 @@ def _tensor(node: Any, name: object, most: int) -> np.ndarray:
         or node.is_virtual
         or node.external
         or properties.get_nfilters()
-        or needed > most
+        or needed > limit
         or node.id.get_storage_size() < needed
     ):
         raise _Odd(f"has numbers at {printable(str(name))[:100]} that are not stored in it as they are")

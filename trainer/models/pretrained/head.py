@@ -24,14 +24,14 @@ def rows(class_names: Sequence[str], known: Sequence[Sequence[str]]) -> dict[int
     for index, names in enumerate(known):
         for name in names:
             owners.setdefault(_plain(name), set()).add(index)
-    found: dict[int, int] = {}
+    kept: dict[int, int] = {}
     for label, name in enumerate(class_names):
         wnid = _WNID.fullmatch(name)
         for candidate in (_plain(name), *([wnid[1]] if wnid else [])):
             if len(owners.get(candidate, ())) == 1:
-                found[label] = next(iter(owners[candidate]))
+                kept[label] = next(iter(owners[candidate]))
                 break
-    return found
+    return kept
 
 
 def merged(first: Sequence[np.ndarray], stored: Sequence[np.ndarray], kept: dict[int, int]) -> list[np.ndarray]:

@@ -81,8 +81,8 @@ def layers(
             f" {type(error).__name__} {printable(str(error).splitlines()[0] if str(error) else '')[:200]}; give weights of"
             f" --model={name}."
         ) from error
-    found = [
+    converted = [
         Layer(owner.names, tuple(keras.ops.convert_to_numpy(variable) for variable in owner.variables))
         for owner in owners(classifier)
     ]
-    return found, [key for key in tensors if key not in loader.taken and not key.endswith("num_batches_tracked")]
+    return converted, [key for key in tensors if key not in loader.taken and not key.endswith("num_batches_tracked")]

@@ -16,7 +16,7 @@ from convoy.trainer.models.pretrained import owners as owning
 from convoy.trainer.models.pretrained import probe, sources, values, weights
 from convoy.trainer.models.pretrained.description import Description, describe
 
-_LISTED = 20  # names of what was left, in a record
+_LISTED = 20  # names of what is not used, in a record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,15 +92,15 @@ def _told(
     source: sources.Source, read: weights.Weights, loaded: int, kept: int, classes: int, notes: list[str]
 ) -> Loaded:
     known = f", {kept} of {classes} classes with their weights" if kept else ", new for all classes"
-    left = f", {len(read.left)} left" if read.left else ""
-    line = f"weights of {source.place} (sha256 {read.digest[:12]}): {loaded} tensors loaded{left}; the head{known}."
+    unused = f", {len(read.unused)} left" if read.unused else ""
+    line = f"weights of {source.place} (sha256 {read.digest[:12]}): {loaded} tensors loaded{unused}; the head{known}."
     record = {
         "source": source.spec,
         "kind": source.kind,
         "sha256": read.digest,
         "loaded": loaded,
-        "left": read.left[:_LISTED],
-        "left_count": len(read.left),
+        "left": read.unused[:_LISTED],
+        "left_count": len(read.unused),
         "classes_kept": kept,
         "classes_new": classes - kept,
     }

@@ -21,5 +21,5 @@ def matched(source: Source, owners: Sequence[Owner]) -> tuple[Matched, str]:
         digest.update(name.encode() + tensor.tobytes())
     paths = {variable.path for owner in owners for variable in owner.variables}
     values = {path: tensor for path, tensor in weights.items() if path in paths}
-    left = [path for path, tensor in weights.items() if path not in paths and tensor.dtype.kind == "f"]
-    return Matched(values, left), digest.hexdigest()
+    unused = [path for path, tensor in weights.items() if path not in paths and tensor.dtype.kind == "f"]
+    return Matched(values, unused), digest.hexdigest()

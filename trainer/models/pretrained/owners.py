@@ -41,11 +41,11 @@ class Matched(NamedTuple):
 
     Attributes:
       values: path of a variable -> its number, in the variable's shape; of the head in the file's own number of classes.
-      left: the file's names that no variable takes.
+      unused: the file's names that no variable takes.
     """
 
     values: dict[str, np.ndarray]
-    left: list[str]
+    unused: list[str]
 
 
 def owners(model: keras.Model) -> list[Owner]:

@@ -31,7 +31,7 @@ def tensors(data: bytes, place: str) -> dict[str, np.ndarray]:
         stored = deserialize(data)
     except (SafetensorError, ValueError, OverflowError, MemoryError) as error:
         raise exits.BadData(f"{place} is no sound .safetensors file: {printable(str(error))[:200]}.") from error
-    found: dict[str, np.ndarray] = {}
+    by_name: dict[str, np.ndarray] = {}
     for name, tensor in stored:
         kind = _TYPES.get(tensor["dtype"])
         if kind is None:
@@ -39,5 +39,5 @@ def tensors(data: bytes, place: str) -> dict[str, np.ndarray]:
                 f"{place} has a tensor {printable(name)[:100]} of type {printable(str(tensor['dtype']))[:20]}, which no weights"
                 " that are read here have; convert it to F32."
             )
-        found[name] = np.frombuffer(tensor["data"], kind).reshape(tensor["shape"])
-    return found
+        by_name[name] = np.frombuffer(tensor["data"], kind).reshape(tensor["shape"])
+    return by_name

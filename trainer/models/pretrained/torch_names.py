@@ -37,8 +37,8 @@ def matched(owners: Sequence[Owner], tensors: Mapping[str, np.ndarray], classifi
             if parameter in parameters:
                 values[variable.path] = _turned(owner.layer, parameters[parameter])
                 taken.add(f"{module}.{parameter}")
-    left = [name for name in tensors if name not in taken and not name.endswith(_COUNTER)]
-    return Matched(values, left)
+    unused = [name for name in tensors if name not in taken and not name.endswith(_COUNTER)]
+    return Matched(values, unused)
 
 
 def _turned(layer: keras.layers.Layer, tensor: np.ndarray) -> np.ndarray:

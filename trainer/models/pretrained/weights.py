@@ -34,13 +34,13 @@ class Weights:
     Attributes:
       values: path of a variable -> its numbers; those of the head are not among them.
       head: the source's kernel and bias of the logits, [features, its classes] and [its classes]; empty if it has none.
-      left: the source's names that nothing of the network takes.
+      unused: the source's names that nothing of the network takes.
       digest: sha256 of what was read.
     """
 
     values: dict[str, np.ndarray]
     head: list[np.ndarray]
-    left: list[str]
+    unused: list[str]
     digest: str
 
 
@@ -68,8 +68,8 @@ def read(
         return _of_keras(hdf5.layers(data, place), owners, head, place, name, _digest(data))
     data = _file(source, source.files[0])
     if source.kind == "timm" and name.startswith("hub:"):
-        layers, left = hub.layers(source, safe_tensors.tensors(data, source.place), name, image_shape)
-        return dataclasses.replace(_of_keras(layers, owners, head, source.place, name, _digest(data)), left=left)
+        layers, unused = hub.layers(source, safe_tensors.tensors(data, source.place), name, image_shape)
+        return dataclasses.replace(_of_keras(layers, owners, head, source.place, name, _digest(data)), unused=unused)
     if source.kind in ("timm", "safetensors"):
         classifier = source.config.get("pretrained_cfg", {}).get("classifier") or "classifier"
         tensors = safe_tensors.tensors(data, source.place)
@@ -92,14 +92,14 @@ def _of_keras(
     rest = [layer for layer in layers if not own or layer is not own[-1]]
     matched = keras_names.matched(backbone, rest, place, name)
     if head is None:
-        return Weights(matched.values, [], matched.left, digest)
+        return Weights(matched.values, [], matched.unused, digest)
     # A head of another name: the last layer that the network has no use for and that takes the same features.
     features = head.variables[0].shape[0]
-    for layer in own or [layer for layer in reversed(layers) if "/".join(layer.names) in matched.left]:
+    for layer in own or [layer for layer in reversed(layers) if "/".join(layer.names) in matched.unused]:
         if dense := as_dense(layer.tensors, features):
-            left = [name for name in matched.left if name != "/".join(layer.names)]
-            return Weights(matched.values, dense, left, digest)
-    return Weights(matched.values, [], matched.left, digest)
+            unused = [name for name in matched.unused if name != "/".join(layer.names)]
+            return Weights(matched.values, dense, unused, digest)
+    return Weights(matched.values, [], matched.unused, digest)
 
 
 def _without_head(matched: Matched, head: Owner | None, digest: str) -> Weights:
@@ -107,7 +107,7 @@ def _without_head(matched: Matched, head: Owner | None, digest: str) -> Weights:
     values = dict(matched.values)
     tensors = [values.pop(variable.path) for variable in (head.variables if head else ()) if variable.path in values]
     dense = as_dense(tensors, head.variables[0].shape[0]) if head else None
-    return Weights(values, dense or [], matched.left, digest)
+    return Weights(values, dense or [], matched.unused, digest)
 
 
 def _file(source: Source, name: str) -> bytes:
