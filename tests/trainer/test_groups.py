@@ -10,7 +10,7 @@ from convoy import exits
 from convoy.trainer.config import RunConfig
 from convoy.trainer.loop.plan import Plan
 from convoy.trainer.optimizers.groups import Depths, Treatment, build_treatments
-from fake_run import Run
+from fake_run import BATCH, FakeEngine, Run
 
 # Three blocks below the head.
 PATHS = ["stem/kernel", "block1/kernel", "block1/norm/gamma", "block2/kernel", "block2/bias", "logits/kernel"]
@@ -123,3 +123,10 @@ def test_the_loop_compiles_a_stage_when_it_begins(tmp_path):
     calls = [call for call in run.engine.calls if call in ("compile", "train") or call.startswith("stage")]
     # Cut at 3, 4, 5, 6, 8, 9 and 12.
     assert calls == ["stage of 0", "compile", *["train"] * 3, "stage of 5", "compile", *["train"] * 4]
+
+
+def test_a_rollback_over_a_border_enters_the_earlier_stage_again(tmp_path):
+    run = Run(tmp_path / "run")
+    run.attempt(FakeEngine(nan_at=[5 * BATCH]), unfreeze="5st", on_nan="rollback", steps_per_loop=100)
+    stages = [call for call in run.engine.calls if call.startswith("stage") or call == "restore"]
+    assert stages == ["stage of 0", "stage of 5", "restore", "stage of 4", "stage of 5"]

@@ -11,12 +11,12 @@ from convoy.trainer.models import blocks
 from convoy.trainer.models.blocks import Rule
 from convoy.trainer.optimizers.groups import Depths
 
-BACKBONE = "backbone"  # trainer/models/outline.py
+BACKBONE = "backbone"  # trainer/models/outline.py has the names of layers
 
 
 def path_of(layer: keras.layers.Layer) -> str:
-    """A layer's own path, as a variable in it would begin."""
-    return f"{layer.path or layer.name}/"
+    """A layer's own path, as a variable in it would begin; dropout of the features goes with the head."""
+    return "logits/" if layer.name == "head_dropout" else f"{layer.path or layer.name}/"
 
 
 def build_depths(model: keras.Model, rules: Sequence[Rule]) -> Depths:
