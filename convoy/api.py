@@ -147,10 +147,15 @@ class Run:
           exits.BadData: none of them could be read.
           exits.CannotRun: there is no such run or checkpoint, or a folder cannot be listed.
         """
-        places = [images] if isinstance(images, str | os.PathLike) else list(images)
+        places = [os.fsencode(place) for place in ([images] if isinstance(images, str | os.PathLike) else images)]
+        if not places:
+            return Predictions(())
+        for place in places:
+            if not place or b"\0" in place:
+                raise exits.UsageError(f"{place!r} names no file; give a name.")
         with tempfile.TemporaryDirectory(prefix="convoy-") as folder:
             listed, output = Path(folder) / "images", Path(folder) / "predictions.jsonl"
-            listed.write_bytes(b"".join(os.fsencode(place) + b"\0" for place in places))
+            listed.write_bytes(b"".join(place + b"\0" for place in places))
             self._call("predict", top=top, tta=tta, checkpoint=checkpoint, batch_size=batch_size, backend=backend,
                        model=model, trust_model_code=trust_model_code, json=True, out=output, list=listed)  # fmt: skip
             with output.open("rb") as lines:

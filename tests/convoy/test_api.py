@@ -150,6 +150,36 @@ def test_every_public_name_is_documented_and_typed():
             assert "return" in inspect.get_annotations(method), method
 
 
+TYPED = """
+import convoy
+run = convoy.train("folder:x", duration="5ep", batch_size=3)
+reveal_type(run.predict("new/")[0].guesses[0].probability)
+reveal_type(run.evaluate().accuracy)
+convoy.train(modle="x")
+convoy.train(batch_size="3")
+"""
+
+
+@pytest.mark.thorough
+def test_a_type_checker_knows_the_flags(tmp_path):
+    (tmp_path / "program.py").write_text(TYPED)
+    argv = [sys.executable, "-m", "mypy", "--config-file=", "--follow-imports=silent", "--ignore-missing-imports"]
+    done = subprocess.run(
+        [*argv, f"--cache-dir={tmp_path}", tmp_path / "program.py"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = [line.partition(" ")[2] for line in done.stdout.splitlines() if "defined in" not in line][:4]
+    assert said == [
+        'note: Revealed type is "float"',
+        'note: Revealed type is "float"',
+        'error: Unexpected keyword argument "modle" for "train"; did you mean "model"?  [call-arg]',
+        'error: Argument "batch_size" to "train" has incompatible type "str"; expected "int"  [arg-type]',
+    ], done
+
+
 # Children
 
 
@@ -243,6 +273,57 @@ def test_a_second_interrupt_kills(command):
     with pytest.raises(KeyboardInterrupt):
         interrupted(times=2)
     assert time.monotonic() - began < 20
+
+
+WRITES = """
+    import json
+    from pathlib import Path
+    flags = dict(word.removeprefix("--").partition("=")[::2] for word in sys.argv[2:])
+    print("a table that is not shown", sys.argv[1])
+    print("convoy: 1 of the 2 files could not be read.", file=sys.stderr)
+    if sys.argv[1] == "evaluate":
+        classes = {"<cat>": {"count": 3, "recall": 1 / 3, "precision": None}}
+        measured = {"step": 7, "split": flags["split"], "examples": 3, "loss": float("nan"), "accuracy": 1 / 3,
+                    "mean_recall": 0.5, "groups": {}, "per_class": classes}
+        Path(flags["output"]).write_text(json.dumps(measured))
+    else:
+        named = Path(flags["list"]).read_text().split("\\0")[:-1]
+        classes = [{"name": " ".join(sys.argv[1:9]), "index": 0, "probability": 1e-300}]
+        lines = [{"file": name, "classes": classes} for name in named]
+        Path(flags["out"]).write_text("\\n".join(map(json.dumps, lines)))
+"""
+
+
+def test_a_measurement_is_a_value_that_shows_itself(command, capsys):
+    command(WRITES)
+    measured = convoy.Run("runs/x").evaluate("eval", checkpoint=12)
+    assert (measured.step, measured.split, measured.accuracy, measured.top5_accuracy) == (7, "eval", 1 / 3, None)
+    assert measured.per_class["<cat>"].recall == 1 / 3
+    assert repr(measured).splitlines() == [
+        "class  examples  recall  precision",
+        "<cat>  3         33.3%   -",
+        "step 7: 33.33% of 3 eval examples right (loss nan)",
+    ]
+    assert "&lt;cat&gt;" in measured._repr_html_()
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "convoy: 1 of the 2 files could not be read.\n")
+    with pytest.raises(exits.BadData, match="^here has no step"):
+        convoy.Measurement.from_dict({}, "here")
+
+
+def test_predictions_are_values_in_the_order_of_their_files(command):
+    command(WRITES)
+    run = convoy.Run("runs/x")
+    found = run.predict(["b c.png", Path("a.png")], top=2, tta=True)
+    assert [(p.file, p.error, p.probability) for p in found] == [("b c.png", "", 1e-300), ("a.png", "", 1e-300)]
+    assert found[0].name == (
+        "predict --run_dir=runs/x --top=2 --tta --checkpoint=last --batch_size=32 --backend= --model="
+    )
+    assert [p.file for p in run.predict("new/*.png")] == ["new/*.png"]
+    assert len(run.predict([])) == 0
+    for wrong in ("", "a\0b"):
+        with pytest.raises(exits.UsageError, match="names no file"):
+            run.predict([wrong])
 
 
 RUN = """

@@ -68,7 +68,8 @@ def a_configuration(root: Path, chance: random.Random) -> Path:
 
 def evaluate(root: Path, chance: random.Random) -> None:
     run = a_configuration(root, chance)
-    assert "config.json" in hostile(root, "evaluate", f"--run_dir={run}").err
+    verb = chance.choice([["evaluate"], ["predict", "a.png"]])
+    assert "config.json" in hostile(root, *verb, f"--run_dir={run}").err
 
 
 def train(root: Path, chance: random.Random) -> None:

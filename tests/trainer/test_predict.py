@@ -396,6 +396,9 @@ def test_a_list_of_files(canned, tmp_path, capsys):
             "b c.png",
             "d.png",
         ]
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(exits.UsageError, match="--list=.*empty names no image"):
+        command(canned, f"--list={tmp_path / 'empty'}")
     (tmp_path / "zeros").write_bytes(b"a" * 200_000)
     os.mkfifo(tmp_path / "pipe")
     for name, kind in (("zeros", exits.BadData), ("pipe", exits.BadData), ("absent", exits.CannotRun)):

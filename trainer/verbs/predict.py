@@ -39,6 +39,8 @@ def _work(parsed: tuple[PredictConfig, list[str]]) -> int:
 
     stored = opening.trained_config(open_store(config.run_dir), config.run_dir)
     total = sum(1 for _ in files())  # a folder that cannot be listed ends it here, before seconds are spent
+    if not total:
+        raise exits.UsageError(f"--list={config.list} names no image; give files, folders or patterns.")
     engines.choose(config.backend or stored.unchecked.backend)
     from convoy.trainer import predict  # imports Keras, which now has the right backend
 
