@@ -159,6 +159,7 @@ class Run:
         with Session(
             experiment, store or self.store, self.attempts, self.signals, display, listeners, Chaos(chaos)
         ) as session:
+            self.experiment, self.session = experiment, session
             progress = session.restore(experiment) or Progress(position=first_position)
             session.recorder.resume(progress.lines, progress.step)
             self.engine.feed(data.train, progress.position)

@@ -25,7 +25,7 @@ def test_a_killed_run_stops_at_the_same_step_with_the_same_bits(convoy, tmp_path
     assert f"with the weights of step {result['best']['step']}, the best." in outcome.out
 
     # Before any checkpoint, between two evaluations without a better one, and when all is done but result.json.
-    for kill in ("kill:step@5", f"kill:between@{result['step'] - 5}", "kill:end@0"):
+    for kill in ("kill:step@5", f"kill:between@{result['step'] - 10}", "kill:end@0"):
         assert convoy("train", *FLAGS, f"--run_dir={killed}", chaos=kill).code == 42
     assert convoy("train", *FLAGS, f"--run_dir={killed}").code == 0
     assert_same_bits(killed, once)

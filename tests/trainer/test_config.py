@@ -42,8 +42,13 @@ def test_flags_reproduce_a_configuration(tmp_path):
             balance="effective:0.99",
             bad_images="skip",
             max_bad_fraction=0.1,
+            crop_fraction=0.9,
         ),
         model="resnet50",
+        pretrained="weights.safetensors",
+        groups="^logits:lr=2",
+        layer_decay=0.5,
+        unfreeze="1ep",
         stochastic_depth=0.2,
         precision="mixed_bfloat16",
         batch_size=96,
@@ -59,6 +64,9 @@ def test_flags_reproduce_a_configuration(tmp_path):
         label_smoothing=0.1,
         ema=0.999,
         accumulate=3,
+        remat=True,
+        patience=4,
+        max_minutes=90.5,
         eval_every="7st",
         checkpoint_every="0.5ep",
         keep=3,
@@ -76,7 +84,9 @@ def test_flags_reproduce_a_configuration(tmp_path):
     )
     defaults = RunConfig().to_dict()
     same = [name for name, value in config.to_dict().items() if value == defaults[name]]
-    assert same == ["data_dir", "cache_bytes"], "every flag but these is tried with another value than its default"
+    assert same == ["data_dir", "group", "cache_bytes", "cache_features"], (
+        "every flag but these is tried with another value than its default"
+    )
     (tmp_path / "config.flags").write_text(config.to_flags())
     again = configuration.from_argv([f"--flagfile={tmp_path / 'config.flags'}", "--run_dir=a"])
     assert again == config
@@ -92,7 +102,7 @@ def test_a_configuration_is_frozen():
     ("flag", "value", "words"),
     [
         ("batch_size", 0, "from 1 to 16,777,216"),
-        ("accumulate", 0, "from 1 to"),
+        ("accumulate", -1, "auto or a whole number from 1 to"),
         ("accumulate", 129, "at most 128"),
         ("keep", 0, "from 1 to"),
         ("steps_per_loop", -1, "from 0 to"),
@@ -140,7 +150,7 @@ def test_a_configuration_is_frozen():
         ("stochastic_depth", 1.0, "not including 1"),
         ("stochastic_depth", -0.1, "not including 1"),
         ("stochastic_depth", float("nan"), "not including 1"),
-        ("stochastic_depth", 0.1, "--model=resnet18 or resnet50"),
+        ("stochastic_depth", 0.1, "--model=resnet18, resnet50 or"),
     ],
 )
 def test_an_impossible_value_names_flag_value_and_remedy(flag, value, words):
@@ -190,6 +200,7 @@ def test_flags_that_may_change_are_these():
     assert may_change == {
         "run_dir", "devices", "strategy", "backend", "xla", "hang_timeout", "on_nan", "steps_per_loop", "checkpoint_every",
         "eval_every", "keep", "data_dir", "restarts", "cache_bytes", "max_bad_fraction",
+        "cache_features", "remat", "patience", "max_minutes",
     }  # fmt: skip
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import queue
+import shutil
 import signal
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -132,6 +134,41 @@ def test_a_rollback_takes_its_evaluations_back(run):
     nan = FakeEngine(accuracies=BEST, nan_at={13 * 8})
     assert run.attempt(nan, on_nan="rollback", **LONG).step == 16
     assert [step for step, split, *_ in run.records if split == "eval"] == [4, 8, 12, 16]
+
+
+def test_the_best_checkpoint_is_there_to_be_measured(run, capsys):
+    run.attempt(FakeEngine(accuracies=BEST), **LONG)
+    last = run.engine.weight
+    assert run.session.restore_step(run.experiment, 8)
+    assert (run.engine.iterations, run.engine.weight) == (8, select(run.store, "8")[1]["model/weight"])
+    assert run.engine.weight != last
+    shutil.rmtree(Path(run.store.url) / "checkpoints" / "00000008.1")
+    assert not run.session.restore_step(run.experiment, 8)
+    assert "the checkpoint of step 8 is not measured: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("because", "sentence", "remedy"),
+    [
+        (
+            "patience",
+            "Stopped early, at step 16 of 40: 2 evaluations in a row (--patience=2) were no better than that of step 8,"
+            " 70.00%.",
+            "it stopped early, and a higher --patience or a longer --duration continues it",
+        ),
+        (
+            "max_minutes",
+            "Stopped early, at step 16 of 40: --max_minutes=1.5 are over.",
+            "it stopped early, and a larger --max_minutes continues it",
+        ),
+    ],
+)
+def test_a_person_is_told_where_it_stopped_and_why(because, sentence, remedy):
+    stopped = {"because": because, "step": 16, "of": 40, "evaluations_since_best": 2, "minutes": 1.5}
+    result = {"stopped_early": stopped, "best": {"step": 8, "accuracy": 0.7}}
+    assert stopping.sentence(result, RunConfig(patience=2, max_minutes=1.5)) == sentence
+    assert stopping.remedy(result) == remedy
+    assert stopping.sentence({}, RunConfig()) == stopping.remedy({"stopped_early": None}) == ""
 
 
 def test_patience_needs_evaluations():

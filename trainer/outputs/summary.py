@@ -59,8 +59,8 @@ def _balance(examples: np.ndarray, draws: np.ndarray) -> str:
 
 def show_finished(display: Display, config: RunConfig, result: dict[str, Any], store: Store) -> None:
     """The lines of a run that had come to its end before."""
-    left = stopping.remedy(result) or f"nothing is left to do of --duration={config.duration}"
-    display.line(f"{config.run_dir} is finished: {left}.")
+    reason = stopping.remedy(result) or f"nothing is left to do of --duration={config.duration}"
+    display.line(f"{config.run_dir} is finished: {reason}.")
     if store.url:  # the leader, which has read it
         show_end(display, config, result, max(format.complete(store), default=None))
 

@@ -60,6 +60,7 @@ class TensorFlowEngine(BaseEngine):
         self._outside = graph.Outside(config.model, [variable.value for variable in self._variables().values()])
         self._attributes = hidden.Attributes(self.model, config.model)
         self._compiled = self._writes_in_evaluation = False
+        self.fails_softly = config.devices_spec.platform != "cpu"
 
     def compile(self) -> None:
         if self._compiled:
@@ -73,10 +74,6 @@ class TensorFlowEngine(BaseEngine):
             # No step: TensorFlow optimizes a graph when it is first called.
             self._loop(self._stream, tf.constant(0))
         self._compiled = True
-
-    @property
-    def fails_softly(self) -> bool:
-        return self.config.devices_spec.platform != "cpu"
 
     def step_memory(self) -> StepMemory:
         return devices.step_memory(self.config, lambda: self.train(1))
