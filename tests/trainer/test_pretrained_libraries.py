@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import urllib.error
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -20,6 +22,7 @@ from convoy.trainer.models.pretrained.keras_files import KerasFile
 from convoy.trainer.models.pretrained.loading import load
 from convoy.trainer.models.pretrained.settle import settle
 from convoy.trainer.models.zoo import keras_names
+from support import DATA
 
 pytestmark = pytest.mark.slow
 SMALL = "keras:MobileNetV3Small"
@@ -90,8 +93,18 @@ def test_every_network_of_keras_has_a_file():
     assert keras_files.FILES.keys() == keras_names.NETWORKS.keys()
 
 
+def test_digests_are_those_of_keras():
+    folder = Path(inspect.getfile(keras.applications.VGG16)).parent
+    source = "".join(path.read_text() for path in folder.glob("*.py"))
+    assert [name for name, file in keras_files.FILES.items() if file.digest not in source] == []
+
+
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", keras_files.FILES)
+@pytest.mark.parametrize(
+    "name",
+    ["ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "EfficientNetV2B0", "InceptionV3", "MobileNet", "MobileNetV2",
+     "MobileNetV3Small", "NASNetMobile", "ResNet50", "ResNet50V2", "Xception"],
+)  # fmt: skip
 def test_files_are_those_that_keras_names(name, monkeypatch):
     class Asked(Exception):
         pass
@@ -159,6 +172,21 @@ def test_kerashub_converts_weights_of_timm(tmp_path):
     save_file(tensors, place / "model.safetensors")
     with pytest.raises(exits.CannotRun, match="is no resnet18 as KerasHub knows it"):
         load(model, config.model, str(place), ("dog", "ant"))
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(not (DATA / "pretrained").is_dir(), reason=f"no real weights in {DATA}")
+def test_lite_that_was_trained_with_symmetric_padding_is_kerashubs(tmp_path):
+    pytest.importorskip("keras_hub")
+    place = DATA / "pretrained" / "efficientnet_lite0"
+    config = json.loads((place / "config.json").read_text())
+    how = config["pretrained_cfg"] | {"tag": "ra_in1k", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"pretrained_cfg": how}))
+    (tmp_path / "model.safetensors").symlink_to(place / "model.safetensors")
+    settled = settle(RunConfig(data=DataConfig("folder:x", image_size=64), pretrained=str(tmp_path)))
+    assert settled.model == "hub:efficientnet_lite0"
+    loaded = load(build_model(settled.model, (64, 64, 3), 2), settled.model, str(tmp_path), ("n01440764", "mine"))
+    assert (loaded.record["left"], loaded.record["classes_kept"]) == ([], 1)
 
 
 @pytest.mark.thorough

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
+from convoy import exits
 from support import DATA, environment
 
 WEIGHTS, PHOTOGRAPHS = DATA / "pretrained" / "efficientnet_lite0", DATA / "imagenet-sample"
@@ -105,7 +107,8 @@ def images():
     return np.stack([shown(path) for path in paths]), np.array([wnids.index(path.name[:9]) for path in paths])
 
 
-def load_network():
+def load_network(place: Path = WEIGHTS):
+    """A network with the weights, and the notes of loading them."""
     from convoy.trainer.models.build import build_model
     from convoy.trainer.models.pretrained import imagenet
     from convoy.trainer.models.pretrained.loading import load
@@ -113,8 +116,7 @@ def load_network():
     wnids = [names[0] for names in imagenet.class_names()]
     assert wnids == (DATA / "pretrained" / "imagenet_wnids.txt").read_text().split()
     model = build_model("efficientnet_lite0", (224, 224, 3), len(wnids))
-    load(model, "efficientnet_lite0", str(WEIGHTS), wnids)
-    return model
+    return model, load(model, "efficientnet_lite0", str(place), wnids).notes
 
 
 def right(model, images, labels) -> int:
@@ -123,7 +125,7 @@ def right(model, images, labels) -> int:
 
 
 def test_of_the_first_photographs_as_many_are_named_as_by_timm(images):
-    assert abs(right(load_network(), *images) - FIRST_RIGHT) <= WITHIN
+    assert abs(right(load_network()[0], *images) - FIRST_RIGHT) <= WITHIN
 
 
 @pytest.mark.thorough
@@ -131,7 +133,8 @@ def test_other_pixels_and_other_padding_name_fewer(images):
     """timm: normalized as for ImageNet 80.8 %, padded symmetrically 85.0 %."""
     import keras
 
-    model = load_network()
+    model, notes = load_network()
+    assert len(notes) == 1, notes
     preprocess = model.get_layer("preprocess")
     as_usual = keras.layers.Normalization(mean=[0.485, 0.456, 0.406], variance=[0.229**2, 0.224**2, 0.225**2])
     image = keras.Input((224, 224, 3))
@@ -141,6 +144,61 @@ def test_other_pixels_and_other_padding_name_fewer(images):
     backbone.set_weights(model.get_layer("backbone").get_weights())
     others = keras.Model(image, model.get_layer("logits")(backbone(preprocess(image))))
     assert right(others, *images) <= FIRST_RIGHT - WITHIN
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Loads the weights after `change` has had its way with the tensors; gives the notes."""
+
+    def load_changed(change, **config) -> list[str]:
+        tensors = load_file(WEIGHTS / "model.safetensors")
+        change(tensors)
+        save_file(
+            {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, tmp_path / "model.safetensors"
+        )
+        described = json.loads((WEIGHTS / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps(described | config))
+        return load_network(tmp_path)[1]
+
+    return load_changed
+
+
+def kernels_in_each_others_place(tensors) -> None:
+    shapes: dict[tuple[int, ...], list[str]] = {}
+    for name, tensor in tensors.items():
+        if "conv" in name:
+            shapes.setdefault(tensor.shape, []).append(name)
+    for names in shapes.values():
+        moved = [tensors[name] for name in names]
+        for name, tensor in zip(names, [*moved[1:], moved[0]], strict=True):
+            tensors[name] = tensor
+
+
+def axes_not_exchanged(tensors) -> None:
+    for name, tensor in tensors.items():
+        if "conv_pw" in name:
+            tensors[name] = tensor.transpose(1, 0, 2, 3).reshape(tensor.shape)
+
+
+def scales_for_offsets(tensors) -> None:
+    for name in [name for name in tensors if "bn" in name and name.endswith(".weight")]:
+        offset = name.replace(".weight", ".bias")
+        tensors[name], tensors[offset] = tensors[offset], tensors[name]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("change", [kernels_in_each_others_place, axes_not_exchanged])
+def test_tensors_that_fit_and_are_others_are_refused(damaged, change):
+    with pytest.raises(
+        exits.CannotRun, match="BatchNormalization layers of --model=efficientnet_lite0 see other inputs"
+    ):
+        damaged(change)
+
+
+@pytest.mark.thorough
+def test_scales_for_offsets_are_refused(damaged):
+    with pytest.raises(exits.CannotRun, match="are mostly below zero"):
+        damaged(scales_for_offsets)
 
 
 def symmetric(config: dict) -> dict:
