@@ -75,6 +75,7 @@ class Network:
       multiplications: with additions, of one image of that size, in convolutions, matrices and attention.
       presets: names under which KerasHub publishes weights of it.
       architecture: what KerasHub derives its shape from, timm's name for it; or that shape itself.
+      head: what KerasHub's classifier takes besides.
     """
 
     family: Family
@@ -84,3 +85,4 @@ class Network:
     _: dataclasses.KW_ONLY
     presets: tuple[str, ...] = ()
     architecture: str | Mapping[str, object] = ""
+    head: Mapping[str, object] = dataclasses.field(default_factory=dict)

@@ -389,10 +389,14 @@ NETWORKS = {
         architecture="efficientnetv2_rw_m",
         presets=("efficientnet2_rw_m_agc_imagenet",),
     ),
-    "hgnetv2_b0": Network(HGNETV2, 3_925_960, 224, 369_585_536, architecture="hgnetv2_b0"),
-    "hgnetv2_b1": Network(HGNETV2, 4_272_568, 224, 537_646_912, architecture="hgnetv2_b1"),
-    "hgnetv2_b2": Network(HGNETV2, 9_925_912, 224, 1_249_651_456, architecture="hgnetv2_b2"),
-    "hgnetv2_b3": Network(HGNETV2, 16_296_216, 224, 1_972_246_272, architecture="hgnetv2_b3"),
+    "hgnetv2_b0": Network(HGNETV2, 6_000_584, 224, 421_989_760, architecture="hgnetv2_b0", head={"head_filters": 2048}),
+    "hgnetv2_b1": Network(HGNETV2, 6_347_192, 224, 590_051_136, architecture="hgnetv2_b1", head={"head_filters": 2048}),
+    "hgnetv2_b2": Network(
+        HGNETV2, 11_225_368, 224, 1_288_698_624, architecture="hgnetv2_b2", head={"head_filters": 2048}
+    ),
+    "hgnetv2_b3": Network(
+        HGNETV2, 16_296_216, 224, 1_972_246_272, architecture="hgnetv2_b3", head={"head_filters": 2048}
+    ),
     "hgnetv2_b4": Network(
         HGNETV2, 19_800_776, 224, 2_935_474_944, architecture="hgnetv2_b4", presets=("hgnetv2_b4_ssld_stage2_ft_in1k",)
     ),
@@ -502,10 +506,11 @@ NETWORKS = {
     ),
     "mobilenet_v3_large_100": Network(
         MOBILENET,
-        4_981_016,
+        5_483_032,
         224,
-        216_088_000,
+        216_589_760,
         architecture="mobilenetv3_large_100",
+        head={"num_features": 1280},
         presets=(
             "mobilenet_v3_large_100_imagenet",
             "mobilenet_v3_large_100_imagenet_21k",

@@ -41,7 +41,8 @@ def build_classifier(name: str, image_shape: tuple[int, int, int], classes: int)
     options = {"image_shape": (*image_shape[:2], 3), **_shape(network)}
     try:
         backbone = getattr(models, f"{kind}Backbone")(**options)
-        return getattr(models, f"{kind}ImageClassifier")(backbone=backbone, num_classes=classes, preprocessor=None)
+        build = getattr(models, f"{kind}ImageClassifier")
+        return build(backbone=backbone, num_classes=classes, preprocessor=None, **network.head)
     except ValueError as error:
         raise exits.CannotRun(
             f"--model=hub:{name} cannot be built for images of {image_shape[1]}x{image_shape[0]}; KerasHub says:"
