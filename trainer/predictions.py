@@ -20,7 +20,6 @@ _SHAPE = {
     "error?": str,
 }
 _SHOWN = 20  # predictions that a notebook or Python's prompt shows
-_OTHERS = 4  # classes behind the first that it shows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Prediction:
         if self.error:
             return printable(self.file), "", "", printable(self.error)
         (first, *others) = self.guesses
-        behind = ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in others[:_OTHERS])
+        behind = ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in others)
         return printable(self.file), printable(first.name), f"{first.probability:.1%}", printable(behind)
 
 

@@ -463,6 +463,8 @@ def test_tables_show_what_strangers_named_and_obey_nothing():
     assert "do&amp;g 25.0%" in html
     assert "\x1b" not in html
     assert repr(Predictions([bad] * 25)).endswith("and 5 more")
+    many = Prediction("c.png", tuple(Guess(name, 0, 0.125) for name in "abcdefgh"))
+    assert many.described()[3] == ", ".join(f"{name} 12.5%" for name in "bcdefgh"), "as many as --top asks for"
     assert shown[:1] == Predictions([hostile])
     assert (hostile.name, hostile.probability, bad.name, bad.probability) == ("<b>cat\x07", 0.75, "", None)
     assert Prediction.from_json(hostile.to_json(), "") == hostile
