@@ -33,17 +33,17 @@ def of_names(names: Sequence[str], pattern: str) -> list[str]:
             with tf.device("CPU:0"):
                 encoded = tf.constant([name.encode("utf-8", "surrogateescape") for name in part])
                 matched = tf.strings.regex_full_match(encoded, whole).numpy()
-                found = tf.strings.regex_replace(encoded, f"^{whole}$", r"\1", replace_global=False).numpy()
+                captured = tf.strings.regex_replace(encoded, f"^{whole}$", r"\1", replace_global=False).numpy()
         except tf.errors.InvalidArgumentError as error:
             what = error.message.split("error: ")[-1].split(" [Op:")[0]
             raise impossible("group", pattern, f"RE2 does not take it, {printable(what)}") from error
-        missing = ~matched | (found == b"")
+        missing = ~matched | (captured == b"")
         if missing.any():
             name = printable(part[int(missing.argmax())])
             raise exits.BadData(
                 f"--group={pattern} finds no group in {name}; every file needs one, widen the expression."
             )
-        groups += [group.decode("utf-8", "surrogateescape") for group in found]
+        groups += [group.decode("utf-8", "surrogateescape") for group in captured]
     return groups
 
 
@@ -128,6 +128,6 @@ def held_out(groups: np.ndarray, labels: np.ndarray, fraction: float, purpose: s
             heapq.heappush(waiting, (now, rank, group))
         elif sizes[group] < 2 * total and possible(group):
             hold_out(group)
-    if not chosen.any() and (alone := [group for group in order if possible(group)]):
-        hold_out(min(alone, key=sizes.__getitem__))
+    if not chosen.any() and (candidates := [group for group in order if possible(group)]):
+        hold_out(min(candidates, key=sizes.__getitem__))
     return chosen[members]

@@ -79,7 +79,7 @@ def compute(engine: Engine, data: Splits, step: int, say: Callable[[str], None])
         return None
     begun, uses = time.perf_counter(), _uses(data)
     places = _places(engine, data) if data.config.data_dir else {}
-    kept = {use: found for use, place in places.items() if (found := _load(place, uses[use], engine)) is not None}
+    kept = {use: loaded for use, place in places.items() if (loaded := _load(place, uses[use], engine)) is not None}
     missing = {
         use: _forgetful(examples) if border is None else examples for use, examples in uses.items() if use not in kept
     }
@@ -92,9 +92,9 @@ def compute(engine: Engine, data: Splits, step: int, say: Callable[[str], None])
         )
         if use in missing and use in places and not len(unreadable):
             _keep(places[use], computed[use], say)
-    size, took = sum(features.images.nbytes for features in cached.values()), time.perf_counter() - begun
+    size, seconds = sum(features.images.nbytes for features in cached.values()), time.perf_counter() - begun
     how = "computed" if computed else f"read from {next(iter(places.values())).parent}"
-    say(f"features of {sum(map(len, uses.values())):,} images: {size / 2**20:,.1f} MiB, {how} in {took:.1f} s")
+    say(f"features of {sum(map(len, uses.values())):,} images: {size / 2**20:,.1f} MiB, {how} in {seconds:.1f} s")
     return FeatureCache(border, cached["train"], cached.get("held_out"))
 
 
