@@ -115,15 +115,11 @@ def _stage(model: keras.Model, treatments: Treatments, number: int, first_step: 
     def rests(path: str) -> bool:
         return not treatments(path).trains_in(number)
 
-    frozen = list(_frozen_layers(model, rests))
-    indices, still = [], set(excluded)
-    for index, variable in enumerate(model.trainable_variables):
-        if rests(variable.path):
-            still.add(id(variable))
-        else:
-            indices.append(index)
-    still |= {id(variable) for layer in frozen for variable in layer.variables}
-    trained = [model.trainable_variables[index] for index in indices]
+    frozen, variables = list(_frozen_layers(model, rests)), model.trainable_variables
+    indices = [index for index, variable in enumerate(variables) if not rests(variable.path)]
+    trained = [variables[index] for index in indices]
+    still = excluded | {id(variable) for layer in frozen for variable in layer.variables}
+    still |= {id(variable) for variable in variables} - {id(variable) for variable in trained}
     return Stage(first_step, trained, indices, frozenset(still), frozenset(map(id, frozen)))
 
 
