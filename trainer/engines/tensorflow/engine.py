@@ -76,6 +76,7 @@ class TensorFlowEngine(BaseEngine):
         self._compiled = True
 
     def step_memory(self) -> StepMemory:
+        self.compile()  # whose memory does not grow with a microbatch
         return devices.step_memory(self.config, lambda: self.train(1))
 
     def train(self, steps: int) -> LoopResult:
