@@ -153,6 +153,12 @@ def test_a_csv_that_is_none_is_refused(photographs, given):
         opened(photographs / given)
 
 
+def test_a_csv_is_previewed(photographs):
+    from convoy.data.preview import contact_sheet
+
+    assert contact_sheet(DataConfig(f"csv:{written(photographs)}", augment="flip"), 4, 0).startswith(b"\x89PNG")
+
+
 def test_a_change_of_the_csv_is_another_data_set_and_a_move_is_none(photographs, tmp_path):
     rows = [(name, name[:3], f"p{number % 6}") for number, name in enumerate(NAMES)]
 

@@ -16,7 +16,7 @@ from convoy.data.config import DataConfig
 from convoy.data.opening import open_splits
 from convoy.trainer import features
 from convoy.trainer.config import RunConfig
-from support import assert_same_bits, environment, final_tensors, once, records_of, result_of
+from support import assert_same_bits, environment, final_tensors, once, records_of, result_of, run_workers
 
 BACKENDS = ["tensorflow", "jax"]
 FROZEN = {"groups": "^(?!logits):freeze"}
@@ -139,6 +139,17 @@ def test_a_cached_run_on_two_devices_is_the_run_without(runs, backend):
 def test_a_run_that_goes_on_ends_with_the_same_bits(runs, backend, again):
     place = runs(backend, 1, "thorough")
     assert_same_bits(place / again, place / f"{again[:6]}-True")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_cached_run_in_two_processes_is_the_run_in_one(runs, backend, tmp_path):
+    (tmp_path / "network.py").write_text(NETWORK)
+    flags = ["--model=network:build", "--batch_size=64", "--duration=10st", "--eval_every=5st", "--checkpoint_every=3st",
+             "--eval_split=hash:0.1", "--precision=float64", "--learning_rate=0.01", "--ema=0.9", "--label_smoothing=0.1",
+             "--seed=3", "--devices=cpu:1", "--cache_features", "--unfreeze=5st", "--run_dir=two"]  # fmt: skip
+    run_workers(tmp_path, backend, 2, *flags)
+    assert_equal_up_to_rounding(tmp_path / "two", runs(backend, 1, "quick") / "staged-True")
 
 
 @pytest.mark.thorough

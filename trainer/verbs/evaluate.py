@@ -40,8 +40,8 @@ class EvaluateConfig:
     )
     dataset: str = option(
         "",
-        "where the folder or the records are now, if they have moved: folder:PATH, records:PLACE. A data set of TFDS by its"
-        " name, if it may be downloaded although you did not begin the run on this machine.",
+        "where the folder, the CSV or the records are now, if they have moved: folder:PATH, csv:FILE, records:PLACE. A data set"
+        " of TFDS by its name, if it may be downloaded although you did not begin the run on this machine.",
         group="Evaluation",
     )
     data_dir: str = option("", "where the data set is now, if it has moved.", group="Evaluation")
