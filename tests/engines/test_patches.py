@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from keras.src import backend
 from keras.src.backend.common import dtypes
+from keras.src.models import functional
 from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from convoy import exits
@@ -20,6 +21,11 @@ IMAGES = np.ones((1, 4, 4, 2), np.float32)
 
 def of_another_form(*args, something_new):
     """What a later version might have in place of a function that is patched."""
+
+
+def one_layer():
+    image = keras.Input((4, 4, 2))
+    return keras.Model(image, keras.layers.ReLU()(image))
 
 
 # What the patch needs, and a call of the patch.
@@ -80,6 +86,22 @@ PATCHES = {
         (keras.initializers.Orthogonal, "__call__"),
         lambda: patches.first_weights(1).__enter__(),
     ),
+    "Functional.call": (
+        (functional.Functional, "call"),
+        lambda: patches.run_in_training(one_layer(), print),
+    ),
+    "Functional._standardize_inputs": (
+        (functional.Functional, "_standardize_inputs"),
+        lambda: patches.run_in_training(one_layer(), print),
+    ),
+    "functional.operation_fn": (
+        (functional, "operation_fn"),
+        lambda: patches.run_in_training(one_layer(), print),
+    ),
+    "AutocastScope": (
+        (backend, "AutocastScope"),
+        patches.uncast,
+    ),
     "_create_device_dataset": (
         (multi_device_iterator_ops, "_create_device_dataset"),
         lambda: patches.device_datasets(lambda dataset: dataset).__enter__(),
@@ -101,6 +123,8 @@ def test_a_target_that_is_gone_is_refused(monkeypatch):
     monkeypatch.delattr(dtypes, "BIT64_TO_BIT32_DTYPE")
     with pytest.raises(exits.CannotRun, match="BIT64_TO_BIT32_DTYPE of Keras"):
         patches.compute_in_float64(True)
+    with pytest.raises(exits.CannotRun, match=r"\._nodes_by_depth of Keras"):
+        patches.nodes_of(types.SimpleNamespace())
     with pytest.raises(exits.CannotRun, match=r"\._aggregation of TensorFlow"):
         patches.assign_without_aggregation(types.SimpleNamespace(value=object()))
 
