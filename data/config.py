@@ -60,8 +60,8 @@ class DataConfig:
     )
     crop_fraction: float | None = option(
         None,
-        "the share of the shorter side that --image_size shows: that side is brought to image_size / crop_fraction pixels, and"
-        " the centre is cut out (default: as the network of --pretrained was measured, else 1).",
+        "the share of the shorter side that --image_size shows: that side is brought to image_size / crop_fraction pixels, by a"
+        " cubic filter below 1, and the centre is cut out (default: as the network of --pretrained was measured, else 1).",
         group=_GROUP,
         within=real(0.1, 1),
     )

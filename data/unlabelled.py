@@ -71,7 +71,7 @@ def images_shown(
         file = decode.File(tf.io.read_file(path), kind, orientation, height, width)
         if size:
             window = centre_windows(height[None], width[None], size, fraction)[0]
-            pixels = decode.part(file, window, shape[:2], smooth=True)
+            pixels = decode.part(file, window, shape[:2], smooth=True, cubic=fraction != 1)
         else:
             pixels = decode.whole(file)
         return row, tf.ensure_shape(_with_channels(pixels, shape[2]), shape)

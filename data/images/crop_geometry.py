@@ -58,8 +58,10 @@ def random_windows(numbers: Uniforms, heights: PerImage, widths: PerImage, min_a
     return tf.concat([corner, tall, wide], axis=1)
 
 
-def resampled(pixels: Array, window: Window, size: tuple[int, int] | Array) -> Image:
+def resampled(pixels: Array, window: Window, size: tuple[int, int] | Array, cubic: bool = False) -> Image:
     """A window of an image at another size, by a triangle filter as wide as a pixel of the result: antialiased.
+
+    `cubic`: by Keys' cubic filter, twice as wide, which Pillow and timm call bicubic (Keys 1981, with a = -1/2).
 
     Args:
       pixels: uint8 [h, w, c].
@@ -75,10 +77,11 @@ def resampled(pixels: Array, window: Window, size: tuple[int, int] | Array) -> I
         size=size,
         scale=scale,
         translation=-window[:2] * scale,
-        kernel_type="triangle",
+        kernel_type="keyscubic" if cubic else "triangle",
         antialias=True,
     )
-    return rounded_half_up(resized[0])
+    # A cubic filter overshoots.
+    return rounded_half_up(tf.clip_by_value(resized[0], 0.0, 255.0) if cubic else resized[0])
 
 
 def rounded_half_up(values: Array) -> Array:

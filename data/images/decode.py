@@ -38,7 +38,7 @@ def whole(file: File) -> Image:
     return _turned(_decoded(file), file.orientation)
 
 
-def part(file: File, window: Window, size: tuple[int, int], smooth: bool) -> Image:
+def part(file: File, window: Window, size: tuple[int, int], smooth: bool, cubic: bool = False) -> Image:
     """A window of the upright image at another size: uint8 [height, width, 3].
 
     Args:
@@ -47,12 +47,13 @@ def part(file: File, window: Window, size: tuple[int, int], smooth: bool) -> Ima
       size: (height, width) of the result.
       smooth: antialiased even where little is reduced. If not, it is bilinear below a reduction by two, where it passes over
         no pixel and takes a fifth of the time of the other.
+      cubic: that of crop_geometry.resampled, where `smooth`.
     """
     stored, target = _stored(window, file), tf.where(file.orientation >= 5, size[::-1], size)
     reduction = tf.reduce_min(stored[2:] / tf.cast(target, tf.float32))
     if smooth:
         # A reduction within the decoder is another filter; where a test is measured at least half is left to ours.
-        pixels = _antialiased(file, stored, target, reduction / 2)
+        pixels = _antialiased(file, stored, target, reduction / 2, cubic)
     else:
         # Few images are reduced that much, and the executor visits every operation of a branch that is not taken.
         apart = tf.function(_antialiased, autograph=False, experimental_attributes={"_noinline": True})
@@ -88,24 +89,25 @@ def _bilinear(file: File, window: Window, size: Array) -> Image:
     return rounded_half_up(resized[0])
 
 
-def _antialiased(file: File, window: Window, size: Array, max_reduction: Scalar) -> Image:
+def _antialiased(file: File, window: Window, size: Array, max_reduction: Scalar, cubic: bool = False) -> Image:
     """A JPEG is reduced by up to `max_reduction` while it is decoded."""
 
     def shrunk(by: int) -> Image:
         # As far around the window as the filter reaches, in pixels of the smaller image.
-        reach = tf.math.ceil(window[2:] / tf.cast(size, tf.float32))
+        pixel = window[2:] / tf.cast(size, tf.float32)
+        reach = tf.math.ceil(2 * tf.maximum(pixel, 1.0) if cubic else pixel)
         sides = tf.where(file.orientation >= 5, (file.width, file.height), (file.height, file.width))
         first = tf.maximum(tf.cast(window[:2] - reach, tf.int32) // by, 0)
         end = tf.minimum(-(-tf.cast(tf.math.ceil(window[:2] + window[2:] + reach), tf.int32) // by), -(-sides // by))
         pixels = _decoded_part(file, tf.concat([first, end - first], axis=0), by)
         corner = window[:2] / by - tf.cast(first, tf.float32)
-        return resampled(pixels, tf.concat([corner, window[2:] / by], axis=0), size)
+        return resampled(pixels, tf.concat([corner, window[2:] / by], axis=0), size, cubic)
 
     by = tf.reduce_sum(tf.cast(max_reduction >= _SHRINKS[1:], tf.int32))
     return _if(
         file.kind == Kind.JPEG,
         lambda: tf.switch_case(by, [lambda by=by: shrunk(by) for by in _SHRINKS]),
-        lambda: resampled(_decoded(file), window, size),
+        lambda: resampled(_decoded(file), window, size, cubic),
     )
 
 

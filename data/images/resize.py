@@ -12,9 +12,13 @@ from convoy.data.sources.in_memory import InMemory
 
 
 def resize_and_crop(image: Image, size: int, fraction: float = 1.0) -> Image:
-    """uint8 [h, w, c] -> uint8 [size, size, c]; a triangle filter, rounded. `fraction` is that of centre_windows."""
+    """uint8 [h, w, c] -> uint8 [size, size, c]; rounded.
+
+    `fraction` is that of centre_windows; below 1 the filter is cubic, as in evaluations of published networks, else a triangle.
+    """
     shape = tf.shape(image)
-    return resampled(image, centre_windows(shape[:1], shape[1:2], size, fraction)[0], (size, size))
+    window = centre_windows(shape[:1], shape[1:2], size, fraction)[0]
+    return resampled(image, window, (size, size), cubic=fraction != 1)
 
 
 def resized(examples: InMemory, size: int, fraction: float = 1.0) -> InMemory:

@@ -38,7 +38,7 @@ class Files:
       size: resize and crop to this side; 0 takes the images as they are.
       cache_bytes: decode into memory if they need no more than this.
       bad: what to do about files that cannot be read.
-      fraction: the share of the shorter side that is shown; see crop_geometry.centre_windows.
+      fraction: the share of the shorter side that is shown; see images.resize.resize_and_crop.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class Files:
 
     def _image(self, index: Scalar, window: Window, min_area: float) -> Image:
         if min_area or self.size:
-            return decode.part(self._file(index), window, self.shape[:2], smooth=not min_area)
+            return decode.part(self._file(index), window, self.shape[:2], smooth=not min_area, cubic=self.fraction != 1)
         return tf.ensure_shape(decode.whole(self._file(index)), self.shape)
 
     def _file(self, index: Scalar) -> decode.File:

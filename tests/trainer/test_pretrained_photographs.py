@@ -100,7 +100,7 @@ def images():
         height, width = tf.constant(header.height), tf.constant(header.width)
         window = centre_windows(height[None], width[None], 224, 0.875)[0]
         file = decode.File(tf.io.read_file(str(path)), header.kind, header.orientation, height, width)
-        return decode.part(file, window, (224, 224), smooth=True).numpy()
+        return decode.part(file, window, (224, 224), smooth=True, cubic=True).numpy()
 
     paths = sorted(PHOTOGRAPHS.glob("*.JPEG"))[:120]
     wnids = (DATA / "pretrained" / "imagenet_wnids.txt").read_text().split()
