@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import updates
+from convoy.trainer.engines.depths import build_depths
 from convoy.trainer.models.build import build_model
+from convoy.trainer.models.names import rules_of
 from convoy.trainer.optimizers.build import build_optimizer
-from convoy.trainer.optimizers.groups import Treatment
+from convoy.trainer.optimizers.groups import Treatment, build_treatments
 from convoy.trainer.optimizers.names import OPTIMIZERS
 from convoy.trainer.schedules.schedule import build_schedule
 
+GOLDEN = Path(__file__).parents[1] / "trainer" / "golden" / "timm_depths.json"
 RATE, DECAY = 0.1, 0.02
 
 
@@ -90,3 +98,21 @@ def test_adam_corrects_its_bias_from_a_variables_own_first_step(model, optimizer
     move = momentum / (1 - 0.9**2) / np.sqrt(velocity / (1 - 0.999**2))
     np.testing.assert_allclose(value(model, "conv/kernel"), before - 0.5 * RATE * (1 + move), rtol=1e-4, atol=1e-5)
     assert int(made.iterations) == 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("resnet50", "efficientnet_lite0"))],
+)
+def test_factors_of_layer_decay_are_timms(name):
+    """How many numbers are trained at which factor; timm's is layer_decay ** (largest depth - depth)."""
+    sizes = json.loads(GOLDEN.read_text())["depths"][name]
+    expected = {round(0.75 ** (len(sizes) - 1 - depth), 9): numbers for depth, (_, numbers) in enumerate(sizes)}
+    model = build_model(name, (64, 64, 3), 10)
+    variables = model.trainable_variables
+    config = RunConfig(model=name, layer_decay=0.75)
+    treat = build_treatments(config, [variable.path for variable in variables], build_depths(model, rules_of(name)))
+    found: Counter[float] = Counter()
+    for variable in variables:
+        found[round(treat(variable.path).lr, 9)] += math.prod(variable.shape)
+    assert found == expected
