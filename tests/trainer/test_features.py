@@ -35,6 +35,10 @@ def build(image_shape, num_classes):
     x = Dropout(0.2, name="head_dropout")(x)
     return keras.Model(image, keras.layers.Dense(num_classes, name="logits")(x))
 """
+# What PROGRAM trains as staged-True.
+FLAGS = ["--model=network:build", "--batch_size=64", "--duration=10st", "--eval_every=5st", "--checkpoint_every=3st",
+         "--eval_split=hash:0.1", "--precision=float64", "--learning_rate=0.01", "--ema=0.9", "--label_smoothing=0.1",
+         "--seed=3", "--devices=cpu:1", "--cache_features", "--unfreeze=5st", "--run_dir=run"]  # fmt: skip
 PROGRAM = """
 import sys
 backend, devices, extent, place = sys.argv[1:]
@@ -145,11 +149,23 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(runs, backend, again):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_cached_run_in_two_processes_is_the_run_in_one(runs, backend, tmp_path):
     (tmp_path / "network.py").write_text(NETWORK)
-    flags = ["--model=network:build", "--batch_size=64", "--duration=10st", "--eval_every=5st", "--checkpoint_every=3st",
-             "--eval_split=hash:0.1", "--precision=float64", "--learning_rate=0.01", "--ema=0.9", "--label_smoothing=0.1",
-             "--seed=3", "--devices=cpu:1", "--cache_features", "--unfreeze=5st", "--run_dir=two"]  # fmt: skip
-    run_workers(tmp_path, backend, 2, *flags)
-    assert_equal_up_to_rounding(tmp_path / "two", runs(backend, 1, "quick") / "staged-True")
+    run_workers(tmp_path, backend, 2, *FLAGS)
+    assert_equal_up_to_rounding(tmp_path / "run", runs(backend, 1, "quick") / "staged-True")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("chaos", ["term:evaluation@5", "kill:step@5", "kill:evaluation@10"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_cached_run_that_is_killed_at_the_border_ends_with_the_same_bits(runs, backend, chaos, convoy, tmp_path):
+    (tmp_path / "network.py").write_text(NETWORK)
+    flags = ["train", *FLAGS, "--deterministic", f"--backend={backend}"]
+    assert convoy(*flags, chaos=chaos).code == 42
+    outcome = convoy(*flags)
+    assert outcome.code == 0, outcome
+    assert "continues at step" in outcome.out
+    alone = runs(backend, 1, "quick") / "staged-True"
+    assert_same_bits(tmp_path / "run", alone)
+    assert records_of(tmp_path / "run") == records_of(alone)
 
 
 @pytest.mark.thorough
