@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from support import (
+    REPOSITORY,
     assert_same_bits,
     command,
     environment,
@@ -140,3 +143,15 @@ def test_evaluate_reads_a_run_in_stages(convoy, whole, backend):
     assert outcome.code == 0, outcome
     assert f"{result_of(run_dir)['eval']['accuracy']:.2%}" in outcome.out
     assert [event["step"] for event in events_of(run_dir) if event["event"] == "saved"][-1] == 40
+
+
+@THOROUGH
+def test_the_worked_example_of_the_page_runs(convoy):
+    text = (REPOSITORY / "docs" / "fine-tuning.md").read_text().partition("## Worked example")[2]
+    commands = re.findall(r"^    convoy ((?:.*\\\n)*.*)$", text.replace("    convoy:", ""), re.MULTILINE)
+    assert len(commands) == 2
+    outcomes = [convoy(*shlex.split(argv.replace("\\\n", " "))) for argv in commands]
+    assert [outcome.code for outcome in outcomes] == [0, 0], outcomes
+    told = re.search(r"Note: (.* parameters train, .*)", text)
+    assert told
+    assert told[1] in outcomes[1].out

@@ -44,7 +44,7 @@ class Parts:
     Attributes:
       merged: those of the model's other variables that become one after every step, by index.
       stages: of the run, in order.
-      averaged: the weights that --ema averages.
+      averaged_variables: the weights that --ema averages.
     """
 
     model: keras.Model
@@ -53,7 +53,7 @@ class Parts:
     optimizer: keras.optimizers.Optimizer
     merged: list[int]
     stages: list[Stage]
-    averaged: list[keras.Variable]
+    averaged_variables: list[keras.Variable]
     classes: int
     image_shape: tuple[int, int, int]
     notes: list[str]  # what a person should know before the run begins
@@ -108,9 +108,9 @@ def build_parts(
     stages.install(model, run_stages)
     loss = build_loss(config.loss_spec, config.label_smoothing, np.asarray(draws))
     merged = copies.merged_variables(model, replicas)
-    averaged = variables.averaged_variables(model, run_stages[-1].still)
+    averaged_variables = variables.averaged_variables(model, run_stages[-1].still)
     parts = Parts(
-        model, loss, schedule, optimizer, merged, run_stages, averaged, len(draws), image_shape, notes, loaded
+        model, loss, schedule, optimizer, merged, run_stages, averaged_variables, len(draws), image_shape, notes, loaded
     )
     return _in_halves(parts, config) if config.cache_features else parts
 

@@ -105,7 +105,7 @@ class Programs:
     def first_state(self) -> State:
         """The state before the first step, where Keras made it."""
         model, config = self.parts.model, self.runtime.config
-        averages = [variable.value for variable in self.parts.averaged] if config.ema else []
+        averages = [variable.value for variable in self.parts.averaged_variables] if config.ema else []
         scaled = config.precision == "mixed_float16"
         return State(
             [variable.value for variable in model.trainable_variables],
@@ -121,7 +121,7 @@ class Programs:
         names = [f"model/{v.path}" for v in (*model.trainable_variables, *model.non_trainable_variables)]
         names += [f"optimizer/{v.path}" for v in self.parts.optimizer.variables]
         if config.ema:
-            names += [f"ema/{v.path}" for v in self.parts.averaged]
+            names += [f"ema/{v.path}" for v in self.parts.averaged_variables]
         if config.precision == "mixed_float16":
             names += ["loss_scale/scale", "loss_scale/good_steps"]
         return names
@@ -142,4 +142,4 @@ class Programs:
         model = self.parts.model
         places = {id(v): ("trainable", index) for index, v in enumerate(model.trainable_variables)}
         places |= {id(v): ("other", index) for index, v in enumerate(model.non_trainable_variables)}
-        return [places[id(v)] for v in self.parts.averaged]
+        return [places[id(v)] for v in self.parts.averaged_variables]

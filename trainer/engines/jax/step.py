@@ -208,7 +208,7 @@ class TrainingStep:
         averages = [
             before if id(variable) in self.stage.still else average(before, weight)
             for variable, before, weight in zip(
-                self.parts.averaged, state.average, self.averaged_variables(updated), strict=True
+                self.parts.averaged_variables, state.average, self.averaged_variables(updated), strict=True
             )
         ]
         return updated._replace(average=averages)
