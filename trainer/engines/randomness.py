@@ -6,9 +6,9 @@ example). Its generator is then left as it is: its state counts nothing any more
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import math
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -41,7 +41,9 @@ Function = Callable[..., Any]  # of keras.random, with whatever arguments it tak
 # Bits of a word that a type of number holds exactly, so that a fraction of them is below 1.
 _BITS = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 32}
 _names: weakref.WeakKeyDictionary[keras.random.SeedGenerator, str] = weakref.WeakKeyDictionary()
-_calls = threading.local()  # a strategy traces each replica in its own thread
+# How often each generator has drawn in the current call of its layer; a strategy traces each replica in its own thread.
+_draws: contextvars.ContextVar[weakref.WeakKeyDictionary[keras.random.SeedGenerator, int]]
+_draws = contextvars.ContextVar("draws")
 
 
 def install(model: keras.Model, name: str, replicas: int, replica: Callable[[], Scalar]) -> list[str]:
@@ -119,9 +121,11 @@ def _begin(generators: list[keras.random.SeedGenerator]) -> None:
 
 
 def _counts() -> weakref.WeakKeyDictionary[keras.random.SeedGenerator, int]:
-    if not hasattr(_calls, "counts"):
-        _calls.counts = weakref.WeakKeyDictionary()
-    return _calls.counts
+    counts = _draws.get(None)
+    if counts is None:
+        counts = weakref.WeakKeyDictionary()
+        _draws.set(counts)
+    return counts
 
 
 def _words(seed: object, shape: tuple[Any, ...], each: int = 1) -> list[Any] | None:
