@@ -188,6 +188,3 @@ def test_a_run_on_a_csv(photographs, convoy):
     assert outcome.code == 0, outcome
     result = result_of(photographs / "run")
     assert (result["step"], result["eval"]["split"], result["eval"]["examples"]) == (2, "test", 8)
-    written(photographs, "file", "label", "split", "group", rows=rows[1:])
-    outcome = convoy("train", *flags, "--duration=3st", cwd=photographs)
-    assert (outcome.code, "the split train had 16 examples and has 15" in outcome.err) == (78, True), outcome
