@@ -70,7 +70,7 @@ ALL = {"norm", "inner_drop", "head_dropout"}
         # Three blocks below the head, two borders: the first releases the last of them, with the dropout before it.
         ({"unfreeze": "3st,6st"}, [{"head_dropout"}, {"head_dropout", "inner_drop"}, ALL]),
     ],
-    ids=str,
+    ids=["border", "head", "without statistics", "norm", "two borders"],
 )
 def test_frozen_layers_do_what_they_do_in_evaluation(flags, stages):
     built = engine(**flags)
