@@ -91,7 +91,7 @@ def test_the_help_of_a_flag_has_the_row(toys):
         "lion: the sign of a momentum",
         "0.003 for lion",
         "tiny: one dense layer",
-        "--model=resnet18, resnet50 or tiny",
+        "--model=resnet18, resnet50, efficientnet_lite0 or tiny",
         "root:N: a root",
         "halved: half of the cross-entropy (Nobody 2026)",
     ):
@@ -122,7 +122,7 @@ def test_what_a_row_needs_is_validated(toys):
     with pytest.raises(exits.CannotRun, match="--loss=halved:2 is not possible: halved takes no numbers"):
         RunConfig(loss="halved:2")
     assert RunConfig(model="tiny", stochastic_depth=0.5).model_options == {"stochastic_depth": 0.5}
-    with pytest.raises(exits.CannotRun, match="--model=article_cnn does not take it; .*=resnet18, resnet50 or tiny"):
+    with pytest.raises(exits.CannotRun, match="--model=article_cnn does not take it; .*=resnet18, resnet50, efficientnet_lite0 or tiny"):
         RunConfig(stochastic_depth=0.5)
 
 
