@@ -212,7 +212,7 @@ def train(tmp_path, monkeypatch):
     return train
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_trials_leave_no_trace_and_a_run_that_goes_on_makes_none(train, tmp_path, monkeypatch, capsys):
     found, expected = train("auto"), train("given", accumulate=4)
     assert "Note: --accumulate=auto is 4: a step takes" in capsys.readouterr().out

@@ -124,6 +124,7 @@ def right(model, images, labels) -> int:
     return int((logits.argmax(axis=1) == labels).sum())
 
 
+@pytest.mark.thorough
 def test_of_the_first_photographs_as_many_are_named_as_by_timm(images):
     assert abs(right(load_network()[0], *images) - FIRST_RIGHT) <= WITHIN
 
