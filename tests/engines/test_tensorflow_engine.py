@@ -27,7 +27,15 @@ EXAMPLES = InMemory(RNG.integers(0, 256, (N, *SHAPE)), RNG.integers(0, CLASSES, 
 
 
 def engine(meanwhile: Callable[[], object] = lambda: None, **values) -> Engine:
-    settings = {"precision": "float64", "batch_size": 14, "optimizer": "sgd", "duration": "20st", "seed": 5, **values}
+    settings = {
+        "model": "article_cnn",
+        "precision": "float64",
+        "batch_size": 14,
+        "optimizer": "sgd",
+        "duration": "20st",
+        "seed": 5,
+        **values,
+    }
     runtime = prepare(RunConfig(**settings))
     meanwhile()
     built = Engine(runtime, SHAPE, np.bincount(EXAMPLES.labels, minlength=CLASSES))

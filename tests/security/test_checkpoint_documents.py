@@ -218,7 +218,8 @@ def test_data_that_no_run_began_on_is_refused(forgery, capsys, field, value):
 
 
 def test_progress_without_a_field_is_refused(forgery, capsys):
-    for field in list(forgery.state["progress"]):
+    # Those that older versions do not write are 0 where they are not there.
+    for field in forgery.state["progress"].keys() - {"evaluations_since_best", "total_cut_short"}:
         forgery.reset()
         del forgery.state["progress"][field]
         forgery.files["state.json"] = json.dumps(forgery.state).encode()
