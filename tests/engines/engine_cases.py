@@ -512,7 +512,6 @@ CASES = {
     "evaluation": (evaluation, 4),
     "by_position": (by_position, 4),
     "stock": (stock, 2),
-    "rematerialized": (rematerialized, 2),
     "compiled": (compiled, 2),
     "frozen": (frozen, 2),
 }
@@ -531,6 +530,10 @@ else:
 if (BACKEND, DEVICES) != ("jax", 1):  # which the others say enough of
     CASES["stages"] = (stages, 2)
 
+# Run where they are named: python engine_cases.py BACKEND DEVICES FILE CASE.
+LONG = {"rematerialized": (rematerialized, 2)}
+
 if __name__ == "__main__":
-    found = {case: run() for case, (run, most) in CASES.items() if most >= DEVICES}
+    cases = {name: LONG[name] for name in sys.argv[4:]} or CASES
+    found = {case: run() for case, (run, most) in cases.items() if most >= DEVICES}
     np.savez(FILE, **{f"{case}:{name}": value for case, values in found.items() for name, value in values.items()})

@@ -33,20 +33,22 @@ Case = dict[str, np.ndarray]
 
 @pytest.fixture(scope="session")
 def case(tmp_path_factory) -> Callable[..., Case]:
-    """case(backend, devices, "clipping") -> name -> array."""
+    """case(backend, devices, "clipping") -> name -> array; with `long`, of a case that has a process of its own."""
 
     @functools.cache
-    def results(backend: str, devices: int) -> Case:
+    def results(backend: str, devices: int, *names: str) -> Case:
         def make(place: Path) -> None:
-            argv = [sys.executable, PROGRAM, backend, str(devices), place / "cases.npz"]
+            argv = [sys.executable, PROGRAM, backend, str(devices), place / "cases.npz", *names]
             done = subprocess.run(argv, capture_output=True, text=True, timeout=400, check=False)
             assert done.returncode == 0, done.stderr
 
-        with np.load(once(tmp_path_factory, f"cases-{backend}-{devices}", make) / "cases.npz") as found:
+        with np.load(
+            once(tmp_path_factory, "-".join(("cases", backend, str(devices), *names)), make) / "cases.npz"
+        ) as found:
             return dict(found)
 
-    def get(backend: str, devices: int, name: str) -> Case:
-        every = results(backend, devices)
+    def get(backend: str, devices: int, name: str, long: bool = False) -> Case:
+        every = results(backend, devices, *([name] if long else []))
         found = {key.removeprefix(f"{name}:"): value for key, value in every.items() if key.startswith(f"{name}:")}
         assert found, f"no case {name} on {devices} devices"
         return found
@@ -291,16 +293,18 @@ def test_a_program_is_lowered_for_devices_that_are_not_there(case, devices):
     assert found["collectives"] == 1 + 2, "of the gradient, and each way for BatchNormalization"
 
 
+@THOROUGH
 @pytest.mark.parametrize(("backend", "devices"), ON_TWO)
 def test_activations_that_are_computed_again_change_no_step(case, backend, devices):
-    found = case(backend, devices, "rematerialized")
+    found = case(backend, devices, "rematerialized", long=True)
     again, kept = state(found, "again"), state(found, "kept")
     assert any("moving" in name for name in kept)
     assert_equal(again, kept, relative=1e-12)
 
 
+@THOROUGH
 def test_activations_that_are_computed_again_are_not_kept(case):
-    found = case("jax", 1, "rematerialized")
+    found = case("jax", 1, "rematerialized", long=True)
     assert 2 * found["bytes/again"] < found["bytes/kept"]
 
 
