@@ -180,6 +180,7 @@ def test_a_change_of_the_csv_is_another_data_set_and_a_move_is_none(photographs,
     assert open_splits(moved).identity.differences(then) == []
 
 
+@pytest.mark.thorough
 def test_a_run_on_a_csv(photographs, convoy):
     rows = [(name, name[:3], ("train", "test")[number % 3 // 2], f"p{number}") for number, name in enumerate(NAMES)]
     written(photographs, "file", "label", "split", "group", rows=rows)

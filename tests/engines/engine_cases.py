@@ -510,7 +510,6 @@ CASES = {
     "overflowing": (overflowing, 1),
     "rewound": (rewound, 2),
     "evaluation": (evaluation, 4),
-    "by_position": (by_position, 4),
     "stock": (stock, 2),
     "compiled": (compiled, 2),
     "frozen": (frozen, 2),
@@ -531,7 +530,7 @@ if (BACKEND, DEVICES) != ("jax", 1):  # which the others say enough of
     CASES["stages"] = (stages, 2)
 
 # Run where they are named: python engine_cases.py BACKEND DEVICES FILE CASE.
-LONG = {"rematerialized": (rematerialized, 2)}
+LONG = {"rematerialized": (rematerialized, 2), "by_position": (by_position, 4)}
 
 if __name__ == "__main__":
     cases = {name: LONG[name] for name in sys.argv[4:]} or CASES
