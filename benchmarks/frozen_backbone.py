@@ -9,6 +9,7 @@ network alone, in one graph. benchmarks/peers.txt lists the peers. Writes result
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,12 @@ from sides import Side, main
 
 SIZE, CLASSES, BATCH = 224, 10, 32
 FROZEN = "^(?!logits):freeze"
+
+
+def with_onednn(start: Callable[[], Callable[[], int]]) -> Callable[[], int]:
+    """The same with oneDNN, which TensorFlow leaves off by itself on processors without AVX-512."""
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    return start()
 
 
 def convoy(**options: object) -> Callable[[], int]:
@@ -113,6 +120,15 @@ def timm(dtype: str) -> Callable[[], int]:
 SIDES = {
     "Convoy": Side(lambda data: convoy(groups=FROZEN), "keras", True, "float32, frozen backbone, TensorFlow"),
     "forward": Side(forward, "keras", True, "float32, the network alone, TensorFlow"),
+    "Convoy, oneDNN": Side(
+        lambda data: with_onednn(lambda: convoy(groups=FROZEN)), "keras", True, "TF_ENABLE_ONEDNN_OPTS=1"
+    ),
+    "forward, oneDNN": Side(
+        lambda data: with_onednn(lambda: forward("")), "keras", True, "TF_ENABLE_ONEDNN_OPTS=1, the network alone"
+    ),
+    "Convoy, all, oneDNN": Side(
+        lambda data: with_onednn(convoy), "keras", True, "TF_ENABLE_ONEDNN_OPTS=1, the whole network trains"
+    ),
     "timm": Side(lambda data: timm("float32"), "timm", True, "float32, frozen backbone"),
     "timm, bfloat16": Side(lambda data: timm("bfloat16"), "timm", True, "bfloat16, frozen backbone"),
     "Convoy, cached": Side(
