@@ -29,7 +29,7 @@ SIZE, PER_CLASS = 128, 100
 COMMON = [f"--image_size={SIZE}", "--eval_split=none", "--batch_size=50", "--optimizer=adamw", "--schedule=cosine",
           "--weight_decay=0.05", "--devices=cpu:1"]  # fmt: skip
 SIDES = {
-    "head": [f"--pretrained={WEIGHTS}", "--groups=^(?!logits):freeze", "--cache_features", "--duration=40ep",
+    "head": [f"--pretrained={WEIGHTS}", "--groups=^logits/:lr=1;.:freeze", "--cache_features", "--duration=40ep",
              "--learning_rate=0.003", "--eval_every=40ep", "--checkpoint_every=40ep"],
     "staged": [f"--pretrained={WEIGHTS}", "--unfreeze=4ep", "--layer_decay=0.9", "--duration=14ep", "--augment=flip",
                "--learning_rate=0.001", "--eval_every=14ep", "--checkpoint_every=14ep"],

@@ -6,44 +6,24 @@ import heapq
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from convoy import exits
+from convoy.data.expressions import search
 from convoy.data.images.hashing import content_hash
-from convoy.options import impossible
 from convoy.outside import printable
-
-_AT_ONCE = 65536  # names that one call of TensorFlow's reads
 
 
 def of_names(names: Sequence[str], pattern: str) -> list[str]:
     """The group of each file: what the first group of --group matches in its name.
 
-    TensorFlow's expressions are RE2's: their time is linear in a name's length, whoever wrote the pattern and the name.
-
     Raises:
       exits.CannotRun: RE2 does not know the pattern.
       exits.BadData: a name has no group.
     """
-    whole = rf"\C*?(?:{pattern})\C*"  # \C is a byte: a name need not be valid UTF-8
-    groups: list[str] = []
-    for first in range(0, len(names), _AT_ONCE):
-        part = names[first : first + _AT_ONCE]
-        try:
-            with tf.device("CPU:0"):
-                encoded = tf.constant([name.encode("utf-8", "surrogateescape") for name in part])
-                matched = tf.strings.regex_full_match(encoded, whole).numpy()
-                captured = tf.strings.regex_replace(encoded, f"^{whole}$", r"\1", replace_global=False).numpy()
-        except tf.errors.InvalidArgumentError as error:
-            what = error.message.split("error: ")[-1].split(" [Op:")[0]
-            raise impossible("group", pattern, f"RE2 does not take it, {printable(what)}") from error
-        missing = ~matched | (captured == b"")
-        if missing.any():
-            name = printable(part[int(missing.argmax())])
-            raise exits.BadData(
-                f"--group={pattern} finds no group in {name}; every file needs one, widen the expression."
-            )
-        groups += [group.decode("utf-8", "surrogateescape") for group in captured]
+    _, groups = search("group", pattern, names)
+    if "" in groups:
+        name = printable(names[groups.index("")])
+        raise exits.BadData(f"--group={pattern} finds no group in {name}; every file needs one, widen the expression.")
     return groups
 
 

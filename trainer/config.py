@@ -139,7 +139,7 @@ class RunConfig:
     )
     groups: str = option(
         "",
-        "what becomes of variables whose path a pattern (Python's re) is the first to match: lr= and wd= multiply"
+        "what becomes of variables whose path a pattern (RE2) is the first to match: lr= and wd= multiply"
         " --learning_rate and --weight_decay, freeze leaves them as they are, for example ^stem:freeze;^logits:lr=10,wd=0"
         " (docs/fine-tuning.md).",
         group=_OPTIMIZATION,

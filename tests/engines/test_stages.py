@@ -64,7 +64,7 @@ ALL = {"norm", "inner_drop", "head_dropout"}
     ("flags", "stages"),
     [
         ({"unfreeze": "3st"}, [{"head_dropout"}, ALL]),
-        ({"groups": "^(?!logits):freeze"}, [{"head_dropout"}]),
+        ({"groups": "^logits/:lr=1;.:freeze"}, [{"head_dropout"}]),
         ({"groups": "gamma|beta:freeze"}, [ALL]),  # the statistics are no part of that, so the layer is not frozen
         ({"groups": "^norm/:freeze"}, [ALL - {"norm"}]),
         # Three blocks below the head, two borders: the first releases the last of them, with the dropout before it.

@@ -19,7 +19,7 @@ from convoy.trainer.config import RunConfig
 from support import assert_same_bits, environment, final_tensors, once, records_of, result_of, run_workers
 
 BACKENDS = ["tensorflow", "jax"]
-FROZEN = {"groups": "^(?!logits):freeze"}
+FROZEN = {"groups": "^logits/:lr=1;.:freeze"}
 NETWORK = """
 import keras
 from convoy.trainer.layers import Dropout
@@ -55,7 +55,7 @@ def train(name, cached, duration="10st", data={}, **values):
         checkpoint_every="3st", precision="float64", learning_rate=0.01, ema=0.9, label_smoothing=0.1, seed=3,
         deterministic=True, devices=devices, backend=backend, cache_features=cached, **values))
 
-FROZEN, STAGED = dict(groups="^(?!logits):freeze"), dict(unfreeze="5st")
+FROZEN, STAGED = dict(groups="^logits/:lr=1;.:freeze"), dict(unfreeze="5st")
 for cached in (False, True):
     if extent in ("quick", "thorough", f"cached {cached}"):
         train(f"staged-{cached}", cached, **STAGED)
@@ -255,7 +255,7 @@ def test_what_changes_the_features_is_refused_before_anything_starts(values, wor
     [
         (["--groups=bn:freeze", "--model=network:build"], 78, "a backbone that trains from the start, conv/kernel for one"),
         (["--groups=conv:freeze", "--model=article_cnn"], 78, "and --model=article_cnn has none"),
-        (["--groups=^(?!logits):freeze", "--model=network:build", "--cache_bytes=1000"], 78, "needs 34,104 bytes"),
+        (["--groups=^logits/:lr=1;.:freeze", "--model=network:build", "--cache_bytes=1000"], 78, "needs 34,104 bytes"),
     ],
 )  # fmt: skip
 @pytest.mark.thorough

@@ -68,11 +68,19 @@ def test_the_backbone_is_no_head_although_layer_decay_counts_its_end_as_that():
     [
         ("blok2:freeze", "blok2 matches no variable of --model=article_cnn; the paths closest to it are block2/"),
         ("block:lr=2;block2:freeze", "whatever block2 matches belongs to a pattern before it"),
+        ("^(?!logits):freeze", "RE2 does not take it, invalid perl operator: (?!"),
     ],
 )
 def test_a_pattern_that_does_nothing_is_refused(groups, sentence):
     with pytest.raises(exits.CannotRun, match=re.escape(sentence)):
         treatments(groups=groups, model="article_cnn")
+
+
+def test_a_strangers_pattern_takes_no_time():
+    """Python's re would search for as long as the universe is old."""
+    path = "a" * 200 + "!"
+    with pytest.raises(exits.CannotRun, match="matches no variable"):
+        build_treatments(RunConfig(groups="^(a+)+$:freeze"), [path], Depths({path: 0}))
 
 
 def test_more_borders_than_blocks_are_refused():

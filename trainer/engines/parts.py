@@ -124,7 +124,7 @@ def _in_halves(parts: Parts, config: RunConfig) -> Parts:
         path = next((variable.path for variable in model.backbone.variables if id(variable) not in still), "dropout")
         raise exits.CannotRun(
             f"--cache_features is not possible with a backbone that trains from the start, {path} for one; freeze all of it"
-            " with --groups='^(?!logits):freeze', or leave --cache_features out."
+            " with --groups='^logits/:lr=1;.:freeze', or leave --cache_features out."
         )
     return dataclasses.replace(parts, model=model, features=model.features, features_until=min(borders, default=None))
 

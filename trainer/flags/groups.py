@@ -24,13 +24,13 @@ class GroupSpec:
 
     Attributes:
       text: as the flag has it.
-      pattern: searched for in the path of a variable.
+      pattern: an expression of RE2, searched for in the path of a variable.
       freeze: whether they never train.
       lr, wd: factors of --learning_rate and of --weight_decay.
     """
 
     text: str
-    pattern: re.Pattern[str]
+    pattern: str
     freeze: bool = False
     lr: float = 1.0
     wd: float = 1.0
@@ -47,10 +47,6 @@ class GroupsSpec:
     def parse(cls, text: str) -> GroupsSpec:
         """`text` as --groups has it, "" for none; CannotRun, a sentence, for a text that is impossible."""
         return cls(text, tuple(map(_group, text.split(";"))) if text else ())
-
-    def first(self, path: str) -> GroupSpec | None:
-        """The first group whose pattern matches a path."""
-        return next((group for group in self.groups if group.pattern.search(path)), None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,22 +86,22 @@ def _group(text: str) -> GroupSpec:
     if not (pattern and colon):
         raise options.impossible("groups", text, FORM)
     try:
-        compiled = re.compile(pattern)
+        re.compile(pattern)  # RE2, which searches with it, may know less
     except (re.error, OverflowError, RecursionError) as error:
         reason = str(error) or type(error).__name__
         raise exits.CannotRun(
             f"--groups: {options.shortened(pattern)} is no regular expression ({options.shortened(reason)}); write it as"
-            " Python's re takes it."
+            " RE2 takes it."
         ) from None
     if effect == "freeze":
-        return GroupSpec(text, compiled, freeze=True)
+        return GroupSpec(text, pattern, freeze=True)
     factors: dict[str, float] = {}
     for assignment in effect.split(","):
         name, equals, value = assignment.partition("=")
         if not equals or name not in _FACTORS or name in factors:
             raise options.impossible("groups", text, FORM)
         factors[name] = _factor(text, name, value)
-    return GroupSpec(text, compiled, lr=factors.get("lr", 1.0), wd=factors.get("wd", 1.0))
+    return GroupSpec(text, pattern, lr=factors.get("lr", 1.0), wd=factors.get("wd", 1.0))
 
 
 def _factor(text: str, name: str, value: str) -> float:

@@ -54,7 +54,7 @@ def check_features(cached: bool, augment: str, freezes: bool) -> None:
     if augment != "none":
         remedy = f"--augment={augment} makes another image of each in every epoch; remove one of the two flags"
         raise impossible("cache_features", "true", remedy)
-    remedy = "the backbone trains; freeze it with --groups='^(?!logits):freeze', or until --unfreeze"
+    remedy = "the backbone trains; freeze it with --groups='^logits/:lr=1;.:freeze', or until --unfreeze"
     _require(freezes, "cache_features", "true", remedy)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from convoy import exits, options
+from convoy.data.expressions import search
 from convoy.outside import printable
 from convoy.table import closest
 from convoy.trainer.config import RunConfig
+from convoy.trainer.flags.groups import GroupSpec
 
 _SHOWN = 3  # paths, where a pattern matches none
 
@@ -62,9 +64,10 @@ class Treatments:
 
     config: RunConfig
     depths: Depths
+    group_of: Mapping[str, GroupSpec | None]  # of the variables
 
     def __call__(self, path: str) -> Treatment:
-        group = self.config.groups_spec.first(path)
+        group = self.group_of[path] if path in self.group_of else _groups_of(self.config, [path])[path]
         if group and group.freeze:
             return Treatment(None)
         # The blocks below the head are released in as many parts of equal length as there are borders, from the head down.
@@ -84,28 +87,37 @@ def build_treatments(config: RunConfig, paths: Iterable[str], depths: Depths) ->
     Raises:
       exits.CannotRun: a pattern of --groups matches no variable, or --unfreeze has more borders than there are blocks.
     """
-    _check_patterns(config, list(paths))
+    group_of = _groups_of(config, list(paths))
+    _check_patterns(config, group_of)
     borders, deepest = len(config.unfreeze_spec.borders), depths.deepest
     if borders > deepest:
         remedy = (
             f"below its head the network has {deepest} block{'s' * (deepest != 1)}, so give at most {deepest} durations"
         )
         raise options.impossible("unfreeze", config.unfreeze, remedy)
-    return Treatments(config, depths)
+    return Treatments(config, depths, group_of)
 
 
-def _check_patterns(config: RunConfig, paths: list[str]) -> None:
-    spec = config.groups_spec
-    used = {group.text for path in paths if (group := spec.first(path))}
-    for group in spec.groups:
+def _groups_of(config: RunConfig, paths: Sequence[str]) -> dict[str, GroupSpec | None]:
+    """The first group whose pattern matches each path."""
+    group_of: dict[str, GroupSpec | None] = dict.fromkeys(paths)
+    for group in reversed(config.groups_spec.groups):
+        matches, _ = search("groups", group.pattern, paths)
+        group_of |= {path: group for path, matched in zip(paths, matches, strict=True) if matched}
+    return group_of
+
+
+def _check_patterns(config: RunConfig, group_of: Mapping[str, GroupSpec | None]) -> None:
+    used, paths = {group.text for group in group_of.values() if group}, list(group_of)
+    for group in config.groups_spec.groups:
         if group.text in used:
             continue
-        pattern = options.shortened(group.pattern.pattern)
-        if any(group.pattern.search(path) for path in paths):
+        pattern = options.shortened(group.pattern)
+        if search("groups", group.pattern, paths)[0].any():
             raise exits.CannotRun(
                 f"--groups: whatever {pattern} matches belongs to a pattern before it already; remove it, or put it first."
             )
-        near = closest(group.pattern.pattern, paths, count=_SHOWN, cutoff=0.0)
+        near = closest(group.pattern, paths, count=_SHOWN, cutoff=0.0)
         shown = ", ".join(map(printable, near))
         raise exits.CannotRun(
             f"--groups: {pattern} matches no variable of --model={config.model}; the paths closest to it are {shown}."
