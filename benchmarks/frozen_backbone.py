@@ -9,11 +9,13 @@ network alone, in one graph. benchmarks/peers.txt lists the peers. Writes result
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from forward import forward
 from rows import HERE
 from sides import Side, main
 
@@ -57,28 +59,6 @@ def convoy(**options: object) -> Callable[[], int]:
     return train
 
 
-def forward(data: str) -> Callable[[], int]:
-    import numpy as np
-
-    from convoy.trainer.engines import choose
-
-    choose("tensorflow")
-    import tensorflow as tf
-
-    from convoy.trainer.models.build import build_model
-
-    model = build_model("keras:EfficientNetB0", (SIZE, SIZE, 3), CLASSES)
-    images = tf.constant(np.random.default_rng(0).random((BATCH, SIZE, SIZE, 3), np.float32))
-    call = tf.function(lambda x: model(x, training=False), autograph=False)
-    call(images)
-
-    def run() -> int:
-        call(images).numpy()
-        return BATCH
-
-    return run
-
-
 def timm(dtype: str) -> Callable[[], int]:
     """Steps of a linear head on a frozen timm network."""
     import timm as library
@@ -119,12 +99,20 @@ def timm(dtype: str) -> Callable[[], int]:
 
 SIDES = {
     "Convoy": Side(lambda data: convoy(groups=FROZEN), "keras", True, "float32, frozen backbone, TensorFlow"),
-    "forward": Side(forward, "keras", True, "float32, the network alone, TensorFlow"),
+    "forward": Side(
+        functools.partial(forward, "keras:EfficientNetB0", "tensorflow", False),
+        "keras",
+        True,
+        "float32, the network alone",
+    ),
     "Convoy, oneDNN": Side(
         lambda data: with_onednn(lambda: convoy(groups=FROZEN)), "keras", True, "TF_ENABLE_ONEDNN_OPTS=1"
     ),
     "forward, oneDNN": Side(
-        lambda data: with_onednn(lambda: forward("")), "keras", True, "TF_ENABLE_ONEDNN_OPTS=1, the network alone"
+        functools.partial(forward, "keras:EfficientNetB0", "tensorflow", True),
+        "keras",
+        True,
+        "TF_ENABLE_ONEDNN_OPTS=1, the network alone",
     ),
     "Convoy, all, oneDNN": Side(
         lambda data: with_onednn(convoy), "keras", True, "TF_ENABLE_ONEDNN_OPTS=1, the whole network trains"

@@ -21,7 +21,7 @@ from convoy.data.opening import Splits, open_splits
 from convoy.data.sources.examples import Examples
 from convoy.store import open_store
 from convoy.trainer import engines, microbatches
-from convoy.trainer.checkpoints import Checkpoint, select
+from convoy.trainer.checkpoints import Checkpoint, select, weights
 from convoy.trainer.config import AUTO_ACCUMULATE, RunConfig
 from convoy.trainer.engines import variables
 from convoy.trainer.engines.protocol import Engine
@@ -198,12 +198,11 @@ def open_run(
 
 def _assign(model: keras.Model, tensors: Mapping[str, np.ndarray], config: RunConfig) -> None:
     """Gives a model the weights of a checkpoint, the averaged ones where there are some; CannotRun for another model's."""
-    own = {f"model/{variable.path}": variable for variable in model.variables}
     shapes = {
-        name: (tuple(variable.shape), np.dtype(keras.backend.standardize_dtype(variable.dtype)))
-        for name, variable in own.items()
+        variable.path: (tuple(variable.shape), np.dtype(keras.backend.standardize_dtype(variable.dtype)))
+        for variable in model.variables
     }
-    saved = {name: tensor for name, tensor in tensors.items() if name.startswith("model/")}
+    saved = weights(tensors)
     opening.refuse_other_model(functools.partial(variables.compare, shapes), saved, config)
-    for name, variable in own.items():
-        variable.assign(tensors.get(name.replace("model/", "ema/", 1), saved[name]))
+    for variable in model.variables:
+        variable.assign(saved[variable.path])

@@ -127,6 +127,12 @@ def select(store: Store, which: str) -> tuple[Checkpoint, dict[str, np.ndarray],
         raise error.ending(f"{store.url}/{wanted.folder} is damaged: {error}; give another --checkpoint.") from error
 
 
+def weights(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Path -> value of each of a model's variables in a checkpoint's tensors: averaged if the run kept an average."""
+    saved = {name.removeprefix("model/"): tensor for name, tensor in tensors.items() if name.startswith("model/")}
+    return {path: tensors.get(f"ema/{path}", tensor) for path, tensor in saved.items()}
+
+
 def _best_step(store: Store, state: dict[str, Any]) -> int:
     best = state["progress"]["best"]
     if not best:
