@@ -1,4 +1,4 @@
-"""Small runs of one engine on some CPU devices, all from one process: python engine_cases.py BACKEND DEVICES FILE.
+"""Small runs of one engine on some CPU devices, all from one process: python engine_cases.py BACKEND DEVICES FILE [LONG CASE].
 
 Writes an .npz of what every case came to, as "case:name"; test_engines.py compares.
 """
@@ -6,135 +6,32 @@ Writes an .npz of what every case came to, as "case:name"; test_engines.py compa
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import re
 import sys
-import types
-import unittest.mock
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from convoy.trainer.config import RunConfig
-from convoy.trainer.engines import choose
-from convoy.trainer.models.names import MODELS as MODEL_ROWS
-from convoy.trainer.models.names import ModelEntry
-
-BACKEND, DEVICES, FILE = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-BATCH = 40
-ENGINES = choose(BACKEND)
-# No `auto` but the precision, which every case may choose.
-RUNTIME = ENGINES.prepare(
-    RunConfig(backend=BACKEND, devices=f"cpu:{DEVICES}", precision="float64", batch_size=BATCH, deterministic=True)
+from case_setup import (
+    BACKEND,
+    BATCH,
+    CLASSES,
+    DEVICES,
+    ENGINES,
+    EXAMPLES,
+    FILE,
+    RNG,
+    RUNTIME,
+    SHAPE,
+    SHAPES,
+    after,
+    engine,
+    labelled,
 )
+from fine_tuning_cases import CASES as FINE_TUNING
+from fine_tuning_cases import LONG
 
-import keras  # noqa: E402
-from keras import layers, ops  # noqa: E402
-
-from convoy.data.sources.in_memory import InMemory  # noqa: E402
-from convoy.trainer.engines.runtime import set_up_keras  # noqa: E402
-from convoy.trainer.layers import Dropout, drawing  # noqa: E402
-
-SHAPE, CLASSES = (8, 8, 1), 4
-RNG = np.random.default_rng(0)
-EXAMPLES = InMemory(RNG.integers(0, 256, (53, *SHAPE)), RNG.integers(0, CLASSES, 53))
-SHAPES: list[tuple[int | None, ...]] = []
-
-
-@keras.saving.register_keras_serializable("cases")
-class Look(layers.Layer):
-    """Notes the shape of what a model is called with."""
-
-    def call(self, x: Any) -> Any:
-        SHAPES.append(tuple(x.shape))
-        return x
-
-
-@keras.saving.register_keras_serializable("cases")
-class Fragile(layers.Layer):
-    """No number for a pixel of 255."""
-
-    def call(self, x: Any) -> Any:
-        return ops.log(0.99 - x)
-
-
-def sequence(*some: Any) -> Any:
-    return lambda shape, classes: keras.Sequential([keras.Input(shape), *(one() for one in some)])
-
-
-# First weights by formula, so that no case depends on what draws them.
-def dense(units: int, **options: Any) -> Any:
-    kernel = lambda shape, dtype=None: ops.cast(np.cos(np.arange(np.prod(shape)).reshape(shape)) / 8, dtype)  # noqa: E731
-    return lambda: layers.Dense(units, kernel_initializer=kernel, **options)
-
-
-def norm() -> Any:
-    return layers.BatchNormalization(momentum=0.5)
-
-
-def zeros(units: int) -> Any:
-    return lambda: layers.Dense(units, kernel_initializer="zeros")
-
-
-def scaled(by: float) -> Any:
-    return lambda: layers.Rescaling(by, dtype="float16")
-
-
-def stock_dropout() -> Any:
-    return layers.Dropout(0.5, seed=1)
-
-
-def residual(shape: tuple[int, int, int], classes: int) -> Any:
-    """Four blocks with all that is hard to compute twice: statistics that move, masks, a penalty."""
-    image = keras.Input(shape)
-    x = layers.Conv2D(4, 3, padding="same")(image)
-    for index in range(4):
-        y = layers.ReLU()(layers.BatchNormalization(momentum=0.5)(x))
-        y = layers.Conv2D(4, 3, padding="same", kernel_regularizer=keras.regularizers.L2(2**-10))(y)
-        x = layers.Add()([x, Dropout(0.3, name=f"residual_drop{index}")(y)])
-    backbone = keras.Model(image, layers.GlobalAveragePooling2D()(x), name="backbone")
-    image = keras.Input(shape)
-    return keras.Model(image, layers.Dense(classes)(backbone(image)))
-
-
-MODELS = {
-    "residual": residual,
-    "drawn": sequence(layers.Flatten, lambda: layers.Dense(8, activation="relu"), lambda: layers.Dense(CLASSES)),
-    "plain": sequence(Look, layers.Flatten, dense(8, activation="tanh"), dense(CLASSES)),
-    "exploding": sequence(layers.Flatten, dense(8), dense(CLASSES)),
-    "steep": sequence(layers.Flatten, lambda: layers.Rescaling(30.0), dense(CLASSES)),
-    "normalized": sequence(layers.Flatten, dense(8), norm, dense(CLASSES)),
-    "normalized_stock": sequence(layers.Flatten, dense(8), norm, stock_dropout, dense(CLASSES)),
-    "fragile": sequence(Fragile, layers.Flatten, dense(8), norm, dense(CLASSES)),
-    "overflows": sequence(layers.Flatten, scaled(1000.0), zeros(CLASSES)),
-    "hopeless": sequence(layers.Flatten, scaled(1000.0), zeros(CLASSES), scaled(60000.0)),
-    "normalized_overflows": sequence(layers.Flatten, norm, scaled(1000.0), zeros(CLASSES)),
-    "stock": sequence(layers.Flatten, stock_dropout, dense(CLASSES)),
-    "convolved": sequence(
-        lambda: layers.Conv2D(3, 3), norm, lambda: layers.Conv2D(2, 3), layers.Flatten, dense(CLASSES)
-    ),
-}
-sys.modules["cases"] = types.SimpleNamespace(**MODELS, toy=lambda *arguments: toy(*arguments))  # type: ignore[assignment]
-
-
-def engine(
-    model: str, examples: InMemory = EXAMPLES, first_position: int = 0, of: str = "cases:", **values: Any
-) -> Any:
-    config = dataclasses.replace(
-        RUNTIME.config, model=f"{of}{model}", **{"optimizer": "sgd", "duration": "40st", "seed": 2, **values}
-    )
-    set_up_keras(config)
-    draws = np.bincount(examples.labels, minlength=CLASSES)
-    built = ENGINES.Engine(dataclasses.replace(RUNTIME, config=config), SHAPE, draws)
-    built.feed(examples, first_position)
-    return built
-
-
-def after(built: Any, steps: int) -> dict[str, np.ndarray]:
-    result = built.train(steps)
-    return {**built.state(), "losses": result.losses, "norms": result.gradient_norms, "finite": np.array(result.finite)}
+from convoy.data.sources.in_memory import InMemory
+from convoy.trainer.engines.runtime import set_up_keras
 
 
 def clipping() -> dict[str, np.ndarray]:
@@ -224,11 +121,6 @@ def loops() -> dict[str, np.ndarray]:
     return labelled(**states)
 
 
-def labelled(**states: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Several states in one: "label/name"."""
-    return {f"{label}/{name}": value for label, state in states.items() for name, value in state.items()}
-
-
 # One image of 200 is no numbers: of five steps of 40, one has it.
 BAD = InMemory(RNG.integers(0, 250, (200, *SHAPE)), RNG.integers(0, CLASSES, 200))
 BAD.images[7] = 255
@@ -297,99 +189,6 @@ def rewound() -> dict[str, np.ndarray]:
     } | labelled(saved=saved, given=state, first=first, again=built.state(), stream=streamed)
 
 
-STAGED = {
-    "unfreeze": "3st",
-    "groups": "/dense/bias:freeze;dense_1/bias:lr=0.3;dense_1:wd=0.5",
-    "layer_decay": 0.5,
-    "optimizer": "adamw",
-    "weight_decay": 0.1,
-    "learning_rate": 0.01,
-    "ema": 0.9,
-    "clip_norm": 1.0,
-}
-
-
-def stages() -> dict[str, np.ndarray]:
-    """Six steps in two stages; and the last three again, from the state at the border."""
-    built, states, losses = engine("normalized", **STAGED), [], []
-    for step in (0, 3):
-        states.append(built.state())
-        built.enter_stage(step)
-        losses.append(built.train(3).losses)
-    states.append(built.state())
-    again = engine("normalized", first_position=3 * BATCH, **STAGED)
-    again.restore(states[1])
-    again.enter_stage(3)
-    again.train(3)
-    first, border, end = states
-    return {
-        **end,
-        "losses": np.concatenate(losses),
-        "names": np.array(list(end)),
-        "changed_before": np.array([name for name in end if (first[name] != border[name]).any()]),
-        "changed_after": np.array([name for name in end if (border[name] != end[name]).any()]),
-    } | labelled(once=end, restored=again.state())
-
-
-def frozen() -> dict[str, np.ndarray]:
-    """What a program has for layers that never train; on one device, what it has where all train too."""
-    step, found = importlib.import_module(f"convoy.trainer.engines.{BACKEND}.step"), {}
-    for label, groups in (("frozen", "conv2d|batch:freeze"), ("all", ""))[: 2 if DEVICES == 1 else 1]:
-        built = engine("convolved", groups=groups, ema=0.9, optimizer="adam")
-        sent: list[int] = []
-        reduced = step.all_sum
-        step.all_sum = lambda tensor, sent=sent, reduced=reduced: sent.append(int(tensor.shape[0])) or reduced(tensor)
-        try:
-            operations = _operations(built)
-        finally:
-            step.all_sum = reduced
-        found |= {
-            f"{label}/gradients": np.array(sum("Conv2DBackprop" in name for name in operations)),
-            f"{label}/convolutions": np.array(operations.count("convolution")),
-            f"{label}/sent": np.array(sent),
-            f"{label}/names": np.array(list(built.shapes())),
-            f"{label}/parameters": np.array(built.parameters),
-        }
-    return found
-
-
-def _operations(built: Any) -> list[str]:
-    """The operations of the program of a step."""
-    if BACKEND == "jax":
-        return re.findall(r"stablehlo\.(\w+)", built.programs.lower().as_text())
-    import tensorflow as tf
-
-    graph = built._loop.get_concrete_function(built._stream, tf.constant(1)).graph.as_graph_def()
-    return [node.op for function in graph.library.function for node in function.node_def]
-
-
-def rematerialized() -> dict[str, np.ndarray]:
-    """The same steps with all activations kept, and with most computed again."""
-    found = {}
-    for label, remat in (("kept", False), ("again", True)):
-        built = engine("residual", remat=remat, accumulate=2, ema=0.9, clip_norm=1.0)
-        found |= labelled(**{label: after(built, 3)})
-        if BACKEND == "jax" and DEVICES == 1:
-            found[f"bytes/{label}"] = np.array(bytes_between(built.model))
-    return found
-
-
-def bytes_between(model: Any) -> int:
-    """Of what JAX keeps from the forward to the backward pass, besides the weights."""
-    import jax
-
-    images, positions = np.zeros((BATCH, *SHAPE)), np.zeros((BATCH, 2), np.uint32)
-
-    def total(trainable: Any) -> Any:
-        with drawing(0, positions):
-            return ops.sum(model.stateless_call(trainable, other, images, training=True)[0])
-
-    trainable, other = ([v.value for v in part] for part in (model.trainable_variables, model.non_trainable_variables))
-    gradient = jax.vjp(total, trainable)[1]
-    kept = {id(leaf): leaf.nbytes for leaf in jax.tree.leaves(gradient) if hasattr(leaf, "nbytes")}
-    return sum(kept.values()) - sum(value.nbytes for value in trainable)
-
-
 def diverging() -> dict[str, np.ndarray]:
     result = engine("exploding", learning_rate=1e30).train(10)
     return {"steps": np.array(result.steps), "finite": np.array(result.finite), "losses": result.losses}
@@ -453,23 +252,6 @@ def first_step() -> dict[str, np.ndarray]:
     return {"losses": engine("drawn", precision="float32").train(1).losses}
 
 
-def by_position() -> dict[str, np.ndarray]:
-    """Steps of a network of ours with Keras' random layers in a nested model; it has a row, so is no user's own."""
-    with unittest.mock.patch.dict(MODEL_ROWS.rows, {"toy": ModelEntry("cases:toy", "")}):
-        built = engine("toy", of="", batchnorm="sync", accumulate=2)
-    return after(built, 3) | {"notes": np.array(len(built.notes))}
-
-
-def toy(shape: tuple[int, int, int], classes: int) -> keras.Model:
-    image = keras.Input(shape)
-    x = layers.Reshape((8, 8))(image)
-    x = layers.Add()([x, layers.MultiHeadAttention(2, 2, dropout=0.3, name="attention")(x, x)])
-    x = layers.Dropout(0.3, noise_shape=(None, 1, 1), name="depth")(layers.BatchNormalization(name="norm")(x))
-    x = layers.GaussianNoise(0.1, name="noise")(layers.Flatten()(x))
-    nested = keras.Model(image, x, name="backbone")
-    return keras.Sequential([keras.Input(shape), nested, layers.Dropout(0.3, name="drop"), layers.Dense(classes)])
-
-
 def stock() -> dict[str, np.ndarray]:
     built = engine("stock")
     built.train(2)
@@ -512,7 +294,6 @@ CASES = {
     "evaluation": (evaluation, 4),
     "stock": (stock, 2),
     "compiled": (compiled, 2),
-    "frozen": (frozen, 2),
 }
 if BACKEND == "jax":
     CASES |= {
@@ -526,13 +307,9 @@ if BACKEND == "jax":
 
 else:
     CASES["skipping/xla"] = (lambda: skipping(xla="on"), 1)
-if (BACKEND, DEVICES) != ("jax", 1):  # which the others say enough of
-    CASES["stages"] = (stages, 2)
 
-# Run where they are named: python engine_cases.py BACKEND DEVICES FILE CASE.
-LONG = {"rematerialized": (rematerialized, 2), "by_position": (by_position, 4)}
 
 if __name__ == "__main__":
-    cases = {name: LONG[name] for name in sys.argv[4:]} or CASES
+    cases = {name: LONG[name] for name in sys.argv[4:]} or CASES | FINE_TUNING
     found = {case: run() for case, (run, most) in cases.items() if most >= DEVICES}
     np.savez(FILE, **{f"{case}:{name}": value for case, values in found.items() for name, value in values.items()})
