@@ -79,11 +79,11 @@ def main() -> None:
     parser.add_argument("--data_dir", default=str(DATA))
     flags = parser.parse_args()
 
-    from convoy.data import sources
+    from convoy.data import opening
     from convoy.data.config import DataConfig
 
-    tail = long_tail(sources.open_dataset(DataConfig("cifar10", flags.data_dir)))
-    vars(sources)["open_dataset"] = lambda config: tail
+    tail = long_tail(opening.open_dataset(DataConfig("cifar10", flags.data_dir)))
+    vars(opening)["open_dataset"] = lambda config, download: tail
     rows: list[dict[str, object]] = []
     for seed in range(flags.seeds):
         for balance, loss in OPTIONS:

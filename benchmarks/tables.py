@@ -8,7 +8,18 @@ import statistics
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PAGES = tuple(HERE.parent / page for page in ("README.md", "docs/checkpoints.md", "docs/imbalance.md"))
+ROOT = HERE.parent
+PAGES = tuple(
+    ROOT / page
+    for page in (
+        "README.md",
+        "docs/checkpoints.md",
+        "docs/engines.md",
+        "docs/imbalance.md",
+        "docs/networks.md",
+        "docs/performance.md",
+    )
+)
 
 
 def rows_of(name: str) -> list[dict[str, str]]:
@@ -114,9 +125,9 @@ def saving() -> str:
         f"\nresnet50 with momentum, 180 MiB of state, batch 64 of 32x32, {first['machine']}, TensorFlow {first['tensorflow']},"
         f" Keras {first['keras']}, {first['date']}; {first['rounds']} rounds of Convoy, {rows[1]['rounds']} of the others;"
         f" Convoy's ratios differ by {noise:.1%}, its peak memory without saves by {memory} MiB"
-        " ([rows](../benchmarks/results/saving.csv)). The upload alone reaches"
+        " ([rows](benchmarks/results/saving.csv)). The upload alone reaches"
         f" {speed['convoy'] / speed['upload_many']:.0%} of google-cloud-storage's `upload_many`"
-        " ([rows](../benchmarks/results/upload.csv))."
+        " ([rows](benchmarks/results/upload.csv))."
     )
     return "\n".join(lines)
 
@@ -158,8 +169,96 @@ def long_tail() -> str:
     seeds = len({row["seed"] for row in rows})
     lines.append(
         f"\n{seeds} seeds, {int(first['steps']):,} steps of 128 each, on {first['machine']}, TensorFlow {first['tensorflow']},"
-        f" Keras {first['keras']}, {first['date']} ([rows](../benchmarks/results/long_tail.csv),"
+        f" Keras {first['keras']}, {first['date']} ([rows](benchmarks/results/long_tail.csv),"
         " `python benchmarks/long_tail.py`)."
+    )
+    return "\n".join(lines)
+
+
+def engines_forward() -> str:
+    """Images per second forward of every network, by engine."""
+    rows = rows_of("forward")
+    names = list(dict.fromkeys(row["notes"] for row in rows))
+    networks = list(dict.fromkeys(row["side"].removesuffix(f" {row['notes']}") for row in rows))
+    speed = {row["side"]: row for row in rows}
+    lines = [f"| images/s forward, median (spread) | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
+    for network in networks:
+        cells = (speed[f"{network} {name}"] for name in names)
+        spreads = (f"{row['images_per_second']} ({row['least']} to {row['most']})" for row in cells)
+        lines.append(f"| {network} | {' | '.join(spreads)} |")
+    first = rows[0]
+    lines.append(
+        f"\n224x224 pixels, batches of 32, float32, {first['machine']}, TensorFlow {first['tensorflow']}, JAX {first['jax']},"
+        f" {first['date']} ([rows](benchmarks/results/forward.csv), `python benchmarks/forward.py`)."
+    )
+    return "\n".join(lines)
+
+
+def remat() -> str:
+    """Memory and time of a step without and with --remat."""
+    rows = rows_of("remat")
+    lines = [
+        "| | a step without | with --remat | seconds without | with --remat |",
+        "|---|---|---|---|---|",
+    ]
+    for plain, recomputed in zip(rows[::2], rows[1::2], strict=True):
+        name = {"tensorflow": "TensorFlow", "jax": "JAX"}[plain["backend"]]
+        lines.append(
+            f"| {plain['model']}, {name} | {int(plain['mib']):,} MiB | {int(recomputed['mib']):,} MiB |"
+            f" {plain['seconds']} | {recomputed['seconds']} |"
+        )
+    first = rows[0]
+    lines.append(
+        f"\nBatches of 32 images of 96x96 pixels, float32, {first['machine']}, {first['date']}. On TensorFlow memory is the"
+        " growth of the process in a step, on JAX XLA's account of the step ([rows](benchmarks/results/remat.csv),"
+        " `python benchmarks/remat.py`)."
+    )
+    return "\n".join(lines)
+
+
+def frozen_backbone() -> str:
+    """Training of a new head, all sides."""
+    rows = rows_of("frozen_backbone")
+    speed = {row["side"]: float(row["images_per_second"]) for row in rows}
+    lines = ["| | images/s, median (spread) | against timm in float32 | |", "|---|---|---|---|"]
+    for row in rows:
+        spread = f"{int(row['least']):,} to {int(row['most']):,}"
+        shown = f"{row['side']} ({row['version']})" if row["package"] != "keras" else row["side"]
+        times = speed[row["side"]] / speed["timm"]
+        lines.append(f"| {shown} | {speed[row['side']]:,.0f} ({spread}) | {times:.3g}x | {row['notes']} |")
+    first = rows[0]
+    lines.append(
+        f"\nEfficientNetB0, 224x224 pixels, batches of 32, {first['rounds']} rounds, the sides in turn, on {first['machine']},"
+        f" TensorFlow {first['tensorflow']}, Keras {first['keras']}, {first['date']}"
+        " ([rows](benchmarks/results/frozen_backbone.csv), `python benchmarks/frozen_backbone.py`)."
+    )
+    return "\n".join(lines)
+
+
+def fine_tune() -> str:
+    """Accuracy on few photographs: mean and each seed."""
+    rows = rows_of("fine_tune")
+    names = {
+        "scratch": "from scratch, in the time of the last row",
+        "regression": "scikit-learn's LogisticRegression on the features, its penalty chosen on the test images",
+        "head": "a new head, features computed once (`--cache_features`)",
+        "staged": "the head first, then all (`--unfreeze`)",
+    }
+    lines = [
+        "| 1,000 training images of 10 classes | accuracy, mean (each seed) | seconds of training, median |",
+        "|---|---|---|",
+    ]
+    for side, name in names.items():
+        own = [row for row in rows if row["side"] == side]
+        accuracy = [float(row["accuracy"]) for row in own]
+        seconds = statistics.median(float(row["seconds"]) for row in own)
+        each = ", ".join(f"{value:.1%}" for value in accuracy)
+        lines.append(f"| {name} | {statistics.mean(accuracy):.1%} ({each}) | {seconds:.0f} |")
+    first = rows[0]
+    lines.append(
+        f"\nCIFAR-10 shown at 128x128 pixels, EfficientNet-Lite0 with weights of ImageNet, all 10,000 test images,"
+        f" {first['machine']}, TensorFlow {first['tensorflow']}, Keras {first['keras']}, {first['date']}"
+        " ([rows](benchmarks/results/fine_tune.csv), `python benchmarks/fine_tune.py`)."
     )
     return "\n".join(lines)
 
@@ -173,18 +272,24 @@ TABLES = {
     "loop_overhead": loop_overhead,
     "long_tail": long_tail,
     "saving": saving,
+    "forward": engines_forward,
+    "remat": remat,
+    "frozen_backbone": frozen_backbone,
+    "fine_tune": fine_tune,
 }
 
 
-def filled(text: str) -> str:
-    """`text` with every table between `<!-- table NAME -->` and `<!-- end -->` made anew."""
+def filled(page: Path) -> str:
+    """A page with every table between `<!-- table NAME -->` and `<!-- end -->` made anew."""
+    up = "../" * len(page.parent.relative_to(ROOT).parts)
 
     def table(match: re.Match[str]) -> str:
-        return f"<!-- table {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+        text = TABLES[match[1]]().replace("](benchmarks/", f"]({up}benchmarks/")
+        return f"<!-- table {match[1]} -->\n{text}\n<!-- end -->"
 
-    return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+    return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", table, page.read_text(), flags=re.DOTALL)
 
 
 if __name__ == "__main__":
     for page in PAGES:
-        page.write_text(filled(page.read_text()))
+        page.write_text(filled(page))
