@@ -26,7 +26,7 @@ from convoy.trainer.measurement import ClassMeasurement, Measurement
 from convoy.trainer.outputs.notebook import NotebookDisplay, in_notebook
 from convoy.trainer.outputs.status import WATCHED
 from convoy.trainer.predictions import Guess, Prediction, Predictions
-from convoy.trainer.run_dir import opening
+from convoy.trainer.run_dir import commands, opening
 from convoy.trainer.run_dir.finished import read_result
 
 if TYPE_CHECKING:
@@ -86,13 +86,13 @@ class Run:
         try:
             return read_result(open_store(self.run_dir))
         except FileNotFoundError:
-            raise exits.CannotRun(
-                f"the run in {self.run_dir} is not finished; `convoy train --run_dir={self.run_dir}` with its flags goes on."
-            ) from None
+            stored = opening.trained_config(open_store(self.run_dir), self.run_dir)
+            command = commands.of_directory(stored.unchecked, self.run_dir)
+            raise exits.CannotRun(f"the run in {self.run_dir} is not finished; this continues it: {command}") from None
 
     def evaluate(
         self,
-        split: str = "test",
+        split: str = "auto",
         *,
         checkpoint: str | int = "last",
         dataset: str = "",
@@ -103,7 +103,8 @@ class Run:
         """Measures a checkpoint on a split of the data set: `convoy evaluate`.
 
         Args:
-          split: of the data set, or eval: the examples that chose the best checkpoint.
+          split: of the data set; eval: the examples that chose the best checkpoint; auto: test, or eval where there is no test
+            split.
           checkpoint: last, best, or a step.
           dataset, data_dir: where the data set is now, if it has moved.
           model, trust_model_code: consent to code that the run names (docs/checkpoints.md).

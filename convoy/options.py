@@ -9,21 +9,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import shutil
-import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from absl import flags
 
-from convoy import bounds, exits, flagfiles
+from convoy import bounds, elsewhere, exits, flagfiles
 from convoy.bounds import Bounds
 from convoy.outside import printable
 from convoy.table import near
 
 _MAX_SHOWN = 60  # characters of a value in a sentence
 _INTEGER = re.compile(r"\s*[+-]?(0x[0-9a-f]+|0o[0-7]+|[0-9]+(_[0-9]+)*)\s*", re.IGNORECASE | re.ASCII)
+_LISTS = "`convoy train --help` lists the flags there are."
 _CONTROL = re.compile(r"[\0-\x08\n-\x1f\x7f-\x9f]")
 
 
@@ -95,19 +94,38 @@ def parse_with_words(argv: list[str], *classes: type) -> tuple[dict[str, Any], l
     try:
         rest = values(["convoy", *words])[1:]
     except flags.UnrecognizedFlagError as error:
-        names = [field.name for field in fields(*classes)]
-        hint = near(error.flagname, names, "--help lists the flags there are.", form="--{}")
-        raise exits.UsageError(f"there is no flag --{shortened(error.flagname)}; {hint}") from None
+        raise exits.UsageError(_unknown(error.flagname, _value(words, error.flagvalue), classes)) from None
     except flags.Error as error:
         # absl names flag, value and what it should be.
         flag, _, rest = str(error).removeprefix("flag ").rstrip(".").partition("=")
         value, _, what = rest.rpartition(": ")
         what = "give true or false" if "Non-boolean" in what else what
         raise exits.UsageError(f"{flag}={shortened(value)}: {what}." if value else f"{flag}.") from None
+    except ValueError as error:  # a value where a switch takes none
+        raise exits.UsageError(f"{shortened(error, 200)}.") from None
     parsed = {field.name: values[field.name].value for field in fields(*classes)}
     for field in fields(*classes):
         _check(field, parsed[field.name])
     return parsed, rest
+
+
+def _unknown(name: str, value: str, classes: tuple[type, ...]) -> str:
+    """The sentence for a flag that the classes do not have."""
+    names = [field.name for field in fields(*classes)]
+    if theirs := elsewhere.hint(name, value, names):
+        return f"there is no flag --{shortened(name)}; {theirs}."
+    return (
+        f"there is no flag --{shortened(name)}; {near(name, names, '--help lists the flags there are.', form='--{}')}"
+    )
+
+
+def _value(words: list[str], word: str) -> str:
+    """What a person gave the flag that a word begins: behind its =, or as the next word."""
+    name, equals, value = word.partition("=")
+    if equals or name not in words:
+        return value
+    following = words[words.index(name) + 1 :][:1]
+    return "".join(text for text in following if not text.startswith("-"))
 
 
 def take(cls: type, parsed: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +149,8 @@ def from_keywords(caller: str, keywords: Mapping[str, Any], *classes: type) -> d
     parsed = {name: field.default for name, field in known.items()}
     for name, value in keywords.items():
         if name not in known:
-            hint = near(name, known, "`convoy train --help` lists the flags there are.")
+            theirs = elsewhere.hint(name, str(value), known)
+            hint = f"{theirs} as a keyword argument." if theirs else near(name, known, _LISTS)
             raise exits.UsageError(f"{caller} has no argument {shortened(name)}; {hint}")
         try:
             parsed[name] = _typed(known[name], _plain(value))
@@ -196,31 +215,8 @@ def to_flags(pairs: Iterable[tuple[str, Any]]) -> list[str]:
     return lines
 
 
-def help_text(usage: str, *classes: type) -> str:
-    """The whole --help of a verb: flags by group, each with its default."""
-    groups: dict[str, list[dataclasses.Field[Any]]] = {}
-    for field in fields(*classes):
-        groups.setdefault(field.metadata["group"], []).append(field)
-    width = min(max(shutil.get_terminal_size().columns, 60), 100) - 23
-    lines = [usage]
-    for group, members in groups.items():
-        lines.append(f"\n{group}")
-        for field in members:
-            default = "" if field.default in (None, "") else f" [{_shown(field.default)}]"
-            text = _help(field) + default
-            body = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
-            lines.append(f"  --{field.name:<18} {body[0]}")
-            lines.extend(f"{'':<23}{line}" for line in body[1:])
-    lines.append("\n  --flagfile=FILE      read flags from a file, one a line; flags after it win")
-    return "\n".join(lines)
-
-
-def wants_help(argv: list[str]) -> bool:
-    return any(word in ("-h", "-help", "--help", "--helpfull") for word in argv)
-
-
 def _define(field: dataclasses.Field[Any], values: flags.FlagValues) -> None:
-    name, default, help = field.name, field.default, _help(field)
+    name, default, help = field.name, field.default, ""
     if field.metadata["choices"] is not None:
         flags.DEFINE(_Choice(field), name, default, help, flag_values=values)
     elif _kind(field) is bool:
@@ -293,12 +289,3 @@ class _Number(flags.ArgumentParser[Any]):
 def _numbers(field: dataclasses.Field[Any]) -> str:
     """What a number can be, in words."""
     return " or ".join([*field.metadata["words"], str(field.metadata["within"])])
-
-
-def _help(field: dataclasses.Field[Any]) -> str:
-    help = field.metadata["help"]
-    return help if isinstance(help, str) else help()
-
-
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -41,6 +41,9 @@ class Entry:
     options: tuple[str, ...] = ()
 
 
+ALIKE = 0.65  # below it they are different words: weights and weight_decay
+_BEGINNING = 3  # letters that stand for a whole name
+
 E = TypeVar("E", bound=Entry)
 
 
@@ -96,8 +99,9 @@ class Table(Mapping[str, E], Generic[E]):
 
 
 def closest(name: str, names: Iterable[str], count: int = 1, cutoff: float = 0.6) -> list[str]:
-    """Up to `count` of `names` that are spelled almost like `name`, the best first."""
-    return difflib.get_close_matches(name, list(names), n=count, cutoff=cutoff)
+    """Up to `count` of `names` that are spelled almost like `name`, in any case, the best first."""
+    by_letters = {other.lower(): other for other in names}
+    return [by_letters[match] for match in difflib.get_close_matches(name.lower(), by_letters, n=count, cutoff=cutoff)]
 
 
 def near(name: str, names: Iterable[str], otherwise: str = "", form: str = "{}") -> str:
@@ -108,7 +112,8 @@ def near(name: str, names: Iterable[str], otherwise: str = "", form: str = "{}")
       form: how a name is written, for example "--{}".
     """
     names = list(names)
-    if close := closest(name, names):
+    beginning = [other for other in names if len(name) >= _BEGINNING and other.startswith(name)]
+    if close := closest(name, names, cutoff=ALIKE) or beginning:
         return f"did you mean {form.format(close[0])}?"
     return otherwise or f"there are {', '.join(names)}."
 

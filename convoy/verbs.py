@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from convoy import entry, exits, options, supervise
+from convoy import entry, exits, help_text, options, supervise
 from convoy.table import Entry, Table, near
 
 C = TypeVar("C")
@@ -26,24 +26,37 @@ class Verb(Generic[C]):
       flags: the classes whose fields are its flags; a function returns a class that depends on a table.
       parse: argv -> what `work` takes; raises for flags that are impossible.
       work: returns the exit code, or None for 0.
+      of_train: flags that it shares with `convoy train`, whose --help lists them.
     """
 
     usage: str
     flags: tuple[type | Callable[[], type], ...]
     parse: Callable[[list[str]], C]
     work: Callable[[C], int | None]
+    _: dataclasses.KW_ONLY
+    of_train: tuple[type, ...] = ()
 
     def classes(self) -> list[type]:
-        """The classes of `flags`."""
-        return [flags if isinstance(flags, type) else flags() for flags in self.flags]
+        """All its flags."""
+        return [*self._own(), *self.of_train]
 
     def __call__(self, argv: list[str]) -> int:
         """Runs the verb, or prints its --help; returns the exit code."""
         own = argv[: argv.index("--")] if "--" in argv else argv  # the rest is for the run that a job starts
-        if options.wants_help(own):
-            print(options.help_text(self.usage, *self.classes()))
+        asked = help_text.wanted(own)
+        if asked is not None:
+            print(help_text.about(asked, *self.classes()) if asked else self._help())
             return exits.OK
         return self._run(argv)
+
+    def _own(self) -> list[type]:
+        return [flags if isinstance(flags, type) else flags() for flags in self.flags]
+
+    def _help(self) -> str:
+        text = help_text.of_verb(self.usage, *self._own())
+        return (
+            f"{text}\n\nIt takes the flags of a run too, which `convoy train --help` lists." if self.of_train else text
+        )
 
     def _run(self, argv: list[str]) -> int:
         return self.work(self.parse(argv)) or exits.OK
@@ -105,7 +118,7 @@ class Command:
 
     def __call__(self, argv: list[str]) -> int:
         """Opens the verb that argv begins with, or prints the usage; UsageError for an unknown verb."""
-        if not argv or argv[0] in ("-h", "--help", "help"):
+        if not argv or argv[0] == "help" or help_text.wanted(argv[:1]) is not None:
             print(self.usage.format(verbs=self.table.lines()))
             return exits.OK
         name, *rest = argv

@@ -16,6 +16,7 @@ from typing import NoReturn, TypeGuard
 import numpy as np
 
 from convoy import exits
+from convoy.counting import counted
 from convoy.outside import printable
 
 FOLDER, CSV, RECORDS = (
@@ -82,7 +83,7 @@ class Identity:
         if then.origin and self.origin:
             clauses += _of_origins(then.origin, self.origin)
         if not clauses and then.examples != self.examples:
-            clauses.append(f"it had {then.examples:,} examples to train on and has {self.examples:,}")
+            clauses.append(f"it had {counted(then.examples, 'example')} to train on and has {self.examples:,}")
         return clauses
 
 
@@ -136,9 +137,9 @@ def _of_origins(then: Origin, now: Origin) -> list[str]:
         if after is None:
             clauses.append(f"{split} is no longer there")
         elif before.examples != after.examples:
-            clauses.append(f"{split} had {before.examples:,} examples and has {after.examples:,}")
+            clauses.append(f"{split} had {counted(before.examples, 'example')} and has {after.examples:,}")
         elif before.digest != after.digest:
-            files = f"some of the {before.examples:,} files of {split} have other names"
+            files = f"some of the {counted(before.examples, 'file')} of {split} have other names"
             changes = {FOLDER: f"{files} or sizes", CSV: f"{files}, sizes, labels or groups"}
             clauses.append(changes.get(now.source, f"{split} was packed from other images, or in another way"))
     return clauses

@@ -45,6 +45,7 @@ class FakeEngine:
     """
 
     description, replicas, parameters, warms_up = "a stand-in", 1, 1, False
+    normalization_momentum = None
 
     def __init__(
         self,

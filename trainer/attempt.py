@@ -50,18 +50,18 @@ def attempt(
       load: that of experiment.build.
     """
     faults = chaos.from_environment()
-    experiment = build(config, signals, load=load, begun_with=stored.unchecked.accumulate if stored else 0)
+    experiment = build(config, signals, load=load, stored=stored)
     engine = experiment.engine
     display = Display(quiet=not engine.cluster.is_leader)
     beginning = _decide(experiment, store, stored)
     if beginning.finished:
-        return _already_finished(experiment, store, display, beginning.finished)
+        return _already_finished(experiment, config, store, display, beginning.finished)
     session = Session(experiment, store, beginning.attempt, signals or Signals(), display, (status,), faults)
     restored = session.restore(experiment)
     progress = restored or Progress()
     consensus.leader_decides(engine, lambda: records.check(store, progress.lines))
     # Nothing is written before it is clear that this run may go on here.
-    notes = _write_down(experiment, session, stored, progress, began)
+    notes = _write_down(experiment, config, session, stored, progress, began)
     status.begin(session.attempt, progress.step, experiment.plan.epoch(progress.step), experiment.plan.total)
     summary.show_start(display, experiment)
     for note in [*engine.notes, *notes]:
@@ -71,7 +71,7 @@ def attempt(
     experiment = _get_ready(experiment, session, progress)
     with session:
         progress = Loop(experiment, session, progress).run()
-    return _finish(experiment, session, progress)
+    return _finish(experiment, session, progress, config)
 
 
 def _decide(experiment: Experiment, store: Store, stored: StoredConfig | None) -> Beginning:
@@ -85,23 +85,30 @@ def _decide(experiment: Experiment, store: Store, stored: StoredConfig | None) -
     return Beginning(**consensus.leader_decides(experiment.engine, begin))
 
 
-def _already_finished(experiment: Experiment, store: Store, display: Display, result: dict[str, Any]) -> dict[str, Any]:
+def _already_finished(
+    experiment: Experiment, asked: RunConfig, store: Store, display: Display, result: dict[str, Any]
+) -> dict[str, Any]:
     if experiment.engine.cluster.is_leader and dataset.read(store) is None:
         dataset.write(store, experiment.data)  # which the version that began the run did not
-    summary.show_finished(display, experiment.config, result, store)
+    summary.show_finished(display, asked, result, store)
     consensus.final_barrier(experiment.engine)
     return result
 
 
 def _write_down(
-    experiment: Experiment, session: Session, stored: StoredConfig | None, progress: Progress, began: float
+    experiment: Experiment,
+    asked: RunConfig,
+    session: Session,
+    stored: StoredConfig | None,
+    progress: Progress,
+    began: float,
 ) -> list[str]:
     """Writes what the run is and that this attempt has begun; returns notes for the person."""
     config, store, data = experiment.config, session.store, experiment.data
     store.remove_partials()
     session.checkpoints.clean(progress.step)
     run_id = (stored and stored.run_id) or trust.new_id()
-    store.put(CONFIG, config.to_json(run_id))
+    store.put(CONFIG, config.to_json(run_id, _minutes(asked, config, stored)))
     data_identity.keep(store, experiment.identity)
     dataset.write(store, data)
     if record := experiment.engine.pretrained:
@@ -118,6 +125,13 @@ def _write_down(
     bad_images.list_in(lambda line: store.append(BAD_IMAGES, line), records.read_bad_images(store))
     bad_images.check()
     return trust.remember(run_id, config) if experiment.engine.cluster.is_leader else []
+
+
+def _minutes(asked: RunConfig, config: RunConfig, stored: StoredConfig | None) -> str:
+    """The --duration in minutes that the steps of a run were measured for; "" where they were not."""
+    if asked.duration_spec.in_minutes:
+        return asked.duration
+    return stored.minutes if stored and stored.unchecked.duration == config.duration else ""
 
 
 def _go_on(experiment: Experiment, session: Session, stored: StoredConfig | None, progress: Progress) -> None:
@@ -152,7 +166,7 @@ def _get_ready(experiment: Experiment, session: Session, progress: Progress) -> 
     return experiment
 
 
-def _finish(experiment: Experiment, session: Session, progress: Progress) -> dict[str, Any]:
+def _finish(experiment: Experiment, session: Session, progress: Progress, asked: RunConfig) -> dict[str, Any]:
     """Measures the last weights on the test split and writes result.json, which makes the run finished."""
     engine, store = experiment.engine, session.store
     session.chaos.at("end", progress.step)
@@ -166,7 +180,7 @@ def _finish(experiment: Experiment, session: Session, progress: Progress) -> dic
         result["goodput"] = goodput.summarize(records.read_events(store), time.time())
         store.close()
         write_result(store, result)
-        summary.show_end(session.display, experiment.config, result, session.checkpoints.last)
+        summary.show_end(session.display, asked, result, session.checkpoints.last)
     engine.barrier()  # the other processes wait until it is written
     consensus.final_barrier(engine)
     heartbeat.beat(heartbeat.DONE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import statistics
 import sys
@@ -37,6 +38,8 @@ def measure(config: RunConfig, rounds: int, seconds: float) -> dict[str, Any]:
       rounds: how often each part is measured, in turn.
       seconds: of each measurement.
     """
+    if config.duration_spec.in_minutes:  # the length of the run changes no speed
+        config = dataclasses.replace(config, duration=RunConfig().duration)
     experiment = build(config, single_process=True)
     config = experiment.config
     speeds: dict[str, list[float]] = {part: [] for part in PARTS}

@@ -91,7 +91,12 @@ class RunConfig:
         group=_OPTIMIZATION,
         within=whole(1, MAX_EXAMPLES),
     )
-    duration: str = option("10ep", "how long to train: epochs (10ep) or steps (600st).", group=_OPTIMIZATION)
+    duration: str = option(
+        "10ep",
+        "how long to train: epochs (10ep), steps (600st), or minutes of steps (30min), whose number is measured once, before the"
+        " first of them, and kept: evaluations and saves take time beside them.",
+        group=_OPTIMIZATION,
+    )
     optimizer: str = option("adam", lambda: f"{OPTIMIZERS.help()}.", group=_OPTIMIZATION, choices=OPTIMIZERS)
     learning_rate: float | None = option(
         None,
@@ -271,7 +276,7 @@ class RunConfig:
 
     @functools.cached_property
     def duration_spec(self) -> Duration:
-        return Duration.parse(self.duration, "duration", positive=True)
+        return Duration.parse(self.duration, "duration", positive=True, minutes=True)
 
     @functools.cached_property
     def warmup_spec(self) -> Duration:
@@ -321,7 +326,8 @@ class RunConfig:
         given = {name: value for name, value in vars(self).items() if value != _DEFAULTS.get(name, value)}
         validation.check_batch(self.batch_size, self.accumulate)
         validation.check_patience(self.patience, self.data.eval_split)
-        validation.check_features(self.cache_features, self.data.augment, bool(self.groups or self.unfreeze))
+        freezes = bool(self.groups or self.unfreeze)
+        validation.check_features(self.cache_features, self.data.augment, freezes, self.duration_spec)
         validation.check_peak(self.scale_lr, self.peak_learning_rate)
         if self.model != AUTO or not self.pretrained:
             validation.check_options("model", DEFAULT if self.model == AUTO else self.model, MODELS, given)
@@ -380,9 +386,10 @@ class RunConfig:
             values |= dataclasses.asdict(value) if field.name == "data" else {field.name: value}
         return values
 
-    def to_json(self, run_id: str) -> bytes:
-        """A run directory's config.json."""
-        return json.dumps({**self.to_dict(), "run_id": run_id}, indent=1).encode()
+    def to_json(self, run_id: str, minutes: str = "") -> bytes:
+        """A run directory's config.json. `minutes`: the --duration that was asked for, where its steps were measured."""
+        more = {"run_id": run_id, **({"minutes": minutes} if minutes else {})}
+        return json.dumps({**self.to_dict(), **more}, indent=1).encode()
 
     def to_flags(self) -> str:
         """A flagfile that reproduces this run, without --run_dir, since a reproduction has its own."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 import math
 from collections.abc import Mapping
 
@@ -15,12 +16,13 @@ import keras
 import numpy as np
 
 from convoy import exits, heartbeat
+from convoy.counting import counted
 from convoy.data import memory
 from convoy.data.identity import Identity
 from convoy.data.opening import Splits, open_splits
 from convoy.data.sources.examples import Examples
 from convoy.store import open_store
-from convoy.trainer import engines, microbatches
+from convoy.trainer import engines, microbatches, minutes
 from convoy.trainer.checkpoints import Checkpoint, select, weights
 from convoy.trainer.config import AUTO_ACCUMULATE, RunConfig
 from convoy.trainer.engines import variables
@@ -32,10 +34,12 @@ from convoy.trainer.models.build import build_model
 from convoy.trainer.models.names import AUTO
 from convoy.trainer.models.pretrained.loading import load as load_pretrained
 from convoy.trainer.models.pretrained.settle import settle
+from convoy.trainer.processes.cluster import Cluster
 from convoy.trainer.processes.signals import Signals
-from convoy.trainer.run_dir import dataset, opening, trust
+from convoy.trainer.run_dir import commands, dataset, opening, trust
 from convoy.trainer.run_dir.dataset import Preprocessing
-from convoy.trainer.run_dir.files import DATASET, FLAGS
+from convoy.trainer.run_dir.files import DATASET
+from convoy.trainer.run_dir.stored_config import StoredConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +83,7 @@ def build(
     single_process: bool = False,
     download: bool = True,
     load: bool = False,
-    begun_with: int = 0,
+    stored: StoredConfig | None = None,
 ) -> Experiment:
     """Settles the devices, opens the data and builds the model.
 
@@ -89,7 +93,7 @@ def build(
       single_process: whatever processes the environment names, this one works for itself.
       download: that of data.opening.open_splits.
       load: whether the model gets the weights of --pretrained; not if those of a checkpoint will replace them.
-      begun_with: what --accumulate=auto was for the run that goes on, in its leading process; 0 for another.
+      stored: of the run that goes on, in its leading process: what `auto` and minutes were for it.
     """
     config = config.with_defaults()
     if config.model == AUTO:
@@ -107,21 +111,37 @@ def build(
             )
             runtime = dataclasses.replace(runtime, load=give)
         if not single_process:
-            _check_memory(runtime.config, data, runtime.cluster.processes)
-        plan = Plan.from_config(runtime.config, data.epoch)
+            _check_batch(runtime.config, data, runtime.cluster)
     config = runtime.config
+    # Of a run in several processes the leader alone knows what was measured before.
+    if config.duration_spec.in_minutes and runtime.cluster.processes == 1:
+        config = dataclasses.replace(config, duration=opening.measured_duration(config, stored) or config.duration)
+    asked, in_minutes = config, config.duration_spec.in_minutes
+    if in_minutes:
+        config = dataclasses.replace(config, duration=minutes.UNMEASURED)
+    plan = Plan.from_config(config, data.epoch)
+
+    def build_again(config: RunConfig) -> Engine:
+        set_up_keras(config)
+        return backend.Engine(
+            dataclasses.replace(runtime, config=config), data.dataset.image_shape, data.draws_per_class
+        )
+
     if config.accumulate == AUTO_ACCUMULATE:
-
-        def build_again(config: RunConfig) -> Engine:
-            set_up_keras(config)
-            return backend.Engine(
-                dataclasses.replace(runtime, config=config), data.dataset.image_shape, data.draws_per_class
-            )
-
         trials = microbatches.Trials(config, data.train, plan.total, runtime.cluster.processes, build_again)
-        config, engine = trials.settle(begun_with)
+        config, engine = trials.settle(stored.unchecked.accumulate if stored else 0)
     else:
-        engine = backend.Engine(runtime, data.dataset.image_shape, data.draws_per_class)
+        engine = backend.Engine(
+            dataclasses.replace(runtime, config=config), data.dataset.image_shape, data.draws_per_class
+        )
+    if in_minutes:
+        known = functools.partial(opening.measured_duration, asked, stored)
+        duration, notes = minutes.settle(asked.duration_spec, engine, data.train, known)
+        del engine
+        gc.collect()
+        config = dataclasses.replace(config, duration=duration)
+        plan, engine = Plan.from_config(config, data.epoch), build_again(config)
+        engine.notes[:] = notes
     if config.cache_features:
         check_bytes(engine, data)
     heartbeat.beat()
@@ -130,8 +150,16 @@ def build(
     return Experiment(config, data, plan, engine)
 
 
-def _check_memory(config: RunConfig, data: Splits, processes: int) -> None:
-    images = config.batch_size // processes
+def _check_batch(config: RunConfig, data: Splits, cluster: Cluster) -> None:
+    """Notes a batch that is larger than the data set, before the memory for it runs out; CannotRun where it must."""
+    if config.batch_size > data.epoch and cluster.is_leader:
+        examples = counted(data.epoch, "example")
+        print(
+            f"Note: --batch_size={config.batch_size} is more than an epoch, {examples}: every step sees examples more than"
+            " once; give a smaller one.",
+            flush=True,
+        )
+    images = config.batch_size // cluster.processes
     memory.check("batch_size", config.batch_size, "the images of a batch", images * math.prod(data.dataset.image_shape))
 
 
@@ -178,8 +206,8 @@ def open_run(
     described = dataset.read(store)
     if described is None:
         raise exits.CannotRun(
-            f"{run_dir} has no {DATASET}, for an older version of Convoy began it; `convoy train --flagfile={run_dir}/{FLAGS}"
-            f" --run_dir={run_dir}` writes it, where the data set is, and trains no further."
+            f"{run_dir} has no {DATASET}, for an older version of Convoy began it;"
+            f" `{commands.of_directory(stored.unchecked, run_dir)}` writes it, where the data set is, and trains no further."
         )
     selected, tensors, _ = select(store, checkpoint)
     config = dataclasses.replace(

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from convoy import shapes
+from convoy.counting import counted
 from convoy.outside import printable
 from convoy.shapes import AnyFloat
+from convoy.trainer.outputs import measured
 from convoy.trainer.outputs.tables import html_table, text_table
 
 _CLASS = {"count": int, "recall": (AnyFloat, None), "precision": (AnyFloat, None)}
@@ -21,6 +23,7 @@ _SHAPE = {
     "top5_accuracy?": AnyFloat,
     "mean_recall": (AnyFloat, None),
     "per_class": {str: _CLASS},
+    "chose_checkpoint?": bool,
 }
 _HEADINGS = ("class", "examples", "recall", "precision")
 
@@ -48,6 +51,7 @@ class Measurement:
       top5_accuracy: how often the right class is among the five most probable; None where there are no more than five.
       mean_recall: over classes: balanced accuracy.
       per_class: by the name of the class.
+      chose_checkpoint: whether these examples chose the best checkpoint, so that new ones are recognised a little less well.
     """
 
     step: int
@@ -58,6 +62,7 @@ class Measurement:
     top5_accuracy: float | None
     mean_recall: float | None
     per_class: Mapping[str, ClassMeasurement]
+    chose_checkpoint: bool = False
 
     @classmethod
     def from_dict(cls, values: Any, source: str) -> Measurement:
@@ -68,7 +73,8 @@ class Measurement:
             for name, entry in values["per_class"].items()
         }
         fields = {field.name: values.get(field.name) for field in dataclasses.fields(cls)}
-        return cls(**{**fields, "per_class": per_class})
+        chose = values.get("chose_checkpoint", False)
+        return cls(**{**fields, "per_class": per_class, "chose_checkpoint": chose})
 
     def __repr__(self) -> str:
         return text_table(_HEADINGS, self._rows(), self._sum())
@@ -83,9 +89,10 @@ class Measurement:
         ]
 
     def _sum(self) -> str:
+        note = measured.note(self.split, self.chose_checkpoint)
         return (
-            f"step {self.step}: {self.accuracy:.2%} of {self.examples:,} {printable(self.split)} examples right"
-            f" (loss {self.loss:.4f})"
+            f"step {self.step}: {self.accuracy:.2%} of {counted(self.examples, f'{printable(self.split)} example')} right"
+            f" (loss {self.loss:.4f})" + (f"\nNote: {note}" if note else "")
         )
 
 

@@ -6,17 +6,21 @@ told in attempt.py.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import Any
 
 from convoy import entry, exits, heartbeat, supervise
+from convoy.data.records.caches import is_remote
+from convoy.data.sources import places
 from convoy.store import Store, open_store
 from convoy.store.nowhere import NowhereStore
 from convoy.trainer import config as configuration
 from convoy.trainer import engines
 from convoy.trainer.checkpoints import format
 from convoy.trainer.config import RunConfig
+from convoy.trainer.models import own_module
 from convoy.trainer.models.pretrained.settle import settle
 from convoy.trainer.outputs import summary
 from convoy.trainer.outputs.display import Display
@@ -42,17 +46,36 @@ def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
     config = config.with_defaults()
     processes = cluster.from_environment(config.backend)
     store = open_store(config.run_dir) if processes.is_leader else NowhereStore()
+    if not is_remote(store.url):
+        with contextlib.suppress(FileNotFoundError):
+            opening.stored_config(store)  # a folder that holds no run gets no lock
     with store.locked(), Status(store) as status:
         stored = opening.stored_config(store)
         config, load = _with_weights(config, store, stored)
         # Other processes would wait for this one.
-        if processes.processes == 1 and (result := opening.finished_without_data(config, store, stored)):
-            summary.show_finished(Display(), config, result, store)
+        if processes.processes == 1 and (result := _finished(config, store, stored)):
             return result
+        places.check(config.data)
+        own_module.check(config.model)
         with heartbeat.beating():
             engines.choose(config.backend)
             from convoy.trainer.attempt import attempt  # imports Keras, which now has the right backend
         return attempt(config, store, stored, status, signals, BEGAN, load)
+
+
+def is_finished(config: RunConfig) -> bool:
+    """Whether nothing is left to do of a run, which is shown then; CannotRun where another run lives in its directory."""
+    config, store = config.with_defaults(), open_store(config.run_dir)
+    stored = opening.stored_config(store)
+    config, _ = _with_weights(config, store, stored)
+    return _finished(config, store, stored) is not None
+
+
+def _finished(config: RunConfig, store: Store, stored: StoredConfig | None) -> dict[str, Any] | None:
+    result = opening.finished_without_data(config, store, stored)
+    if result:
+        summary.show_finished(Display(), config, result, store)
+    return result
 
 
 def _with_weights(config: RunConfig, store: Store, stored: StoredConfig | None) -> tuple[RunConfig, bool]:

@@ -93,7 +93,7 @@ def sentence(error: Exception, verb: str, bucket: str, place: str) -> exits.Conv
         )
     if isinstance(error, api.ClientError):
         return exits.CannotRun(
-            f"cannot {verb} {place}: {_reason(error)}; choose another --run_dir if this cannot be mended."
+            f"cannot {verb} {place}: {_reason(error)}; choose another place if this cannot be mended."
         )
     return None
 

@@ -23,7 +23,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 _LINK = {errno.ELOOP, errno.ENOTDIR}  # what O_NOFOLLOW says of one, the latter of what should be a folder
 MAX_DEPTH = 16  # folders, of which a run makes two
-_LOCK = Name(".lock")
+LOCK = Name(".lock")
 _PARTIAL = re.compile(r".*\.\d+\.partial", re.DOTALL)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # never waits for the other end of a FIFO
@@ -32,9 +32,9 @@ _FILE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # never wait
 class LocalStore:
     """See convoy.store.Store. The root itself, which a person named, may be a link."""
 
-    def __init__(self, root: str):
+    def __init__(self, root: str, flag: str = "run_dir"):
         self.root = Path(root).expanduser().absolute()
-        self.url = str(self.root)
+        self.url, self._flag = str(self.root), flag
 
     def put(self, name: Name, data: Data) -> int:
         with self._writing(name) as (folder, last), _partial(folder, last, data) as partial:
@@ -98,7 +98,7 @@ class LocalStore:
     def list_names(self, prefix: Name | None = None) -> list[Name]:
         with self._sentences("list", prefix or ""):
             return sorted(
-                name_in(name, self.url) for name in self._walk(prefix) if name != _LOCK and not _PARTIAL.fullmatch(name)
+                name_in(name, self.url) for name in self._walk(prefix) if name != LOCK and not _PARTIAL.fullmatch(name)
             )
 
     def remove(self, prefix: Name) -> None:
@@ -128,28 +128,28 @@ class LocalStore:
 
     def first_entry(self) -> str:
         with self._sentences("list", ""):
-            return next((entry.name for entry in os.scandir(self.root) if entry.name != _LOCK), "")
+            return next((entry.name for entry in os.scandir(self.root) if entry.name != LOCK), "")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        with self._writing(_LOCK) as (folder, last):
+        with self._writing(LOCK) as (folder, last):
             try:
                 # The kernel gives the lock back however this process dies; the file itself stays.
                 descriptor = open_lock(last, folder)
             except exits.BadData:
-                raise self._odd(_LOCK) from None
+                raise self._odd(LOCK) from None
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise exits.CannotRun(
-                    f"--run_dir={self.url}: another process is training there now; wait for it, stop it,"
+                    f"--{self._flag}={self.url}: another process is training there now; wait for it, stop it,"
                     " or choose another directory."
                 ) from None
             except OSError as error:
                 reason = exits.reason(error)
                 raise exits.CannotRun(
-                    f"cannot lock {self.root}: {reason}; choose a --run_dir on another file system."
+                    f"cannot lock {self.root}: {reason}; choose a --{self._flag} on another file system."
                 ) from error
             yield
         finally:
@@ -240,12 +240,12 @@ class LocalStore:
             if error.errno in _LINK and name and self.root.is_dir():
                 raise self._odd(name) from error
             if error.errno in _FULL:
-                remedy = "free some space there or choose another --run_dir; what was saved before is untouched."
+                remedy = f"free some space there or choose another --{self._flag}; what was saved before is untouched."
             elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 needed = "readable" if verb in ("read", "list") else "writable"
-                remedy = f"make it {needed} for you or choose another --run_dir."
+                remedy = f"make it {needed} for you or choose another --{self._flag}."
             else:
-                remedy = "choose another --run_dir if this place cannot be mended."
+                remedy = f"choose another --{self._flag} if this place cannot be mended."
             raise exits.CannotRun(f"cannot {verb} {place}: {reason}; {remedy}") from error
 
 

@@ -67,8 +67,9 @@ class BadImages:
                 if self.policy == "fail":
                     return f"{self.named}{path} {reason}; {self.remedy}, or train with --bad_images=skip."
                 if counts[split] > self.max_fraction * self._files[split]:
+                    be = "is" if counts[split] == 1 else "are"
                     return (
-                        f"{counts[split]:,} of {self._files[split]:,} images of the split {split} are bad, more than"
+                        f"{counts[split]:,} of {self._files[split]:,} images of the split {split} {be} bad, more than"
                         f" --max_bad_fraction={self.max_fraction:g}: {path} {reason}; {self.remedy}, or raise that fraction."
                     )
         return ""

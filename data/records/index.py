@@ -9,6 +9,7 @@ import google_crc32c
 import numpy as np
 
 from convoy import exits
+from convoy.counting import counted
 from convoy.data.images.probe import MAX_PIXELS, Kind
 from convoy.data.records.manifest import CorruptRecords, Entry, Manifest, shard_names
 from convoy.outside import printable, read_file
@@ -55,7 +56,7 @@ def read_groups(path: Path, examples: int, entry: Entry) -> np.ndarray:
     """The GROUP of each example of a split; CorruptRecords if one is none, or the file is not as its entry says."""
     groups = _read(path, GROUP, entry)
     if len(groups) != examples or not ((groups >= 0) & (groups < 1)).all():
-        raise CorruptRecords(f"{path} does not hold the groups of {examples:,} examples")
+        raise CorruptRecords(f"{path} does not hold the groups of {counted(examples, 'example')}")
     return groups
 
 
@@ -77,7 +78,8 @@ def check_index(records: np.ndarray, split: str, manifest: Manifest) -> None:
     kinds = [PIXELS] if manifest.shape else KINDS[1:]
     fault = ""
     if len(records) != planned.examples or records["shard"][0] != 0 or records["shard"][-1] != planned.shards - 1:
-        fault = f"it has {len(records):,} records in {records['shard'][-1] + 1} shards, and its manifest other numbers"
+        shards = counted(int(records["shard"][-1]) + 1, "shard")
+        fault = f"it has {counted(len(records), 'record')} in {shards}, and its manifest other numbers"
     elif not (records["label"].min() >= 0 and records["label"].max() < len(manifest.classes)):
         fault = f"it has labels beyond its {len(manifest.classes)} classes"
     elif not np.isin(records["kind"], kinds).all():

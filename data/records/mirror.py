@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from convoy import exits
+from convoy.counting import counted
 from convoy.data.exclusive import exclusive_lock
 from convoy.data.records import format
 from convoy.data.records.caches import copy_of
@@ -51,7 +52,7 @@ def mirrored(url: str, data_dir: str) -> Path:
                 " with --data_dir."
             )
         if missing:
-            print(f"Copying {len(missing)} files, {size / 2**20:,.1f} MiB, of {url} to {root}", flush=True)
+            print(f"Copying {counted(len(missing), 'file')}, {size / 2**20:,.1f} MiB, of {url} to {root}", flush=True)
             (root / MANIFEST).unlink(missing_ok=True)  # from here on it is not whole
 
         def fetch(name: Name) -> None:
@@ -76,7 +77,7 @@ def send(root: Path, url: str) -> None:
     Raises:
       exits.CannotRun: something else stands there.
     """
-    store, manifest = open_store(url), read_manifest(root / MANIFEST)
+    store, manifest = open_store(url, "out"), read_manifest(root / MANIFEST)
     with store.locked(), exclusive_lock(root, _LOCK, _REMEDY):
         stored = set(store.list_names())
         if MANIFEST in stored:
@@ -98,7 +99,7 @@ def send(root: Path, url: str) -> None:
                 store.put(name, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
 
         missing = [name for name in manifest.files if name not in stored]
-        print(f"Sending {len(missing)} files to {url}", flush=True)
+        print(f"Sending {counted(len(missing), 'file')} to {url}", flush=True)
         with ThreadPoolExecutor(_TOGETHER) as pool:
             list(pool.map(put, missing))
         store.put(MANIFEST, (root / MANIFEST).read_bytes())

@@ -6,8 +6,8 @@ import dataclasses
 import pkgutil
 
 from convoy import exits
-from convoy.options import shortened
-from convoy.table import Entry, Table
+from convoy.options import impossible, shortened
+from convoy.table import ALIKE, Entry, Table, closest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +17,8 @@ class Source(Entry):
     Args:
       parse: "module:function" of a light module, argument -> value, which raises CannotRun for an impossible one; "" keeps
         the argument as it is.
+      look: "module:function" of a light module, DataConfig -> the place; raises CannotRun where nothing can be opened; "" for a
+        source without a place.
       remedies: "module:function", DataConfig -> what makes the input faster, the most effective first; "" for nothing.
       has_place: the argument is a place, which says nothing of what lies there: the data may move while a run goes on.
       holds_files: its examples are Files, which are packed as they are.
@@ -26,6 +28,7 @@ class Source(Entry):
     """
 
     parse: str = ""
+    look: str = ""
     remedies: str = ""
     has_place: bool = False
     holds_files: bool = False
@@ -44,28 +47,32 @@ SOURCES: Table[Source] = Table(
             "convoy.data.sources.folder:open_folder",
             "one folder of images per class",
             argument="PATH",
+            look="convoy.data.sources.places:folder",
             remedies="convoy.data.sources.listed:remedies",
             has_place=True,
             holds_files=True,
-            options=("group",),
+            options=("group", "bit_depth"),
         ),
         "csv": Source(
             "convoy.data.sources.csv_file:open_csv",
             "image files that a CSV lists, with the columns file, label and, if there are, split and group",
             argument="FILE",
+            look="convoy.data.sources.places:csv_file",
             remedies="convoy.data.sources.listed:remedies",
             has_place=True,
             holds_files=True,
-            options=("group",),
+            options=("group", "bit_depth"),
         ),
         "records": Source(
             "convoy.data.sources.records:open_records",
             "what `convoy data pack` made of another data set, in a directory or at gs://BUCKET/PATH",
             argument="DIR",
+            look="convoy.data.sources.places:records",
             remedies="convoy.data.sources.records:remedies",
             has_place=True,
             is_packed=True,
             copies=True,
+            options=("bit_depth",),
         ),
         "synthetic": Source(
             "convoy.data.sources.synthetic:open_synthetic",
@@ -107,6 +114,8 @@ class DatasetSpec:
             raise exits.CannotRun("--dataset= is empty; give digits, a TFDS name such as cifar10, or folder:PATH.")
         name, colon, argument = text.partition(":")
         source = SOURCES.get(name)
+        if source is None and (refusal := _meant(text, name, colon)):
+            raise impossible("dataset", text, refusal)
         if source is None or (colon and not source.argument):
             name, source, argument = "", TFDS, text
         elif source.argument and not argument:
@@ -115,6 +124,14 @@ class DatasetSpec:
             )
         value = pkgutil.resolve_name(source.parse)(text, argument) if source.parse else argument
         return cls(text, name, source, value)
+
+
+def _meant(text: str, name: str, colon: str) -> str:
+    """What a person seems to mean who wrote what begins like no source: a misspelled one or a path; "" for a name of TFDS."""
+    if text.startswith(("/", "~", ".")):
+        return f"did you mean {'csv' if text.lower().endswith('.csv') else 'folder'}:{shortened(text)}?"
+    close = closest(name, SOURCES, cutoff=ALIKE) if colon else []
+    return f"did you mean {SOURCES.syntax(close[0])}?" if close else ""
 
 
 def help_text() -> str:

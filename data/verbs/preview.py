@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from convoy import exits, imports, options
+from convoy import destination, exits, imports, options
 from convoy.bounds import whole
+from convoy.counting import counted
 from convoy.data.config import DataConfig
+from convoy.data.sources import places
 from convoy.options import option
 from convoy.verbs import ChildVerb
 
@@ -36,21 +38,20 @@ def _parse(argv: list[str]) -> tuple[PreviewConfig, DataConfig]:
 
 
 def _work(parsed: tuple[PreviewConfig, DataConfig]) -> None:
+    config, data = parsed
+    destination.check("output", config.output)
+    places.check(data)
     imports.tensorflow_and_keras()
     from convoy.data.preview import contact_sheet
 
-    config, data = parsed
     picture = contact_sheet(data, config.count, config.seed)
     try:
         with open(config.output, "wb") as file:
             file.write(picture)
     except OSError as error:
-        reason = exits.reason(error)
-        raise exits.CannotRun(
-            f"--output={config.output} cannot be written: {reason}; name a file in a folder that is there."
-        ) from error
+        raise destination.refusal("output", config.output, exits.reason(error)) from error
     print(
-        f"{config.output}: {config.count} examples of {data.dataset}, each beside what --augment={data.augment} makes of it."
+        f"{config.output}: {counted(config.count, 'example')} of {data.dataset}, each beside what --augment={data.augment} makes of it."
     )
 
 

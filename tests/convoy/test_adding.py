@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from convoy import cli, exits, options
+from convoy import cli, exits, help_text
 from convoy.data.config import DataConfig
 from convoy.table import Entry, Table
 from convoy.trainer import config as configuration
@@ -86,7 +86,7 @@ def test_nothing_of_a_row_is_imported_before_it_is_used(toys):
 
 
 def test_the_help_of_a_flag_has_the_row(toys):
-    text = " ".join(options.help_text("", RunConfig, DataConfig).split())
+    text = " ".join(help_text.of_verb("", RunConfig, DataConfig).split())
     for line in (
         "lion: the sign of a momentum",
         "0.003 for lion",

@@ -11,6 +11,7 @@ import pytest
 from convoy.data.augment.names import AUGMENTATIONS
 from convoy.data.sources.names import SOURCES
 from convoy.data.specs import BALANCES
+from convoy.elsewhere import ROWS
 from convoy.launch.targets.names import TARGETS
 from convoy.table import Entry, Table
 from convoy.trainer.flags.choices import BACKENDS, ON_NAN, PRECISIONS, STRATEGIES
@@ -43,7 +44,21 @@ with what the row opens ([adding something](architecture.md)).
 
 
 def page() -> str:
-    return "\n".join([HEAD, *(line for flag, (place, table) in TABLES.items() for line in section(flag, place, table))])
+    sections = (line for flag, (place, table) in TABLES.items() for line in section(flag, place, table))
+    return "\n".join([HEAD, *sections, *elsewhere()])
+
+
+def elsewhere() -> Iterator[str]:
+    yield "## Flags that other trainers call otherwise\n"
+    yield "In convoy/elsewhere.py. Whoever writes the left is told the right; a number, or a place, is taken over.\n"
+    yield "| elsewhere | here |"
+    yield "|---|---|"
+    for row in ROWS:
+        names = ", ".join(f"`{name}`" for name in row.names.split())
+        here, _, why = row.written("").partition(" (")
+        text = f"`{here}`" if row.flag else here
+        yield f"| {names} | {text}{f'; {why[:-1]}' if why else ''} |"
+    yield ""
 
 
 def section(flag: str, place: str, table: Table) -> Iterator[str]:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from convoy import exits, options
+from convoy import exits, help_text, options
 from convoy.bounds import whole
 from convoy.options import option
 from convoy.table import Entry, Table, closest, joined, near
@@ -88,4 +88,4 @@ def test_what_a_field_declares_is_read_from_it():
     metal, count = options.fields(Coin)
     assert not metal.metadata["may_change"]
     assert count.metadata["may_change"]
-    assert "iron: heavy (Hall 2000); tin:GRAMS: light. [iron]" in " ".join(options.help_text("", Coin).split())
+    assert "iron: heavy (Hall 2000); tin:GRAMS: light. [iron]" in " ".join(help_text.of_verb("", Coin).split())

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from convoy import exits, options
+from convoy import exits, help_text
 from convoy.data.augment.names import AUGMENTATIONS, Augmentation, Number, Stage
 from convoy.data.config import DataConfig
 from convoy.data.opening import open_splits
@@ -85,7 +85,7 @@ def test_a_new_source_can_be_packed(toys, tmp_path):
 
 
 def test_help_and_refusals_come_from_the_rows(toys):
-    text = " ".join(options.help_text("", DataConfig).split())
+    text = " ".join(help_text.of_verb("", DataConfig).split())
     for row in ("ramp:N: a ramp of N levels", "brighter:BY: lighter by so much", "rarest: the smallest class alone"):
         assert row in text
     for flags, sentence in (

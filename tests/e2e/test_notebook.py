@@ -99,5 +99,5 @@ def test_an_interrupt_of_the_kernel_saves_the_run(home: Path):
     thread = threading.Thread(target=interrupt, daemon=True)
     thread.start()
     (cell,) = executed([STOP], home, km=manager)
-    assert re.search(r"Stopped: stopped, saved at step \d+; the same command continues\.", printed(cell))
+    assert re.search(r"Stopped: stopped, saved at step \d+\.\s+This continues it:\s+convoy train", printed(cell))
     assert list((home / "run" / "checkpoints").iterdir())

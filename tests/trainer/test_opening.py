@@ -193,3 +193,40 @@ def test_a_description_that_no_run_writes_is_bad_data(home, change):
     (home / "run" / "dataset.json").write_text(json.dumps({**described, **change}))
     with pytest.raises(exits.BadData, match="run/dataset.json"):
         dataset.read(open_store("run"))
+
+
+# `convoy evaluate` of a run whose data set has no test split
+
+
+def measured(**flags) -> dict:
+    from convoy.trainer.processes.signals import Signals
+    from convoy.trainer.verbs.evaluate import EvaluateConfig, evaluate
+
+    return evaluate(EvaluateConfig("run", **flags), Signals())
+
+
+def test_without_a_test_split_it_measures_what_the_run_was_measured_on(home, capsys):
+    from convoy.trainer.evaluation import show
+
+    then = json.loads((home / "run" / "result.json").read_text())["eval"]
+    now = measured()
+    assert (now["split"], now["chose_checkpoint"]) == ("eval", True)
+    assert (now["examples"], now["accuracy"]) == (then["examples"], then["accuracy"])
+    show(now)
+    assert (
+        "Note: these examples chose the best checkpoint, so expect a little less of new ones" in capsys.readouterr().out
+    )
+
+
+def test_a_split_that_is_not_there_is_refused_before_an_engine_is_chosen(home, monkeypatch):
+    monkeypatch.setattr("convoy.trainer.engines.choose", lambda backend: pytest.fail("an engine was chosen"))
+    with pytest.raises(
+        exits.CannotRun, match="--split=test: the data set of run has no such split; there are auto, eval"
+    ):
+        measured(split="test")
+    with pytest.raises(exits.CannotRun, match="has no checkpoint of step 7"):
+        measured(checkpoint="7")
+    with pytest.raises(exits.CannotRun, match="--output=absent/a.json cannot be written: there is no folder absent"):
+        measured(output="absent/a.json")
+    with pytest.raises(exits.CannotRun, match="--dataset=folder:absent: absent does not exist"):
+        measured(dataset="folder:absent")

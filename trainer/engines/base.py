@@ -20,7 +20,7 @@ from convoy import exits
 from convoy.data.arrays import Array, Scalar
 from convoy.data.pipeline import evaluation_batches, training_stream
 from convoy.data.sources.examples import Examples
-from convoy.trainer.engines import copies, variables
+from convoy.trainer.engines import copies, normalization, variables
 from convoy.trainer.engines.memory import OutOfMemory
 from convoy.trainer.engines.parts import Parts
 from convoy.trainer.engines.protocol import Engine
@@ -59,6 +59,7 @@ class BaseEngine(Engine):
         self.model, self.optimizer, self.notes = parts.model, parts.optimizer, parts.notes
         self.pretrained = parts.loaded.record if parts.loaded else None
         self.parameters = variables.trainable_numbers(parts.model)
+        self.normalization_momentum = normalization.largest_momentum(parts.model)
         self.features_until = parts.features_until
         self.feature_bytes = parts.features * np.dtype(keras.config.floatx()).itemsize
         self._stage = parts.stages[0]

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from convoy import exits
+from convoy.counting import counted
 from convoy.data.arrays import Array
 from convoy.trainer.engines import patches
 from convoy.trainer.flags.specs import BatchNormSpec
@@ -23,6 +24,12 @@ def has_batch_normalization(model: keras.Model, frozen: Collection[int] = ()) ->
         isinstance(layer, keras.layers.BatchNormalization) and id(layer) not in frozen
         for layer in model._flatten_layers()
     )
+
+
+def largest_momentum(model: keras.Model) -> float | None:
+    """Of the BatchNormalization layers of a model; None without one."""
+    layers = model._flatten_layers()
+    return max((layer.momentum for layer in layers if isinstance(layer, keras.layers.BatchNormalization)), default=None)
 
 
 def install(
@@ -99,7 +106,7 @@ def _grouped(
     group = group or examples
     if examples % group:
         raise exits.CannotRun(
-            f"--batchnorm=ghost:{group} cannot cut the {examples} examples that a device has at once; give a divisor of"
+            f"--batchnorm=ghost:{group} cannot cut the {counted(examples, 'example')} that a device has at once; give a divisor of"
             f" {examples}, or change --batch_size or --accumulate."
         )
     axis = layer.axis % len(x.shape)

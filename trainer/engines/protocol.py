@@ -50,6 +50,7 @@ class Engine(Protocol):
     )  # with --cache_features, the first step at which the backbone trains; None: it never does
     feature_bytes: int  # of an example, with --cache_features
     warms_up: bool  # whether the first `train` takes longer than others although `compile` was called
+    normalization_momentum: float | None  # the largest of the network's BatchNormalization layers; None without one
     cluster: Cluster
 
     def feed(self, examples: Examples, first_position: int, cached: int = 0) -> None:

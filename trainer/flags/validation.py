@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from convoy.bounds import real
 from convoy.options import impossible
 from convoy.table import E, Table, joined, near
+from convoy.trainer.flags.durations import Duration
 from convoy.trainer.flags.specs import DevicesSpec
 from convoy.trainer.models.names import AUTO, MODELS, is_users_own
 
@@ -47,7 +48,7 @@ def check_patience(patience: int, eval_split: str) -> None:
     _require(not patience or eval_split != "none", "patience", patience, remedy)
 
 
-def check_features(cached: bool, augment: str, freezes: bool) -> None:
+def check_features(cached: bool, augment: str, freezes: bool, duration: Duration) -> None:
     """Raises exits.CannotRun for features that are not the same in every epoch."""
     if not cached:
         return
@@ -56,6 +57,8 @@ def check_features(cached: bool, augment: str, freezes: bool) -> None:
         raise impossible("cache_features", "true", remedy)
     remedy = "the backbone trains; freeze it with --groups='^logits/:lr=1;.:freeze', or until --unfreeze"
     _require(freezes, "cache_features", "true", remedy)
+    remedy = "the steps that would be measured are not those of kept features; give a --duration in epochs or steps"
+    _require(not duration.in_minutes, "cache_features", "true", remedy)
 
 
 def check_peak(scale_lr: str, peak: float) -> None:

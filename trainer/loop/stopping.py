@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from convoy.bounds import whole
+from convoy.counting import counted
 from convoy.shapes import Shape
 from convoy.trainer.config import RunConfig
 from convoy.trainer.flags.durations import MAX_STEPS
@@ -69,8 +71,9 @@ def sentence(result: dict[str, Any], config: RunConfig) -> str:
     best, count = result.get("best"), stopped["evaluations_since_best"]
     if stopped["because"] == "max_minutes" or not best:
         return f"{where}: --max_minutes={config.max_minutes:g} are over."
+    were = "was" if count == 1 else "were"
     return (
-        f"{where}: {count:,} evaluations in a row (--patience={config.patience}) were no better than that of step"
+        f"{where}: {counted(count, 'evaluation')} in a row (--patience={config.patience}) {were} no better than that of step"
         f" {best['step']:,}, {best['accuracy']:.2%}."
     )
 
@@ -84,3 +87,13 @@ def remedy(result: dict[str, Any]) -> str:
         "a higher --patience or a longer --duration" if stopped["because"] == "patience" else "a larger --max_minutes"
     )
     return f"it stopped early, and {flags} continues it"
+
+
+def more(result: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """The flag that continues a finished run, with twice the value that ended it."""
+    stopped = result.get("stopped_early")
+    if not stopped:
+        return {"duration": config.duration_spec.doubled()}
+    if stopped["because"] == "patience":
+        return {"patience": 2 * max(config.patience, stopped["evaluations_since_best"])}
+    return {"max_minutes": 2.0 * math.ceil(max(config.max_minutes, stopped["minutes"]))}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import traceback
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 from convoy import exits
+from convoy.trainer.models import own_module
+from convoy.trainer.models.downloads import downloading
 from convoy.trainer.models.names import MODELS, is_users_own
 from convoy.trainer.run_dir import trust
 
@@ -39,7 +40,8 @@ def _users_own(name: str, image_shape: tuple[int, int, int], num_classes: int) -
     module_name, function_name = name.split(":")
     trust.look_here()
     try:
-        module = importlib.import_module(module_name)
+        with downloading(name):
+            module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if error.name in _MOVED and package != module_name.split(".")[0]:
@@ -48,15 +50,14 @@ def _users_own(name: str, image_shape: tuple[int, int, int], num_classes: int) -
                 " from convoy.trainer.layers."
             ) from error
         if error.name and module_name.split(".")[0] == package:
-            raise exits.CannotRun(
-                f"--model={name}: there is no module {module_name} in {Path.cwd()} or among the installed packages."
-            ) from error
+            raise own_module.no_module(name) from error
         raise
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise exits.CannotRun(f"--model={name}: {module.__file__} defines no function {function_name}.")
+        raise own_module.no_function(name, str(module.__file__))
     try:
-        model = function(image_shape, num_classes)
+        with downloading(name):
+            model = function(image_shape, num_classes)
         if not isinstance(model, keras.Model):
             raise exits.CannotRun(f"--model={name} returned {type(model).__name__}; it must return a keras.Model.")
         # A call builds a subclassed model too, which neither build() nor compute_output_shape() can be trusted to do.

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from convoy import exits, options
+from convoy.counting import counted
 from convoy.data.expressions import search
 from convoy.outside import printable
 from convoy.table import closest
@@ -91,9 +92,7 @@ def build_treatments(config: RunConfig, paths: Iterable[str], depths: Depths) ->
     _check_patterns(config, group_of)
     borders, deepest = len(config.unfreeze_spec.borders), depths.deepest
     if borders > deepest:
-        remedy = (
-            f"below its head the network has {deepest} block{'s' * (deepest != 1)}, so give at most {deepest} durations"
-        )
+        remedy = f"below its head the network has {counted(deepest, 'block')}, so give at most {counted(deepest, 'duration')}"
         raise options.impossible("unfreeze", config.unfreeze, remedy)
     return Treatments(config, depths, group_of)
 

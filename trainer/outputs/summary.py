@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convoy.counting import counted
 from convoy.store import Store
 from convoy.trainer.checkpoints import Checkpoint, format
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.steps_per_loop import TARGET_SECONDS
 from convoy.trainer.loop import stopping
+from convoy.trainer.outputs import measured
 from convoy.trainer.outputs.display import Display
+from convoy.trainer.run_dir import commands
 from convoy.trainer.run_dir.files import BAD_IMAGES, CURVES, RESULT
 
 if TYPE_CHECKING:
@@ -29,9 +32,9 @@ def _rows(experiment: Experiment) -> Iterator[tuple[str, str]]:
     config, data, plan, engine = experiment.config, experiment.data, experiment.plan, experiment.engine
     yield "devices", f"{engine.description}, {config.backend}, strategy {config.strategy}, {config.precision}"
     held_out = f", {len(data.held_out):,} ({data.config.eval_split}) choose the best" if data.held_out else ""
-    if data.config.eval_split == "test":
+    if data.final[0] == data.config.eval_split in data.dataset.split_names:
         held_out += " and are the test too: what it finds will be a little too good"
-    yield "data", f"{data.examples_per_class.sum():,} examples{held_out}, augment {data.config.augment}"
+    yield "data", f"{counted(int(data.examples_per_class.sum()), 'example')}{held_out}, augment {data.config.augment}"
     if data.config.balance != "none":
         yield "balance", f"{data.config.balance}: {_balance(data.examples_per_class, data.draws_per_class)}"
     parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
@@ -42,7 +45,7 @@ def _rows(experiment: Experiment) -> Iterator[tuple[str, str]]:
     if config.loss != "cross_entropy":
         yield "loss", config.loss
     yield "parameters", f"{engine.parameters:,}"
-    delay = f"{config.steps_per_loop} steps" if config.steps_per_loop else f"about {2 * TARGET_SECONDS:g} s"
+    delay = counted(config.steps_per_loop, "step") if config.steps_per_loop else f"about {2 * TARGET_SECONDS:g} s"
     yield "signal delay", f"at worst one loop, {delay}, and a save"
     yield "run directory", config.run_dir
 
@@ -52,37 +55,49 @@ def _balance(examples: np.ndarray, draws: np.ndarray) -> str:
     present = examples > 0
     many, few = examples.max(), examples[present].min()
     high, low = draws.max(), draws[present].min()
-    empty = "" if present.all() else f"; {(~present).sum():,} classes have none"
+    absent = int((~present).sum())
+    empty = f"; {counted(absent, 'class')} {'has' if absent == 1 else 'have'} none" if absent else ""
     drawn = f"{high:,} draws each" if high == low else f"{high:,} to {low:,} draws"
     return f"{many:,} to {few:,} examples a class -> {drawn} per epoch{empty}"
 
 
-def show_finished(display: Display, config: RunConfig, result: dict[str, Any], store: Store) -> None:
-    """The lines of a run that had come to its end before."""
-    reason = stopping.remedy(result) or f"nothing is left to do of --duration={config.duration}"
-    display.line(f"{config.run_dir} is finished: {reason}.")
+def show_finished(display: Display, asked: RunConfig, result: dict[str, Any], store: Store) -> None:
+    """The lines of a run that had come to its end before. `asked`: its configuration, as the command line has it."""
+    reason = stopping.remedy(result) or f"nothing is left to do of --duration={asked.duration}"
+    display.line(f"{asked.run_dir} is finished: {reason}.")
+    if not result.get("stopped_early"):
+        _show_command(display, "This trains on", asked, result)
     if store.url:  # the leader, which has read it
-        show_end(display, config, result, max(format.complete(store), default=None))
+        show_end(display, asked, result, max(format.complete(store), default=None))
 
 
-def show_end(display: Display, config: RunConfig, result: dict[str, Any], last: Checkpoint | None) -> None:
-    """The lines at the end: what was reached, and where it is."""
+def show_end(display: Display, asked: RunConfig, result: dict[str, Any], last: Checkpoint | None) -> None:
+    """The lines at the end: what was reached, where it is, and what measures it. `asked`: as for show_finished."""
     train = result["train"]
-    if reason := stopping.sentence(result, config):
+    if reason := stopping.sentence(result, asked):
         display.line(reason)
+        _show_command(display, "This goes on", asked, result)
     if best := result.get("eval_best"):
         display.line(f"{_shares(best)}, with the weights of step {best['step']:,}, the best.")
     speed = f", {train['images_per_second']:,.0f} images/s" if train["images_per_second"] else ""
     display.line(f"{_shares(result['eval'])}, {result['epoch']:.4g} epochs in {result['wall_seconds']:.0f} s{speed}.")
+    split = result["eval"]["split"]
+    if note := measured.note(split, split not in ("test", asked.data.test_split) or split == asked.data.eval_split):
+        display.line(f"  Note: {note}")
     if bad := result.get("bad_images"):
-        display.line(f"{bad:,} images could not be read; {config.run_dir}/{BAD_IMAGES} says which and why.")
-    display.line(f"Result {config.run_dir}/{RESULT}, curves {config.run_dir}/{CURVES}")
+        display.line(f"{counted(bad, 'image')} could not be read; {asked.run_dir}/{BAD_IMAGES} says which and why.")
+    display.line(f"Result {asked.run_dir}/{RESULT}, curves {asked.run_dir}/{CURVES}")
     if last:
         of_best = ", with --checkpoint=best the best" if result.get("eval_best") else ""
-        command = f"`convoy evaluate --run_dir={config.run_dir}` measures it{of_best}."
-        display.line(f"Checkpoint {config.run_dir}/{last.folder}; {command}")
+        display.line(
+            f"Checkpoint {asked.run_dir}/{last.folder}; `{commands.evaluate(asked.run_dir)}` measures it{of_best}."
+        )
 
 
-def _shares(measured: dict[str, Any]) -> str:
-    split, examples = measured["split"], measured["examples"]
-    return f"{measured['accuracy']:.2%} of {examples:,} {split} examples right (loss {measured['loss']:.4f})"
+def _show_command(display: Display, what: str, asked: RunConfig, result: dict[str, Any]) -> None:
+    display.line(f"{what}:\n  {commands.train(asked, **stopping.more(result, asked))}")
+
+
+def _shares(measurement: dict[str, Any]) -> str:
+    examples = counted(measurement["examples"], f"{measured.called(measurement['split'])} example")
+    return f"{measurement['accuracy']:.2%} of {examples} right (loss {measurement['loss']:.4f})"

@@ -13,9 +13,10 @@ from convoy.data.identity import Identity
 from convoy.store import Store
 from convoy.trainer import checkpoints
 from convoy.trainer.config import AUTO_ACCUMULATE, RunConfig
+from convoy.trainer.flags.durations import MAX_STEPS, Duration
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.outputs import records
-from convoy.trainer.run_dir import data_identity, dataset
+from convoy.trainer.run_dir import commands, data_identity, dataset
 from convoy.trainer.run_dir.allowed_changes import differences
 from convoy.trainer.run_dir.dataset import Description
 from convoy.trainer.run_dir.files import CHECKPOINTS, CONFIG, EVENTS
@@ -85,7 +86,22 @@ def _resolved(config: RunConfig, stored: StoredConfig, description: Description 
         data = dataclasses.replace(data, eval_split=stored.unchecked.data.eval_split)
     precision = "float32" if config.precision == "auto" else config.precision
     accumulate = stored.unchecked.accumulate if config.accumulate == AUTO_ACCUMULATE else config.accumulate
-    return dataclasses.replace(config, precision=precision, accumulate=accumulate, data=data)
+    config = dataclasses.replace(config, precision=precision, accumulate=accumulate, data=data)
+    return dataclasses.replace(config, duration=measured_duration(config, stored) or config.duration)
+
+
+def measured_duration(config: RunConfig, stored: StoredConfig | None) -> str:
+    """--duration=30min in steps, as it was measured when the run was begun; "" for a new run.
+
+    Other minutes than those are as many more steps, or fewer. CannotRun for a run that was begun with steps or epochs.
+    """
+    if stored is None or not config.duration_spec.in_minutes:
+        return ""
+    if not stored.minutes:
+        refuse_differences(config, stored, moves=True)
+    then = Duration.parse(stored.minutes, "duration", minutes=True)
+    steps = stored.unchecked.duration_spec.amount * config.duration_spec.amount / then.amount
+    return f"{min(max(round(steps), 1), MAX_STEPS)}st"
 
 
 def begin(config: RunConfig, identity: Identity, total: int, store: Store, stored: StoredConfig | None) -> Beginning:
@@ -101,10 +117,11 @@ def begin(config: RunConfig, identity: Identity, total: int, store: Store, store
 
 def refuse_differences(config: RunConfig, stored: StoredConfig, moves: bool) -> None:
     if lines := differences(stored.unchecked, config, moves):
+        command = commands.of_directory(stored.unchecked, config.run_dir)
         raise exits.CannotRun(
             f"--run_dir={config.run_dir} holds another run:\n"
             + "\n".join(lines)
-            + "\nGive the same flags to continue it, or another --run_dir to begin a new one."
+            + f"\nTo begin a new one, give another --run_dir. This continues the one that is there:\n  {command}"
         )
 
 

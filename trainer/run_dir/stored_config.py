@@ -13,7 +13,7 @@ from convoy.data.config import DataConfig
 from convoy.outside import parse_object
 from convoy.trainer.config import RunConfig, from_dict
 
-_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_RUN_ID, _MINUTES = re.compile(r"[0-9a-f]{32}"), re.compile(r"(?=.*[1-9])[0-9]{1,12}(\.[0-9]{1,20})?min")
 # Flags that every run has. One that was added later may be missing: its default does what runs did before it.
 _FIRST = {
     "run_dir", "dataset", "data_dir", "eval_split", "image_size", "augment", "balance", "bad_images", "max_bad_fraction",
@@ -34,10 +34,12 @@ class StoredConfig:
     Attributes:
       unchecked: the configuration.
       run_id: the key of the run in this user's cache; "" in runs of versions that wrote none.
+      minutes: the --duration that was asked for, where that of the configuration was measured for it; else "".
     """
 
     unchecked: RunConfig
     run_id: str
+    minutes: str = ""
 
 
 def from_json(text: bytes, place: str) -> StoredConfig:
@@ -48,7 +50,7 @@ def from_json(text: bytes, place: str) -> StoredConfig:
       exits.CannotRun: it has other flags than this version.
     """
     values = parse_object(text, place)
-    run_id = values.pop("run_id", "")
+    run_id, minutes = values.pop("run_id", ""), values.pop("minutes", "")
     flags = {field.name: field.default for field in options.fields(RunConfig, DataConfig)}
     values = {name: default for name, default in flags.items() if name not in _FIRST} | values
     if mismatched := sorted(flags.keys() ^ values.keys()):
@@ -61,4 +63,11 @@ def from_json(text: bytes, place: str) -> StoredConfig:
         config = from_dict(values)
     except (TypeError, exits.CannotRun) as error:
         raise exits.BadData(f"{place} is not the configuration of a run: {error}") from error
-    return StoredConfig(config, run_id if isinstance(run_id, str) and _RUN_ID.fullmatch(run_id) else "")
+    if config.duration_spec.in_minutes:
+        raise exits.BadData(f"{place} is not the configuration of a run: its duration was not measured.")
+    measured = isinstance(minutes, str) and _MINUTES.fullmatch(minutes) and config.duration_spec.unit == "st"
+    return StoredConfig(
+        config,
+        run_id if isinstance(run_id, str) and _RUN_ID.fullmatch(run_id) else "",
+        minutes if measured else "",
+    )

@@ -13,11 +13,13 @@ import sys
 from convoy import options
 from convoy.bounds import real, whole
 from convoy.data.config import DataConfig
+from convoy.data.sources import places
 from convoy.options import option
 from convoy.table import Entry, Table
 from convoy.trainer import config as configuration
 from convoy.trainer import engines
 from convoy.trainer.config import RunConfig
+from convoy.trainer.models import own_module
 from convoy.trainer.models.pretrained.settle import settle
 from convoy.verbs import ChildVerb, Command
 
@@ -48,6 +50,8 @@ def _parse(argv: list[str]) -> tuple[RunConfig, BenchConfig]:
 
 def _work(parsed: tuple[RunConfig, BenchConfig]) -> None:
     config, flags = parsed
+    places.check(config.data)
+    own_module.check(config.model)
     with contextlib.redirect_stdout(sys.stderr):  # notes about the data
         engines.choose(config.backend)
         from convoy.trainer import bench  # imports Keras, which now has the right backend
@@ -59,7 +63,9 @@ def _work(parsed: tuple[RunConfig, BenchConfig]) -> None:
         bench.show(measurement)
 
 
-VERB = ChildVerb(USAGE, (BenchConfig, RunConfig, DataConfig), _parse, _work, module="convoy.trainer.verbs.bench")
+VERB = ChildVerb(
+    USAGE, (BenchConfig,), _parse, _work, of_train=(RunConfig, DataConfig), module="convoy.trainer.verbs.bench"
+)
 BENCH = Command(
     "convoy bench",
     """usage: convoy bench WHAT [--flag=value ...]

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from convoy import exits, options
+from convoy.counting import counted
 from convoy.options import option
 from convoy.outside import Name
 from convoy.store import Data, Store, open_store
@@ -76,7 +77,7 @@ def show(run: RunOption) -> None:
             entries = format.read_manifest(store, checkpoint)
             best = format.read_state(store, checkpoint)["progress"]["best"]
             size = sum(entry.bytes for entry in entries.values())
-            lines[checkpoint] = f"{size / 2**20:,.1f} MiB in {len(entries)} objects"
+            lines[checkpoint] = f"{size / 2**20:,.1f} MiB in {counted(len(entries), 'object')}"
         except CorruptCheckpoint as error:
             lines[checkpoint] = f"damaged: {error}"
     for checkpoint, line in lines.items():
@@ -119,7 +120,7 @@ Copies a checkpoint with the configuration and the records up to it. The copy is
     CopyOptions,
 )
 def copy(run: RunOption, copied: CopyOptions) -> None:
-    source, target = _open(run.run_dir), open_store(copied.to)
+    source, target = _open(run.run_dir), open_store(copied.to, "to")
     checkpoint = find(source, copied.checkpoint)
     with target.locked():
         if entry := target.first_entry():

@@ -1,30 +1,63 @@
-"""`convoy train`: reads the flags, starts the run as a child, and returns its exit code."""
+"""`convoy train`: reads the flags, starts the run as a child, says what continues it, and returns its exit code."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import sys
+from pathlib import Path
 
-from convoy import entry, supervise
+from convoy import entry, exits, supervise
 from convoy.data.config import DataConfig
+from convoy.data.records.caches import is_remote
+from convoy.data.sources import places
+from convoy.store.unused import none_left
 from convoy.trainer import config as configuration
 from convoy.trainer.config import RunConfig
+from convoy.trainer.models import own_module
 from convoy.trainer.processes import cluster
+from convoy.trainer.run_dir.files import RESULT
 from convoy.verbs import Verb
 
 USAGE = """usage: convoy train [--flag=value ...]
 
-Trains an image classifier, evaluates it, and keeps in --run_dir all that a continuation needs: the same command continues a
-run that was stopped or killed. Exit codes: 0 done, 2 a flag that does not parse, 42 try again, 65 bad data, 70 diverged,
-78 not possible as configured, 130 stopped by a person."""
+Trains an image classifier, evaluates it, and keeps in --run_dir all that a continuation needs: the same command, with that
+--run_dir, continues a run that was stopped or killed. Exit codes: 0 done, 2 a flag that does not parse, 42 try again, 65 bad
+data, 70 diverged, 78 not possible as configured, 130 stopped by a person."""
 
 
 def main(argv: list[str], answer_seconds: float = supervise.ANSWER_SECONDS) -> int:
     """Runs the verb. `answer_seconds`: how long the run may take to answer a signal before it is killed."""
-    config = configuration.from_argv(argv).with_defaults()
+    config = configuration.from_argv(argv)
     # The name of a new run directory carries the time; every attempt must get the same one.
-    command = supervise.module("convoy.trainer.run", [*argv, f"--run_dir={config.run_dir}"])
-    hang_seconds = config.hang_seconds(cluster.from_environment(config.backend).processes)
-    return supervise.run(command, config.restarts, hang_seconds, answer_seconds)
+    asked = dataclasses.replace(config, run_dir=config.with_defaults().run_dir)
+    command = supervise.module("convoy.trainer.run", [*argv, f"--run_dir={asked.run_dir}"])
+    processes = cluster.from_environment(config.backend)
+    if processes.processes == 1 and _is_answered(asked):
+        return exits.OK
+    with none_left(asked.run_dir) if processes.is_leader else contextlib.nullcontext():
+        code = supervise.run(command, config.restarts, config.hang_seconds(processes.processes), answer_seconds)
+        if code != exits.OK:
+            from convoy.trainer.run_dir import endings  # imports NumPy
+
+            with contextlib.suppress(OSError):  # of a terminal that is gone
+                print(endings.after(code, asked), file=sys.stderr, end="")
+    return code
+
+
+def _is_answered(asked: RunConfig) -> bool:
+    """Whether the run is finished, which is shown; CannotRun for what is wrong and can be told without a child."""
+    if is_remote(asked.run_dir):
+        return False
+    run_dir = Path(asked.run_dir).expanduser()
+    if (run_dir / RESULT).exists():
+        from convoy.trainer import run  # imports NumPy
+
+        return run.is_finished(asked)
+    if not run_dir.exists():
+        places.check(asked.data)
+        own_module.check(asked.model)
+    return False
 
 
 VERB = Verb(USAGE, (RunConfig, DataConfig), parse=list, work=main)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from jax.sharding import PartitionSpec
 
 from convoy import exits
+from convoy.counting import counted
 from convoy.data.parallel import cores
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import memory, patches
@@ -82,7 +83,7 @@ def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
     where = f"--devices={present}" + (f" in each of {cluster.processes} processes" if cluster.processes > 1 else "")
     if len(devices) != len(here) * cluster.processes:
         raise exits.CannotRun(
-            f"the processes have {len(devices)} devices together, which is not {where}; give all the same."
+            f"the processes have {counted(len(devices), 'device')} together, which is not {where}; give all the same."
         )
     check_batch(config, len(devices), where)
     config = dataclasses.replace(config, precision=set_up_keras(config))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from convoy import exits
+from convoy.counting import counted
 from convoy.outside import printable
 from convoy.trainer.models.pretrained.hdf5 import Layer
 from convoy.trainer.models.pretrained.owners import Matched, Owner
@@ -39,7 +40,7 @@ def matched(owners: Sequence[Owner], layers: Sequence[Layer], place: str, name: 
             continue
         if len(layer.tensors) != len(owner.variables):
             raise exits.CannotRun(
-                f"{place} has {len(layer.tensors)} tensors for the layer {'/'.join(owner.names)} of --model={name}, which has"
+                f"{place} has {counted(len(layer.tensors), 'tensor')} for the layer {'/'.join(owner.names)} of --model={name}, which has"
                 f" {len(owner.variables)}; it is of another network."
             )
         taken.add(id(layer))
@@ -74,7 +75,7 @@ def _in_order(
         )
         if theirs and len(ours) != len(theirs):
             raise exits.CannotRun(
-                f"{place} has {len(theirs)} layers {kind} without names of their own, and --model={name} {len(ours)}, so that"
+                f"{place} has {counted(len(theirs), 'layer')} {kind} without a name of its own, and --model={name} {len(ours)}, so that"
                 " none can be told from its neighbour; it is of another network."
             )
         pairs += zip(ours, theirs, strict=False)

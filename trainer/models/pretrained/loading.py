@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from convoy import exits
+from convoy.counting import counted
 from convoy.options import shortened
 from convoy.trainer.models.pretrained import head as heads
 from convoy.trainer.models.pretrained import owners as owning
@@ -93,7 +94,7 @@ def _told(
 ) -> Loaded:
     known = f", {kept} of {classes} classes with their weights" if kept else ", new for all classes"
     unused = f", {len(read.unused)} left" if read.unused else ""
-    line = f"weights of {source.place} (sha256 {read.digest[:12]}): {loaded} tensors loaded{unused}; the head{known}."
+    line = f"weights of {source.place} (sha256 {read.digest[:12]}): {counted(loaded, 'tensor')} loaded{unused}; the head{known}."
     record = {
         "source": source.spec,
         "kind": source.kind,
