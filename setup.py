@@ -39,9 +39,11 @@ setup(
         "tensorflow-datasets>=4.9.7,<5",
     ],
     extras_require={
+        "formats": ["pi-heif-decoder>=1.7.0.post4,<2"],  # HEIC; libheif and libde265, without encoders
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
         "hub": ["keras-hub>=0.32,<0.33"],  # --model=hub:NAME
         "jax": ["jax>=0.10,<0.13"],
+        "jax-gpu": ["jax[cuda12]>=0.10,<0.13"],  # TensorFlow has CUDA 12, and one process loads one
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "launch": [
             "google-cloud-tpu>=1.28,<2",  # queued resources

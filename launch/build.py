@@ -53,14 +53,6 @@ def machines(given: JobOptions) -> tuple[Accelerator, int]:
     return accelerator, accelerator.hosts
 
 
-def check_bucket(spec: JobSpec) -> None:
-    """For targets of several machines: CannotRun for a run directory that they do not share."""
-    if not spec.run.run_dir.startswith("gs://"):
-        raise exits.CannotRun(
-            f"--run_dir={spec.run.run_dir} is no place that all workers see; give --run_dir=gs://BUCKET/PATH after --."
-        )
-
-
 def _refuse_tensorflow(given: JobOptions, accelerator: Accelerator) -> None:
     """CannotRun for the slices of TPUs that TensorFlow cannot drive; it gets no new versions there."""
     chip = accelerator.chip

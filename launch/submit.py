@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from convoy import exits, options
 from convoy.bounds import whole
-from convoy.launch import follow, prices, sweep
+from convoy.launch import follow, grid, prices, sweep
 from convoy.launch.command_line import job_and_run, parse, split
 from convoy.launch.flags import JobOptions
 from convoy.launch.targets.base import JobState
@@ -39,8 +39,8 @@ class SubmitOptions:
     sweep: str = option(
         "",
         "one job for each combination of values of flags of `convoy train`, FLAG=VALUE,VALUE or FLAG=FIRST:PAST_THE_LAST, once"
-        " for each flag: --sweep learning_rate=0.1,0.2 --sweep seed=0:3. Their names and run directories are the job's with the"
-        " values added.",
+        " for each flag: --sweep learning_rate=0.1,0.2 --sweep seed=0:3. A value with commas stands in quotes. Names and run"
+        " directories are the job's with the values added.",
         group="Submission",
     )
     max_parallel: int = option(
@@ -54,7 +54,7 @@ class SubmitOptions:
 def _parse(argv: list[str]) -> tuple[JobOptions, list[str], SubmitOptions]:
     """The job's options, the flags of its run, how to submit."""
     own, train = split(argv)
-    parsed = parse(sweep.joined(own), job_options(), SubmitOptions)
+    parsed = parse(grid.joined(own), job_options(), SubmitOptions)
     how = SubmitOptions(**options.take(SubmitOptions, parsed))
     given, run = job_and_run(parsed, train)
     return given, [*train, f"--run_dir={run.run_dir}"], how

@@ -1,12 +1,11 @@
-"""One job for each point of a grid, and a limit on how many run at the same time."""
+"""One job for each point of a grid (grid.py), and a limit on how many run at the same time."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
-import math
 import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from urllib.parse import quote
@@ -16,12 +15,11 @@ from convoy.launch import follow
 from convoy.launch.build import build
 from convoy.launch.command_line import read_run
 from convoy.launch.flags import MAX_NAME_CHARACTERS, JobOptions
+from convoy.launch.grid import points
 from convoy.launch.job import JobSpec
 from convoy.launch.outage import OutageTolerance
 from convoy.launch.targets.base import ENDS, JobState, NoSuchJob, Target
-
-_RANGE = re.compile(r"(-?\d{1,18}):(-?\d{1,18})", re.ASCII)
-MAX_JOBS = 10_000
+from convoy.trainer.config import RunConfig
 
 
 def jobs(given: JobOptions, train: list[str], text: str) -> list[JobSpec]:
@@ -30,68 +28,29 @@ def jobs(given: JobOptions, train: list[str], text: str) -> list[JobSpec]:
     Args:
       given: the options of each; their names begin with its `name`.
       train: flags of `convoy train`.
-      text: FLAG=VALUE,VALUE;FLAG=FIRST:PAST_THE_LAST, or empty.
+      text: --sweep, as grid.points reads it. Points that are the same run make one job, and a note says so.
 
     Raises:
       exits.UsageError: `text` has another form.
       exits.CannotRun: a point that cannot be run, or more than MAX_JOBS points.
     """
-    specs = []
+    specs: dict[RunConfig, JobSpec] = {}
+    equal: list[str] = []
     for point in points(text):
-        run = read_run([*train, *(f"--{flag}={value}" for flag, value in point)])
-        if not point:
-            specs.append(build(given, run))
-            continue
+        run = asked = read_run([*train, *(f"--{flag}={value}" for flag, value in point)])
         tag = "-".join(f"{_short(flag)}{value}" for flag, value in point)
-        if run.run_dir:
+        if asked in specs:
+            equal.append(tag)
+            continue
+        if point and run.run_dir:
             # A slash in a value would put one run into the directory of another.
             run = dataclasses.replace(run, run_dir=f"{run.run_dir.rstrip('/')}/{quote(tag, safe='+:=,@')}")
-        specs.append(build(dataclasses.replace(given, name=_name(given.name, tag)), run))
-    return specs
-
-
-def joined(argv: list[str]) -> list[str]:
-    """The flags with --sweep=A --sweep=B, or --sweep A, joined into one: --sweep=A;B."""
-    rest = []
-    axes = []
-    words = iter(argv)
-    for word in words:
-        if word in ("--sweep", "-sweep"):
-            axes.append(next(words, ""))
-        elif word.startswith(("--sweep=", "-sweep=")):
-            axes.append(word.partition("=")[2])
-        else:
-            rest.append(word)
-    if not all(axes):
-        raise exits.UsageError("--sweep is empty; give FLAG=VALUE,VALUE or FLAG=FIRST:PAST_THE_LAST.")
-    return [*rest, f"--sweep={';'.join(axes)}"] if axes else rest
-
-
-def points(text: str) -> list[tuple[tuple[str, str], ...]]:
-    """The combinations of a grid, each a tuple of (flag, value), in the order of the text; one empty point for no text."""
-    axes: dict[str, list[tuple[str, str]]] = {}
-    for axis in filter(None, text.split(";")):
-        flag, separator, values = axis.strip().partition("=")
-        if not separator or not flag.isidentifier() or not values:
-            raise exits.UsageError(f"--sweep={text}: `{axis}` is not FLAG=VALUE,VALUE or FLAG=FIRST:PAST_THE_LAST.")
-        if flag in axes:
-            raise exits.UsageError(f"--sweep={text} has {flag} twice; give all of its values at once.")
-        if match := _RANGE.fullmatch(values):
-            numbers = range(int(match[1]), int(match[2]))
-            _check_count(text, len(numbers))
-            chosen = [str(number) for number in numbers]
-        else:
-            chosen = values.split(",")
-        if not chosen or len(set(chosen)) < len(chosen):
-            raise exits.UsageError(f"--sweep={text}: `{axis}` has no value, or one of them twice.")
-        axes[flag] = [(flag, value) for value in chosen]
-    _check_count(text, math.prod(map(len, axes.values())))
-    return list(itertools.product(*axes.values()))
-
-
-def _check_count(text: str, count: int) -> None:
-    if count > MAX_JOBS:
-        raise exits.CannotRun(f"--sweep={text} is {count:,} jobs, and {MAX_JOBS:,} are possible; give fewer values.")
+        named = dataclasses.replace(given, name=_name(given.name, tag)) if point else given
+        specs[asked] = build(named, run)
+    if equal:
+        listed = f"{', '.join(equal[:3])}{' and more' * (len(equal) > 3)}"
+        print(f"convoy: --sweep={text} has equal values; no second job for {listed}.", file=sys.stderr)
+    return list(specs.values())
 
 
 def submit_all(

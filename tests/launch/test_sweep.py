@@ -1,4 +1,4 @@
-"""Sweeps: the grid, names that clusters take, and so many at a time."""
+"""Sweeps: a job for each point, names that clusters take, and so many at a time."""
 
 from __future__ import annotations
 
@@ -16,49 +16,6 @@ OPTIONS = job_options()(name="lr")
 TRAIN = ["--run_dir=runs/lr"]
 
 
-def test_a_grid_has_every_combination_in_order():
-    assert sweep.points("learning_rate=0.1,0.2; seed=0:2") == [
-        (("learning_rate", "0.1"), ("seed", "0")),
-        (("learning_rate", "0.1"), ("seed", "1")),
-        (("learning_rate", "0.2"), ("seed", "0")),
-        (("learning_rate", "0.2"), ("seed", "1")),
-    ]
-    assert sweep.points("") == [()]
-
-
-@pytest.mark.parametrize(
-    "text", ["seed=0:100000000000000000", ";".join(f"a{i}=0:9000" for i in range(9)), "seed=0:10001"]
-)
-def test_too_many_jobs_are_refused_before_they_are_enumerated(text):
-    with pytest.raises(exits.CannotRun, match=r"jobs, and 10,000 are possible; give fewer values\."):
-        sweep.points(text)
-
-
-def test_numbers_of_thousands_of_digits_are_no_range():
-    number = "9" * 5000
-    assert sweep.points(f"seed=0:{number}") == [(("seed", f"0:{number}"),)]  # which --seed refuses
-
-
-def test_a_sweep_may_be_given_with_a_space():
-    argv = ["--name=a", "--sweep", "lr=1,2", "--sweep=seed=0:3", "--wait"]
-    assert sweep.joined(argv) == ["--name=a", "--wait", "--sweep=lr=1,2;seed=0:3"]
-    assert sweep.joined(["--name=a"]) == ["--name=a"]
-
-
-@pytest.mark.parametrize("argv", [["--sweep"], ["--sweep="], ["--sweep=seed=0:2", "--sweep", ""]])
-def test_an_empty_sweep_is_not_one_job(argv):
-    with pytest.raises(exits.UsageError, match="--sweep is empty"):
-        sweep.joined(argv)
-
-
-@pytest.mark.parametrize(
-    "text", ["learning_rate", "=1", "seed=", "seed=3:3", "seed=3:0", "seed=1,1", "a b=1", "seed=0:2;seed=4:6"]
-)
-def test_a_malformed_grid_is_a_sentence(text):
-    with pytest.raises(exits.UsageError, match="--sweep="):
-        sweep.points(text)
-
-
 def test_every_point_is_a_job_with_a_name_and_a_run_of_its_own():
     specs = sweep.jobs(OPTIONS, TRAIN, "learning_rate=0.1,0.2;seed=0:2")
     assert len({spec.name for spec in specs}) == len({spec.run.run_dir for spec in specs}) == 4
@@ -69,6 +26,21 @@ def test_every_point_is_a_job_with_a_name_and_a_run_of_its_own():
     assert specs[0].run.run_dir == "runs/lr/lr0.1-seed0"
     with pytest.raises(exits.UsageError, match="did you mean --learning_rate"):
         sweep.jobs(OPTIONS, TRAIN, "learning_rat=0.1")
+
+
+def test_equal_values_run_once_and_a_note_says_so(capsys):
+    specs = sweep.jobs(OPTIONS, TRAIN, "learning_rate=0.1,1e-1,0.2,0.10;seed=1,1")
+    assert [spec.name for spec in specs] == [sweep._name("lr", f"lr{rate}-seed1") for rate in ("0.1", "0.2")]
+    (note,) = capsys.readouterr().err.splitlines()
+    assert "has equal values; no second job for lr0.1-seed1, lr1e-1-seed1, lr1e-1-seed1 and more." in note
+    assert len(sweep.jobs(OPTIONS, TRAIN, "learning_rate=0.1,0.2")) == 2
+    assert not capsys.readouterr().err
+
+
+def test_a_value_with_commas_is_one_value():
+    specs = sweep.jobs(OPTIONS, TRAIN, "dataset='folder:a,b;c', digits")
+    assert [spec.run.data.dataset for spec in specs] == ["folder:a,b;c", "digits"]
+    assert [spec.run.run_dir for spec in specs] == ["runs/lr/datasetfolder:a,b%3Bc", "runs/lr/datasetdigits"]
 
 
 def test_no_run_directory_lies_in_another_and_a_flag_may_be_of_any_kind():

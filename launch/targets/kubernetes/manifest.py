@@ -9,7 +9,7 @@ from convoy import exits
 from convoy.launch.job import JobSpec
 from convoy.launch.targets.kubernetes.documents import Object, base, job_spec
 from convoy.launch.targets.kubernetes.lints import EXCLUSIVE, lint
-from convoy.launch.targets.kubernetes.options import KubernetesOptions, KubernetesPlace
+from convoy.launch.targets.kubernetes.options import KubernetesOptions, KubernetesPlace, Volume
 from convoy.launch.targets.kubernetes.pod_lints import GOOGLE
 
 PORT = 2222
@@ -79,6 +79,7 @@ def render(spec: JobSpec) -> list[Object]:
         pod["subdomain"] = spec.name
     _container(pod["containers"][0], spec)
     _resources(pod, spec)
+    _volumes(pod, given.volumes)
     _place(pod, spec)
     _admission(owner, pod, spec)
     if given.network_policy == "off":
@@ -145,7 +146,7 @@ def _seconds(spec: JobSpec) -> int:
 
 
 def _resources(pod: Object, spec: JobSpec) -> None:
-    """Sets cores, memory and accelerators of a worker; without a known machine the base's cores and memory stay."""
+    """Sets cores, memory, disk and accelerators of a worker; without a known machine the base's cores and memory stay."""
     given = spec.options.narrowed(KubernetesOptions)
     machine = spec.accelerator
     resources = pod["containers"][0]["resources"]
@@ -154,6 +155,10 @@ def _resources(pod: Object, spec: JobSpec) -> None:
         requests["cpu"] = f"{given.cpus:g}"
     elif machine.kind != "cpu":
         requests["cpu"] = str(max(1, math.floor(_OF_CPUS * _known(machine.vcpus, "cpus", spec))))
+    if given.cpu_limit:
+        limits["cpu"] = f"{given.cpu_limit:g}"
+        if float(requests["cpu"]) > given.cpu_limit:
+            requests["cpu"] = limits["cpu"]
     if given.memory:
         memory = given.memory
     elif machine.kind != "cpu":
@@ -173,6 +178,16 @@ def _resources(pod: Object, spec: JobSpec) -> None:
         requests["nvidia.com/gpu"] = limits["nvidia.com/gpu"] = machine.chips
     elif machine.kind == "tpu":
         requests["google.com/tpu"] = limits["google.com/tpu"] = machine.chips_per_host
+
+
+def _volumes(pod: Object, volumes: Iterable[Volume]) -> None:
+    """Mounts the claims of --volume, to be read: many pods may do that at once."""
+    for number, volume in enumerate(volume for volume in volumes if volume.claim):
+        name = f"volume-{number}"
+        claim = {"claimName": volume.claim, "readOnly": True}
+        pod["volumes"].append({"name": name, "persistentVolumeClaim": claim})
+        mount = {"name": name, "mountPath": volume.folder, "readOnly": True}
+        pod["containers"][0]["volumeMounts"].append(mount)
 
 
 def _known(figure: float | None, flag: str, spec: JobSpec) -> float:

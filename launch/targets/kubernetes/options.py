@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
+from typing import NamedTuple
 
 from convoy import exits
 from convoy.bounds import real
@@ -14,6 +16,7 @@ GANGS = ("jobset", "indexed")
 POLICIES = ("on", "off")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SIZE = re.compile(r"[1-9]\d*(Gi|Mi)")
+_VOLUME = re.compile(r"(?:(?P<claim>[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?):)?(?P<folder>(/(?!\.\.?(/|$))[^/,:]+)+)")
 _KUBERNETES, _DOCTOR = "Kubernetes", "What the job would use"
 
 
@@ -29,6 +32,13 @@ class KubernetesPlace:
             raise exits.CannotRun(
                 f"--namespace={self.namespace} is not possible: up to 63 small letters, digits and dashes, no dash at an end."
             )
+
+
+class Volume(NamedTuple):
+    """A folder that each worker has, with something in it."""
+
+    claim: str  # the PersistentVolumeClaim that is mounted there; empty: the image brings it, or whoever edits the documents
+    folder: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +57,12 @@ class KubernetesOptions:
     cpus: float = option(
         0.0, "CPU cores that a worker asks for (0: what suits the machine).", group=_KUBERNETES, within=real(0, 10_000)
     )
+    cpu_limit: float = option(
+        0.0,
+        "the most CPU cores that a worker may use, where a quota of the namespace wants a limit (0: those of its machine).",
+        group=_KUBERNETES,
+        within=real(0, 10_000),
+    )
     memory: str = option(
         "", "memory that a worker gets, 64Gi for example (default: what suits the machine).", group=_KUBERNETES
     )
@@ -54,6 +70,12 @@ class KubernetesOptions:
         "",
         "disk that a worker gets for /tmp: caches, and copies of records (default: 10Gi, which with --queue counts against no"
         " quota).",
+        group=_KUBERNETES,
+    )
+    volume: str = option(
+        "",
+        "folders that workers read data and weights from, comma-separated: CLAIM:/PATH mounts a PersistentVolumeClaim; /PATH"
+        " alone is in the image, or mounted by an overlay.",
         group=_KUBERNETES,
     )
     network_policy: str = option(
@@ -68,6 +90,23 @@ class KubernetesOptions:
         for flag in ("memory", "scratch"):
             if (size := getattr(self, flag)) and not _SIZE.fullmatch(size):
                 raise exits.CannotRun(f"--{flag}={size} is not possible: give a number of Gi or Mi, for example 64Gi.")
+        if 0 < self.cpu_limit < self.cpus:
+            raise exits.CannotRun(
+                f"--cpu_limit={self.cpu_limit:g} is less than --cpus={self.cpus:g}, which a worker gets; give a higher limit."
+            )
+        _ = self.volumes
+
+    @functools.cached_property
+    def volumes(self) -> tuple[Volume, ...]:
+        """--volume, parsed."""
+        parsed = []
+        for text in filter(None, self.volume.split(",")):
+            if not (match := _VOLUME.fullmatch(text.rstrip("/"))):
+                raise exits.CannotRun(
+                    f"--volume={self.volume} is not possible: `{text}` is neither CLAIM:/PATH nor /PATH."
+                )
+            parsed.append(Volume(match["claim"] or "", match["folder"]))
+        return tuple(parsed)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,9 @@ import importlib.metadata
 from collections.abc import Iterator
 
 from convoy import exits
-from convoy.launch.build import check_bucket
 from convoy.launch.flags import JobOptions, TargetOptions
 from convoy.launch.job import JobSpec
+from convoy.launch.places import check_bucket, check_inputs
 from convoy.launch.targets.base import Check, Platform, Target
 from convoy.launch.targets.kubernetes.options import KubernetesDoctorOptions, KubernetesOptions, KubernetesPlace
 
@@ -22,6 +22,8 @@ class Kubernetes(Platform):
 
     def check(self, spec: JobSpec) -> None:
         check_bucket(spec)
+        folders = [volume.folder for volume in spec.options.narrowed(KubernetesOptions).volumes]
+        check_inputs(spec, folders, "name a volume that has it with --volume=CLAIM:/PATH")
         if not spec.options.image:
             raise exits.CannotRun("--image is missing; give the image that k8s/Dockerfile builds, best by digest.")
         check_gang(spec)

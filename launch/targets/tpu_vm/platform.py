@@ -6,10 +6,11 @@ import importlib.metadata
 from collections.abc import Iterator
 
 from convoy import exits
-from convoy.launch.build import check_bucket
 from convoy.launch.flags import JobOptions, TargetOptions
 from convoy.launch.job import JobSpec
+from convoy.launch.places import check_bucket, check_inputs
 from convoy.launch.targets.base import Check, Platform, Target, count_jobs
+from convoy.launch.targets.tpu_vm import chips
 from convoy.launch.targets.tpu_vm.options import TpuVmOptions, TpuVmPlace
 
 
@@ -21,11 +22,9 @@ class TpuVm(Platform):
 
     def check(self, spec: JobSpec) -> None:
         _place(spec.options)
+        chips.check(spec)
         check_bucket(spec)
-        if spec.accelerator.kind != "tpu":
-            raise exits.CannotRun(
-                f"--target=tpu-vm, but --accelerator={spec.options.accelerator} is no TPU; give v5e-8 for example."
-            )
+        check_inputs(spec)
 
     def warnings(self, options: JobOptions) -> Iterator[str]:
         if not options.service_account:

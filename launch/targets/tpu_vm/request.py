@@ -15,6 +15,7 @@ from convoy.launch import shell
 from convoy.launch.flags import MAX_WORKERS
 from convoy.launch.job import JobSpec
 from convoy.launch.targets.base import RESTARTS, TIME
+from convoy.launch.targets.tpu_vm import chips
 from convoy.launch.targets.tpu_vm.api import QueuedResource
 from convoy.launch.targets.tpu_vm.bundle import Bundle
 from convoy.launch.targets.tpu_vm.options import TpuVmOptions, TpuVmPlace
@@ -22,10 +23,6 @@ from convoy.outside import Name, name_in, parse_json, printable
 
 JOB = "convoy-job"  # the metadata that boot.py reads
 BOOT = Path(__file__).with_name("boot.py")
-# Images without TensorFlow and JAX, since the bundle has its own environment. None is known for v7x.
-_RUNTIMES = {"v3": "tpu-ubuntu2204-base", "v4": "tpu-ubuntu2204-base", "v5e": "v2-alpha-tpuv5-lite", "v5p": "v2-alpha-tpuv5",
-             "v6e": "v2-alpha-tpuv6e"}  # fmt: skip
-_TYPES = {"v3": "V3", "v4": "V4", "v5e": "V5LITE_POD", "v5p": "V5P", "v6e": "V6E"}
 _JOB = {
     **dict.fromkeys(("bucket", "folder", "digest", "run_dir"), str),
     "workers": whole(1, MAX_WORKERS),
@@ -51,8 +48,6 @@ _INSTALL = [
 def check(spec: JobSpec) -> None:
     """Raises CannotRun for a job that Cloud TPU cannot run."""
     accelerator = spec.accelerator
-    chip = accelerator.chip
-    assert chip is not None
     if accelerator != accelerators.resolve(accelerator.name, accelerator.topology):
         raise exits.CannotRun(
             f"--accelerator={spec.options.accelerator}: Cloud TPU chooses the machine type; leave out what follows @."
@@ -62,13 +57,6 @@ def check(spec: JobSpec) -> None:
             f"--spot and --reservation={spec.options.reservation} exclude each other: reserved machines are not taken back;"
             " leave one out."
         )
-    if chip.name not in _RUNTIMES and not spec.options.narrowed(TpuVmOptions).runtime_version:
-        raise exits.CannotRun(
-            f"--runtime_version is missing: which image machines with {chip.name} take is not known here; `gcloud compute tpus"
-            f" tpu-vm versions list --zone={spec.options.narrowed(TpuVmPlace).zone}` lists them."
-        )
-    if chip.name not in _TYPES and accelerator != accelerators.resolve(accelerator.name):
-        raise exits.CannotRun(f"--topology={accelerator.topology}: Cloud TPU has no choice of shapes for {chip.name}.")
 
 
 def bucket(spec: JobSpec) -> str:
@@ -137,7 +125,7 @@ def request(spec: JobSpec, attempt: int, code: Bundle) -> Any:
             f"the flags of {spec.name} do not fit into the {_MAX_BYTES // 1024} KiB of a machine's metadata; give fewer."
         )
     node: dict[str, Any] = {
-        "runtime_version": spec.options.narrowed(TpuVmOptions).runtime_version or _RUNTIMES[chip.name],
+        "runtime_version": spec.options.narrowed(TpuVmOptions).runtime_version or chips.RUNTIMES[chip.name],
         "labels": {"managed-by": "convoy", "convoy-digest": spec.digest, "convoy-attempt": str(attempt)},
         "metadata": metadata,
         # Without an address of its own a machine reaches no index of packages, unless its network has a NAT.
@@ -150,7 +138,7 @@ def request(spec: JobSpec, attempt: int, code: Bundle) -> Any:
     if accelerator == accelerators.resolve(accelerator.name):
         node["accelerator_type"] = accelerator.name
     else:
-        node["accelerator_config"] = {"type_": _TYPES[chip.name], "topology": accelerator.topology}
+        node["accelerator_config"] = {"type_": chips.TYPES[chip.name], "topology": accelerator.topology}
     resource: dict[str, Any] = {
         "tpu": {"node_spec": [{"parent": parent, "node_id": spec.name, "node": node}]},
         "queueing_policy": {"valid_until_duration": {"seconds": seconds}},

@@ -60,7 +60,7 @@ _TEXT = st.text(
 @hypothesis.given(_TEXT, _TEXT, _TEXT)
 def test_every_flag_stays_one_word(path, data_dir, context):
     """Not in the documents, not in a comment of theirs, not in a shell's line."""
-    job = spec(f"--context={context}", run=["--", f"--run_dir=gs://b/{path}", f"--data_dir={data_dir}"])
+    job = spec(f"--context={context}", run=["--", f"--run_dir=gs://b/{path}", f"--data_dir=gs://{data_dir}"])
     description = KubernetesTarget("default", context).describe(job)
     assert read(description) == manifest.render(job)
     words, place = _words_of(description), [f"--context={context}"] if context else []

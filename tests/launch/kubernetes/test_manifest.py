@@ -42,7 +42,9 @@ CASES = {
     "v5e_8_two_machines": f"--accelerator=v5e-8@4t --spot {TRAIN} --backend=jax",
     "v6e_16_indexed": f"--accelerator=v6e-16 --gang=indexed {TRAIN} --backend=jax",
     "v5p_topology": f"--accelerator=v5p --topology=2x2x2 --queue=tpus {TRAIN} --backend=jax",
-    "quoting": """--workers=2 -- --run_dir='gs://bucket/it'"'"'s "$(HOME)" $$ {{ x }} `id` # é' --data_dir='-- ; |&'""",
+    "quoting": """--workers=2 -- --run_dir='gs://bucket/it'"'"'s "$(HOME)" $$ {{ x }} `id` # é' --data_dir='/tmp/-- ; |&'""",
+    "claims": "--cpu_limit=2 --volume=photos:/data,weights:/weights,/image -- --dataset=folder:/data/cats --image_size=96"
+    " --pretrained=/weights/model.safetensors --run_dir=gs://bucket/runs/one",
 }
 
 
@@ -186,6 +188,7 @@ def test_a_queue_admits_a_job_and_without_a_queue_it_starts():
         ("--service_account=A/B -- ", "serviceAccountName A/B is not possible"),
         ("--max_restarts=3000000000 -- ", "--max_restarts=3000000000 is not possible"),
         ("--cpus=inf -- ", "--cpus=inf is not possible"),
+        ("--volume=a:/tmp -- ", "two volumes are mounted on one of /tmp, /dev/shm, /tmp"),
         ("-- --data_dir=\udcff ", "has the invisible character U+DCFF"),
         ("--workers=4000 -- --batch_size=4000 ", "give the job a shorter name"),
     ],

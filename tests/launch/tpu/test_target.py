@@ -67,9 +67,9 @@ def test_reserved_machines_are_asked_for_by_name(server, target, spec):
 
 @pytest.mark.parametrize("value", ["a b", "$(rm -rf x)", "';`", "ü", "{folder}"])
 def test_flags_arrive_as_they_are(server, target, spec, value):
-    target.submit(spec(train=[f"--data_dir={value}"]))
+    target.submit(spec(train=[f"--data_dir=gs://b/{value}"]))
     job = json.loads(server.resources["rn50"]["tpu"]["nodeSpec"][0]["node"]["metadata"]["convoy-job"])
-    assert f"--data_dir={value}" in job["flags"]
+    assert f"--data_dir=gs://b/{value}" in job["flags"]
 
 
 def test_the_same_job_again_changes_nothing_and_another_is_refused(server, target, spec):
@@ -257,7 +257,11 @@ def test_a_job_whose_bucket_refuses_is_listed_and_can_be_cancelled(server, targe
     ("options", "words"),
     [
         ({"accelerator": "v5e-8@4t"}, "Cloud TPU chooses the machine type"),
-        ({"accelerator": "v7x-8"}, "--runtime_version is missing"),
+        (
+            {"accelerator": "v7x-8"},
+            "v7x-8 is newer than the Cloud TPU API.*Give --target=k8s, or start it as an instance group of Comp",
+        ),
+        ({"accelerator": "tpu7x-8", "own": ["--runtime_version=any"]}, "never starts there"),
         ({"own": ["--spot", "--reservation=r"]}, "--spot and --reservation=r exclude each other"),
     ],
 )
