@@ -57,7 +57,8 @@ def test_a_fault_that_passes_is_survived(store, proxy, kind, tmp_path, monkeypat
         assert store.list_names() == ["a/claimed", "a/small", "log"]
     fault("DELETE", OBJECTS)
     store.remove("a")
-    assert proxy.count("DELETE") >= 3
+    # Of an answer without bytes (204) none can be lost.
+    assert proxy.count("DELETE") >= 3 or kind in ("reset_answer", "truncate", "flip")
     proxy.calm()
     assert store.list_names() == ["log"]
 
@@ -236,6 +237,8 @@ def test_an_object_that_is_replaced_while_it_is_read_is_read_again(store, proxy,
     assert store.get("a") == b"new"
 
 
+# A server in this process would need memory of its own.
+@pytest.mark.parametrize("emulator", ["fake-gcs-server"], indirect=True)
 @pytest.mark.parametrize(("size", "copies"), [(2**21, 3), (2**21 + 8, 0), (2**25 - 8, 0), (2**25, 0), (2**25 + 8, 0)])
 def test_a_large_object_is_sent_as_it_lies(bucket, size, copies):
     store, data = open_store(bucket), np.zeros(size // 8)

@@ -20,10 +20,8 @@ def local(tmp_path):
 
 
 @pytest.fixture(params=["local", "gs"])
-def store(request):
-    return (
-        request.getfixturevalue("local") if request.param == "local" else open_store(request.getfixturevalue("bucket"))
-    )
+def store(request, local, bucket):
+    return local if request.param == "local" else open_store(bucket)
 
 
 def test_objects_come_back_whole(store):
