@@ -1,8 +1,8 @@
 """Faults on purpose, for tests and rehearsals: `CONVOY_CHAOS=kill:manifest@40` kills this process at that moment.
 
 The value is ACTION:PHASE@STEP: the first time the run passes PHASE at step STEP or later, it gets SIGKILL (kill), SIGTERM
-(term) or SIGINT (int). `+MILLISECONDS` after the step delays it, so that it lands inside what follows. Unset, a passed
-phase costs one comparison.
+(term), SIGINT (int) or SIGUSR1 (usr1). `+MILLISECONDS` after the step delays it, so that it lands inside what follows. Unset,
+a passed phase costs one comparison.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from convoy import exits
 
 VARIABLE = "CONVOY_CHAOS"
 PHASES = ["start", "between", "step", "evaluation", "snapshot", "upload", "manifest", "removal", "restore", "end"]
-_ACTIONS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
+_ACTIONS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT, "usr1": signal.SIGUSR1}
 _FORM = re.compile(r"(?P<action>\w+):(?P<phase>\w+)@(?P<step>\d+)(?:\+(?P<delay>\d+))?")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from convoy import exits, terminal
+from convoy import exits, supervise, terminal
 from convoy.outside import printable
 
 _LINES = "\n\t"
@@ -22,6 +23,8 @@ def call(function: Callable[[], int | None]) -> NoReturn:
     process that is done, and that abort would replace the exit code.
     """
     terminal.guard()
+    # A scheduler warns all processes of a job; what has nothing to save goes on.
+    signal.signal(supervise.SAVE, signal.SIG_IGN)
     try:
         code = function() or exits.OK
     except exits.ConvoyError as error:
@@ -31,9 +34,6 @@ def call(function: Callable[[], int | None]) -> NoReturn:
         code = exits.STOPPED
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else exits.BUG
-    except BrokenPipeError:
-        # The reader of our output (`convoy ... | head`) has gone; there is nobody left to tell.
-        os._exit(exits.BUG)
     except BaseException:
         print(printable(traceback.format_exc(), keep=_LINES), end="", file=sys.stderr)
         code = exits.BUG

@@ -33,6 +33,10 @@ DUMP_SECONDS = 2.0
 FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS = 1.0, 60.0
 # The backoff begins again after an attempt that lived longer than this.
 LONG_ATTEMPT_SECONDS = 600.0
+# Asks a run to save and go on; Slurm and SGE warn with it.
+SAVE = signal.SIGUSR1
+# Asks a child that hangs where its threads are, and ends it. No scheduler sends it.
+STACKS = signal.SIGVTALRM
 PARENT_PIPE = "CONVOY_PARENT_PIPE"
 # The writer's name in the lock of a run directory: one for all attempts of a parent, as they never overlap. A program that
 # starts parents one after another may set it: the next one then takes the lock of the one before without waiting.
@@ -88,9 +92,15 @@ def exit_code(returncode: int, asked: int = 0) -> int:
     return returncode
 
 
+def leave_signals() -> list[signal.Signals]:
+    """The signals that ask this process to leave. SIGHUP is none of them where it is ignored, as nohup and daemons have it."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT] + [signal.SIGHUP] * (not ignored)
+
+
 def follow_parent() -> None:
     """Called by the child: connects the heartbeat, and ends this process when the parent is gone: no orphan writes to a run
-    directory. SIGUSR1, or an abort in C code, prints the stacks of all threads."""
+    directory. STACKS, or an abort in C code, prints the stacks of all threads."""
     pipes = os.environ.pop(PARENT_PIPE, "")
     if not pipes:
         return
@@ -98,7 +108,7 @@ def follow_parent() -> None:
     heartbeat.connect(writer)
     faulthandler.enable()
     # C code prints the stacks, without Python's lock; `chain` then runs the default action of the signal, which ends us.
-    faulthandler.register(signal.SIGUSR1, chain=True)
+    faulthandler.register(STACKS, chain=True)
     # The kernel sends SIGIO, which ends us, when the pipe closes: C code that hangs may hold the lock that the thread below
     # needs.
     fcntl.fcntl(reader, fcntl.F_SETOWN, os.getpid())
@@ -180,7 +190,7 @@ class _Parent:
                     file=sys.stderr,
                 )
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.send_signal(signal.SIGUSR1)
+                    child.send_signal(STACKS)
                     child.wait(DUMP_SECONDS)
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
@@ -194,7 +204,8 @@ class _Parent:
 
     @contextlib.contextmanager
     def signals_passed_on(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, self._on_signal) for number in leave_signals()}
+        before[SAVE] = signal.signal(SAVE, self._ask_to_save)
         try:
             yield
         finally:
@@ -205,6 +216,12 @@ class _Parent:
         self.asked = self.asked or number
         if self.child is not None:
             self._send(number)
+
+    def _ask_to_save(self, _number: int, _frame: FrameType | None) -> None:
+        # Only a child that can save has a handler for it, and of its group nobody else.
+        if self.child is not None and self.graceful:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.child.pid, SAVE)
 
     def _send(self, number: int) -> None:
         child = self.child

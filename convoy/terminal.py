@@ -1,8 +1,9 @@
 """What we print is shown, never obeyed: names, texts of errors and lines of logs come from strangers too.
 
-`guard` puts a filter before stdout and stderr of a process, which `print`, warnings and tracebacks pass; entry.call does so for
-every process of ours. Who draws with escape sequences, as rich does, takes the stream behind it (`unguarded`) and makes what it
-shows `printable`. What a child writes to stderr from C++ passes a `Lines` in its parent (noise.py).
+`guard` puts a filter before stdout and stderr of a process, which `print`, warnings and tracebacks pass, and has both outlast
+their readers (streams.py); entry.call does so for every process of ours. Who draws with escape sequences, as rich does, takes
+the stream behind it (`unguarded`) and makes what it shows `printable`. What a child writes to stderr from C++ passes a `Lines`
+in its parent (noise.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable
 from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
+from convoy import streams
 from convoy.outside import printable
 
 # tqdm, with which TensorFlow Datasets downloads, draws bars by going to the beginning of a line, and up by one.
@@ -53,11 +55,12 @@ class Lines:
 
 
 def guard() -> None:
-    """From now on stdout and stderr of this process show control characters, lone surrogates and the like as escapes."""
+    """From now on stdout and stderr of this process show control characters, lone surrogates and the like as escapes, and lose
+    without an error what nobody reads any more."""
     if not isinstance(sys.stdout, _Guarded):
-        sys.stdout = cast(TextIO, _Guarded(sys.stdout, lambda text: printable(text, keep="\n\t")))
+        sys.stdout = cast(TextIO, _Guarded(streams.lasting(sys.stdout, 1), lambda text: printable(text, keep="\n\t")))
     if not isinstance(sys.stderr, _Guarded):
-        sys.stderr = cast(TextIO, _Guarded(sys.stderr, Lines().shown))
+        sys.stderr = cast(TextIO, _Guarded(streams.lasting(sys.stderr, 2), Lines().shown))
 
 
 def unguarded(stream: TextIO) -> TextIO:

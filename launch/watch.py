@@ -7,7 +7,7 @@ import datetime
 import sys
 from typing import Any
 
-from convoy import exits, options, outside
+from convoy import exits, options, outside, streams
 from convoy.bounds import real, whole
 from convoy.launch.flags import MAX_WORKERS, JobName, TargetOptions
 from convoy.launch.follow import going_on, line, until_the_end
@@ -62,6 +62,8 @@ def logs(job: JobName, given: LogOptions, place: TargetOptions) -> None:
         # Each state of a progress bar becomes a line; colours and other control sequences are printed as escapes.
         for part in text.removesuffix("\r").split("\r"):
             print(printable(part, keep="\t"), flush=given.follow)
+        if not streams.is_read():
+            return
 
 
 @verb(

@@ -34,7 +34,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
-from convoy import entry, exits
+from convoy import entry, exits, supervise
+from convoy.counting import counted
 from convoy.trainer import config as configuration
 from convoy.trainer.models.names import is_users_own
 from convoy.trainer.run_dir import trust
@@ -90,7 +91,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> WorkerIdent
     hosts = [host.strip() for host in environment.get("CONVOY_HOSTS", "").split(",") if host.strip()]
     if workers > 1 and len(hosts) != workers:
         raise exits.CannotRun(
-            f"CONVOY_HOSTS names {len(hosts)} hosts and CONVOY_WORKERS is {workers}; `convoy launch` sets both."
+            f"CONVOY_HOSTS names {counted(len(hosts), 'host')} and CONVOY_WORKERS is {workers}; `convoy launch` sets both."
         )
     if workers > 1 and "JOB_COMPLETION_INDEX" not in environment:
         raise exits.CannotRun(
@@ -129,7 +130,7 @@ def cluster_variables(
         if len(names) != len(identity.hosts) or number not in map(str, range(len(names))):
             raise exits.CannotRun(
                 f"TPU_WORKER_ID={number} and TPU_WORKER_HOSTNAMES={','.join(names)} do not name one of the"
-                f" {len(identity.hosts)} workers of this job; give it exactly one slice of TPUs."
+                f" {counted(len(identity.hosts), 'worker')} of this job; give it exactly one slice of TPUs."
             )
         index = int(number)
         coordinator = f"{names[0]}:{coordinator.rpartition(':')[2]}"
@@ -201,7 +202,7 @@ def check_model(model: str, job: str) -> None:
 def main(argv: list[str]) -> int:
     """Runs the worker; exit codes are those of `convoy train`."""
     # The kernel ignores signals to a PID 1 that has no handler for them.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in supervise.leave_signals():
         signal.signal(number, _leave)
     if argv[:1] != ["--"]:
         raise exits.UsageError("a worker's flags, those of `convoy train`, stand after --.")
@@ -220,11 +221,11 @@ def main(argv: list[str]) -> int:
 
 def _leave(number: int, _frame: FrameType | None) -> None:
     # A second signal while the sentence is written would end in a traceback and the exit code of a bug.
-    for ignored in (signal.SIGTERM, signal.SIGINT):
+    for ignored in supervise.leave_signals():
         signal.signal(ignored, signal.SIG_IGN)
     if number == signal.SIGINT:
         raise exits.Stopped("stopped before the run began.")
-    raise exits.TryAgain("asked to leave by SIGTERM before the run began.")
+    raise exits.TryAgain(f"asked to leave by {signal.Signals(number).name} before the run began.")
 
 
 def _listed(names: Iterable[str]) -> str:

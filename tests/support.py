@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -34,6 +35,11 @@ class Outcome:
 def command(*argv: object) -> list[str]:
     """`convoy ...` by this interpreter, wherever its script is."""
     return [sys.executable, "-P", "-m", "convoy", *map(str, argv)]
+
+
+def hear_hangups() -> None:
+    """Before a program starts: SIGHUP ends it again, though the tests themselves may run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def environment(**variables: str) -> dict[str, str]:

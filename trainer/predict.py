@@ -11,7 +11,7 @@ from typing import TextIO
 import numpy as np
 from rich.console import Console
 
-from convoy import exits, terminal
+from convoy import destination, exits, streams, terminal
 from convoy.data import memory
 from convoy.data.images.listing import ImageFile
 from convoy.data.unlabelled import CHANNELS, images_shown
@@ -46,8 +46,7 @@ def predict(
     memory.check("batch_size", batch_size, "the images of a batch", 4 * batch_size * math.prod(shape))
     forward = engines.choose(opened.config.backend).forward(opened.model)
     probabilities = probabilities_by(_refusing(forward, batch_size), tta)
-    preprocessing = opened.preprocessing
-    for batch in images_shown(files, shape, preprocessing.image_size, preprocessing.crop_fraction, batch_size):
+    for batch in images_shown(files, shape, opened.preprocessing.view, batch_size):
         said = dict[int, tuple[Guess, ...]]()
         rows = batch.rows[batch.rows >= 0].tolist()
         if rows:
@@ -128,6 +127,8 @@ def predict_and_print(config: PredictConfig, files: Iterable[ImageFile], total: 
             for prediction in seen:
                 unread.count(prediction)
                 add(prediction)
+                if not config.out and not streams.is_read():
+                    break
     if unread.unread == unread.files:
         raise exits.BadData(unread.sentence())
     if sentence := unread.sentence():
@@ -156,4 +157,4 @@ def _adding(config: PredictConfig, out: TextIO, console: Console, classes: int) 
         ):
             yield add
     except OSError as error:
-        raise exits.CannotRun(f"--out={config.out} cannot be written: {exits.reason(error)}.") from error
+        raise destination.refusal("out", config.out, exits.reason(error)) from error

@@ -61,6 +61,10 @@ class Session:
         """Whether any process was asked to leave. All processes call it."""
         return consensus.stop_requested(self._engine, self.signals)
 
+    def save_requested(self) -> bool:
+        """Whether any process was asked to save, or to leave. All processes call it, and all of them save if so."""
+        return consensus.save_requested(self._engine, self.signals)
+
     def restore(self, experiment: Experiment) -> Progress | None:
         """Gives all processes the state of the newest undamaged checkpoint, and returns its progress. All processes call it.
 

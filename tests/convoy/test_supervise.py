@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from convoy import exits, supervise
+from support import hear_hangups
 
 pytestmark = pytest.mark.slow
 
@@ -131,10 +132,12 @@ sys.exit(supervise.run({command!r}, 3, {hang_timeout}, {seconds}))
 
 
 def start_parent(
-    command: list[str], seconds: float = 25.0, backoff: float = 1.0, hang_timeout: float = 0.0
+    command: list[str], seconds: float = 25.0, backoff: float = 1.0, hang_timeout: float = 0.0, before=hear_hangups
 ) -> subprocess.Popen[str]:
     program = PARENT.format(seconds=seconds, backoff=backoff, hang_timeout=hang_timeout, command=command)
-    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before
+    )
 
 
 def wait_for(path: Path) -> None:
@@ -144,20 +147,57 @@ def wait_for(path: Path) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 42), (signal.SIGINT, 130), (signal.SIGHUP, 42)])
 def test_a_signal_is_passed_on_once_and_not_restarted(tmp_path, number, code):
     body = (
         "seen = []\n"
-        "for n in (signal.SIGTERM, signal.SIGINT): signal.signal(n, lambda n, f: seen.append(n))\n"
+        "codes = {signal.SIGTERM: 42, signal.SIGINT: 130, signal.SIGHUP: 42}\n"
+        "for n in codes: signal.signal(n, lambda n, f: seen.append(n))\n"
         "open(starts + '.ready', 'w')\n"
         "while not seen: time.sleep(0.01)\n"
         "time.sleep(0.2)\n"
-        "sys.exit({signal.SIGTERM: 42, signal.SIGINT: 130}[seen[0]] if len(seen) == 1 else 99)"
+        "sys.exit(codes[seen[0]] if len(seen) == 1 else 99)"
     )
     parent = start_parent(child(tmp_path, body))
     wait_for(tmp_path / "starts.ready")
     parent.send_signal(number)
     assert parent.wait(30) == code
+    assert (tmp_path / "starts").read_text() == "x"
+
+
+def test_a_hangup_that_is_ignored_stays_ignored(tmp_path):
+    """As under nohup, in the parent and in the run."""
+    body = (
+        "ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN\n"
+        "signal.signal(signal.SIGTERM, lambda n, f: sys.exit(65 if ignored else 99))\n"
+        "open(starts + '.ready', 'w')\n"
+        "while True: time.sleep(0.01)"
+    )
+    parent = start_parent(child(tmp_path, body), before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    wait_for(tmp_path / "starts.ready")
+    parent.send_signal(signal.SIGHUP)
+    parent.terminate()
+    assert parent.wait(30) == 65
+
+
+def test_a_warning_reaches_the_run_once_it_has_something_to_save(tmp_path):
+    body = (
+        "from convoy import heartbeat, supervise\nsupervise.follow_parent()\n"
+        "open(starts + '.early', 'w')\n"
+        "while not os.path.exists(starts + '.go'): time.sleep(0.01)\n"
+        "signal.signal(signal.SIGUSR1, lambda n, f: sys.exit(65))\n"
+        "heartbeat.beat(heartbeat.CAN_SAVE)\n"
+        "while True: time.sleep(0.01)"
+    )
+    # As entry.call has it: one that comes when the run has ended changes nothing.
+    parent = start_parent(child(tmp_path, body), before=lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN))
+    wait_for(tmp_path / "starts.early")
+    parent.send_signal(signal.SIGUSR1)  # the default action would end the child
+    (tmp_path / "starts.go").touch()
+    while parent.poll() is None:  # until the parent has heard that it can save
+        parent.send_signal(signal.SIGUSR1)
+        time.sleep(0.02)
+    assert parent.returncode == 65, parent.communicate()
     assert (tmp_path / "starts").read_text() == "x"
 
 
@@ -215,7 +255,7 @@ def test_a_child_that_hangs_in_c_shows_where(tmp_path, capfd):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
 def test_a_signal_while_a_hanging_child_is_ended_prevents_a_restart(tmp_path, number, code):
     # It answers neither the question where its threads are nor the signal, so there is time for both before it is killed.
-    deaf = "for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1): signal.pthread_sigmask(signal.SIG_BLOCK, [n])\n"
+    deaf = "for n in (signal.SIGTERM, signal.SIGINT, signal.SIGVTALRM): signal.pthread_sigmask(signal.SIG_BLOCK, [n])\n"
     body = deaf + STUCK + "stuck_in_c()"
     parent = start_parent(child(tmp_path, body), hang_timeout=2.0)
     assert parent.stderr is not None

@@ -172,13 +172,16 @@ def whole(tmp_path_factory) -> Callable[[str], Path]:
     ],
 )
 def test_when_one_is_killed_the_other_ends_too_and_the_run_goes_on_with_the_same_bits(tmp_path, whole, backend, victim):
-    kill = {victim: {"CONVOY_CHAOS": "kill:between@28"}}
-    workers = start_workers(tmp_path, backend, 2, *QUICK, "--run_dir=cut", "--steps_per_loop=4", own=kill)
+    # The other one is asked to save, which both then do, as well.
+    faults = {victim: {"CONVOY_CHAOS": "kill:between@28"}, 1 - victim: {"CONVOY_CHAOS": "usr1:between@4"}}
+    workers = start_workers(tmp_path, backend, 2, *QUICK, "--run_dir=cut", "--steps_per_loop=4", own=faults)
     # Most are told at once, the others when they hear nothing.
     ends = [end(worker, 150) for worker in workers]
     assert [one.code for one in ends] == [42, 42], ends
     assert "SIGKILL" in ends[victim].err
     assert "most recent call first" in ends[1 - victim].err, "where its threads were"
+    saved = [event["step"] for event in events_of(tmp_path / "cut") if event["event"] == "saved"]
+    assert any(step % 20 for step in saved)
     run_workers(tmp_path, backend, 2, *QUICK, "--run_dir=cut")
     assert [event["step"] for event in events_of(tmp_path / "cut") if event["event"] == "restored"] == [20]
     assert_same_bits(tmp_path / "cut", whole(backend) / "run")
@@ -207,7 +210,7 @@ def test_when_one_machine_gets_a_notice_all_save_the_same_step(tmp_path, backend
     assert leading.code == noticed.code == 42, (leading, noticed)
     last = events_of(tmp_path / "run")[-1]
     assert last["event"] == "left"
-    saved = f"saved at step {last['step']}; the same command continues"
+    saved = f"saved at step {last['step']}."
     assert f"asked to leave by another process of the run, {saved}" in leading.err
     assert f"asked to leave by the metadata server (instance/preempted=TRUE), {saved}" in noticed.err
     assert (tmp_path / "run" / "checkpoints" / f"{last['step']:08d}.1" / "MANIFEST.json").exists()

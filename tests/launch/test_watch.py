@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import types
 
 import pytest
 
-from convoy import exits
+from convoy import exits, streams
 from convoy.launch import follow, outage, watch
 from convoy.launch.targets.base import CANCELLED, FAILED, PENDING, RESTARTING, RUNNING, SUCCEEDED, JobState, NoSuchJob
 from convoy.launch.targets.options import target_options
@@ -58,6 +59,13 @@ def test_wait_gives_up_after_its_time():
 def test_an_impossible_timeout(timeout):
     with pytest.raises(exits.CannotRun, match=f"--timeout={timeout}.* is not possible"):
         watch.wait(["--name=one", f"--timeout={timeout}"])
+
+
+def test_logs_end_when_nobody_reads_them_any_more(monkeypatch, capsys):
+    endless = types.SimpleNamespace(logs=lambda name, worker, follow: map(str, itertools.count()))
+    monkeypatch.setattr(watch, "open_target", lambda place: endless)
+    monkeypatch.setattr(streams, "is_read", lambda: "2\n" not in capsys.readouterr().out)
+    assert watch.logs(["--name=one", "--follow"]) == 0
 
 
 def test_a_recommended_command_is_quoted_for_the_shell():

@@ -19,7 +19,7 @@ from convoy import exits
 from convoy.launch import worker
 from convoy.launch.worker import WorkerIdentity, cluster_variables, from_environment, wait_for_names
 from convoy.trainer.processes import cluster
-from support import environment
+from support import environment, hear_hangups
 
 POD = {"CONVOY_JOB": "rn50", "CONVOY_WORKERS": "2", "CONVOY_HOSTS": "rn50-worker-0-0.rn50,rn50-worker-0-1.rn50",
        "CONVOY_PORT": "2222", "CONVOY_GRACE_SECONDS": "120", "JOB_COMPLETION_INDEX": "1",
@@ -170,6 +170,7 @@ def start(tmp_path, *argv: str, before: Sequence[str] = (), **variables: str) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_hangups,
     )
 
 
@@ -185,7 +186,7 @@ def test_a_peer_that_never_appears_is_worth_a_restart(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 42), (signal.SIGINT, 130)])
 def test_a_worker_that_waits_for_a_name_can_be_stopped(tmp_path, number, code):
     process = start(tmp_path, "--", "--run_dir=run", **LOST)
     assert process.stderr is not None
@@ -213,11 +214,11 @@ def test_the_first_process_of_a_container_hears_signals(tmp_path, number, code):
 
 
 def test_signals_after_the_first_do_not_change_how_a_worker_leaves(monkeypatch):
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
-        signal.signal(signal.SIGTERM, worker._leave)
-        with pytest.raises(exits.TryAgain, match="asked to leave by SIGTERM"):
-            signal.raise_signal(signal.SIGTERM)
+        signal.signal(signal.SIGHUP, worker._leave)
+        with pytest.raises(exits.TryAgain, match="asked to leave by SIGHUP"):
+            signal.raise_signal(signal.SIGHUP)
         for number in before:
             signal.raise_signal(number)
     finally:

@@ -14,7 +14,7 @@ import pytest
 from convoy.trainer.processes import preemption
 from convoy.trainer.processes.signals import Signals
 from metadata import MAINTENANCE, PREEMPTED, metadata_server
-from support import free_ports
+from support import free_ports, hear_hangups
 
 
 @pytest.mark.parametrize(
@@ -143,13 +143,11 @@ def sentence(received: signal.Signals | None, notice: str) -> tuple[int, str]:
 
 
 def test_the_end_says_who_asked():
-    by_notice = (
-        f"asked to leave by the metadata server ({PREEMPTED}=TRUE), saved at step 40; the same command continues."
-    )
+    by_notice = f"asked to leave by the metadata server ({PREEMPTED}=TRUE), saved at step 40."
     assert sentence(None, f"{PREEMPTED}=TRUE") == (42, by_notice)
     assert sentence(signal.SIGTERM, f"{PREEMPTED}=TRUE") == (42, by_notice)
     code, text = sentence(signal.SIGTERM, "")
-    assert (code, text) == (42, "asked to leave by SIGTERM, saved at step 40; the same command continues.")
+    assert (code, text) == (42, "asked to leave by SIGTERM, saved at step 40.")
     assert sentence(None, "")[1].startswith("asked to leave by another process of the run, saved at step 40")
     assert sentence(signal.SIGINT, "")[0] == sentence(signal.SIGINT, f"{PREEMPTED}=TRUE")[0] == 130
 
@@ -168,11 +166,12 @@ def send(number):
 
 def outcome(body: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM + body], capture_output=True, text=True, check=False, timeout=60
-    )
+        [sys.executable, "-c", PROGRAM + body],
+        capture_output=True, text=True, check=False, timeout=60, preexec_fn=hear_hangups,
+    )  # fmt: skip
 
 
-def test_a_signal_after_a_notice_is_the_first_signal():
+def test_a_signal_after_a_notice_is_the_first_signal_and_ctrl_c_then_the_second():
     done = outcome(
         "signals.graceful = True\n"
         "signals.on_notice('instance/preempted=TRUE')\n"
@@ -180,10 +179,10 @@ def test_a_signal_after_a_notice_is_the_first_signal():
         "send(signal.SIGTERM)\n"
         "signals.on_notice('instance/maintenance-event=TERMINATE_ON_HOST_MAINTENANCE')\n"
         "print(signals.leave('step 1'), flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
         "time.sleep(600)"
     )
-    assert done.returncode == 42, done
+    assert done.returncode == 130, done
     assert done.stdout.startswith("asked to leave by the metadata server (instance/preempted=TRUE), saved at step 1")
 
 
@@ -196,6 +195,33 @@ def test_a_notice_after_a_signal_changes_nothing():
     )
     assert done.returncode == 0, done
     assert done.stdout.startswith("asked to leave by SIGTERM")
+
+
+def test_a_terminal_or_a_scheduler_may_ask_several_times():
+    """A terminal that closes, a shell and a scheduler send the same to each process, and its parent passes it on."""
+    done = outcome(
+        "signals.graceful = True\n"
+        "send(signal.SIGHUP)\n"
+        "for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGTERM): os.kill(os.getpid(), number)\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "while not signals.save_asked: time.sleep(0.01)\n"  # one thread takes them in their order
+        "print(signals.leave('step 1'), flush=True)"
+    )
+    assert done.returncode == 0, done
+    assert done.stdout.startswith("asked to leave by SIGHUP, saved at step 1")
+
+
+def test_a_request_to_save_ends_nothing():
+    done = outcome(
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "time.sleep(0.1)\n"
+        "assert not signals.save_asked, 'nothing to save'\n"
+        "signals.graceful = True\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "while not signals.save_asked: time.sleep(0.01)\n"
+        "assert not signals.asked"
+    )
+    assert done.returncode == 0, done
 
 
 def test_a_notice_leaves_at_once_while_there_is_nothing_to_save():

@@ -32,7 +32,7 @@ BACKENDS = Table(
     "backend",
     {
         "tensorflow": Entry("convoy.trainer.engines.tensorflow", "CPUs and GPUs, and TPUs where tensorflow-tpu runs"),
-        "jax": Entry("convoy.trainer.engines.jax", "CPUs, GPUs and TPUs; needs the jax or the tpu extra"),
+        "jax": Entry("convoy.trainer.engines.jax", "CPUs, GPUs and TPUs; needs the extra jax, jax-gpu or tpu"),
     },
 )
 XLA = Table(

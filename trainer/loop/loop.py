@@ -2,7 +2,7 @@
 
     compile the step
     while there are steps left, and neither --patience nor --max_minutes ends the run (stopping.py):
-        if a signal came: save and leave
+        if a signal came: save, and leave unless it asked for no more
         where --unfreeze begins a stage: compile its step
         train up to the next boundary, or for half a second
         at an evaluation boundary, and at the end: record training, evaluate, record, remember the best
@@ -28,7 +28,7 @@ from convoy.trainer.engines.steps_per_loop import StepsPerLoop
 from convoy.trainer.loop import nan, stopping
 from convoy.trainer.loop.nan import NanFound
 from convoy.trainer.loop.progress import Progress
-from convoy.trainer.metrics import TrainingSums
+from convoy.trainer.metrics import EvaluationSums, TrainingSums
 from convoy.trainer.outputs import advice
 from convoy.trainer.outputs.goodput import Ledger
 from convoy.trainer.processes import consensus
@@ -48,7 +48,8 @@ class Loop:
         self.experiment, self.session, self.progress = experiment, session, progress
         self.config, self.plan, self.engine = experiment.config, experiment.plan, experiment.engine
         self.steps_per_loop, self.ledger = StepsPerLoop(self.config.steps_per_loop), Ledger()
-        self._trained = self._advised = self._told_waiting = False
+        self._trained = self._advised = self._told_waiting = self._told_chance = False
+        self._accuracy: float | None = None  # of the steps that were recorded last
         self._stage: int | None = None
         self._fed = experiment.train(progress.step)
         self._since = time.perf_counter()
@@ -69,7 +70,7 @@ class Loop:
                     break
                 except NanFound as error:
                     if self.config.on_nan != "rollback":
-                        nan.diverge(self.session, self.progress.step, str(error))
+                        nan.diverge(self.experiment, self.session, self.progress.step, str(error), error.in_first_step)
                     with self.ledger.counting("rollback"):
                         self.progress = nan.roll_back(self.experiment, self.session, self.progress, error)
                     self._fed = self.experiment.train(self.progress.step)
@@ -84,7 +85,7 @@ class Loop:
             # The checkpoint was saved when a signal interrupted the evaluation of its step.
             over = self._evaluate_and_save(over)
         while not over:
-            self._leave_if_asked()
+            self._save_if_asked()
             self.session.chaos.at("between", progress.step)
             self._enter_stage()
             # The leader chooses one length for all processes, each of which would measure another time.
@@ -138,6 +139,7 @@ class Loop:
                 f"the loss of step {step} is {loss:g} and its gradient's norm {norm:g}",
                 step + 1,
                 progress.position + self.plan.examples_of(result.steps),
+                in_first_step=step == 0,
             )
         self._count(result)
         self._time(result, seconds)
@@ -199,6 +201,7 @@ class Loop:
                 raise NanFound(f"the evaluation loss at step {step} is {metrics['loss']:g}", step, progress.position)
             self._record("eval", metrics)
             best = progress.better(step, metrics)
+            self._advise_at_chance(sums)
             line += f"  eval loss {metrics['loss']:.4f} {metrics['accuracy']:>7.2%}{' best' if best else '     '}"
         self.session.display.line(line + speed)
         progress.evaluated = step
@@ -220,7 +223,7 @@ class Loop:
         speed = timed / progress.timed_seconds if progress.timed_seconds else 0.0
         rate = self.engine.learning_rate(progress.step - 1)
         self._record("train", {**metrics, "learning_rate": rate, "images_per_second": round(speed, 1)})
-        progress.window = TrainingSums()
+        progress.window, self._accuracy = TrainingSums(), metrics["accuracy"]
         self._advise()
         loss = "none" if metrics["loss"] is None else f"{metrics['loss']:.4f}"
         return f"  train loss {loss} {metrics['accuracy']:>7.2%}", f"  {speed:,.0f} images/s"
@@ -232,6 +235,14 @@ class Loop:
             return
         self._advised = True
         if sentence := advice.input_advice(progress.wait_seconds / progress.timed_seconds, self.config.data):
+            self.session.display.line(f"  Note: {sentence}")
+
+    def _advise_at_chance(self, sums: EvaluationSums) -> None:
+        """Notes once that evaluations find nothing of what training does."""
+        step, momentum = self.progress.step, self.engine.normalization_momentum
+        sentence = advice.chance_advice(self._accuracy, sums, momentum, step)
+        if sentence and not self._told_chance:
+            self._told_chance = True
             self.session.display.line(f"  Note: {sentence}")
 
     def _record(self, split: str, metrics: Mapping[str, float | None]) -> None:
@@ -272,6 +283,12 @@ class Loop:
         except exits.CannotRun:
             consensus.final_barrier(self.engine)  # every process raises the same
             raise
+
+    def _save_if_asked(self) -> None:
+        if self.session.save_requested():
+            self._leave_if_asked()
+            self._save()
+            self.session.display.line(f"  saves step {self.progress.step}, as it was asked to")
 
     def _leave_if_asked(self) -> None:
         if self.session.stop_requested():

@@ -1,4 +1,4 @@
-"""What the processes of a run agree on: the leader's decisions, requests to leave, and the last barrier."""
+"""What the processes of a run agree on: the leader's decisions, requests to save and to leave, and the last barrier."""
 
 from __future__ import annotations
 
@@ -43,6 +43,15 @@ def stop_requested(engine: Engine, signals: Signals) -> bool:
     """Whether any process was asked to leave; gives the parent a sign of life."""
     heartbeat.beat()
     return engine.any(signals.asked)
+
+
+def save_requested(engine: Engine, signals: Signals) -> bool:
+    """Whether any process was asked to save, or to leave, which saves too; a request to save has its answer then."""
+    heartbeat.beat()
+    requested = engine.any(signals.asked or signals.save_asked)
+    if requested:  # a request that comes after this look has to stay
+        signals.save_asked = False
+    return requested
 
 
 def final_barrier(engine: Engine) -> None:

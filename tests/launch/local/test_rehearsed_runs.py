@@ -70,7 +70,7 @@ def test_a_disturbed_job_recovers_and_ends_with_the_bits_of_an_undisturbed_run(
 
 @pytest.mark.parametrize(
     ("workers", "number"),
-    [pytest.param(2, signal.SIGKILL, marks=THOROUGH), pytest.param(2, signal.SIGTERM, marks=THOROUGH)],
+    [pytest.param(2, number, marks=THOROUGH) for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)],
 )
 def test_a_worker_that_is_ended_from_outside(whole, tmp_path, workers, number):
     spec = job(workers=workers, run=(*QUICK, "--steps_per_loop=1"))
@@ -94,6 +94,9 @@ def test_a_job_that_is_cancelled_saves_its_run(tmp_path, capsys):
     )
     assert watch.status(["--name=try"]) == 0
     assert "of 100,000" in capsys.readouterr().out
+    # A warning before a time limit: it saves, and the job goes on.
+    os.kill(JobFolder("try").read().workers[0], signal.SIGUSR1)
+    until("try", lambda *_: "saved" in [event["event"] for event in events_of(run_dir)])
     state = LocalTarget().cancel("try")
     assert state.phase == CANCELLED
     last = events_of(run_dir)[-1]
