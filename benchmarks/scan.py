@@ -72,6 +72,9 @@ def turn(folder: str) -> dict[str, list[float]]:
 
     def listed() -> None:
         root = Path(folder, "files")
+        if hasattr(source, "LeftOut"):
+            source._list("train", root, source.folders_in(root), source.LeftOut())
+            return
         arguments = {"every": True} if "every" in inspect.signature(source._list).parameters else {}
         source._list(root, source._folders(root), **arguments)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from convoy import exits
@@ -38,18 +38,6 @@ def files_below(folder: Path | str) -> list[os.DirEntry[str]]:
     return files
 
 
-def walk(folder: Path | str, wanted: Callable[[os.DirEntry[str]], bool]) -> Iterator[str]:
-    """The paths of files_below that are wanted, in order; holds the names in one folder, and in those above it, at a time."""
-    pending = [_paths_in(os.fspath(folder), wanted)]
-    while pending:
-        if (path := next(pending[-1], None)) is None:
-            pending.pop()
-        elif path.endswith("/"):
-            pending.append(_paths_in(path[:-1], wanted))
-        else:
-            yield path
-
-
 @contextlib.contextmanager
 def listing(folder: Path | str) -> Iterator[None]:
     """Turns what the system says of a folder that cannot be listed, or of one below it, into a sentence."""
@@ -61,15 +49,3 @@ def listing(folder: Path | str) -> Iterator[None]:
         if error.errno in AWAY:
             raise exits.TryAgain(f"{what}; the same command will continue.") from error
         raise exits.CannotRun(f"{what}; make it readable for you, or take it out of there.") from error
-
-
-def _paths_in(folder: str, wanted: Callable[[os.DirEntry[str]], bool]) -> Iterator[str]:
-    """The folders in a folder, ending in a slash as the paths below them go on, and the files that are wanted; in order."""
-    names = list[str]()
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                names.append(f"{entry.name}/")
-            elif wanted(entry):
-                names.append(entry.name)
-    yield from (os.path.join(folder, name) for name in sorted(names))  # noqa: PTH118 - a Path takes longer

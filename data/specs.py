@@ -1,4 +1,4 @@
-"""--balance and --eval_split, parsed once into typed values; what --group may be. Imports nothing heavy."""
+"""--balance and --eval_split, parsed once into typed values; what --group and --test_split may be. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class BalanceSpec:
 
 @dataclasses.dataclass(frozen=True)
 class EvalSplitSpec:
-    """--eval_split, parsed: auto, none, the name of a split, or a fraction of train by content hash."""
+    """--eval_split, parsed: auto, none, the name of a split, or a fraction of train."""
 
-    name: str  # "hash" for a fraction
-    fraction: float = 0.0  # above 0 for "hash"
+    name: str  # "hash" or "stratified" for a fraction
+    fraction: float = 0.0  # above 0 for these
 
     @classmethod
     def parse(cls, text: str) -> EvalSplitSpec:
@@ -73,14 +73,21 @@ class EvalSplitSpec:
                 f"--eval_split={text} would choose the best checkpoint on the examples it learned from; give"
                 " another split, hash:0.1 or none."
             )
-        if not text.startswith("hash:"):
+        name, _, fraction = text.partition(":")
+        if name not in ("hash", "stratified"):
             return cls(text)
-        fraction = text.removeprefix("hash:")
         if not _FRACTION.fullmatch(fraction) or not float(fraction):
             raise exits.CannotRun(
-                f"--eval_split={shortened(text)} is not hash:FRACTION with a fraction between 0 and 1, for example hash:0.1."
+                f"--eval_split={shortened(text)} is not {name}:FRACTION with a fraction between 0 and 1, for example"
+                f" {name}:0.1."
             )
-        return cls("hash", float(fraction))
+        return cls(name, float(fraction))
+
+
+def check_test_split(text: str) -> None:
+    """CannotRun for a --test_split that no run can have."""
+    if text in ("", "train"):
+        raise impossible("test_split", text, "give another split than the one that is learned from, auto or none")
 
 
 def check_group(pattern: str) -> None:

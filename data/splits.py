@@ -7,10 +7,12 @@ from typing import TypeVar
 import numpy as np
 
 from convoy import exits
+from convoy.counting import counted
 from convoy.data import groups as grouping
 from convoy.data.config import DataConfig
 from convoy.data.images.hashing import content_hash
 from convoy.data.sources.examples import DataSet, Examples
+from convoy.data.sources.layout import first_few
 
 _E = TypeVar("_E", bound=Examples)
 _NOTED = 0.01  # by how much a share may differ from the one that was asked for without a note
@@ -23,25 +25,34 @@ def resolve(config: DataConfig, dataset: DataSet) -> DataConfig:
 
 def train_and_eval(config: DataConfig, dataset: DataSet) -> tuple[Examples, Examples | None]:
     """The examples to train on, and those that choose the best checkpoint (None for --eval_split=none)."""
-    train = dataset.split("train")
+    whole = dataset.split("train")
     if config.eval_split == "none":
-        return train, None
-    if not (fraction := config.eval_split_spec.fraction):
-        return train, dataset.split(config.eval_split)
-    if (groups := dataset.groups.get("train")) is None:
-        train, held_out = by_hash(train, fraction, "eval")
-    else:
-        train, held_out = by_group(train, groups, fraction, "eval")
+        return whole, None
+    spec = config.eval_split_spec
+    if not spec.fraction:
+        return whole, dataset.split(config.eval_split)
+    if (groups := dataset.groups.get("train")) is not None:
+        train, held_out = by_group(whole, groups, spec.fraction, "eval")
         share = len(held_out) / len(groups)
-        if abs(share - fraction) > _NOTED:
+        if abs(share - spec.fraction) > _NOTED:
             print(
-                f"Note: --eval_split={config.eval_split} holds out {share:.1%} of the training examples, since each of their"
-                f" {len(np.unique(groups)):,} groups stays whole."
+                f"Note: --eval_split={config.eval_split} holds out {share:.1%} of the training examples, since each of its"
+                f" {counted(len(np.unique(groups)), 'group')} stays whole."
             )
+    elif spec.name == "stratified":
+        # Equal images are a group, so that they fall on the same side here too.
+        train, held_out = by_group(whole, whole.content_hashes(), spec.fraction, "eval")
+    else:
+        train, held_out = by_hash(whole, spec.fraction, "eval")
     if not len(train) or not len(held_out):
         raise exits.BadData(
-            f"--eval_split={config.eval_split} leaves {len(train)} examples to train on and {len(held_out)} to evaluate;"
-            " choose another fraction."
+            f"--eval_split={config.eval_split} leaves {counted(len(train), 'example')} to train on and {len(held_out)} to"
+            " evaluate; choose another fraction."
+        )
+    if missing := [dataset.class_names[label] for label in np.setdiff1d(whole.labels, train.labels)]:
+        print(
+            f"Note: --eval_split={config.eval_split} leaves no example of {first_few(missing)} to train on;"
+            f" --eval_split=stratified:{spec.fraction:g} divides each class."
         )
     return train, held_out
 
@@ -49,9 +60,12 @@ def train_and_eval(config: DataConfig, dataset: DataSet) -> tuple[Examples, Exam
 def final(config: DataConfig, dataset: DataSet, held_out: Examples | None) -> tuple[str, Examples]:
     """The split that a finished run is measured on, and its examples.
 
-    The test split; without one those that chose the best checkpoint, and without these the training examples.
+    That of --test_split, by default the test split; without one those that chose the best checkpoint, and without these the
+    training examples.
     """
-    if "test" in dataset.split_names:
+    if config.test_split not in ("auto", "none"):
+        return config.test_split, dataset.split(config.test_split)
+    if config.test_split == "auto" and "test" in dataset.split_names:
         return "test", dataset.split("test")
     if held_out is not None:
         return config.eval_split, held_out

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from convoy import exits
-from convoy.listing import entries_of, listing, walk
+from convoy.data.images.walk import LeftOut, images_below, is_hidden, leads_to_folder
+from convoy.listing import entries_of, listing
 from convoy.outside import open_file
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 _PIECE = 1 << 16  # bytes of a list that are read at a time; no path is longer
 
 
@@ -23,34 +23,30 @@ class ImageFile(NamedTuple):
     reason: str = ""
 
 
-def is_image(entry: os.DirEntry[str]) -> bool:
-    """Whether a folder's entry is an image, by its name; a link to a folder, which is not followed, is none."""
-    return entry.name.lower().endswith(SUFFIXES) and not (entry.is_symlink() and _leads_to_folder(entry))
-
-
-def image_files(places: Iterable[str]) -> Iterator[ImageFile]:
+def image_files(places: Iterable[str], left_out: LeftOut | None = None) -> Iterator[ImageFile]:
     """The files that places name, in the order of the places, those of a folder or pattern in the order of their paths.
 
     Only the names in a folder are held, and those in the folders above it: a million files take about 100 MB at most.
 
     Args:
-      places: each a file, whatever its name; a folder, of which the images at any depth are taken, and links within to
-        folders are not followed; or a pattern with *, ? or [...] within the parts of its path, for what a shell would make
-        of it.
+      places: each a file, whatever its name; a folder, of which the images are taken that a data set takes (images_below); or a
+        pattern with *, ? or [...] within the parts of its path, for what a shell would make of it, less hidden folders.
+      left_out: gets what is passed over in folders.
 
     Raises:
       exits.CannotRun, exits.TryAgain: a folder cannot be listed.
     """
+    left_out = left_out or LeftOut()
     for place in places:
         path = place if os.path.lexists(place) else os.path.expanduser(place)  # noqa: PTH111 - which leaves ~nobody as it is
         if os.path.lexists(path) or not glob.has_magic(path):
-            yield from _images_at(path)
+            yield from _images_at(path, left_out)
             continue
         matched = False
         with listing(path):
             for match in _matches("/" if path.startswith("/") else "", [part for part in path.split("/") if part]):
                 matched = True
-                yield from _images_at(match)
+                yield from _images_at(match, left_out)
         if not matched:
             yield ImageFile(path, "matches no file")
 
@@ -79,17 +75,17 @@ def listed_places(path: str) -> Iterator[str]:
         raise exits.CannotRun(f"--list={path} cannot be read: {exits.reason(error)}.") from error
 
 
-def _images_at(path: str) -> Iterator[ImageFile]:
+def _images_at(path: str, left_out: LeftOut) -> Iterator[ImageFile]:
     if not os.path.isdir(path):  # noqa: PTH112
         yield ImageFile(path)
         return
     empty = True
     with listing(path):
-        for image in walk(path, is_image):
+        for image in images_below(path, left_out):
             empty = False
             yield ImageFile(image)
     if empty:
-        yield ImageFile(path, f"holds no image ({', '.join(SUFFIXES)})")
+        yield ImageFile(path, "holds no image")
 
 
 def _matches(folder: str, parts: list[str]) -> Iterator[str]:
@@ -105,15 +101,7 @@ def _matches(folder: str, parts: list[str]) -> Iterator[str]:
         return
     if folder and not os.path.isdir(folder):  # noqa: PTH112
         return
-    entries = [entry for entry in entries_of(folder or ".") if not rest or _leads_to_folder(entry)]
+    entries = [entry for entry in entries_of(folder or ".") if not rest or leads_to_folder(entry)]
     for name in sorted(entry.name for entry in entries if fnmatch.fnmatchcase(entry.name, part)):
-        if not name.startswith(".") or part.startswith("."):
+        if not is_hidden(name) or part.startswith(name[0]):
             yield from _matches(os.path.join(folder, name), rest)  # noqa: PTH118
-
-
-def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder, or a link to one; a link to nowhere or to itself is an image that cannot be read."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False

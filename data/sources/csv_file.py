@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,12 +15,11 @@ from convoy.data.identity import CSV, Origin, prefix, split_of_rows
 from convoy.data.images.unreadable import BadImages
 from convoy.data.sources.csv_rows import Rows, read_rows
 from convoy.data.sources.examples import DataSet
-from convoy.data.sources.listed import SPLITS, Listed, first_few, open_listed
+from convoy.data.sources.layout import SPLITS, first_few, split_of
+from convoy.data.sources.listed import Listed, open_listed
 from convoy.options import impossible
 from convoy.outside import printable
 from convoy.table import near
-
-_NAMES = {alias: split for split, aliases in SPLITS.items() for alias in aliases}
 
 
 def open_csv(config: DataConfig) -> DataSet:
@@ -28,10 +28,10 @@ def open_csv(config: DataConfig) -> DataSet:
     root = Path(_expanded(config.data_dir)) if config.data_dir else path.parent
     rows = _read(config, path, root)
     if rows.unused:
-        print(f"Note: of {rows.place} these columns are not used: {first_few(tuple(map(printable, rows.unused)))}.")
+        print(f"Note: of {rows.place} these columns are not used: {first_few(rows.unused)}.")
     if rows.groups and config.group:
         raise impossible("group", config.group, f"{rows.place} has a column group; leave one of them out")
-    places = _splits(rows)
+    places, unlabelled = _splits(rows, config)
     classes = _classes(rows, places["train"])
     lists = {split: _listed(rows, root, where, classes) for split, where in places.items()}
     bad = BadImages(config.bad_images, config.max_bad_fraction, remedy=f"mend it or take its line out of {rows.place}")
@@ -43,7 +43,7 @@ def open_csv(config: DataConfig) -> DataSet:
         }
         return Origin(CSV, parts)
 
-    return open_listed(config, root, lists, tuple(classes), origin, bad, path)
+    return open_listed(config, root, lists, tuple(classes), origin, bad, path, unlabelled)
 
 
 def _read(config: DataConfig, path: Path, root: Path) -> Rows:
@@ -65,19 +65,31 @@ def _read(config: DataConfig, path: Path, root: Path) -> Rows:
     return rows
 
 
-def _splits(rows: Rows) -> dict[str, list[int]]:
-    """Split -> its rows; all train without the column."""
+def _splits(rows: Rows, config: DataConfig) -> tuple[dict[str, list[int]], set[str]]:
+    """(split -> its rows with labels; splits that have none). All train without the column."""
     if not rows.splits:
-        return {"train": list(range(len(rows.names)))}
+        return {"train": list(range(len(rows.names)))}, set()
     places: dict[str, list[int]] = {split: [] for split in SPLITS}
+    unlabelled = Counter[str]()
     for row, text in enumerate(rows.splits):
-        if (split := _NAMES.get(text.lower())) is None:
+        if not (split := split_of(text)):
             hint = near(text.lower(), SPLITS)
             rows.refuse(row, f"has the split {printable(text[:60])}; {hint.rstrip('.')}")
-        places[split].append(row)
+        if rows.labels[row]:
+            places[split].append(row)
+        else:
+            unlabelled[split] += 1
     if not places["train"]:
         raise exits.BadData(f"no line of {rows.place} has the split train; give some examples to train on.")
-    return {split: where for split, where in places.items() if where}
+    if config.test_split == "none":
+        places["test"], unlabelled["test"] = [], 0
+    if unlabelled.total():
+        print(
+            f"Note: {unlabelled.total():,} files of {rows.place} have no label and are left out; `convoy predict` says what"
+            " such images show."
+        )
+    empty = {split for split, count in unlabelled.items() if count and not places[split]}
+    return {split: where for split, where in places.items() if where}, empty
 
 
 def _classes(rows: Rows, train: Sequence[int]) -> dict[str, int]:

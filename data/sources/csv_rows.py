@@ -17,6 +17,7 @@ from typing import BinaryIO, NoReturn
 
 from convoy import exits
 from convoy.bounds import LONGEST_TEXT
+from convoy.data.sources.layout import split_of
 from convoy.outside import name_in, open_file, printable
 from convoy.table import closest, near
 
@@ -33,7 +34,8 @@ class Rows:
     Attributes:
       place: the CSV, as sentences call it.
       names: places below the folder at which its names begin; no two are the same.
-      labels, splits, groups: what their columns say of each; empty without the column.
+      labels, splits, groups: what their columns say of each; empty without the column. A file of a validation or test split may
+        have the label "".
       lines: where each stands, from 1 on.
       unused: the names of other columns.
     """
@@ -95,8 +97,9 @@ class _Reader:
                 continue  # an empty line
             if len(row) != len(header):
                 self._refuse(f"has {len(row)} cells, and the first line {len(header)}; every line needs as many")
+            may_lack_label = "split" in columns and split_of(row[columns["split"]].strip()) in ("validation", "test")
             for name, column in columns.items():
-                cells[name].append(self._cell(name, row[column]))
+                cells[name].append(self._cell(name, row[column], name == "label" and may_lack_label))
             lines.append(self._number)
         rows = Rows(self.place, cells["file"], cells["label"], cells["split"], cells["group"], lines, unused)
         _check_repeated(rows)
@@ -122,9 +125,9 @@ class _Reader:
                 self._refuse(f"has {header.count(name)} columns {name}; leave one")
         return separator, header
 
-    def _cell(self, column: str, text: str) -> str:
+    def _cell(self, column: str, text: str, may_be_empty: bool = False) -> str:
         text = text.strip()
-        if not text:
+        if not text and not may_be_empty:
             self._refuse(f"has an empty {column}; fill it in, or take the line out")
         if len(text) > LONGEST_TEXT:
             self._refuse(f"has a {column} of {len(text):,} characters, and {LONGEST_TEXT:,} are the most")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -75,6 +75,7 @@ class DataSet:
       bad: which of its images cannot be read, and what is done about them.
       origin: by what it is known wherever it lies; without one, by its name.
       groups: split -> the group of each example, float64 [N] (convoy.data.groups), of splits whose examples have some.
+      unlabelled: splits of images without labels, from which nothing is learned or measured.
     """
 
     def __init__(
@@ -86,9 +87,10 @@ class DataSet:
         bad: BadImages | None = None,
         origin: Origin | None = None,
         groups: Mapping[str, np.ndarray] | None = None,
+        unlabelled: Collection[str] = (),
     ):
         self.bad = BadImages() if bad is None else bad  # an empty one is false
-        self.origin, self.groups = origin or Origin(name), groups or {}
+        self.origin, self.groups, self._unlabelled = origin or Origin(name), groups or {}, unlabelled
         self.name, self.class_names, self.image_shape = name, class_names, image_shape
         self._readers, self._splits = splits, dict[str, Examples]()
 
@@ -98,6 +100,11 @@ class DataSet:
 
     def split(self, name: str) -> Examples:
         """The split's examples, checked: there are some, and every label names a class."""
+        if name in self._unlabelled:
+            raise exits.CannotRun(
+                f"the split {name} of {self.name} has no labels, so nothing can be measured on it; `convoy predict` says what"
+                " its images show."
+            )
         if name not in self._readers:
             raise exits.CannotRun(f"{self.name} has no split {name}; it has {', '.join(self._readers)}.")
         if name not in self._splits:

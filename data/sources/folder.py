@@ -2,96 +2,116 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from convoy import exits
+from convoy.counting import counted
 from convoy.data.config import DataConfig
 from convoy.data.identity import FOLDER, Origin, split_of_files
-from convoy.data.images.listing import SUFFIXES, is_image
+from convoy.data.images.suffixes import is_image
 from convoy.data.images.unreadable import BadImages
+from convoy.data.images.walk import (
+    HIDDEN,
+    LISTED,
+    UNLABELLED,
+    LeftOut,
+    folders_in,
+    images_below,
+    is_hidden,
+    leads_back,
+    leads_to_folder,
+)
+from convoy.data.sources import places
 from convoy.data.sources.examples import DataSet
-from convoy.data.sources.listed import SPLITS, Listed, first_few, open_listed
-from convoy.listing import entries_of, files_below, listing
+from convoy.data.sources.layout import check_classes, first_few, layout_of
+from convoy.data.sources.listed import Listed, open_listed
+from convoy.listing import entries_of, listing
 
 
 def open_folder(config: DataConfig) -> DataSet:
     """PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg with validation/ and test/ beside it; classes in order of name."""
-    path = str(config.dataset_spec.value)
-    root = Path(os.path.expanduser(path))  # noqa: PTH111 - which leaves ~nobody as it is, where a Path raises
+    root, left_out = places.folder(config), LeftOut()
     with listing(root):
-        if not root.is_dir():
-            what = "is a file, not a folder" if root.exists() else "does not exist"
-            raise exits.CannotRun(
-                f"--dataset=folder:{path}: {root} {what}; give a folder with one folder of images per class."
-            )
-        roots = _split_folders(root)
-        class_names = _folders(roots["train"])
+        roots, others = layout_of(root)
+        if config.test_split == "none":
+            roots.pop("test", None)
+        class_names = folders_in(roots["train"])
         if len(class_names) < 2:
-            raise exits.BadData(
-                f"{roots['train']} holds {len(class_names)} class folders; a classifier needs at least two folders of"
-                " images."
-            )
-        listed = {name: _list(split_root, class_names) for name, split_root in roots.items()}
+            raise exits.BadData(_too_few(roots["train"], class_names))
+        unlabelled = {
+            split for split, place in roots.items() if split != "train" and _is_unlabelled(place, class_names)
+        }
+        listed = {
+            split: _list(split, roots[split], class_names, left_out) for split in roots if split not in unlabelled
+        }
+        if roots["train"] == root:
+            check_classes(root, class_names, listed["train"].paths)
+        else:
+            _pass_over(root, left_out)
+        for split in unlabelled:
+            for image in images_below(roots[split], left_out):
+                left_out.add(UNLABELLED, image)
+    if others:
+        print(f"Note: {root} holds splits; left out beside them: {first_few(others)}.")
+    if note := left_out.note():
+        print(note)
     bad = BadImages(config.bad_images, config.max_bad_fraction)
 
     def origin(sizes: Mapping[str, np.ndarray]) -> Origin:
         return Origin(
-            FOLDER, {split: split_of_files(roots[split], listed[split].paths, sizes[split]) for split in roots}
+            FOLDER, {split: split_of_files(roots[split], files.paths, sizes[split]) for split, files in listed.items()}
         )
 
-    return open_listed(config, root, listed, class_names, origin, bad)
+    return open_listed(config, root, listed, class_names, origin, bad, unlabelled=unlabelled)
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    """Split -> its folder. A folder called train is a split if it has class folders, and a class like any other if not."""
-    folders = _folders(root)
-    if "train" not in folders or not _folders(root / "train"):
-        return {"train": root}
-    roots = {}
-    for split, aliases in SPLITS.items():
-        present = [root / alias for alias in aliases if alias in folders]
-        if len(present) > 1:
-            raise exits.BadData(f"{present[0]} and {present[1]} are both {split} splits; remove or merge one.")
-        if present:
-            roots[split] = present[0]
-    return roots
+def _too_few(train: Path, class_names: tuple[str, ...]) -> str:
+    folders = counted(len(class_names), "class folder")
+    inner = folders_in(train / class_names[0]) if class_names else ()
+    hint = f" Perhaps they are those in {train / class_names[0]}: {first_few(inner)}." if len(inner) > 1 else ""
+    return f"{train} holds {folders}; a classifier needs at least two folders of images.{hint}"
 
 
-def _folders(root: Path) -> tuple[str, ...]:
-    return tuple(sorted(entry.name for entry in entries_of(root) if not entry.name.startswith(".") and entry.is_dir()))
+def _is_unlabelled(root: Path, class_names: tuple[str, ...]) -> bool:
+    """Whether a split has images, and no class folders: they lie in it, or in one folder that is no class."""
+    folders = folders_in(root)
+    labelled = len(folders) > 1 or any(name in class_names for name in folders)
+    return not labelled and any(images_below(root, LeftOut()))
 
 
-def _list(root: Path, class_names: tuple[str, ...]) -> Listed:
-    """Every image below root with its label, in order of class and path; BadData for an unknown or an empty class folder."""
-    folders = set(_folders(root))
+def _list(split: str, root: Path, class_names: tuple[str, ...], left_out: LeftOut) -> Listed:
+    """Every image in class folders with its label, in order of class and path; BadData for an unknown or empty class folder."""
+    folders = set(folders_in(root))
     if unknown := sorted(folders - set(class_names)):
+        remedy = "; --test_split=none leaves all of it out" if split == "test" else ""
         raise exits.BadData(
-            f"{root} has a class {unknown[0]} that the training folder lacks; its classes are {first_few(class_names)}."
+            f"{root} has a class {unknown[0]} that the training folder lacks; its classes are"
+            f" {first_few(class_names)}{remedy}."
         )
+    _pass_over(root, left_out)
     paths: list[str] = []
     labels: list[int] = []
-    left_out: list[str] = []
     for label, name in enumerate(class_names):
         if name not in folders:
             continue
-        images = []
-        for entry in files_below(root / name):
-            if is_image(entry):
-                images.append(entry.path)
-            elif not entry.name.startswith("."):
-                left_out.append(entry.path)
+        images = list(images_below(root / name, left_out))
         if not images:
-            raise exits.BadData(
-                f"the class folder {root / name} holds no image ({', '.join(SUFFIXES)}); add images or remove the folder."
-            )
-        paths += sorted(images)
+            raise exits.BadData(f"the class folder {root / name} holds no image; add images or remove the folder.")
+        paths += images
         labels += [label] * len(images)
-    if left_out:
-        print(
-            f"Note: {len(left_out)} files below {root} are not images and are left out, the first is {min(left_out)!r}."
-        )
     return Listed(paths, labels)
+
+
+def _pass_over(root: Path, left_out: LeftOut) -> None:
+    """Notes what stands beside class folders: hidden files, images, links that lead back."""
+    for entry in entries_of(root):
+        if is_hidden(entry.name):
+            left_out.add(HIDDEN, entry.path)
+        elif leads_to_folder(entry):
+            if entry.is_symlink() and leads_back(entry.path):
+                left_out.add(LISTED, entry.path)
+        elif is_image(entry):
+            left_out.add(UNLABELLED, entry.path)

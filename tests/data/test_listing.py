@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from convoy import exits
-from convoy.data.images.listing import ImageFile, image_files, is_image
-from convoy.listing import files_below, walk
+from convoy.data.images.listing import ImageFile, image_files
+from convoy.data.images.walk import LeftOut, images_below
 
 
 def make(root: Path, *names: str) -> None:
@@ -27,17 +27,24 @@ def test_a_folder_is_walked_in_the_order_of_its_paths(tmp_path):
     # A dash and a dot come before the slash, a zero and a letter behind it.
     names = [
         f"{folder}{letter}.png"
-        for folder in ("", "a/", "a-b/", "a.b/", "a0/", "a/b/", "ab/", "a/.b/", "B/")
+        for folder in ("", "a/", "a-b/", "a.b/", "a0/", "a/b/", "ab/", "a/c.b/", "B/")
         for letter in "cZ"
     ]
-    make(tmp_path, *names, "a.png", "a/b.png/c.jpg", "readme.txt", "a/b/readme")
+    make(tmp_path, *names, "a.png", "a/b.png/c.jpg", "readme.txt", "a/b/readme", "a/.b/c.png")
+    make(tmp_path, ".store/c.png", ".store/b/c.png")
     (tmp_path / "here").symlink_to(tmp_path)
     (tmp_path / "a" / "link.JPEG").symlink_to(tmp_path / "c.png")
     (tmp_path / "a" / "folder.gif").symlink_to(tmp_path / "B")
+    (tmp_path / "a" / "b+").symlink_to(tmp_path / ".store")  # which is hidden, and the link is not
     (tmp_path / "a" / "loop.bmp").symlink_to("loop.bmp")
-    walked = list(walk(tmp_path, is_image))
-    assert walked == sorted(entry.path for entry in files_below(tmp_path) if is_image(entry))
-    assert len(walked) == 2 * 9 + 4
+    left_out = LeftOut()
+    walked = list(images_below(tmp_path, left_out))
+    assert walked == sorted(walked)
+    assert len(walked) == 2 * 9 + 2 + 2 + 2
+    assert left_out.note() == (
+        f"Note: left out: 2 files that are no images ('{tmp_path}/a/b/readme', ...); 2 hidden files or folders"
+        f" ('{tmp_path}/.store', ...); 2 linked folders that are listed anyway ('{tmp_path}/a/folder.gif', ...)."
+    )
     assert list(image_files([str(tmp_path)])) == [ImageFile(path) for path in walked]
     assert list(image_files([f"{tmp_path}/"])) == [ImageFile(path) for path in walked]
 
@@ -54,7 +61,7 @@ def test_folders_deeper_than_python_recurses(tmp_path):
     finally:
         os.chdir(here)
     try:
-        assert len(next(iter(walk(tmp_path, is_image)))) > 2200
+        assert len(next(images_below(tmp_path, LeftOut()))) > 2200
     finally:
         subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # Python's own removal recurses
 
@@ -124,6 +131,9 @@ def test_a_folder_of_many_files_is_held_as_names(tmp_path):
         def __init__(self, number):
             self.name = f"{number:06}.png"
 
+        def is_symlink(self):
+            return False
+
         def is_dir(self, follow_symlinks):
             return False
 
@@ -136,7 +146,7 @@ def test_a_folder_of_many_files_is_held_as_names(tmp_path):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "scandir", lambda folder: Many())
         tracemalloc.start()
-        assert sum(1 for _ in walk(tmp_path, lambda entry: True)) == 20_000
+        assert sum(1 for _ in images_below(tmp_path, LeftOut())) == 20_000
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 2.5e6, f"{peak:,} bytes"

@@ -103,13 +103,13 @@ def test_a_link_to_itself_among_the_classes_is_a_sentence(photographs):
         opened(photographs)
 
 
-def test_links_within_a_class_are_not_followed_but_named(photographs, tmp_path, capsys):
+def test_links_within_a_class_are_followed_where_they_lead_elsewhere(photographs, tmp_path, capsys):
     write_images(tmp_path / "elsewhere", ("more",), 2)
     (photographs / "cat" / "more").symlink_to(tmp_path / "elsewhere")
     (photographs / "cat" / "up.jpg").symlink_to("..")
     (photographs / "cat" / "linked.jpg").symlink_to(tmp_path / "elsewhere" / "more" / "000.jpg")
-    assert len(opened(photographs).split("train")) == 25
-    assert f"2 files below {photographs} are not images and are left out, the first is" in capsys.readouterr().out
+    assert len(opened(photographs).split("train")) == 27
+    assert f"1 linked folder that is listed anyway ('{photographs}/cat/up.jpg')" in capsys.readouterr().out
     (photographs / "cat" / "itself.jpg").symlink_to("itself.jpg")
     with pytest.raises(exits.BadData, match=r"cat/itself\.jpg cannot be read: too many levels"):
         opened(photographs).split("train")

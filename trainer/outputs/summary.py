@@ -32,7 +32,7 @@ def _rows(experiment: Experiment) -> Iterator[tuple[str, str]]:
     config, data, plan, engine = experiment.config, experiment.data, experiment.plan, experiment.engine
     yield "devices", f"{engine.description}, {config.backend}, strategy {config.strategy}, {config.precision}"
     held_out = f", {len(data.held_out):,} ({data.config.eval_split}) choose the best" if data.held_out else ""
-    if data.final[0] == data.config.eval_split in data.dataset.split_names:
+    if data.held_out and data.config.eval_split in ("test", data.config.test_split):
         held_out += " and are the test too: what it finds will be a little too good"
     yield "data", f"{counted(int(data.examples_per_class.sum()), 'example')}{held_out}, augment {data.config.augment}"
     if data.config.balance != "none":

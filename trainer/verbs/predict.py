@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
-from convoy import exits, options
+from convoy import destination, exits, options
 from convoy.data.images.listing import ImageFile, image_files, listed_places
+from convoy.data.images.walk import LeftOut
 from convoy.store import open_store
 from convoy.trainer import engines
+from convoy.trainer.checkpoints.manager import find
 from convoy.trainer.flags.prediction import PredictConfig
 from convoy.trainer.run_dir import opening
 from convoy.verbs import ChildVerb
@@ -32,19 +35,25 @@ def _parse(argv: list[str]) -> tuple[PredictConfig, list[str]]:
 def _work(parsed: tuple[PredictConfig, list[str]]) -> int:
     config, named = parsed
 
-    def files() -> Iterator[ImageFile]:
-        yield from image_files(named)
+    def files(left_out: LeftOut) -> Iterator[ImageFile]:
+        yield from image_files(named, left_out)
         if config.list:
-            yield from image_files(listed_places(config.list))
+            yield from image_files(listed_places(config.list), left_out)
 
-    stored = opening.trained_config(open_store(config.run_dir), config.run_dir)
-    total = sum(1 for _ in files())  # a folder that cannot be listed ends it here, before seconds are spent
+    store = open_store(config.run_dir)
+    stored = opening.trained_config(store, config.run_dir)
+    find(store, config.checkpoint)
+    destination.check("out", config.out)
+    left_out = LeftOut()
+    total = sum(1 for _ in files(left_out))  # a folder that cannot be listed ends it here, before seconds are spent
+    if note := left_out.note():
+        print(note, file=sys.stderr)
     if not total:
         raise exits.UsageError(f"--list={config.list} names no image; give files, folders or patterns.")
     engines.choose(config.backend or stored.unchecked.backend)
     from convoy.trainer import predict  # imports Keras, which now has the right backend
 
-    return predict.predict_and_print(config, files(), total)
+    return predict.predict_and_print(config, files(LeftOut()), total)
 
 
 VERB = ChildVerb(USAGE, (PredictConfig,), _parse, _work, module="convoy.trainer.verbs.predict")
