@@ -182,10 +182,10 @@ def _resources(pod: Object, spec: JobSpec) -> None:
 
 def _volumes(pod: Object, volumes: Iterable[Volume]) -> None:
     """Mounts the claims of --volume, to be read: many pods may do that at once."""
-    for number, volume in enumerate(volume for volume in volumes if volume.claim):
+    for number, volume in enumerate(volume for volume in volumes if volume.claim_name):
         name = f"volume-{number}"
-        claim = {"claimName": volume.claim, "readOnly": True}
-        pod["volumes"].append({"name": name, "persistentVolumeClaim": claim})
+        source = {"claimName": volume.claim_name, "readOnly": True}
+        pod["volumes"].append({"name": name, "persistentVolumeClaim": source})
         mount = {"name": name, "mountPath": volume.folder, "readOnly": True}
         pod["containers"][0]["volumeMounts"].append(mount)
 

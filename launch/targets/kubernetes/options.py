@@ -37,7 +37,9 @@ class KubernetesPlace:
 class Volume(NamedTuple):
     """A folder that each worker has, with something in it."""
 
-    claim: str  # the PersistentVolumeClaim that is mounted there; empty: the image brings it, or whoever edits the documents
+    claim_name: (
+        str  # the PersistentVolumeClaim that is mounted there; "": the image brings it, or who edits the documents
+    )
     folder: str
 
 
