@@ -93,8 +93,8 @@ class RunConfig:
     )
     duration: str = option(
         "10ep",
-        "how long to train: epochs (10ep), steps (600st), or minutes of steps (30min), whose number is measured once, before the"
-        " first of them, and kept: evaluations and saves take time beside them.",
+        "how long to train: epochs (10ep), steps (600st), or minutes of steps (30min): their number is measured once, before"
+        " the first step, and kept; evaluations and saves take time beside them.",
         group=_OPTIMIZATION,
     )
     optimizer: str = option("adam", lambda: f"{OPTIMIZERS.help()}.", group=_OPTIMIZATION, choices=OPTIMIZERS)

@@ -17,8 +17,8 @@ class Source(Entry):
     Args:
       parse: "module:function" of a light module, argument -> value, which raises CannotRun for an impossible one; "" keeps
         the argument as it is.
-      look: "module:function" of a light module, DataConfig -> the place; raises CannotRun where nothing can be opened; "" for a
-        source without a place.
+      look: "module:function" of a light module, of (DataConfig), which raises CannotRun where nothing can be opened; "" for a
+        source that needs no place.
       remedies: "module:function", DataConfig -> what makes the input faster, the most effective first; "" for nothing.
       has_place: the argument is a place, which says nothing of what lies there: the data may move while a run goes on.
       holds_files: its examples are Files, which are packed as they are.
@@ -87,6 +87,7 @@ TFDS = Source(
     "convoy.data.sources.tfds:open_tfds",
     "cifar10 or any other image classification set of TFDS, as NAME, NAME/CONFIG or NAME:1.2.3",
     parse="convoy.data.sources.arguments:tfds_name",
+    look="convoy.data.sources.unprepared:check",
     downloads=True,
 )
 

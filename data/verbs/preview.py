@@ -51,7 +51,8 @@ def _work(parsed: tuple[PreviewConfig, DataConfig]) -> None:
     except OSError as error:
         raise destination.refusal("output", config.output, exits.reason(error)) from error
     print(
-        f"{config.output}: {counted(config.count, 'example')} of {data.dataset}, each beside what --augment={data.augment} makes of it."
+        f"{config.output}: {counted(config.count, 'example')} of {data.dataset}, each beside what"
+        f" --augment={data.augment} makes of it."
     )
 
 

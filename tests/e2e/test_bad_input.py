@@ -48,7 +48,7 @@ def test_a_directory_of_other_files_is_refused_and_stays(convoy, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("")
     assert_sentence(convoy("train", *QUICK, "--run_dir=thesis"), 78, "chapter1.tex", "no run of Convoy")
-    assert sorted(path.name for path in (tmp_path / "thesis").iterdir()) == [".lock", "chapter1.tex"]
+    assert sorted(path.name for path in (tmp_path / "thesis").iterdir()) == ["chapter1.tex"]
 
 
 def test_a_read_only_directory_is_refused(convoy, tmp_path):

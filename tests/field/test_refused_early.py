@@ -12,7 +12,7 @@ import pytest
 
 from convoy import destination, exits
 from convoy.data.config import DataConfig
-from convoy.data.sources import servers
+from convoy.data.sources import places, servers
 from convoy.trainer.config import RunConfig
 from support import environment
 
@@ -166,3 +166,33 @@ def test_behind_a_proxy_the_proxy_has_to_answer(monkeypatch):
     monkeypatch.setattr(servers, "_refusal", lambda host, port: asked.append((host, port)) or "")
     assert servers.unreachable(["https://data.example/a.tgz"]) == ""
     assert asked == [("proxy.example", 3128)]
+
+
+@pytest.fixture
+def offline(no_proxy, monkeypatch):
+    def refuse(address, timeout):
+        raise OSError(-2, "Name or service not known")
+
+    monkeypatch.setattr(servers.socket, "create_connection", refuse)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10:3.0.2", "imagenet_r", "tf_flowers"])
+def test_a_data_set_that_cannot_be_downloaded_is_refused_without_tfds(offline, tmp_path, name):
+    config = DataConfig(name, data_dir=str(tmp_path))
+    words = f"--dataset={name} is not prepared in {tmp_path} and cannot be downloaded: .* does not answer"
+    with pytest.raises(exits.CannotRun, match=words):
+        places.check(config)
+    (tmp_path / name.partition(":")[0]).mkdir()
+    places.check(config)
+
+
+@pytest.mark.parametrize("name", ["cifar11", "my_own_set/small", "digits"])
+def test_what_tfds_does_not_list_is_left_to_it(offline, tmp_path, name):
+    places.check(DataConfig(name, data_dir=str(tmp_path)))
+
+
+def test_a_namespace_needs_the_list_of_the_community(offline):
+    with pytest.raises(
+        exits.CannotRun, match="--dataset=kagle:photos would be a data set of .* cannot be reached: storage"
+    ):
+        places.check(DataConfig("kagle:photos"))

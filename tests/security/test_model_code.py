@@ -225,22 +225,24 @@ def test_a_prepared_folder_names_no_code_to_import(home, tmp_path, monkeypatch, 
 def test_nothing_is_downloaded_for_a_stranger(home, monkeypatch):
     import tensorflow_datasets as tfds
 
-    asked = []
+    asked, reached = [], []
+    monkeypatch.setattr("convoy.data.sources.servers.unreachable", lambda urls: reached.append(urls) or "")
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda self: asked.append(self.data_dir))
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(Path("default").absolute()))
     for number, place in enumerate(("there", "")):
         edit(model="article_cnn", dataset="mnist", data_dir=place, run_id=str(number) * 32)
         with pytest.raises(exits.CannotRun, match=rf"mnist is not prepared in .*{place or 'default'}.*--data_dir"):
             measure()
-        assert asked == []
+        assert asked == reached == []
         for flags in ({"dataset": "mnist"}, {"data_dir": "here"}):
             with contextlib.suppress(Exception):  # the pretended download leaves no files
                 measure(**flags)
         begun_here()
         with contextlib.suppress(Exception):
             measure()
-        assert len(asked) == 3
+        assert len(asked) == len(reached) == 3
         asked.clear()
+        reached.clear()
 
 
 def test_a_stranger_cannot_raise_the_memory_that_images_take(home, monkeypatch):
@@ -251,6 +253,7 @@ def test_a_stranger_cannot_raise_the_memory_that_images_take(home, monkeypatch):
         raise exits.CannotRun("far enough")
 
     monkeypatch.setattr("convoy.data.opening.open_dataset", opened)
+    monkeypatch.setattr("convoy.data.sources.places.check", lambda data: None)
     for dataset, cache_bytes in (("folder:x", 1 << 60), ("records:x", 1 << 60), ("folder:x", 1000)):
         edit(model="article_cnn", dataset=dataset, cache_bytes=cache_bytes)
         with pytest.raises(exits.CannotRun, match="far enough"):

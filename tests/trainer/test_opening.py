@@ -218,12 +218,13 @@ def test_without_a_test_split_it_measures_what_the_run_was_measured_on(home, cap
     )
 
 
-def test_a_split_that_is_not_there_is_refused_before_an_engine_is_chosen(home, monkeypatch):
-    monkeypatch.setattr("convoy.trainer.engines.choose", lambda backend: pytest.fail("an engine was chosen"))
-    with pytest.raises(
-        exits.CannotRun, match="--split=test: the data set of run has no such split; there are auto, eval"
-    ):
+def test_a_split_that_is_not_there_is_named(home):
+    with pytest.raises(exits.CannotRun, match="folder:photos has no split test; it has train"):
         measured(split="test")
+
+
+def test_what_is_not_there_is_refused_before_an_engine_is_chosen(home, monkeypatch):
+    monkeypatch.setattr("convoy.trainer.engines.choose", lambda backend: pytest.fail("an engine was chosen"))
     with pytest.raises(exits.CannotRun, match="has no checkpoint of step 7"):
         measured(checkpoint="7")
     with pytest.raises(exits.CannotRun, match="--output=absent/a.json cannot be written: there is no folder absent"):

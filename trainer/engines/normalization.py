@@ -106,8 +106,8 @@ def _grouped(
     group = group or examples
     if examples % group:
         raise exits.CannotRun(
-            f"--batchnorm=ghost:{group} cannot cut the {counted(examples, 'example')} that a device has at once; give a divisor of"
-            f" {examples}, or change --batch_size or --accumulate."
+            f"--batchnorm=ghost:{group} cannot cut the {counted(examples, 'example')} that a device has at once; give a"
+            f" divisor of {examples}, or change --batch_size or --accumulate."
         )
     axis = layer.axis % len(x.shape)
     x = ops.reshape(x, (examples // group, group, *x.shape[1:]))

@@ -14,14 +14,13 @@ from convoy.data.config import DataConfig
 from convoy.data.sources import places
 from convoy.options import option
 from convoy.outside import printable
-from convoy.store import Store, open_store
-from convoy.table import near
+from convoy.store import open_store
 from convoy.trainer import engines
 from convoy.trainer.checkpoints.manager import find
 from convoy.trainer.config import RunConfig
 from convoy.trainer.flags import validation
 from convoy.trainer.processes.signals import Signals
-from convoy.trainer.run_dir import dataset, opening, trust
+from convoy.trainer.run_dir import opening, trust
 from convoy.trainer.run_dir.allowed_changes import differences
 from convoy.verbs import ChildVerb
 
@@ -72,25 +71,17 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     """The measurement as `eval` of result.json has it, with the step."""
     store = open_store(config.run_dir)
     stored = opening.trained_config(store, config.run_dir)
-    _refuse_early(config, store)
+    destination.check("output", config.output)
+    find(store, config.checkpoint)
     trained = trust.consented(stored, config.run_dir, config.model, config.trust_model_code)
     trained = _where_data_is(trained, config)
     download = bool(config.dataset or config.data_dir) or trust.own_place(stored)
-    places.check(trained.data)
+    if download or not trained.data.dataset_spec.source.downloads:  # whose server a stranger may have named
+        places.check(trained.data)
     engines.choose(trained.backend)
     from convoy.trainer import evaluation  # imports Keras, which now has the right backend
 
     return evaluation.measure(trained, store, config.checkpoint, config.split, signals, download)
-
-
-def _refuse_early(config: EvaluateConfig, store: Store) -> None:
-    """CannotRun for what can be told to be wrong before anything heavy is imported."""
-    destination.check("output", config.output)
-    find(store, config.checkpoint)
-    described = dataset.read(store)
-    if described and config.split not in (known := ("auto", "eval", *described.split_names)):
-        remedy = near(config.split, known)
-        raise exits.CannotRun(f"--split={config.split}: the data set of {config.run_dir} has no such split; {remedy}")
 
 
 def _where_data_is(trained: RunConfig, config: EvaluateConfig) -> RunConfig:

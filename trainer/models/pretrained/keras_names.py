@@ -40,8 +40,8 @@ def matched(owners: Sequence[Owner], layers: Sequence[Layer], place: str, name: 
             continue
         if len(layer.tensors) != len(owner.variables):
             raise exits.CannotRun(
-                f"{place} has {counted(len(layer.tensors), 'tensor')} for the layer {'/'.join(owner.names)} of --model={name}, which has"
-                f" {len(owner.variables)}; it is of another network."
+                f"{place} has {counted(len(layer.tensors), 'tensor')} for the layer {'/'.join(owner.names)} of"
+                f" --model={name}, which has {len(owner.variables)}; it is of another network."
             )
         taken.add(id(layer))
         values |= {variable.path: tensor for variable, tensor in zip(owner.variables, layer.tensors, strict=True)}
@@ -75,8 +75,8 @@ def _in_order(
         )
         if theirs and len(ours) != len(theirs):
             raise exits.CannotRun(
-                f"{place} has {counted(len(theirs), 'layer')} {kind} without a name of its own, and --model={name} {len(ours)}, so that"
-                " none can be told from its neighbour; it is of another network."
+                f"{place} has {counted(len(theirs), 'layer')} {kind} without a name of its own, and --model={name}"
+                f" {len(ours)}, so that none can be told from its neighbour; it is of another network."
             )
         pairs += zip(ours, theirs, strict=False)
     return pairs

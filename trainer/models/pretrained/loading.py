@@ -94,7 +94,8 @@ def _told(
 ) -> Loaded:
     known = f", {kept} of {classes} classes with their weights" if kept else ", new for all classes"
     unused = f", {len(read.unused)} left" if read.unused else ""
-    line = f"weights of {source.place} (sha256 {read.digest[:12]}): {counted(loaded, 'tensor')} loaded{unused}; the head{known}."
+    used = counted(loaded, "tensor")
+    line = f"weights of {source.place} (sha256 {read.digest[:12]}): {used} loaded{unused}; the head{known}."
     record = {
         "source": source.spec,
         "kind": source.kind,
