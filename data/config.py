@@ -11,15 +11,20 @@ from convoy.bounds import real, whole
 from convoy.data.augment import names as augmentations
 from convoy.data.augment.recipe import Recipe
 from convoy.data.images.unreadable import POLICIES
+from convoy.data.images.view import DEEP, FITS, View
 from convoy.data.sources import names as sources
 from convoy.data.sources.arguments import MAX_SIDE
 from convoy.data.sources.names import DatasetSpec
-from convoy.data.specs import BALANCES, BalanceSpec, EvalSplitSpec, check_group
+from convoy.data.specs import BALANCES, BalanceSpec, EvalSplitSpec, check_group, check_test_split
 from convoy.options import option
 from convoy.table import joined
 
 _GROUP = "Data"
 DEFAULT_EVAL_SPLIT = "hash:0.1"  # of a data set without a validation split
+
+
+def _sources_with(flag: str) -> str:
+    return joined(map(sources.SOURCES.syntax, sources.SOURCES.with_option(flag)), "or")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,17 +41,24 @@ class DataConfig:
     )
     eval_split: str = option(
         "auto",
-        "examples that choose the best checkpoint: the name of a split, hash:FRACTION of train by content hash (whole groups"
-        " where there are some), or none (train on all of train). auto: the data set's validation split, else hash:0.1. The"
-        " test split is left alone until the end.",
+        "examples that choose the best checkpoint: the name of a split; hash:FRACTION of train by content hash, or"
+        " stratified:FRACTION of every class (both by whole groups where there are some); or none (train on all of train)."
+        " auto: the data set's validation split, else hash:0.1. The test split is left alone until the end.",
         group=_GROUP,
+    )
+    test_split: str = option(
+        "auto",
+        "examples that a finished run is measured on: the name of a split, or none. Without one they are those that chose the"
+        " best checkpoint. auto: the data set's test split, if it has one with labels.",
+        group=_GROUP,
+        check=check_test_split,
     )
     group: str = option(
         "",
         lambda: (
             "an expression (RE2) whose first (...) finds the group in a file's name below the folder: (patient[0-9]+)."
             " A group stands on one side of every split. With"
-            f" --dataset={joined(map(sources.SOURCES.syntax, sources.SOURCES.with_option('group')), 'or')}."
+            f" --dataset={_sources_with('group')}."
         ),
         group=_GROUP,
         check=check_group,
@@ -64,6 +76,22 @@ class DataConfig:
         " cubic filter below 1, and the centre is cut out (default: as the network of --pretrained was measured, else 1).",
         group=_GROUP,
         within=real(0.1, 1),
+    )
+    fit: str = option(
+        "crop",
+        "what --image_size does with images that are not square: crop, both ends of the longer side are cut off; pad, all is"
+        " shown, and the rest of the square is black; squash, all is shown, out of proportion.",
+        group=_GROUP,
+        choices=FITS,
+    )
+    bit_depth: int = option(
+        DEEP,
+        lambda: (
+            "bits that are used of the 16 of a deep image file: 12 where no level is above 4,095. The highest eight of them are"
+            f" taken. With --dataset={_sources_with('bit_depth')}."
+        ),
+        group=_GROUP,
+        within=whole(8, DEEP),
     )
     augment: str = option("none", lambda: f"{augmentations.help_text()}.", group=_GROUP)
     balance: str = option("none", lambda: f"how often an epoch draws each class. {BALANCES.help()}.", group=_GROUP)
@@ -92,10 +120,11 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         options.check(self)
-        if self.group and "group" not in self.dataset_spec.source.options:
-            names = joined(map(sources.SOURCES.syntax, sources.SOURCES.with_option("group")), "or")
-            remedy = f"--dataset={options.shortened(self.dataset)} has no names of files; leave it out, or give {names}"
-            raise options.impossible("group", self.group, remedy)
+        for flag, default, lacks in (("group", "", "names of files"), ("bit_depth", DEEP, "files of 16 bits")):
+            if getattr(self, flag) != default and flag not in self.dataset_spec.source.options:
+                name = options.shortened(self.dataset)
+                remedy = f"--dataset={name} has no {lacks}; leave it out, or give {_sources_with(flag)}"
+                raise options.impossible(flag, getattr(self, flag), remedy)
         _ = (
             self.dataset_spec,
             self.eval_split_spec,
@@ -124,12 +153,14 @@ class DataConfig:
         return BalanceSpec.parse(self.balance)
 
     @property
-    def shown(self) -> float:
-        """The share of the shorter side that --image_size shows."""
-        return 1.0 if self.crop_fraction is None else self.crop_fraction
+    def view(self) -> View:
+        """What --image_size, --crop_fraction, --fit and --bit_depth say."""
+        fraction = 1.0 if self.crop_fraction is None else self.crop_fraction
+        return View(self.image_size, fraction, self.fit, self.bit_depth)
 
     def resolved(self, split_names: Collection[str]) -> DataConfig:
         """The same with --eval_split=auto replaced by the split that it means for a data set with these splits."""
         if self.eval_split != "auto":
             return self
-        return dataclasses.replace(self, eval_split="validation" if "validation" in split_names else DEFAULT_EVAL_SPLIT)
+        validates = "validation" in split_names and self.test_split != "validation"
+        return dataclasses.replace(self, eval_split="validation" if validates else DEFAULT_EVAL_SPLIT)

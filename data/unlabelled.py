@@ -14,13 +14,14 @@ import numpy as np
 import tensorflow as tf
 
 from convoy.data.arrays import Array, Image, Images, Scalar
-from convoy.data.images import decode
+from convoy.data.images import decode, decoders
 from convoy.data.images.crop_geometry import centre_windows
 from convoy.data.images.listing import ImageFile
 from convoy.data.images.probe import Header, Kind, look
+from convoy.data.images.view import View
 from convoy.data.parallel import in_parallel
 
-CHANNELS = (1, decode.CHANNELS)  # that an image of a file can have
+CHANNELS = (1, decoders.CHANNELS)  # that an image of a file can have
 _THREADS = 4  # that read headers, for storage that is far away
 # ITU-R BT.601 in 16 bits, as Pillow turns colour into grey; grey stays what it is.
 _LUMA, _LUMA_BITS = (19595, 38470, 7471), 16
@@ -51,7 +52,7 @@ class _Chunk(NamedTuple):
 
 
 def images_shown(
-    files: Iterable[ImageFile], shape: tuple[int, int, int], size: int, fraction: float, batch_size: int
+    files: Iterable[ImageFile], shape: tuple[int, int, int], view: View, batch_size: int
 ) -> Iterator[Shown]:
     """Reads files, n = `batch_size` at a time, a few batches ahead.
 
@@ -60,18 +61,17 @@ def images_shown(
     Args:
       files: as they are listed; the iterator runs in another thread.
       shape: (height, width, channels) of the images; channels as in CHANNELS.
-      size: the side to which images are resized and cropped; 0 for those that have the shape already, others are bad.
-      fraction: the share of the shorter side that is shown then; see crop_geometry.centre_windows.
+      view: what is shown of each; of size 0 those that have another shape are bad.
       batch_size: files of a batch.
     """
-    reading = _Reading(files, shape, size, batch_size)
+    reading = _Reading(files, shape, view, batch_size)
 
     def image(row: Scalar, *facts: Scalar) -> tuple[Scalar, Image]:
         path, kind, orientation, height, width = facts
-        file = decode.File(tf.io.read_file(path), kind, orientation, height, width)
-        if size:
-            window = centre_windows(height[None], width[None], size, fraction)[0]
-            pixels = decode.part(file, window, shape[:2], smooth=True, cubic=fraction != 1)
+        file = decode.File(tf.io.read_file(path), kind, orientation, height, width, view.bit_depth)
+        if view.size:
+            window = centre_windows(height[None], width[None], view)[0]
+            pixels = decode.part(file, window, shape[:2], smooth=True, cubic=view.fraction != 1)
         else:
             pixels = decode.whole(file)
         return row, tf.ensure_shape(_with_channels(pixels, shape[2]), shape)
@@ -101,8 +101,8 @@ def images_shown(
 class _Reading:
     """The files that are being read: chunks of them go into a stream, whose batches come back in the same order."""
 
-    def __init__(self, files: Iterable[ImageFile], shape: tuple[int, int, int], size: int, batch_size: int):
-        self._files, self._shape, self._size, self._batch_size = iter(files), shape, size, batch_size
+    def __init__(self, files: Iterable[ImageFile], shape: tuple[int, int, int], view: View, batch_size: int):
+        self._files, self._shape, self._view, self._batch_size = iter(files), shape, view, batch_size
         self._pending = deque[tuple[list[ImageFile], list[Header]]]()
         self.failure: BaseException | None = None  # why there are no more chunks, if not for the end of the files
 
@@ -130,7 +130,7 @@ class _Reading:
             return Header(Kind.BAD)
         header = look(file.path).header
         height, width = _upright(header)
-        if header.kind == Kind.BAD or self._size or (height, width) == self._shape[:2]:
+        if header.kind == Kind.BAD or self._view.size or (height, width) == self._shape[:2]:
             return header
         return Header(
             Kind.BAD,
@@ -166,7 +166,7 @@ def _upright(header: Header) -> tuple[int, int]:
 
 def _with_channels(pixels: Image, channels: int) -> Image:
     """uint8 [h, w, 3] -> uint8 [h, w, 1 or 3]."""
-    if channels == decode.CHANNELS:
+    if channels == decoders.CHANNELS:
         return pixels
     weighted = tf.reduce_sum(tf.cast(pixels, tf.int32) * _LUMA, axis=-1, keepdims=True)
     return tf.cast(tf.bitwise.right_shift(weighted + (1 << (_LUMA_BITS - 1)), _LUMA_BITS), tf.uint8)

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from convoy import exits
+from convoy.counting import counted
 from convoy.data.opening import Splits
 from convoy.data.sources.examples import Examples
 from convoy.data.sources.files import Files
@@ -94,7 +95,9 @@ def compute(engine: Engine, data: Splits, step: int, say: Callable[[str], None])
             _keep(places[use], computed[use], say)
     size, seconds = sum(features.images.nbytes for features in cached.values()), time.perf_counter() - begun
     how = "computed" if computed else f"read from {next(iter(places.values())).parent}"
-    say(f"features of {sum(map(len, uses.values())):,} images: {size / 2**20:,.1f} MiB, {how} in {seconds:.1f} s")
+    say(
+        f"features of {counted(sum(map(len, uses.values())), 'image')}: {size / 2**20:,.1f} MiB, {how} in {seconds:.1f} s"
+    )
     return FeatureCache(border, cached["train"], cached.get("held_out"))
 
 
@@ -118,8 +121,7 @@ def _places(engine: Engine, data: Splits) -> dict[str, Path]:
             list(examples.shape),
             config.eval_split,
             config.group,
-            config.image_size,
-            config.shown,
+            *config.view,
         ]
         digest = hashlib.blake2b(json.dumps([engine.backbone_digest(), dataclasses.asdict(origin), facts]).encode())
         digest.update(examples.labels.tobytes())

@@ -7,24 +7,34 @@ import math
 import tensorflow as tf
 
 from convoy.data.arrays import Array, Image, PerImage, Uniforms, Window, Windows
+from convoy.data.images.view import View
 
 NUMBERS = 24  # random numbers that a window takes
 _TRIES = 10
 _ASPECT = math.log(4 / 3)
 
 
-def centre_windows(heights: PerImage, widths: PerImage, size: int, fraction: float = 1.0) -> Windows:
-    """The centre square of images: int32 [n], int32 [n] -> float32 [n, 4].
+def centre_windows(heights: PerImage, widths: PerImage, view: View) -> Windows:
+    """What a view shows of images: int32 [n], int32 [n] -> float32 [n, 4].
 
-    The shorter side is brought to `size` / `fraction` pixels, rounded down as timm does, and `size` of them are shown. The
-    longer side is rounded up to whole pixels, and the centre is taken of those: a window may begin at a fraction of one of
-    the original's.
+    A side is brought to size / fraction pixels, rounded down as timm does, and the `size` in its centre are shown. It is the
+    shorter side with "crop", where the other is rounded up to whole pixels; the longer one with "pad", where the other is
+    rounded to the nearest, and the window may reach beyond the image; each by itself with "squash". A window may begin at a
+    fraction of one of the original's pixels.
     """
     # Sides of 20 million pixels times a size are more than 32 bits hold.
     shapes = tf.cast(tf.stack([heights, widths], axis=1), tf.int64)
-    scaled = -(-shapes * int(size / fraction) // tf.reduce_min(shapes, axis=1, keepdims=True))
+    side = int(view.size / view.fraction)
+    if view.fit == "crop":
+        scaled = -(-shapes * side // tf.reduce_min(shapes, axis=1, keepdims=True))
+    elif view.fit == "pad":
+        longer = tf.reduce_max(shapes, axis=1, keepdims=True)
+        scaled = tf.maximum((2 * shapes * side + longer) // (2 * longer), 1)
+    else:
+        scaled = side * tf.ones_like(shapes)
     pixel = tf.cast(shapes, tf.float32) / tf.cast(scaled, tf.float32)
-    return tf.concat([tf.cast((scaled - size) // 2, tf.float32) * pixel, size * pixel], axis=1)
+    # Of an odd number of pixels beside the image, the smaller part comes first.
+    return tf.concat([tf.cast(tf.truncatediv(scaled - view.size, 2), tf.float32) * pixel, view.size * pixel], axis=1)
 
 
 def random_windows(numbers: Uniforms, heights: PerImage, widths: PerImage, min_area: float) -> Windows:
@@ -65,7 +75,8 @@ def resampled(pixels: Array, window: Window, size: tuple[int, int] | Array, cubi
 
     Args:
       pixels: uint8 [h, w, c].
-      window: float32 [4], (top, left, height, width); pixels outside of it count where the filter reaches them.
+      window: float32 [4], (top, left, height, width); pixels outside of it count where the filter reaches them, and what lies
+        outside of the image is black.
       size: (height, width).
 
     Returns:

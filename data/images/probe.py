@@ -1,7 +1,8 @@
 """The header of an image file: nothing is decoded. Imports no TensorFlow.
 
 Right RGB is what Pillow makes of a file: `ImageOps.exif_transpose(Image.open(file)).convert("RGB")`, the first frame of an
-animation; of 16 bits a channel the high eight, where Pillow cuts grey ones off at 255.
+animation; of 16 bits a channel the high eight, where Pillow cuts grey ones off at 255. Of JPEG XL,
+which Pillow does not read, it is what libjxl makes.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from typing import BinaryIO, NamedTuple
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from convoy import exits
+from convoy.data.images.formats import UNKNOWN, check_decoder, opened
 from convoy.data.images.hashing import content_hash, content_hash_of
 from convoy.data.images.headers import ordinary
+from convoy.data.images.jxl import upright_size
+from convoy.data.images.signatures import format_of
 
 # What Pillow calls a decompression bomb: twice a quarter of a GiB of RGB. A larger image is refused by its header.
 MAX_PIXELS = 178_956_970
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 _ANIMATED, _DESCRIBED = 2, 8 | 4  # flags of a WebP file; the latter by EXIF or XMP
 _XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')  # where EXIF says nothing; as Pillow looks for it in all formats
-_UNKNOWN = "it is no JPEG, PNG, GIF, BMP or WebP image"
 _BEGIN = 16 << 10  # bytes that hold the header of most files
 _PIECE = 1 << 20  # of a file that is read to its end
 _MAX_BYTES = 1 << 30  # of a file: MAX_PIXELS, not compressed
@@ -46,7 +48,8 @@ class Kind(enum.IntEnum):
     JPEG = 1  # tf.io.decode_jpeg: 8 bits, grey or YCbCr
     PNG = 2  # tf.io.decode_png
     WEBP = 3  # tf.io.decode_webp: one frame
-    OTHER = 4  # Pillow: CMYK, palettes of BMP, all frames but the first to be left out
+    OTHER = 4  # Pillow: AVIF, JPEG 2000, HEIC, CMYK, palettes of BMP, all frames but the first to be left out
+    JXL = 5  # tf.io.decode_jxl, which turns the image by itself
 
 
 class Header(NamedTuple):
@@ -110,7 +113,7 @@ def _judged(read: Callable[[], Header]) -> Header:
     try:
         header = read()
     except UnidentifiedImageError:
-        return Header(Kind.BAD, reason=f"cannot be decoded: {_UNKNOWN}")
+        return Header(Kind.BAD, reason=f"cannot be decoded: {UNKNOWN}")
     except Exception as error:  # a damaged file makes a parser raise anything
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the latter of a place that is none
             raise
@@ -126,8 +129,7 @@ def _header(begin: bytes, whole: io.RawIOBase | io.BytesIO) -> Header:
     if header := ordinary(begin):
         return Header(Kind.JPEG if header.jpeg else Kind.PNG, *header[1:])
     whole.seek(0)
-    file = _Patient(whole)
-    return _webp(file) or _by_pillow(file)
+    return {"WebP": _webp, "JPEG XL": _jxl}.get(format_of(begin), _by_pillow)(_Patient(whole))
 
 
 class _Patient(io.BufferedReader):
@@ -142,7 +144,7 @@ class _Patient(io.BufferedReader):
 
 
 def _by_pillow(file: BinaryIO) -> Header:
-    image = Image.open(file, formats=FORMATS)
+    image = opened(file)
     width, height = image.size
     kind = Kind.OTHER
     if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
@@ -153,12 +155,14 @@ def _by_pillow(file: BinaryIO) -> Header:
     return Header(kind, height, width, _orientation(Image.Image.getexif(image)))
 
 
-def _webp(file: BinaryIO) -> Header | None:
-    """By hand: Pillow gives the decoder the memory of two whole images when it opens a file. None for other formats."""
-    start = file.read(12)
-    if start[:4] != b"RIFF" or start[8:] != b"WEBP":
-        file.seek(0)
-        return None
+def _jxl(file: BinaryIO) -> Header:
+    check_decoder("JPEG XL")
+    return Header(Kind.JXL, *upright_size(file))
+
+
+def _webp(file: BinaryIO) -> Header:
+    """By hand: Pillow gives the decoder the memory of two whole images when it opens a file."""
+    file.seek(12)
     chunks = _chunks(file)
     name, _ = next(chunks, (b"", 0))
     data = file.read(10)

@@ -13,11 +13,13 @@ import google_crc32c
 
 from convoy import exits
 from convoy.data.images.probe import MAX_PIXELS
+from convoy.data.images.view import View
 from convoy.outside import Name, name_in, parse_object, printable, read_file
 
 MANIFEST, PLAN = Name("MANIFEST.json"), Name("PACKING.json")  # a folder with the second only is not packed to its end
 SCHEMA = 1
 MAX_EXAMPLES = 2**40
+USUAL_VIEW: dict[str, object] = {"fit": View().fit, "bit_depth": View().bit_depth}  # of a plan that says nothing
 
 
 class CorruptRecords(Exception):
@@ -65,6 +67,12 @@ class Manifest:
         plan = self.document["plan"]
         assert isinstance(plan, dict), "parse_manifest has checked it"
         return plan
+
+
+def packed_view(view: View) -> dict[str, object]:
+    """What a plan says of the view by which pixels were packed, where it is not the usual one."""
+    says = {"fit": view.fit if view.size else View().fit, "bit_depth": view.bit_depth}
+    return {name: value for name, value in says.items() if value != USUAL_VIEW[name]}
 
 
 def shard_name(split: str, shard: int, shards: int) -> Name:

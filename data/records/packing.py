@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import io
+import itertools
 import math
 import os
 import sys
@@ -20,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from convoy import __version__, exits, terminal
+from convoy.counting import counted
 from convoy.data.config import DataConfig
 from convoy.data.exclusive import exclusive_lock
 from convoy.data.parallel import cores
@@ -30,10 +33,12 @@ from convoy.data.records.manifest import (
     MANIFEST,
     PLAN,
     SCHEMA,
+    USUAL_VIEW,
     CorruptRecords,
     Entry,
     groups_name,
     index_name,
+    packed_view,
     read_manifest,
     shard_name,
 )
@@ -70,6 +75,7 @@ def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
         "splits": {
             name: _split_plan(dataset.split(name), dataset.groups.get(name), parts) for name, parts in borders.items()
         },
+        **packed_view(config.view),
     }
     busy = f"--out={root}: another process packs there now; wait for it, or choose another directory."
     with exclusive_lock(root, _LOCK, "choose another --out.", busy):
@@ -83,7 +89,8 @@ def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
             format.write_json(root / MANIFEST, {"plan": plan, "files": entries, "versions": versions})
             total = sum(entry.bytes for entry in files.values())
             print(
-                f"{dataset.name} is packed into {len(files)} files, {total / 2**20:,.1f} MiB: --dataset=records:{root}"
+                f"{dataset.name} is packed into {counted(len(files), 'file')}, {total / 2**20:,.1f} MiB:"
+                f" --dataset=records:{root}"
             )
         _remove_leftovers(root, borders)
 
@@ -132,7 +139,8 @@ def _opened(config: DataConfig) -> tuple[DataSet, bool]:
     splits = [dataset.split(name) for name in dataset.split_names]
     shapes = {upright(header) for split in splits if isinstance(split, Files) for header in split.headers}
     if len(shapes) == 1 and math.prod(*shapes) <= SMALL:
-        return open_dataset(config), True
+        with contextlib.redirect_stdout(io.StringIO()):  # it has nothing else to note
+            return open_dataset(config), True
     return dataset, False
 
 
@@ -149,9 +157,10 @@ def _pixels(part: Examples) -> Iterator[Packed]:
 
 
 def _files(part: Files, pool: ThreadPoolExecutor) -> Iterator[Packed]:
+    depth = itertools.repeat(part.view.bit_depth)
     for first in range(0, len(part), _AT_ONCE):
         rows = slice(first, first + _AT_ONCE)
-        yield from pool.map(original, part.paths[rows], part.headers[rows], part.labels[rows].tolist())
+        yield from pool.map(original, part.paths[rows], part.headers[rows], part.labels[rows].tolist(), depth)
 
 
 def _sizes(examples: Examples, pixels: bool) -> np.ndarray:
@@ -238,10 +247,11 @@ def _has_manifest(root: Path, plan: dict[str, Any]) -> bool:
         earlier = content.get("plan", content)
         if not isinstance(earlier, dict):
             raise exits.CannotRun(f"--out={root} holds a {name} that packing did not write; choose another directory.")
-        if different := [key for key in plan if earlier.get(key) != plan[key]]:
-            was, now = (shortened(packing.get(different[0])) for packing in (earlier, plan))
+        before, now = ({**USUAL_VIEW, **packing} for packing in (earlier, plan))
+        if different := [key for key in now if before.get(key) != now[key]]:
+            was, is_now = (shortened(packing.get(different[0])) for packing in (before, now))
             raise exits.CannotRun(
-                f"--out={root} holds another packing: {different[0]} was {was} and is {now}; choose another directory."
+                f"--out={root} holds another packing: {different[0]} was {was} and is {is_now}; choose another directory."
             )
         return name == MANIFEST
     if others := [entry.name for entry in os.scandir(root) if entry.name != _LOCK]:

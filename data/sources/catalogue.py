@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import json
 import math
 import os
 import stat
@@ -49,8 +48,8 @@ class Catalogue(NamedTuple):
     ) -> Catalogue:
         """The headers of files below a folder, and the hashes of those that are to be `hashed`.
 
-        A file that has kept its size and time of change is not opened again. The cache has one list for each folder, or for
-        each file, `listed`, that lists files.
+        A file that has kept its size and time of change is not opened again, unless it could not be read: a decoder may have
+        been installed meanwhile. The cache has one list for each folder, or for each file, `listed`, that lists files.
         """
         before = len(prefix(root))
         names = [os.fsencode(path[before:]) for path in paths]
@@ -65,8 +64,6 @@ class Catalogue(NamedTuple):
                 unknown.append(row)
                 continue
             entries[row], contents[row] = cached.entry, cached.content
-            if cached.reason:
-                reasons[path] = cached.reason
         for row, file in zip(unknown, _looked([(paths[row], hashed[row]) for row in unknown]), strict=True):
             header = file.header
             entries[row] = (file.size, file.changed, header.kind, header.orientation, header.height, header.width)
@@ -74,7 +71,8 @@ class Catalogue(NamedTuple):
             if header.kind == Kind.BAD:
                 reasons[paths[row]] = header.reason
         if unknown or len(known) != len(names):
-            _save(place, names, entries, contents, {path[before:]: reason for path, reason in reasons.items()})
+            readable = np.flatnonzero(entries["kind"] != Kind.BAD)
+            _save(place, [names[row] for row in readable], entries[readable], contents[readable])
         return cls(entries, contents, reasons)
 
 
@@ -83,7 +81,6 @@ class _Known(NamedTuple):
 
     entry: tuple[int, ...]
     content: float
-    reason: str
 
 
 def upright(entry: np.void) -> tuple[int, int]:
@@ -126,32 +123,25 @@ def _place(listed: Path) -> Path:
 
 
 def _load(place: Path) -> dict[bytes, _Known]:
-    """Reads the cache, by name; empty if it is missing or corrupt."""
+    """Reads the cache, by name, without files that could not be read; empty if it is missing or corrupt."""
     try:
         with np.load(place) as stored:
             names, entries = stored["names"].tobytes().split(b"\0"), stored["entries"].tolist()
-            contents, reasons = stored["contents"].tolist(), json.loads(stored["reasons"].tobytes())
-            whys = [
-                reasons[os.fsdecode(name)] if entry[2] == Kind.BAD else ""
-                for name, entry in zip(names, entries, strict=True)
-            ]
-            return dict(zip(names, map(_Known, entries, contents, whys), strict=True))
+            known = dict(zip(names, map(_Known, entries, stored["contents"].tolist()), strict=bool(entries)))
+            return {name: file for name, file in known.items() if file.entry[2] != Kind.BAD}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError):  # the last for damaged flags
         return {}
 
 
-def _save(
-    place: Path, names: Sequence[bytes], entries: np.ndarray, contents: np.ndarray, reasons: dict[str, str]
-) -> None:
+def _save(place: Path, names: Sequence[bytes], entries: np.ndarray, contents: np.ndarray) -> None:
     """Writes the cache; one that cannot be written is left out."""
     partial = place.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("wb") as file:
-                texts = (b"\0".join(names), json.dumps(reasons).encode())
-                listed, why = (np.frombuffer(text, np.uint8) for text in texts)
-                np.savez(file, names=listed, entries=entries, contents=contents, reasons=why)
+                listed = np.frombuffer(b"\0".join(names), np.uint8)
+                np.savez(file, names=listed, entries=entries, contents=contents)
             partial.replace(place)
         finally:
             partial.unlink(missing_ok=True)

@@ -22,12 +22,12 @@ def open_digits(config: DataConfig) -> DataSet:
     # 17 grey levels, 0 to 16.
     images = np.round(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     train, test = by_hash(InMemory(images, labels), TEST_FRACTION, "digits")
-    side = config.image_size or images.shape[1]
+    view = config.view._replace(size=config.image_size or images.shape[1])
     return DataSet(
         "digits",
         tuple(str(digit) for digit in range(10)),
-        (side, side, 1),
-        {"train": lambda: resized(train, side, config.shown), "test": lambda: resized(test, side, config.shown)},
+        (view.size, view.size, 1),
+        {"train": lambda: resized(train, view), "test": lambda: resized(test, view)},
     )
 
 

@@ -16,13 +16,12 @@ from convoy.data.images import decode
 from convoy.data.images.crop_geometry import NUMBERS, centre_windows, random_windows
 from convoy.data.images.probe import Kind, look
 from convoy.data.images.unreadable import TRIES, BadImages
+from convoy.data.images.view import View
 from convoy.data.order import PositionRanges
 from convoy.data.parallel import in_parallel
 from convoy.data.sources.examples import Fetched, Fetcher
 from convoy.data.sources.in_memory import InMemory
 from convoy.data.sources.watch import Watch
-
-CHANNELS = decode.CHANNELS
 
 
 class Files:
@@ -35,10 +34,9 @@ class Files:
       headers: of each, convoy.data.sources.catalogue.ENTRY [N].
       hashes: of their contents, float64 [N], if they are known.
       shape: (height, width, channels) that every decoded image has.
-      size: resize and crop to this side; 0 takes the images as they are.
+      view: what is shown of each.
       cache_bytes: decode into memory if they need no more than this.
       bad: what to do about files that cannot be read.
-      fraction: the share of the shorter side that is shown; see images.resize.resize_and_crop.
     """
 
     def __init__(
@@ -49,14 +47,12 @@ class Files:
         headers: np.ndarray,
         hashes: np.ndarray | None,
         shape: tuple[int, int, int],
-        size: int,
+        view: View,
         cache_bytes: int,
         bad: BadImages,
-        fraction: float = 1.0,
     ):
-        self.fraction = fraction
         self.split, self.paths, self.labels = split, list(paths), np.asarray(labels, dtype=np.int32)
-        self.headers, self.shape, self.size, self.cache_bytes, self.bad = headers, shape, size, cache_bytes, bad
+        self.headers, self.shape, self.view, self.cache_bytes, self.bad = headers, shape, view, cache_bytes, bad
         self._hashes = hashes
         self._watch: Watch | None = Watch(self.paths, self.headers)
         self._decoded: InMemory | None = None
@@ -123,7 +119,7 @@ class Files:
     def select(self, indices: np.ndarray) -> Files:
         hashes = None if self._hashes is None else self._hashes[indices]
         paths, headers, labels = [self.paths[i] for i in indices], self.headers[indices], self.labels[indices]
-        how = self.shape, self.size, self.cache_bytes, self.bad, self.fraction
+        how = self.shape, self.view, self.cache_bytes, self.bad
         return Files(self.split, paths, labels, headers, hashes, *how)
 
     def explain(self) -> str:
@@ -220,13 +216,14 @@ class Files:
         heights, widths = tf.gather(self._heights, indices), tf.gather(self._widths, indices)
         if min_area:
             return random_windows(numbers, heights, widths, min_area)
-        if self.size:
-            return centre_windows(heights, widths, self.size, self.fraction)
+        if self.view.size:
+            return centre_windows(heights, widths, self.view)
         return tf.zeros([tf.size(indices), 4])
 
     def _image(self, index: Scalar, window: Window, min_area: float) -> Image:
-        if min_area or self.size:
-            return decode.part(self._file(index), window, self.shape[:2], smooth=not min_area, cubic=self.fraction != 1)
+        if min_area or self.view.size:
+            smooth, cubic = not min_area, self.view.fraction != 1
+            return decode.part(self._file(index), window, self.shape[:2], smooth, cubic)
         return tf.ensure_shape(decode.whole(self._file(index)), self.shape)
 
     def _file(self, index: Scalar) -> decode.File:
@@ -237,7 +234,8 @@ class Files:
             int(self.headers[name][0]) if len(np.unique(self.headers[name])) == 1 else fact
             for name, fact in (("kind", kind), ("orientation", orientation))
         )
-        return decode.File(tf.io.read_file(self._paths[index]), kind, orientation, height, width)
+        contents = tf.io.read_file(self._paths[index])
+        return decode.File(contents, kind, orientation, height, width, self.view.bit_depth)
 
     def _in_memory(self) -> InMemory:
         if self._decoded is None:

@@ -11,17 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from convoy import exits
+from convoy.counting import counted
 from convoy.data import groups
 from convoy.data.config import DataConfig
 from convoy.data.identity import Origin, prefix
+from convoy.data.images.decoders import CHANNELS
+from convoy.data.images.depth import note_unused_bits
 from convoy.data.images.probe import Kind
 from convoy.data.images.unreadable import BadImages
+from convoy.data.images.view import DEEP
 from convoy.data.sources.catalogue import Catalogue, upright
 from convoy.data.sources.examples import DataSet, larger_cache
-from convoy.data.sources.files import CHANNELS, Files
-
-# Split -> the names that people give it.
-SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
+from convoy.data.sources.files import Files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,7 @@ def open_listed(
     origin: Callable[[Mapping[str, np.ndarray]], Origin],
     bad: BadImages,
     place: Path | None = None,
+    unlabelled: Collection[str] = (),
 ) -> DataSet:
     """Reads the headers of all files, in the user's cache where they are known.
 
@@ -58,6 +60,7 @@ def open_listed(
       origin: by what the data set is known, of the bytes of each split's files, int64 [N].
       bad: what to do about files that cannot be read.
       place: by what its headers are known in the cache; the root without it.
+      unlabelled: splits that have images, and no labels for them.
 
     Raises:
       exits.BadData: no training image can be read, or a group stands in two splits.
@@ -69,8 +72,11 @@ def open_listed(
     if not len(good):
         bad.check()
         raise exits.BadData(
-            f"none of the {len(headers['train']):,} training images of {config.dataset} can be read; mend them."
+            f"none of the {counted(len(headers['train']), 'training image')} of {config.dataset} can be read; mend them."
         )
+    if config.bit_depth == DEEP:
+        readable = (headers["train"]["kind"] == Kind.PNG).tolist()
+        note_unused_bits(config.dataset, list(itertools.compress(lists["train"].paths, readable)))
     shape = (size, size, CHANNELS) if size else (*upright(good[0]), CHANNELS)
 
     def reader(split: str) -> Callable[[], Files]:
@@ -78,7 +84,7 @@ def open_listed(
             if bad.policy == "fail":  # the others are listed in the run directory first
                 bad.check()
             hashes = contents[split] if split in hashed else None
-            how = (shape, size, config.cache_bytes, bad, config.shown)
+            how = (shape, config.view, config.cache_bytes, bad)
             files = Files(split, lists[split].paths, lists[split].labels, headers[split], hashes, *how)
             if files.decoded_bytes > config.cache_bytes:
                 print(
@@ -91,7 +97,7 @@ def open_listed(
 
     identified = origin({split: entries["size"] for split, entries in headers.items()})
     readers = {split: reader(split) for split in lists}
-    return DataSet(config.dataset, class_names, shape, readers, bad, identified, grouped)
+    return DataSet(config.dataset, class_names, shape, readers, bad, identified, grouped, unlabelled)
 
 
 def remedies(config: DataConfig) -> list[str]:
@@ -99,11 +105,6 @@ def remedies(config: DataConfig) -> list[str]:
     pack = f"`convoy data pack --dataset={shlex.quote(config.dataset)} --out=DIR` and --dataset=records:DIR"
     # Random parts of files are decoded as they are drawn, however much memory there is.
     return [pack] if config.recipe.min_area else [pack, larger_cache(config)]
-
-
-def first_few(names: tuple[str, ...]) -> str:
-    """Names for a sentence: eight of them, and how many more there are."""
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _groups(config: DataConfig, root: Path, lists: Mapping[str, Listed]) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from convoy.data.images.crop_geometry import NUMBERS
 from convoy.data.images.probe import probe
 from convoy.data.images.resize import resize_and_crop
 from convoy.data.images.unreadable import TRIES, BadImages
+from convoy.data.images.view import View
 from convoy.data.order import PositionRanges
 from convoy.data.parallel import in_parallel
 from convoy.data.records.format import Shards
@@ -37,10 +38,9 @@ class PackedFiles(Files):
         shards: Shards,
         rows: np.ndarray,
         shape: tuple[int, int, int],
-        size: int,
+        view: View,
         cache_bytes: int,
         bad: BadImages,
-        fraction: float = 1.0,
     ):
         index = shards.index[rows]
         headers = np.zeros(len(rows), ENTRY)
@@ -48,18 +48,19 @@ class PackedFiles(Files):
         for name in ("kind", "height", "width"):
             headers[name] = index[name]
         paths, hashes = shards.names(rows), index["content_hash"]
-        super().__init__(split, paths, index["label"], headers, hashes, shape, size, cache_bytes, bad, fraction)
+        super().__init__(split, paths, index["label"], headers, hashes, shape, view, cache_bytes, bad)
         self._shards, self._rows, self._watch = shards, rows, None  # records have checksums
 
     def select(self, indices: np.ndarray) -> PackedFiles:
         rows = self._rows[indices]
-        how = self.shape, self.size, self.cache_bytes, self.bad, self.fraction
+        how = self.shape, self.view, self.cache_bytes, self.bad
         return PackedFiles(self.split, self._shards, rows, *how)
 
     def _file(self, index: Scalar) -> decode.File:
         contents = tf.numpy_function(self._content, [index], tf.string, stateful=False)
         facts = (self._kinds, self._orientations, self._heights, self._widths)
-        return decode.File(tf.ensure_shape(contents, []), *(fact[index] for fact in facts))
+        facts = tuple(fact[index] for fact in facts)
+        return decode.File(tf.ensure_shape(contents, []), *facts, self.view.bit_depth)
 
     def _content(self, row: int) -> bytes:
         content, indexed = self._shards.images(self._rows[row : row + 1])[0], header_of(self.headers[row])
@@ -89,10 +90,9 @@ class PackedPixels:
       shards: of the split.
       rows: of its index, int64 [N].
       shape: (height, width, channels) of the images given.
-      size: the side to which they are resized and cropped; 0 for none.
+      view: what is shown of each.
       cache_bytes: read into memory if they need no more than this.
       bad: what to do about records that cannot be read.
-      fraction: the share of the shorter side that is shown; see crop_geometry.centre_windows.
     """
 
     def __init__(
@@ -101,13 +101,11 @@ class PackedPixels:
         shards: Shards,
         rows: np.ndarray,
         shape: tuple[int, int, int],
-        size: int,
+        view: View,
         cache_bytes: int,
         bad: BadImages,
-        fraction: float = 1.0,
     ):
-        self.split, self.shape, self.size, self.cache_bytes, self.bad = split, shape, size, cache_bytes, bad
-        self.fraction = fraction
+        self.split, self.shape, self.view, self.cache_bytes, self.bad = split, shape, view, cache_bytes, bad
         self.labels = shards.index["label"][rows].astype(np.int32)
         self._shards, self._rows = shards, rows
         self._packed = (*shards.index[["height", "width"]][0].tolist(), shape[2])
@@ -150,7 +148,7 @@ class PackedPixels:
 
     def select(self, indices: np.ndarray) -> PackedPixels:
         rows = self._rows[indices]
-        how = self.shape, self.size, self.cache_bytes, self.bad, self.fraction
+        how = self.shape, self.view, self.cache_bytes, self.bad
         return PackedPixels(self.split, self._shards, rows, *how)
 
     def explain(self) -> str:
@@ -183,9 +181,9 @@ class PackedPixels:
         read = functools.partial(self._read, tries)
         contents, shown = tf.numpy_function(read, [indices], (tf.string, tf.int64), stateful=False)
         images = tf.reshape(tf.io.decode_raw(contents, tf.uint8), [-1, *self._packed])
-        if self._packed != self.shape or self.fraction != 1:
+        if self._packed != self.shape or self.view.fraction != 1:
             shape = tf.TensorSpec(self.shape, tf.uint8)
-            crop = functools.partial(resize_and_crop, size=self.size, fraction=self.fraction)
+            crop = functools.partial(resize_and_crop, view=self.view)
             images = tf.map_fn(crop, images, fn_output_signature=shape)
         return tf.ensure_shape(images, [*indices.shape, *self.shape]), tf.ensure_shape(shown, indices.shape)
 

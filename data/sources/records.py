@@ -13,6 +13,7 @@ import numpy as np
 from convoy import exits
 from convoy.data.config import DataConfig
 from convoy.data.identity import RECORDS, Origin, split_of_records
+from convoy.data.images.decoders import CHANNELS
 from convoy.data.images.unreadable import BadImages
 from convoy.data.records.caches import is_remote
 from convoy.data.records.format import Shards
@@ -20,6 +21,7 @@ from convoy.data.records.index import check_index, read_groups, read_index
 from convoy.data.records.manifest import (
     MANIFEST,
     PLAN,
+    USUAL_VIEW,
     CorruptRecords,
     Manifest,
     file_names,
@@ -30,8 +32,8 @@ from convoy.data.records.manifest import (
 )
 from convoy.data.records.mirror import mirrored
 from convoy.data.sources.examples import DataSet, larger_cache
-from convoy.data.sources.files import CHANNELS
 from convoy.data.sources.packed import REMEDY, PackedFiles, PackedPixels
+from convoy.options import impossible, shortened
 
 
 def open_records(config: DataConfig) -> DataSet:
@@ -40,6 +42,7 @@ def open_records(config: DataConfig) -> DataSet:
     # expanduser leaves an unknown ~user as it is, where a Path raises.
     root = mirrored(path, config.data_dir) if is_remote(path) else Path(os.path.expanduser(path))  # noqa: PTH111
     manifest = _manifest(root, path)
+    _check_view(config, manifest, path)
     size = config.image_size
     bad = BadImages(config.bad_images, config.max_bad_fraction, named="", remedy=REMEDY)
 
@@ -58,7 +61,7 @@ def open_records(config: DataConfig) -> DataSet:
         def read() -> PackedPixels | PackedFiles:
             kind = PackedPixels if manifest.shape else PackedFiles
             rows = np.arange(len(shards(split).index))
-            examples = kind(split, shards(split), rows, shape, size, config.cache_bytes, bad, config.shown)
+            examples = kind(split, shards(split), rows, shape, config.view, config.cache_bytes, bad)
             if examples.decoded_bytes > config.cache_bytes:
                 print(
                     f"Note: the split {split} of records:{path} takes {examples.decoded_bytes / 2**30:.1f} GiB decoded, more"
@@ -76,6 +79,17 @@ def open_records(config: DataConfig) -> DataSet:
 def remedies(config: DataConfig) -> list[str]:
     """What makes reading from records faster."""
     return [larger_cache(config)]
+
+
+def _check_view(config: DataConfig, manifest: Manifest, path: str) -> None:
+    """CannotRun unless the flags say how the records were packed: files that the model is used on are shown as they say."""
+    packed = {**USUAL_VIEW, **manifest.plan}
+    for flag in ("fit", "bit_depth") if manifest.plan.get("image_size") else ("bit_depth",):
+        if (value := getattr(config, flag)) != packed[flag]:
+            remedy = (
+                f"records:{path} were packed with --{flag}={shortened(packed[flag])}; give that, or pack anew with this"
+            )
+            raise impossible(flag, value, remedy)
 
 
 def _origin(manifest: Manifest) -> Origin:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from convoy import exits
+from convoy.counting import counted
 from convoy.data import memory
 from convoy.data.arrays import Array
 from convoy.data.config import DataConfig
@@ -18,10 +21,14 @@ from convoy.data.parallel import in_parallel
 from convoy.data.sources import prepared
 from convoy.data.sources.examples import DataSet
 from convoy.data.sources.in_memory import InMemory
+from convoy.data.sources.layout import first_few
 from convoy.data.sources.names import SOURCES
 from convoy.options import shortened
 from convoy.outside import printable
 from convoy.table import near
+
+_NO_LABEL = -1  # what TFDS writes where there is none, as in many test splits
+_LOOKED_AT = 100  # examples of a split, to see whether it has labels
 
 
 def open_tfds(config: DataConfig, download: bool) -> DataSet:
@@ -40,9 +47,20 @@ def open_tfds(config: DataConfig, download: bool) -> DataSet:
         raise exits.CannotRun(
             f"--dataset={config.dataset} has images of many sizes; give --image_size=PIXELS to bring them to one."
         )
-    splits = {name: functools.partial(_read, builder, name, shape, config) for name in builder.info.splits}
     counts = {name: Split(split.num_examples) for name, split in builder.info.splits.items()}
-    return DataSet(config.dataset, tuple(label.names), shape, splits, origin=Origin(builder.info.full_name, counts))
+    names = [name for name in counts if name != "test" or config.test_split != "none"]
+    unlabelled = [
+        name for name in names if name != "train" and counts[name].examples and not _has_labels(builder, name)
+    ]
+    if unlabelled:
+        print(
+            f"Note: {first_few(unlabelled)} of {config.dataset} has no labels and is left out; `convoy predict` says what such"
+            " images show."
+        )
+    splits = {name: functools.partial(_read, builder, name, shape, config) for name in names if name not in unlabelled}
+    # Another order of the same examples.
+    origin = Origin(builder.info.full_name + (" as array_record" if _is_array_record(builder) else ""), counts)
+    return DataSet(config.dataset, tuple(label.names), shape, splits, origin=origin, unlabelled=unlabelled)
 
 
 def _prepared(config: DataConfig, download: bool) -> Any:
@@ -95,6 +113,11 @@ def _features(builder: Any) -> tuple[Any, Any]:
             f"--dataset={builder.name} is not an image classification set: it has the features"
             f" {shortened(', '.join(features))}, and Convoy needs an image and a class label of these names."
         )
+    if image.np_dtype != np.uint8:
+        raise exits.CannotRun(
+            f"--dataset={builder.name} has images of {np.dtype(image.np_dtype).name}, and Convoy reads uint8; export them as"
+            " files."
+        )
     prepared.check_features(builder, image, label)
     return image, label
 
@@ -116,12 +139,12 @@ def _read(builder: Any, split: str, shape: tuple[int, ...], config: DataConfig) 
     def prepare(example: dict[str, Array]) -> tuple[Array, Array]:
         image = example["image"]
         if config.image_size:
-            image = resize_and_crop(image, config.image_size, config.shown)
+            image = resize_and_crop(image, config.view)
         return image, example["label"]
 
     row = 0
     try:
-        stream = in_parallel(builder.as_dataset(split=split, shuffle_files=False), prepare).batch(1000)
+        stream = in_parallel(_examples(builder, split), prepare).batch(1000)
         for some_images, some_labels in stream.as_numpy_iterator():
             images[row : row + len(some_labels)], labels[row : row + len(some_labels)] = some_images, some_labels
             row += len(some_labels)
@@ -132,10 +155,47 @@ def _read(builder: Any, split: str, shape: tuple[int, ...], config: DataConfig) 
         ) from error
     if row != count:
         raise exits.BadData(
-            f"the split {split} of {config.dataset} holds {row} examples, but its description says {count}; prepare it"
+            f"the split {split} of {config.dataset} holds {counted(row, 'example')}, but its description says {count}; prepare it"
             " again."
         )
+    labelled = labels != _NO_LABEL
+    if not labelled.all():
+        missing = count - int(labelled.sum())
+        print(
+            f"Note: {missing:,} of the {count:,} examples of {split} of {config.dataset} have no label and are left out."
+        )
+        images, labels = images[labelled], labels[labelled]
     return InMemory(images, labels)
+
+
+def _has_labels(builder: Any, split: str) -> bool:
+    """Whether one of a split's first examples, which TFDS shuffles, has a label."""
+    import tensorflow_datasets as tfds
+
+    first = min(_LOOKED_AT, builder.info.splits[split].num_examples)
+    with contextlib.suppress(Exception):  # whoever reads the split says why it cannot be read
+        examples = _examples(builder, tfds.core.ReadInstruction(split, to=first, unit="abs"))
+        labels = examples.map(lambda example: example["label"])
+        return bool((np.fromiter(labels.as_numpy_iterator(), np.int64) != _NO_LABEL).any())
+    return True
+
+
+def _is_array_record(builder: Any) -> bool:
+    import tensorflow_datasets as tfds
+
+    return builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD
+
+
+def _examples(builder: Any, split: object) -> tf.data.Dataset:
+    """The split's examples, decoded, in TFDS's own order; of array_record, of which it makes no tf.data, one after another."""
+    import tensorflow_datasets as tfds
+
+    if not _is_array_record(builder):
+        return builder.as_dataset(split=split, shuffle_files=False)
+    # As bytes: for NumPy, TFDS decodes images by another library.
+    records = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+    stream = tf.data.Dataset.from_generator(lambda: map(bytes, records), output_signature=tf.TensorSpec([], tf.string))
+    return stream.map(builder.info.features.deserialize_example)
 
 
 def _reason(error: Exception) -> str:

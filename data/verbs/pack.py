@@ -14,6 +14,7 @@ from convoy import exits, imports, options
 from convoy.bounds import whole
 from convoy.data.config import DataConfig
 from convoy.data.records.caches import copy_of, is_remote
+from convoy.data.sources import places
 from convoy.data.sources.arguments import MAX_SIDE
 from convoy.options import option
 from convoy.verbs import ChildVerb
@@ -44,6 +45,8 @@ class PackConfig:
         group="Data",
         within=whole(0, MAX_SIDE),
     )
+    fit: str = _like("fit")
+    bit_depth: int = _like("bit_depth")
     cache_bytes: int = _like("cache_bytes")
     out: str = option("", "the directory to fill, or gs://BUCKET/PATH.", group="Packing")
     shard_bytes: int = option(128 << 20, "bytes of images in one file.", group="Packing", within=whole(1, 1 << 40))
@@ -62,7 +65,9 @@ class PackConfig:
     def data(self) -> DataConfig:
         """The source; CannotRun for an impossible one."""
         # No split is made of hashes here: files need not be read for them beforehand.
-        own = {name: getattr(self, name) for name in ("dataset", "data_dir", "group", "image_size", "cache_bytes")}
+        own = {
+            field.name: getattr(self, field.name) for field in options.fields(DataConfig) if hasattr(self, field.name)
+        }
         return DataConfig(**own, eval_split="none")
 
     @property
@@ -80,6 +85,7 @@ def _parse(argv: list[str]) -> PackConfig:
 
 
 def _work(config: PackConfig) -> None:
+    places.check(config.data)
     imports.tensorflow_and_keras()
     from convoy.data.records.mirror import send
     from convoy.data.records.packing import pack

@@ -15,6 +15,7 @@ from PIL import Image
 
 from convoy.data.images.probe import Kind, look
 from convoy.data.images.unreadable import BadImages
+from convoy.data.images.view import View
 from convoy.data.order import PositionRanges
 from convoy.data.sources.catalogue import ENTRY
 from convoy.data.sources.files import Files
@@ -98,7 +99,7 @@ def _read(folder: Path, contents: list[bytes], sound: bytes) -> list[str]:
     )
     bad = BadImages("substitute", 1)
     bad.expect("train", len(paths))
-    files = Files("train", paths, [0] * len(paths), entries, None, (_SIDE, _SIDE, 3), _SIDE, 0, bad)
+    files = Files("train", paths, [0] * len(paths), entries, None, (_SIDE, _SIDE, 3), View(_SIDE), 0, bad)
     fetch = files.fetcher(0.5)
     stretches = PositionRanges([(tf.constant(0, tf.int64), len(paths))], 0)
     images, counts, shown = tf.function(lambda at: fetch(at, stretches), autograph=False)(stretches.positions)

@@ -175,7 +175,7 @@ def test_headers_are_read_once_and_again_after_a_change(damaged, monkeypatch):
         return sorted(path.removeprefix(f"{damaged}/") for path in looked)
 
     assert len(names()) == N
-    assert names() == []
+    assert names() == ["cat/001.png"], "a header that cannot be read is: a decoder may have been installed"
     cache = next((damaged.parent / "cache" / "convoy" / "folders").iterdir())
     assert cache.stat().st_size < 2000 + 60 * N
     shutil.copy(damaged.parent / "clean" / "cat" / "001.png", damaged / "cat" / "001.png")

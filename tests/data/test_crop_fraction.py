@@ -11,13 +11,14 @@ from PIL import Image
 
 from convoy.data.config import DataConfig
 from convoy.data.images.crop_geometry import centre_windows
+from convoy.data.images.view import View
 from convoy.data.opening import open_splits
 from convoy.store import open_store
 from convoy.trainer.run_dir import dataset
 
 
 def window(height: int, width: int, size: int, fraction: float = 1.0) -> list[float]:
-    return centre_windows(tf.constant([height]), tf.constant([width]), size, fraction)[0].numpy().tolist()
+    return centre_windows(tf.constant([height]), tf.constant([width]), View(size, fraction))[0].numpy().tolist()
 
 
 def test_the_window_is_that_of_timm():

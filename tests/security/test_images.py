@@ -20,6 +20,7 @@ from convoy.data.config import DataConfig
 from convoy.data.images.hashing import content_hash
 from convoy.data.images.probe import Kind, look, probe
 from convoy.data.images.unreadable import BadImages
+from convoy.data.images.view import View
 from convoy.data.records import format
 from convoy.data.records.format import Packed, Shards
 from convoy.data.records.packing import pack
@@ -52,7 +53,9 @@ def packed(folder: Path, contents: list[tuple[bytes, int]], bad: BadImages) -> P
     images = [Packed(content, kind, (8, 8, 3), 0, number / 8) for number, (content, kind) in enumerate(contents)]
     index = format.write_shard(folder / "shard", 0, images)
     bad.expect("train", len(images))
-    return PackedFiles("train", Shards([folder / "shard"], index), np.arange(len(index)), (8, 8, 3), 0, GIBIBYTE, bad)
+    return PackedFiles(
+        "train", Shards([folder / "shard"], index), np.arange(len(index)), (8, 8, 3), View(), GIBIBYTE, bad
+    )
 
 
 def test_an_image_is_decoded_only_once_its_header_agrees_with_the_index(tmp_path, monkeypatch):

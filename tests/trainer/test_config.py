@@ -38,11 +38,13 @@ def test_flags_reproduce_a_configuration(tmp_path):
             dataset="cifar10",
             augment="standard",
             eval_split="hash:0.25",
+            test_split="none",
             image_size=40,
             balance="effective:0.99",
             bad_images="skip",
             max_bad_fraction=0.1,
             crop_fraction=0.9,
+            fit="pad",
         ),
         model="resnet50",
         pretrained="weights.safetensors",
@@ -84,7 +86,7 @@ def test_flags_reproduce_a_configuration(tmp_path):
     )
     defaults = RunConfig().to_dict()
     same = [name for name, value in config.to_dict().items() if value == defaults[name]]
-    assert same == ["data_dir", "group", "cache_bytes", "cache_features"], (
+    assert same == ["data_dir", "group", "bit_depth", "cache_bytes", "cache_features"], (
         "every flag but these is tried with another value than its default"
     )
     (tmp_path / "config.flags").write_text(config.to_flags())

@@ -94,11 +94,12 @@ def images():
     from convoy.data.images import decode
     from convoy.data.images.crop_geometry import centre_windows
     from convoy.data.images.probe import probe
+    from convoy.data.images.view import View
 
     def shown(path: Path) -> np.ndarray:
         header = probe(str(path))
         height, width = tf.constant(header.height), tf.constant(header.width)
-        window = centre_windows(height[None], width[None], 224, 0.875)[0]
+        window = centre_windows(height[None], width[None], View(224, 0.875))[0]
         file = decode.File(tf.io.read_file(str(path)), header.kind, header.orientation, height, width)
         return decode.part(file, window, (224, 224), smooth=True, cubic=True).numpy()
 

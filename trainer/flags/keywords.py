@@ -53,9 +53,12 @@ class TrainFlags(TypedDict, total=False):
     hang_timeout: float | None
     data_dir: str | os.PathLike[str]
     eval_split: str
+    test_split: str
     group: str
     image_size: int
     crop_fraction: float | None
+    fit: str
+    bit_depth: int
     augment: str
     balance: str
     bad_images: str

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convoy import shapes
 from convoy.bounds import real, whole
+from convoy.data.images.view import DEEP, FITS, View
 from convoy.outside import parse_object
 from convoy.store import Store
 from convoy.trainer.run_dir.files import DATASET
@@ -21,7 +22,13 @@ _SHAPE = {
     "schema": whole(SCHEMA, SCHEMA),
     "class_names": [str],
     "image_shape": {"height": _SIDE, "width": _SIDE, "channels": whole(1, 1024)},
-    "preprocessing": {"image_size": whole(0, 1 << 16), "divide_by": whole(1, 255), "crop_fraction?": real(0.1, 1)},
+    "preprocessing": {
+        "image_size": whole(0, 1 << 16),
+        "divide_by": whole(1, 255),
+        "crop_fraction?": real(0.1, 1),
+        "fit?": frozenset(FITS),
+        "bit_depth?": whole(8, DEEP),
+    },
     "splits": [str],
     "epoch": _COUNT,
 }
@@ -32,14 +39,23 @@ class Preprocessing:
     """How an image becomes what the model takes.
 
     Attributes:
-      image_size: the side to which images are resized and centre-cropped (convoy.data.images); 0: they have the size already.
+      image_size: the side to which images are brought (convoy.data.images); 0: they have the size already.
       divide_by: a pixel, from 0 to 255, is divided by this.
-      crop_fraction: the share of the shorter side that is shown (convoy.data.images.crop_geometry); 1 in older runs.
+      crop_fraction: the share of a side that is shown (convoy.data.images.crop_geometry); 1 in older runs.
+      fit: what becomes of the longer side; "crop" in older runs.
+      bit_depth: of the 16 bits of a sample, those that are used; all in older runs.
     """
 
     image_size: int
     divide_by: int = 255
     crop_fraction: float = 1.0
+    fit: str = "crop"
+    bit_depth: int = DEEP
+
+    @property
+    def view(self) -> View:
+        """What is shown of an image."""
+        return View(self.image_size, self.crop_fraction, self.fit, self.bit_depth)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +90,11 @@ class Description:
 
 def write(store: Store, data: Splits) -> None:
     """Describes the data set that a run is begun on."""
-    dataset = data.dataset
+    dataset, (size, fraction, fit, bit_depth) = data.dataset, data.config.view
     description = Description(
         dataset.class_names,
         dataset.image_shape,
-        Preprocessing(data.config.image_size, crop_fraction=data.config.shown),
+        Preprocessing(size, crop_fraction=fraction, fit=fit, bit_depth=bit_depth),
         dataset.split_names,
         data.epoch,
     )
@@ -92,12 +108,12 @@ def read(store: Store) -> Description | None:
         values = shapes.check(parse_object(store.get(DATASET), place), _SHAPE, place)
     except FileNotFoundError:
         return None
-    how = values["preprocessing"]
+    names = {field.name for field in dataclasses.fields(Preprocessing)}
     height, width, channels = (values["image_shape"][name] for name in ("height", "width", "channels"))
     return Description(
         tuple(values["class_names"]),
         (height, width, channels),
-        Preprocessing(how["image_size"], how["divide_by"], how.get("crop_fraction", 1.0)),
+        Preprocessing(**{name: how for name, how in values["preprocessing"].items() if name in names}),
         tuple(values["splits"]),
         values["epoch"],
     )

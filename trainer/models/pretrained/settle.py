@@ -44,7 +44,9 @@ def _with(config: RunConfig, model: str, image_size: int, crop_fraction: float |
     """The configuration with these values in the place of defaults."""
     data = config.data
     size = data.image_size or (0 if data.dataset.startswith(_SIZED) else image_size)
-    crop = data.crop_fraction if data.crop_fraction is not None or not size else crop_fraction
+    # Who asks for --fit=pad or squash wants to see all of an image.
+    is_own = data.crop_fraction is not None or not size or data.fit != "crop"
+    crop = data.crop_fraction if is_own else crop_fraction
     return dataclasses.replace(
         config,
         model=model if config.model == AUTO else config.model,
