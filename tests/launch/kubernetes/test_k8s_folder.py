@@ -100,4 +100,6 @@ def test_the_dockerfile_says_what_it_should():
     assert "--constraints=requirements.lock" in text
     extra = re.search(r"^ARG EXTRA=(\w+)$", text, re.MULTILINE)
     assert extra
-    assert f'"{extra[1]}": [' in (REPOSITORY / "setup.py").read_text()
+    named = re.findall(r"([\w-]+) \((?:TensorFlow|JAX) ", (REPOSITORY / "k8s" / "Dockerfile").read_text())
+    assert {extra[1], "jax-gpu"} < set(named)
+    assert [name for name in named if f'"{name}": [' not in (REPOSITORY / "setup.py").read_text()] == []

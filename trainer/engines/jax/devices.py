@@ -65,8 +65,8 @@ def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
         here = jax.local_devices()
     except RuntimeError as error:
         raise exits.CannotRun(
-            f"--devices={config.devices}: JAX finds no such device here ({str(error).splitlines()[0]}); install its extra and"
-            " driver, or use --devices=cpu:1."
+            f"--devices={config.devices}: JAX finds no such device here ({str(error).splitlines()[0]}); install the extra"
+            " jax-gpu or tpu, and its driver, or use --devices=cpu:1."
         ) from error
     if asked.is_auto and config.strategy == "one":
         here = here[:1]
