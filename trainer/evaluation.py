@@ -42,6 +42,8 @@ def measure(
     # The machine may be another one than it was trained on; one device is enough and fits every batch size.
     parts = max(trained.accumulate, 1)  # a run directory may say anything; nothing is tried here
     anywhere = dataclasses.replace(trained, devices="auto", strategy="one", xla="auto", accumulate=parts)
+    if split == "test" and trained.data.test_split == "none":  # now it is asked for
+        anywhere = dataclasses.replace(anywhere, data=dataclasses.replace(anywhere.data, test_split="auto"))
     experiment = build(anywhere, signals, single_process=True, download=download)
     config, data, engine = experiment.config, experiment.data, experiment.engine
     data_identity.refuse_other_data(config, experiment.identity, data_identity.known(store))

@@ -155,8 +155,8 @@ def _read(builder: Any, split: str, shape: tuple[int, ...], config: DataConfig) 
         ) from error
     if row != count:
         raise exits.BadData(
-            f"the split {split} of {config.dataset} holds {counted(row, 'example')}, but its description says {count}; prepare it"
-            " again."
+            f"the split {split} of {config.dataset} holds {counted(row, 'example')}, but its description says {count}; prepare"
+            " it again."
         )
     labelled = labels != _NO_LABEL
     if not labelled.all():

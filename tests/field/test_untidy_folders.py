@@ -329,6 +329,24 @@ def test_what_a_finished_run_is_measured_on(root):
         final(test_split="test")
 
 
+def test_a_test_split_that_was_left_alone_can_be_measured_later(monkeypatch):
+    from convoy.trainer import evaluation
+    from convoy.trainer.config import RunConfig
+
+    class Built(Exception):
+        """What would be measured."""
+
+    def build(config: RunConfig, *how: object, **options: object) -> None:
+        raise Built(config.data.test_split)
+
+    monkeypatch.setattr(evaluation, "select", lambda *which: (None, {}, None))
+    monkeypatch.setattr(evaluation, "build", build)
+    trained = RunConfig(data=DataConfig("folder:photos", test_split="none"))
+    for split, expected in {"test": "auto", "eval": "none"}.items():
+        with pytest.raises(Built, match=expected):
+            evaluation.measure(trained, None, "last", split, None, False)
+
+
 @pytest.mark.parametrize("name", ["", "train"])
 def test_a_run_is_not_measured_on_what_it_learned(name):
     with pytest.raises(exits.CannotRun, match=f"--test_split={name} is not possible"):
