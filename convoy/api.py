@@ -86,9 +86,9 @@ class Run:
         try:
             return read_result(open_store(self.run_dir))
         except FileNotFoundError:
-            stored = opening.trained_config(open_store(self.run_dir), self.run_dir)
-            command = commands.of_directory(stored.unchecked, self.run_dir)
-            raise exits.CannotRun(f"the run in {self.run_dir} is not finished; this continues it: {command}") from None
+            stored = opening.begun_config(open_store(self.run_dir))
+            command = f"; this continues it: {commands.of_directory(stored.unchecked, self.run_dir)}" if stored else "."
+            raise exits.CannotRun(f"the run in {self.run_dir} is not finished{command}") from None
 
     def evaluate(
         self,

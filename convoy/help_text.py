@@ -39,12 +39,12 @@ def about(text: str, *classes: type) -> str:
     every = options.fields(*classes)
     names, name = [field.name for field in every], text.strip("-").replace("-", "_").lower()
     row = elsewhere.find(name, names)
-    found = [field for field in every if name in field.name or (row and field.name == row.flag)]
-    found = found or [field for field in every if text.lower() in _help(field).lower()]
-    if not found:
+    matching = [field for field in every if name in field.name or (row and field.name == row.flag)]
+    matching = matching or [field for field in every if text.lower() in _help(field).lower()]
+    if not matching:
         hint = near(name, names, "--help lists the flags there are.", form="--{}")
         raise exits.UsageError(f"--help={options.shortened(text)}: no flag has that in its name or its help; {hint}")
-    return "\n".join(map(_described, found))
+    return "\n".join(map(_described, matching))
 
 
 def _described(field: dataclasses.Field[Any]) -> str:

@@ -20,12 +20,12 @@ def none_left(url: str) -> Iterator[None]:
     What stood there before stays, and so does what another process has locked. A bucket has no folders.
     """
     root = Path(url).expanduser().absolute()
-    made = [] if "://" in url else [folder for folder in (root, *root.parents) if not folder.exists()]
+    new = [] if "://" in url else [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
         yield
     finally:
         with contextlib.suppress(OSError, exits.BadData):  # one that is not empty, or that another process has locked
-            for folder in made:
+            for folder in new:
                 _remove_lock(folder)
                 folder.rmdir()
 

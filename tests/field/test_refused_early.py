@@ -13,6 +13,7 @@ import pytest
 from convoy import destination, exits
 from convoy.data.config import DataConfig
 from convoy.data.sources import places, servers
+from convoy.store import open_store
 from convoy.trainer.config import RunConfig
 from support import environment
 
@@ -196,3 +197,11 @@ def test_a_namespace_needs_the_list_of_the_community(offline):
         exits.CannotRun, match="--dataset=kagle:photos would be a data set of .* cannot be reached: storage"
     ):
         places.check(DataConfig("kagle:photos"))
+
+
+def test_a_place_that_cannot_be_written_is_named_by_its_own_flag(tmp_path):
+    (tmp_path / "file").touch()
+    for flag in ("run_dir", "to", "out"):
+        place = open_store(str(tmp_path / "file" / "below"), flag)
+        with pytest.raises(exits.CannotRun, match=f"choose another --{flag}"), place.locked():
+            pass

@@ -70,6 +70,7 @@ def test_an_epoch_costs_its_time(capsys):
     assert "an epoch of 1,800,000 images at 1,000 a second: 30 min, $10.62" in said
     assert "90 epochs: 45 h, $955.80\nstart-up, evaluations, saving and restarts come on top\n" in said
     assert "epochs:" not in asked(capsys, "--accelerator=h100x1", *speed, "--", "--duration=500st")
+    assert "\n30 minutes: 30 min, $" in asked(capsys, "--accelerator=h100x1", *speed, "--", "--duration=30min")
 
 
 def test_the_speed_comes_from_a_finished_run(capsys, tmp_path):

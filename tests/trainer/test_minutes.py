@@ -141,17 +141,16 @@ def test_minutes_that_no_run_writes_are_passed_over(minutes):
 @pytest.mark.thorough
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_a_run_of_minutes_is_the_run_of_its_steps(convoy, tmp_path, backend):
-    """It says how many steps, ends after about as long, continues to the same end, and has the bits of that many steps."""
-    from support import assert_same_bits, result_of
+    """It says how many steps these are, goes on to the same end, and has the bits of that many steps."""
+    from support import assert_same_bits
 
     flags = [f"--backend={backend}", "--dataset=digits", "--batch_size=64", "--augment=article", "--deterministic",
-             "--schedule=cosine"]  # fmt: skip
+             "--schedule=cosine", "--eval_every=50ep", "--checkpoint_every=50ep"]  # fmt: skip
     outcome = convoy("train", *flags, "--duration=0.1min", "--run_dir=run")
     assert outcome.code == 0, outcome
     [line] = [line for line in (tmp_path / "run" / "config.flags").read_text().splitlines() if "--duration" in line]
     assert line.endswith("st")
     assert f"Note: --duration=0.1min is {line.partition('=')[2]}, at " in outcome.out
-    assert 2 < result_of(tmp_path / "run")["wall_seconds"] < 30
     again = convoy("train", *flags, "--duration=0.1min", "--run_dir=run")
     assert "run is finished" in again.out
     assert convoy("train", *flags, line, "--run_dir=steps").code == 0

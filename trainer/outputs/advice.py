@@ -54,5 +54,5 @@ def chance_advice(trained: float | None, sums: EvaluationSums, momentum: float |
             f"BatchNormalization, whose averages are still {rest:.0%} what they began with, after {counted(steps, 'step')} of"
             f" momentum {momentum:g} (build its layers with momentum=0.9, or train longer)",
         )
-    found = f"evaluation is at chance ({accuracy:.1%}) while training is right ({trained:.1%})"
-    return f"{found}; likely causes: {'; '.join(causes)}."
+    symptom = f"evaluation is at chance ({accuracy:.1%}) while training is right ({trained:.1%})"
+    return f"{symptom}; likely causes: {'; '.join(causes)}."
