@@ -18,7 +18,8 @@ from convoy.data.images.view import DEEP
 
 OTHER_SIZE = "its size is not that of its header"
 _SHRINKS = (1, 2, 4, 8)  # by which a JPEG can be reduced while it is decoded
-_BESIDE = 4  # columns that are decoded on either side of a window
+_BLOCK = 16  # columns that are decoded together, where chroma is halved
+_MIN_COLUMNS = 5  # of a part; of fewer, libjpeg repeats chroma
 
 
 class File(NamedTuple):
@@ -113,16 +114,19 @@ def _antialiased(file: File, window: Window, size: Array, max_reduction: Scalar,
 def _decoded_part(file: File, window: Window, by: int = 1) -> Image:
     """A window of a JPEG, as stored, reduced `by` 1, 2, 4 or 8; the window, int32, is one of the reduced image.
 
-    The pixels are those of the whole image. TensorFlow interpolates chroma within a window alone, and not at all in one of up
-    to four columns, so a few columns more are decoded.
+    The pixels are those of the whole image. Chroma is interpolated within what is decoded: that is a column more where a
+    window begins with a block, or ends within a pair that shares chroma, and never so few that chroma would be repeated.
     """
     contents = _if_still(file, tf.io.extract_jpeg_shape(file.contents), file.contents)
     top, left, height, width = tf.unstack(window)
     columns = -(-tf.where(file.orientation >= 5, file.height, file.width) // by)
-    first, end = tf.maximum(left - _BESIDE, 0), tf.minimum(left + width + _BESIDE, columns)
+    right = left + width
+    first = tf.where(left % (_BLOCK // by) == 0, tf.maximum(left - 1, 0), left)
+    end = tf.minimum(tf.maximum(right + 1 - right % 2, first + _MIN_COLUMNS), columns)
+    first = tf.minimum(first, tf.maximum(end - _MIN_COLUMNS, 0))
     wider = tf.stack([top, first, height, end - first])
     pixels = tf.io.decode_and_crop_jpeg(contents, wider, CHANNELS, ratio=by, dct_method=DCT)
-    return pixels[:, left - first : left - first + width]
+    return pixels[:, left - first : right - first]  # not copied where that is all
 
 
 def _decoded(file: File) -> Image:
