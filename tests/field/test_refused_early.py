@@ -33,9 +33,13 @@ for verb, *argv in json.loads(sys.argv[1]):
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
-            opened = verbs[f"convoy {verb}"]
-            # The child's work, in this process.
-            run.run(configuration.from_argv(argv)) if verb == "train" else opened.work(opened.parse(argv))
+            if verb == "train":  # the child's work, in this process
+                run.run(configuration.from_argv(argv))
+            elif verb == "parent":
+                verbs["convoy train"](argv)
+            else:
+                opened = verbs[f"convoy {verb}"]
+                opened.work(opened.parse(argv))
         except exits.ConvoyError as error:
             print(error.code, error, file=said)
     answers.append((said.getvalue(), sorted({name.partition(".")[0] for name in sys.modules} & set(sys.argv[2:]))))
@@ -55,6 +59,9 @@ CASES = [
     (["train", "--run_dir=done", "--duration=2ep", "--batch_size=64"],
      "done is finished: nothing is left to do of --duration=2ep."),
     (["train", "--run_dir=done", "--batch_size=32"], "78 --run_dir=done holds another run:"),
+    (["parent", "--dataset=folder:absent", "--run_dir=other"], "78 --dataset=folder:absent: absent does not exist"),
+    (["parent", "--model=absent:build", "--run_dir=other"], "there is no module absent in "),
+    (["parent", "--run_dir=done", "--duration=2ep", "--batch_size=64"], "done is finished: nothing is left to do"),
     (["evaluate", "--run_dir=absent"], "78 --run_dir=absent is no run"),
     (["evaluate", "--run_dir=done"], "78 "),
     (["predict", "--run_dir=absent", "photos"], "78 --run_dir=absent is no run"),
