@@ -91,6 +91,7 @@ def rematerialized() -> dict[str, np.ndarray]:
         found |= labelled(**{label: after(built, 3)})
         if BACKEND == "jax" and DEVICES == 1:
             found[f"bytes/{label}"] = np.array(bytes_between(built.model))
+            found[f"notes/{label}"] = np.array(sum("--remat" in note for note in built.notes))
     return found
 
 

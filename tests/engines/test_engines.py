@@ -10,6 +10,7 @@ import functools
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -306,6 +307,8 @@ def test_activations_that_are_computed_again_change_no_step(case, backend, devic
 def test_activations_that_are_computed_again_are_not_kept(case):
     found = case("jax", 1, "rematerialized", long=True)
     assert 2 * found["bytes/again"] < found["bytes/kept"]
+    merged = tuple(map(int, version("jax").split(".")[:3])) < (0, 11, 1)
+    assert (found["notes/kept"], found["notes/again"]) == (0, merged), "this JAX undoes it on CPUs"
 
 
 def test_both_engines_step_by_the_same_outline():

@@ -33,7 +33,11 @@ from convoy.trainer.models import halves
 
 _STATUS = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): ")
 
-
+_REMAT_WORKS_ON_CPU = (0, 11, 1)  # findings/jax_checkpoint_saves_nothing_on_cpu.sh
+_MERGED = (
+    f"JAX {jax.__version__} merges on CPUs what --remat computes again, so a step may need as much memory as without it;"
+    " --accumulate needs less."
+)
 Tree = TypeVar("Tree")
 
 
@@ -45,6 +49,12 @@ class JaxEngine(BaseEngine):
     def __init__(self, runtime: Runtime, image_shape: tuple[int, int, int], draws: ClassCounts):
         self.programs = Programs(runtime, image_shape, draws)
         super().__init__(runtime, devices.describe(runtime), self.programs.parts)
+        if (
+            self.config.remat
+            and self.config.devices_spec.platform == "cpu"
+            and jax.__version_info__ < _REMAT_WORKS_ON_CPU
+        ):
+            self.notes.append(_MERGED)
         self._mesh, self._names = self.programs.mesh, self.programs.names()
         self._state = self._place(self.programs.first_state())
         self._feed: Feed | None = None
