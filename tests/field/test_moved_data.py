@@ -247,7 +247,9 @@ def test_evaluate_takes_the_new_place_of_the_data(place):
         measured()
     now = measured(dataset=f"folder:{copied}", split="test")
     assert (now["loss"], now["per_class"]) == (pytest.approx(here["loss"], rel=1e-6), here["per_class"])
-    for other in ("digits", f"records:{copied}", copied):
+    with pytest.raises(exits.CannotRun, match="did you mean folder:"):
+        measured(dataset=copied)
+    for other in ("digits", f"records:{copied}"):
         with pytest.raises(exits.CannotRun, match=f"--dataset={other}, but the run in run was begun on folder:photos"):
             measured(dataset=other)
     said = renamed(place / "copied")

@@ -439,7 +439,7 @@ def test_a_bad_command_is_refused_by_the_parent(argv, kind, sentence):
 def test_what_cannot_be_done_is_said(canned, tmp_path, monkeypatch):
     with pytest.raises(exits.CannotRun, match=f"--run_dir={tmp_path} is no run"):
         command(f"--run_dir={tmp_path}", "a.png")
-    with pytest.raises(exits.CannotRun, match=f"--out={tmp_path} cannot be written: is a directory"):
+    with pytest.raises(exits.CannotRun, match=f"--out={tmp_path} cannot be written: it is a folder"):
         command(canned, "--csv", f"--out={tmp_path}", "a.png")
     monkeypatch.undo()
     with pytest.raises(exits.CannotRun, match="no checkpoint of step 7"):
