@@ -15,6 +15,7 @@ PAGES = tuple(
         "README.md",
         "docs/checkpoints.md",
         "docs/engines.md",
+        "docs/fine-tuning.md",
         "docs/imbalance.md",
         "docs/networks.md",
         "docs/performance.md",
@@ -242,7 +243,7 @@ def fine_tune() -> str:
         "scratch": "from scratch, in the time of the last row",
         "regression": "scikit-learn's LogisticRegression on the features, its penalty chosen on the test images",
         "head": "a new head, features computed once (`--cache_features`)",
-        "staged": "the head first, then all (`--unfreeze`)",
+        "staged": "the head for 20 epochs, then all but BatchNormalization for 6 (`--unfreeze`)",
     }
     lines = [
         "| 1,000 training images of 10 classes | accuracy, mean (each seed) | seconds of training, median |",
@@ -256,7 +257,7 @@ def fine_tune() -> str:
         lines.append(f"| {name} | {statistics.mean(accuracy):.1%} ({each}) | {seconds:.0f} |")
     first = rows[0]
     lines.append(
-        f"\nCIFAR-10 shown at 128x128 pixels, EfficientNet-Lite0 with weights of ImageNet, all 10,000 test images,"
+        f"\nCIFAR-10 shown at 128x128 pixels, EfficientNet-Lite0 with weights of ImageNet, 2,000 test images,"
         f" {first['machine']}, TensorFlow {first['tensorflow']}, Keras {first['keras']}, {first['date']}"
         " ([rows](benchmarks/results/fine_tune.csv), `python benchmarks/fine_tune.py`)."
     )
