@@ -48,7 +48,7 @@ def convoy(folder: Path, seed: int) -> dict[str, float]:
             f"--run_dir={run_dir}", "--devices=cpu:1"]  # fmt: skip
     subprocess.run(argv, check=True)
     result = json.loads((run_dir / "result.json").read_text())
-    seconds, rate = result["wall_seconds"], result["images_per_second"]
+    seconds, rate = result["wall_seconds"], result["train"]["images_per_second"]
     return {"accuracy": result["eval"]["accuracy"], "seconds": seconds, "images_per_second": rate}
 
 

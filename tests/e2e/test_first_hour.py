@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.thorough, pytest.mark.slow]
 
 DRAW = Path(__file__).parents[2] / "docs" / "your-photographs" / "draw.py"
 BEGIN = (
-    "convoy train --dataset=folder:photos --image_size=48 --augment=resized:0.5+flip --batch_size=32 --duration=100ep --devices=cpu:1"
-    " --checkpoint_every=5ep --eval_every=5ep --deterministic"
+    "convoy train --dataset=folder:photos --image_size=48 --augment=resized:0.5+flip --batch_size=32 --duration=100ep"
+    " --devices=cpu:1 --checkpoint_every=5ep --eval_every=5ep --deterministic"
 )
 
 

@@ -105,7 +105,7 @@ def test_every_kind_of_replacement_is_noticed_when_drawn(tmp_path, augment):
     for row, name in replaced.items():
         reason = dataset.bad.reason("train", examples.paths[row])
         if name in ("PNG to text", "JPEG to nothing"):
-            assert reason == "cannot be decoded: it is no JPEG, PNG, GIF, BMP or WebP image"
+            assert reason.startswith("cannot be decoded: it is no JPEG, PNG,"), name
         else:
             assert reason.startswith("has changed since its header was read: it was "), name
     turned = next(examples.paths[row] for row, name in replaced.items() if name == "JPEG, turned")

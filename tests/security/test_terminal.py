@@ -201,7 +201,7 @@ def test_the_table_of_an_evaluation_shows_classes(monkeypatch):
 
     values = {"count": 3, "recall": 0.5, "precision": None}
     measured = {"per_class": {HOSTILE: values, "[red]": values}, "step": 3, "accuracy": 0.5, "examples": 6, "loss": 1.0}
-    with as_a_terminal(monkeypatch, lambda: show({**measured, "split": "test"})) as text:
+    with as_a_terminal(monkeypatch, lambda: show({**measured, "split": "test", "chose_checkpoint": False})) as text:
         assert_shown(drawn(text))
         assert "[red]" in text
 

@@ -176,7 +176,7 @@ def test_one_more_layer_shifts_no_weights(tmp_path, source, named):
     model = network(extra=True, named=named)
     before = values(model)
     sentence = r"nothing for 2 of the 15 variables that --model=tiny needs, the first is between/kernel"
-    sentence = sentence if named else "has 2 layers dense without names of their own, and --model=tiny 3"
+    sentence = sentence if named else "has 2 layers dense without a name of its own, and --model=tiny 3"
     with pytest.raises(exits.CannotRun, match=sentence):
         load(model, "tiny", str(tmp_path / "one.weights.h5"), CLASSES)
     after = values(model)
