@@ -40,7 +40,7 @@ def main() -> None:
             "batch_size": 512,
             "precision": "mixed_bfloat16",
             "steps": result["step"],
-            **measured,
+            "seconds": measured["seconds"],
             "images_per_second": round(result["train"]["images_per_second"], 1),
             "notes": flags.notes,
         }
