@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import subprocess
 import sys
@@ -39,6 +40,13 @@ def test_the_tables_of_the_documents_are_those_of_the_results():
         text = page.read_text()
         assert "<!-- table" in text
         assert tables.filled(page) == text, "run `python benchmarks/tables.py`"
+
+
+def test_every_row_of_the_results_has_the_columns_of_its_file():
+    for path in tracked("benchmarks/results/*.csv"):
+        with path.open(newline="") as file:
+            header, *rows = csv.reader(file)
+        assert [row for row in rows if len(row) != len(header)] == [], path.name
 
 
 def test_every_flag_in_the_documents_exists():
