@@ -35,7 +35,7 @@ COMMON = [f"--image_size={SIZE}", "--eval_split=none", "--batch_size=50", "--opt
 SIDES = {
     "head": [f"--pretrained={WEIGHTS}", "--groups=^logits/:lr=1;.:freeze", "--cache_features", "--duration=40ep",
              "--learning_rate=0.003", "--eval_every=40ep", "--checkpoint_every=40ep"],
-    "staged": [f"--pretrained={WEIGHTS}", "--groups=bn[0-9]/:freeze", "--unfreeze=20ep", "--cache_features",
+    "staged": [f"--pretrained={WEIGHTS}", "--batchnorm=frozen", "--unfreeze=20ep", "--cache_features",
                "--layer_decay=0.9", "--duration=26ep", "--learning_rate=0.003", "--eval_every=26ep", "--checkpoint_every=26ep"],
     "scratch": ["--model=efficientnet_lite0", "--duration=200ep", "--augment=standard", "--learning_rate=0.001",
                 "--eval_every=200ep", "--checkpoint_every=200ep"],

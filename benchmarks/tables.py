@@ -50,10 +50,11 @@ def article_cifar10() -> str:
             f"| {name} | {own[0]['batch_size']} | {medians[side]:.0f} ({min(seconds):.0f} to {max(seconds):.0f})"
             f" | {statistics.mean(accuracy):.2%} ± {statistics.stdev(accuracy):.2%} |"
         )
+    times = medians["article"] / medians["convoy"]
     lines.append(
-        f"\n{medians['article'] / medians['convoy']:.1f} times as fast; 3 seeds a side in turn on {first['machine']}, TensorFlow"
-        f" {first['tensorflow']}, Keras {first['keras']}, {first['date']}; Convoy's accuracy is of {newest}, with the first weights"
-        " of today ([rows](benchmarks/results/article_cifar10.csv), `make bench`)."
+        f"\n{times:.1f} times as fast; 3 seeds a side in turn on {first['machine']}, TensorFlow {first['tensorflow']}, Keras"
+        f" {first['keras']}, {first['date']}; Convoy's accuracy is of {newest}, with the first weights of today"
+        " ([rows](benchmarks/results/article_cifar10.csv), `make bench`)."
     )
     return "\n".join(lines)
 

@@ -82,7 +82,7 @@ class RunConfig:
     batchnorm: str = option(
         "sync",
         "what BatchNormalization measures in training: sync, the batch on all devices (with --accumulate, each microbatch);"
-        " local, the share of a device; ghost:N, groups of N examples.",
+        " local, the share of a device; ghost:N, groups of N examples; frozen, nothing: it stays as --pretrained has it.",
         group=_MODEL,
     )
     batch_size: int = option(

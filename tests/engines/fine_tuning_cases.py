@@ -54,8 +54,9 @@ def stages() -> dict[str, np.ndarray]:
 def frozen() -> dict[str, np.ndarray]:
     """What a program has for layers that never train; on one device, what it has where all train too."""
     step, found = importlib.import_module(f"convoy.trainer.engines.{BACKEND}.step"), {}
-    for label, groups in (("frozen", "conv2d|batch:freeze"), ("all", ""))[: 2 if DEVICES == 1 else 1]:
-        built = engine("convolved", groups=groups, ema=0.9, optimizer="adam")
+    flags = {"frozen": {"groups": "conv2d:freeze", "batchnorm": "frozen"}, "all": {}}
+    for label in list(flags)[: 2 if DEVICES == 1 else 1]:
+        built = engine("convolved", **flags[label], ema=0.9, optimizer="adam")
         sent: list[int] = []
         reduced = step.all_sum
         step.all_sum = lambda tensor, sent=sent, reduced=reduced: sent.append(int(tensor.shape[0])) or reduced(tensor)

@@ -38,6 +38,14 @@ def test_the_first_pattern_that_matches_decides():
     }
 
 
+@pytest.mark.parametrize("batchnorm", ["sync", "frozen"])
+def test_batch_normalization_stays_as_it_is_whatever_its_group_says(batchnorm):
+    config = RunConfig(batchnorm=batchnorm, groups="norm:lr=0.5")
+    treat = build_treatments(config, PATHS, DEPTHS, frozenset(["block1/norm/gamma"]))
+    assert treat("block1/norm/gamma") == (Treatment(None) if batchnorm == "frozen" else Treatment(lr=0.5))
+    assert treat("block1/kernel") == Treatment()
+
+
 def test_layer_decay_is_a_power_of_the_blocks_to_the_head_and_multiplies_a_groups_factor():
     found = treatments(layer_decay=0.5, groups="block1:lr=3")
     rates = {path: treatment.lr for path, treatment in found.items()}

@@ -32,6 +32,12 @@ def largest_momentum(model: keras.Model) -> float | None:
     return max((layer.momentum for layer in layers if isinstance(layer, keras.layers.BatchNormalization)), default=None)
 
 
+def paths(model: keras.Model) -> frozenset[str]:
+    """Of the variables of its BatchNormalization layers."""
+    layers = (layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization))
+    return frozenset(variable.path for layer in layers for variable in layer.variables)
+
+
 def install(
     model: keras.Model, spec: BatchNormSpec, all_sum: AllSum, replicas: int, frozen: Collection[int] = ()
 ) -> None:
@@ -46,7 +52,7 @@ def install(
       replicas: how many there are; all hold equally many examples.
       frozen: layers that are, by `id`.
     """
-    if spec.mode == "sync" and replicas == 1:
+    if spec.mode == "frozen" or (spec.mode == "sync" and replicas == 1):
         return  # Keras' own is that
     for layer in model._flatten_layers(include_self=False):
         if not isinstance(layer, keras.layers.BatchNormalization) or id(layer) in frozen:

@@ -132,4 +132,5 @@ def _in_halves(parts: Parts, config: RunConfig) -> Parts:
 def _treatments(config: RunConfig, model: keras.Model) -> Treatments:
     needs_depths = config.unfreeze or config.layer_decay < 1
     depths = build_depths(model, rules_of(config.model)) if needs_depths else Depths({})
-    return build_treatments(config, [variable.path for variable in model.weights], depths)
+    paths = [variable.path for variable in model.weights]
+    return build_treatments(config, paths, depths, normalization.paths(model))

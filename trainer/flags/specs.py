@@ -15,7 +15,7 @@ from convoy.trainer.flags.durations import MAX_EXAMPLES
 
 _SCALE = re.compile(r"none|(linear|sqrt):([1-9][0-9]{0,11})")
 _DEVICES = re.compile(r"auto|(cpu|gpu|tpu):([1-9][0-9]*)")
-_BATCHNORM = re.compile(r"sync|local|ghost:([1-9][0-9]*)")
+_BATCHNORM = re.compile(r"sync|local|frozen|ghost:([1-9][0-9]*)")
 _MAX_DEVICES = 1024  # of a process
 
 
@@ -46,14 +46,14 @@ class DevicesSpec(_Spec):
 
 @dataclasses.dataclass(frozen=True)
 class BatchNormSpec(_Spec):
-    """--batchnorm: sync, local or ghost, and the examples of a ghost's group; 0 for the other two."""
+    """--batchnorm: sync, local, frozen or ghost, and the examples of a ghost's group; 0 for the others."""
 
     mode: str
     group: int
 
     @classmethod
     def parse(cls, text: str) -> BatchNormSpec:
-        match = _matched(_BATCHNORM, "batchnorm", text, "give sync, local or ghost:N, for example ghost:32")
+        match = _matched(_BATCHNORM, "batchnorm", text, "give sync, local, frozen or ghost:N, for example ghost:32")
         return cls(text, text.partition(":")[0], _count(match[1], MAX_EXAMPLES, "batchnorm", text))
 
 
