@@ -28,6 +28,20 @@ def rows_of(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def machine_of(row: dict[str, str]) -> str:
+    """Where, with what and when a row was measured."""
+    return f"{row['machine']}, TensorFlow {row['tensorflow']}, Keras {row['keras']}, {row['date']}"
+
+
+def source(name: str, more: str = "") -> str:
+    """The rows of a table, and the script that measures them; `more` is another command."""
+    return f"([rows](benchmarks/results/{name}.csv), `{more or f'python benchmarks/{name}.py'}`)."
+
+
+def spread(row: dict[str, str]) -> str:
+    return f"{float(row['images_per_second']):,.0f} ({int(row['least']):,} to {int(row['most']):,})"
+
+
 def article_cifar10() -> str:
     """The two sides: median seconds with their spread on one machine, mean accuracy of the newest rows with its deviation."""
     rows = rows_of("article_cifar10")
@@ -52,9 +66,8 @@ def article_cifar10() -> str:
         )
     times = medians["article"] / medians["convoy"]
     lines.append(
-        f"\n{times:.1f} times as fast; 3 seeds a side in turn on {first['machine']}, TensorFlow {first['tensorflow']}, Keras"
-        f" {first['keras']}, {first['date']}; Convoy's accuracy is of {newest}, with the first weights of today"
-        " ([rows](benchmarks/results/article_cifar10.csv), `make bench`)."
+        f"\n{times:.1f} times as fast; 3 seeds a side in turn on {machine_of(first)}; Convoy's accuracy is of {newest}, with"
+        f" the first weights of today {source('article_cifar10', 'make bench')}"
     )
     return "\n".join(lines)
 
@@ -82,13 +95,9 @@ def peers(name: str) -> str:
         shown = side.replace("convoy", "**Convoy**")
         if row["package"] not in ("tensorflow", "keras"):
             shown += f" ({row['version']})"
-        spread = f"{int(row['least']):,} to {int(row['most']):,}"
-        lines.append(f"| {shown} | {speed[side]:,.0f} ({spread}) | {times} | {row['rss_mib']} | {row['notes']} |")
+        lines.append(f"| {shown} | {spread(row)} | {times} | {row['rss_mib']} | {row['notes']} |")
     first = rows[0]
-    lines.append(
-        f"\n{first['rounds']} rounds, the sides in turn, on {first['machine']}, TensorFlow {first['tensorflow']}, Keras"
-        f" {first['keras']}, {first['date']} ([rows](benchmarks/results/{name}.csv), `python benchmarks/{name}.py`)."
-    )
+    lines.append(f"\n{first['rounds']} rounds, the sides in turn, on {machine_of(first)} {source(name)}")
     return "\n".join(lines)
 
 
@@ -104,8 +113,7 @@ def together() -> str:
         reached, wait = float(row["reached"]), float(row["input_wait_fraction"])
         lines.append(f"| {row['model']} | {int(row['batch_size']):,} | {speeds} | {reached:.0%} | {wait:.1%} |")
     lines.append(
-        f"\nReal CIFAR-10, the tutorial's augmentation, {rows[0]['machine']}, {rows[0]['date']}"
-        " ([rows](benchmarks/results/together.csv), `python benchmarks/together.py`)."
+        f"\nReal CIFAR-10, the tutorial's augmentation, {rows[0]['machine']}, {rows[0]['date']} {source('together')}"
     )
     return "\n".join(lines)
 
@@ -126,8 +134,8 @@ def saving() -> str:
     noise = float(first["ratio_most"]) - float(first["ratio_least"])
     memory = int(first["rss_without_most"]) - int(first["rss_without_least"])
     lines.append(
-        f"\nresnet50 with momentum, 180 MiB of state, batch 64 of 32x32, {first['machine']}, TensorFlow {first['tensorflow']},"
-        f" Keras {first['keras']}, {first['date']}; {first['rounds']} rounds of Convoy, {rows[1]['rounds']} of the others;"
+        f"\nresnet50 with momentum, 180 MiB of state, batch 64 of 32x32, {machine_of(first)};"
+        f" {first['rounds']} rounds of Convoy, {rows[1]['rounds']} of the others;"
         f" Convoy's ratios differ by {noise:.1%}, its peak memory without saves by {memory} MiB"
         " ([rows](benchmarks/results/saving.csv)). The upload alone reaches"
         f" {speed['convoy'] / speed['upload_many']:.0%} of google-cloud-storage's `upload_many`"
@@ -172,9 +180,7 @@ def long_tail() -> str:
     first = rows[0]
     seeds = len({row["seed"] for row in rows})
     lines.append(
-        f"\n{seeds} seeds, {int(first['steps']):,} steps of 128 each, on {first['machine']}, TensorFlow {first['tensorflow']},"
-        f" Keras {first['keras']}, {first['date']} ([rows](benchmarks/results/long_tail.csv),"
-        " `python benchmarks/long_tail.py`)."
+        f"\n{seeds} seeds, {int(first['steps']):,} steps of 128 each, on {machine_of(first)} {source('long_tail')}"
     )
     return "\n".join(lines)
 
@@ -188,12 +194,11 @@ def engines_forward() -> str:
     lines = [f"| images/s forward, median (spread) | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
     for network in networks:
         cells = (speed[f"{network} {name}"] for name in names)
-        spreads = (f"{row['images_per_second']} ({row['least']} to {row['most']})" for row in cells)
-        lines.append(f"| {network} | {' | '.join(spreads)} |")
+        lines.append(f"| {network} | {' | '.join(map(spread, cells))} |")
     first = rows[0]
     lines.append(
         f"\n224x224 pixels, batches of 32, float32, {first['machine']}, TensorFlow {first['tensorflow']}, JAX {first['jax']},"
-        f" {first['date']} ([rows](benchmarks/results/forward.csv), `python benchmarks/forward.py`)."
+        f" {first['date']} {source('forward')}"
     )
     return "\n".join(lines)
 
@@ -214,8 +219,7 @@ def remat() -> str:
     first = rows[0]
     lines.append(
         f"\nBatches of 32 images of 96x96 pixels, float32, {first['machine']}, {first['date']}. On TensorFlow memory is the"
-        " growth of the process in a step, on JAX XLA's account of the step ([rows](benchmarks/results/remat.csv),"
-        " `python benchmarks/remat.py`)."
+        f" growth of the process in a step, on JAX XLA's account of the step {source('remat')}"
     )
     return "\n".join(lines)
 
@@ -226,15 +230,11 @@ def frozen_backbone() -> str:
     speed = {row["side"]: float(row["images_per_second"]) for row in rows}
     lines = ["| | images/s, median (spread) | against timm in float32 | |", "|---|---|---|---|"]
     for row in rows:
-        spread = f"{int(row['least']):,} to {int(row['most']):,}"
         shown = f"{row['side']} ({row['version']})" if row["package"] != "keras" else row["side"]
-        times = speed[row["side"]] / speed["timm"]
-        lines.append(f"| {shown} | {speed[row['side']]:,.0f} ({spread}) | {times:.3g}x | {row['notes']} |")
-    first = rows[0]
+        lines.append(f"| {shown} | {spread(row)} | {speed[row['side']] / speed['timm']:.3g}x | {row['notes']} |")
     lines.append(
-        f"\nEfficientNetB0, 224x224 pixels, batches of 32, {first['rounds']} rounds, the sides in turn, on {first['machine']},"
-        f" TensorFlow {first['tensorflow']}, Keras {first['keras']}, {first['date']}"
-        " ([rows](benchmarks/results/frozen_backbone.csv), `python benchmarks/frozen_backbone.py`)."
+        f"\nEfficientNetB0, 224x224 pixels, batches of 32, {rows[0]['rounds']} rounds, the sides in turn, on"
+        f" {machine_of(rows[0])} {source('frozen_backbone')}"
     )
     return "\n".join(lines)
 
@@ -258,11 +258,9 @@ def fine_tune() -> str:
         seconds = statistics.median(float(row["seconds"]) for row in own)
         each = ", ".join(f"{value:.1%}" for value in accuracy)
         lines.append(f"| {name} | {statistics.mean(accuracy):.1%} ({each}) | {seconds:.0f} |")
-    first = rows[0]
     lines.append(
-        f"\nCIFAR-10 shown at 128x128 pixels, EfficientNet-Lite0 with weights of ImageNet, 2,000 test images,"
-        f" {first['machine']}, TensorFlow {first['tensorflow']}, Keras {first['keras']}, {first['date']}"
-        " ([rows](benchmarks/results/fine_tune.csv), `python benchmarks/fine_tune.py`)."
+        "\nCIFAR-10 shown at 128x128 pixels, EfficientNet-Lite0 with weights of ImageNet, 2,000 test images,"
+        f" {machine_of(rows[0])} {source('fine_tune')}"
     )
     return "\n".join(lines)
 

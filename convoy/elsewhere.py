@@ -51,8 +51,12 @@ ROWS = (
     ),
     Elsewhere("steps max_steps num_steps n_steps train_steps iterations iters max_iter", "--duration={}st", "600"),
     Elsewhere("time max_time minutes time_limit", "--duration={}min", "30", "--max_minutes bounds a run in all"),
-    Elsewhere("batch bs b batch_sz train_batch_size", "--batch_size={}", "128", "over all devices together"),
-    Elsewhere("global_batch_size per_device_train_batch_size", "--batch_size={}", "128", "over all devices together"),
+    Elsewhere(
+        "batch bs b batch_sz train_batch_size global_batch_size per_device_train_batch_size",
+        "--batch_size={}",
+        "128",
+        "over all devices together",
+    ),
     Elsewhere("lr lr0 base_lr max_lr init_lr initial_lr", "--learning_rate={}", "0.001"),
     Elsewhere("opt optim", "--optimizer=adamw"),
     Elsewhere("momentum", "--optimizer=sgd", why="its momentum is 0.9"),
@@ -64,17 +68,27 @@ ROWS = (
         "early_stopping early_stop early_stopping_patience", "--patience={}", "5", "evaluations no better than the best"
     ),
     Elsewhere("clip_grad grad_clip gradient_clip_val max_grad_norm clipnorm global_clipnorm", "--clip_norm={}", "1"),
-    Elsewhere("accum grad_accum accum_iter grad_accum_steps", "--accumulate={}", "4", "parts of --batch_size"),
-    Elsewhere("gradient_accumulation_steps accumulate_grad_batches", "--accumulate={}", "4", "parts of --batch_size"),
+    Elsewhere(
+        "accum grad_accum accum_iter grad_accum_steps gradient_accumulation_steps accumulate_grad_batches",
+        "--accumulate={}",
+        "4",
+        "parts of --batch_size",
+    ),
     Elsewhere("smoothing", "--label_smoothing={}", "0.1"),
     Elsewhere("model_ema ema_decay model_ema_decay", "--ema=0.999"),
     Elsewhere("drop_path drop_path_rate survival_prob", "--stochastic_depth={}", "0.1"),
     Elsewhere("class_weight class_weights weighted_loss", "--loss=balanced_softmax", why="or --balance"),
     # The network.
-    Elsewhere("arch architecture a", "--model=resnet18", why="`convoy models` lists all"),
-    Elsewhere("net network backbone model_name encoder", "--model=resnet18", why="`convoy models` lists all"),
-    Elsewhere("weights init_weights pretrained_weights", "--pretrained=imagenet", why="or a file or a run"),
-    Elsewhere("init_checkpoint initial_checkpoint load finetune", "--pretrained=imagenet", why="or a file or a run"),
+    Elsewhere(
+        "arch architecture a net network backbone model_name encoder",
+        "--model=resnet18",
+        why="`convoy models` lists all",
+    ),
+    Elsewhere(
+        "weights init_weights pretrained_weights init_checkpoint initial_checkpoint load finetune",
+        "--pretrained=imagenet",
+        why="or a file or a run",
+    ),
     Elsewhere(
         "freeze frozen freeze_backbone freeze_layers freeze_epochs",
         "--unfreeze={}ep",
@@ -98,14 +112,17 @@ ROWS = (
     Elsewhere("workers num_workers j dataloader_num_workers nworkers", "leave it out: the input takes all CPU cores"),
     Elsewhere("shuffle", "leave it out: each epoch has an order of its own, by --seed"),
     # Where a run lives.
-    Elsewhere("output output_dir out out_dir outdir save_dir project model_dir", "--run_dir={}", "DIR"),
-    Elsewhere("logdir log_dir logging_dir default_root_dir work_dir workdir", "--run_dir={}", "DIR"),
+    Elsewhere(
+        "output output_dir out out_dir outdir save_dir project model_dir logdir log_dir logging_dir default_root_dir work_dir"
+        " workdir",
+        "--run_dir={}",
+        "DIR",
+    ),
     Elsewhere("checkpoint_dir ckpt_dir experiment exp_name name", "--run_dir=runs/one"),
     Elsewhere(
-        "resume resume_from resume_from_checkpoint auto_resume", "--run_dir=DIR", why="a run that is there is continued"
-    ),
-    Elsewhere(
-        "restore continue ckpt ckpt_path checkpoint_path", "--run_dir=DIR", why="a run that is there is continued"
+        "resume resume_from resume_from_checkpoint auto_resume restore continue ckpt ckpt_path checkpoint_path",
+        "--run_dir=DIR",
+        why="a run that is there is continued",
     ),
     Elsewhere("weights model_path checkpoint run", "--run_dir=DIR"),
     Elsewhere("val_every eval_interval eval_freq eval_steps eval_strategy validation_freq", "--eval_every=1ep"),

@@ -38,11 +38,9 @@ def test_the_first_pattern_that_matches_decides():
     }
 
 
-@pytest.mark.parametrize("batchnorm", ["sync", "frozen"])
-def test_batch_normalization_stays_as_it_is_whatever_its_group_says(batchnorm):
-    config = RunConfig(batchnorm=batchnorm, groups="norm:lr=0.5")
-    treat = build_treatments(config, PATHS, DEPTHS, frozenset(["block1/norm/gamma"]))
-    assert treat("block1/norm/gamma") == (Treatment(None) if batchnorm == "frozen" else Treatment(lr=0.5))
+def test_what_is_kept_never_trains_whatever_its_group_says():
+    treat = build_treatments(RunConfig(groups="norm:lr=0.5"), PATHS, DEPTHS, ["block1/norm/gamma"])
+    assert treat("block1/norm/gamma") == Treatment(None)
     assert treat("block1/kernel") == Treatment()
 
 

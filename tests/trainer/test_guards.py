@@ -164,15 +164,18 @@ def send(number):
 """
 
 
-def outcome(body: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def printed(body: str, code: int = 0) -> str:
+    """What a process with signals of its own prints, that ends with this code."""
+    done = subprocess.run(
         [sys.executable, "-c", PROGRAM + body],
         capture_output=True, text=True, check=False, timeout=60, preexec_fn=hear_hangups,
     )  # fmt: skip
+    assert done.returncode == code, done
+    return done.stdout + done.stderr
 
 
 def test_a_signal_after_a_notice_is_the_first_signal_and_ctrl_c_then_the_second():
-    done = outcome(
+    out = printed(
         "signals.graceful = True\n"
         "signals.on_notice('instance/preempted=TRUE')\n"
         "assert signals.asked and signals.received is None\n"
@@ -180,26 +183,25 @@ def test_a_signal_after_a_notice_is_the_first_signal_and_ctrl_c_then_the_second(
         "signals.on_notice('instance/maintenance-event=TERMINATE_ON_HOST_MAINTENANCE')\n"
         "print(signals.leave('step 1'), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGINT)\n"
-        "time.sleep(600)"
+        "time.sleep(600)",
+        code=130,
     )
-    assert done.returncode == 130, done
-    assert done.stdout.startswith("asked to leave by the metadata server (instance/preempted=TRUE), saved at step 1")
+    assert out.startswith("asked to leave by the metadata server (instance/preempted=TRUE), saved at step 1")
 
 
 def test_a_notice_after_a_signal_changes_nothing():
-    done = outcome(
+    out = printed(
         "signals.graceful = True\n"
         "send(signal.SIGTERM)\n"
         "signals.on_notice('instance/preempted=TRUE')\n"
         "print(signals.leave('step 1'), flush=True)"
     )
-    assert done.returncode == 0, done
-    assert done.stdout.startswith("asked to leave by SIGTERM")
+    assert out.startswith("asked to leave by SIGTERM")
 
 
 def test_a_terminal_or_a_scheduler_may_ask_several_times():
     """A terminal that closes, a shell and a scheduler send the same to each process, and its parent passes it on."""
-    done = outcome(
+    out = printed(
         "signals.graceful = True\n"
         "send(signal.SIGHUP)\n"
         "for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGTERM): os.kill(os.getpid(), number)\n"
@@ -207,12 +209,11 @@ def test_a_terminal_or_a_scheduler_may_ask_several_times():
         "while not signals.save_asked: time.sleep(0.01)\n"  # one thread takes them in their order
         "print(signals.leave('step 1'), flush=True)"
     )
-    assert done.returncode == 0, done
-    assert done.stdout.startswith("asked to leave by SIGHUP, saved at step 1")
+    assert out.startswith("asked to leave by SIGHUP, saved at step 1")
 
 
 def test_a_request_to_save_ends_nothing():
-    done = outcome(
+    printed(
         "os.kill(os.getpid(), signal.SIGUSR1)\n"
         "time.sleep(0.1)\n"
         "assert not signals.save_asked, 'nothing to save'\n"
@@ -221,13 +222,8 @@ def test_a_request_to_save_ends_nothing():
         "while not signals.save_asked: time.sleep(0.01)\n"
         "assert not signals.asked"
     )
-    assert done.returncode == 0, done
 
 
 def test_a_notice_leaves_at_once_while_there_is_nothing_to_save():
-    done = outcome("signals.on_notice('instance/preempted=TRUE')\ntime.sleep(600)")
-    assert done.returncode == 42
-    assert (
-        done.stderr
-        == "convoy: asked to leave by the metadata server (instance/preempted=TRUE), with nothing to save.\n"
-    )
+    out = printed("signals.on_notice('instance/preempted=TRUE')\ntime.sleep(600)", code=42)
+    assert out == "convoy: asked to leave by the metadata server (instance/preempted=TRUE), with nothing to save.\n"

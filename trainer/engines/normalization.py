@@ -18,24 +18,19 @@ from convoy.trainer.flags.specs import BatchNormSpec
 AllSum = Callable[[Array], Array]  # a tensor of one replica -> the sum over all replicas, differentiable
 
 
+def layers_of(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """The BatchNormalization layers of a model, at any depth."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+
+
 def has_batch_normalization(model: keras.Model, frozen: Collection[int] = ()) -> bool:
     """Whether a model has any BatchNormalization that is not frozen; `frozen` are layers by `id`."""
-    return any(
-        isinstance(layer, keras.layers.BatchNormalization) and id(layer) not in frozen
-        for layer in model._flatten_layers()
-    )
+    return any(id(layer) not in frozen for layer in layers_of(model))
 
 
 def largest_momentum(model: keras.Model) -> float | None:
     """Of the BatchNormalization layers of a model; None without one."""
-    layers = model._flatten_layers()
-    return max((layer.momentum for layer in layers if isinstance(layer, keras.layers.BatchNormalization)), default=None)
-
-
-def paths(model: keras.Model) -> frozenset[str]:
-    """Of the variables of its BatchNormalization layers."""
-    layers = (layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization))
-    return frozenset(variable.path for layer in layers for variable in layer.variables)
+    return max((layer.momentum for layer in layers_of(model)), default=None)
 
 
 def install(
@@ -52,10 +47,10 @@ def install(
       replicas: how many there are; all hold equally many examples.
       frozen: layers that are, by `id`.
     """
-    if spec.mode == "frozen" or (spec.mode == "sync" and replicas == 1):
+    if spec.mode == "sync" and replicas == 1:
         return  # Keras' own is that
-    for layer in model._flatten_layers(include_self=False):
-        if not isinstance(layer, keras.layers.BatchNormalization) or id(layer) in frozen:
+    for layer in layers_of(model):
+        if id(layer) in frozen:
             continue
         if spec.mode == "sync":
             patches.replace_moments(layer, functools.partial(_global_moments, layer, all_sum, replicas))

@@ -133,4 +133,5 @@ def _treatments(config: RunConfig, model: keras.Model) -> Treatments:
     needs_depths = config.unfreeze or config.layer_decay < 1
     depths = build_depths(model, rules_of(config.model)) if needs_depths else Depths({})
     paths = [variable.path for variable in model.weights]
-    return build_treatments(config, paths, depths, normalization.paths(model))
+    layers = normalization.layers_of(model) if config.batchnorm_spec.mode == "frozen" else []
+    return build_treatments(config, paths, depths, [variable.path for layer in layers for variable in layer.variables])

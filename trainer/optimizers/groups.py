@@ -66,11 +66,11 @@ class Treatments:
     config: RunConfig
     depths: Depths
     group_of: Mapping[str, GroupSpec | None]  # of the variables
-    normalization: frozenset[str] = frozenset()  # paths of variables that --batchnorm=frozen keeps
+    kept: frozenset[str] = frozenset()  # the paths of variables that never train, whatever their group says
 
     def __call__(self, path: str) -> Treatment:
         group = self.group_of[path] if path in self.group_of else _groups_of(self.config, [path])[path]
-        if path in self.normalization or (group and group.freeze):
+        if path in self.kept or (group and group.freeze):
             return Treatment(None)
         # The blocks below the head are released in as many parts of equal length as there are borders, from the head down.
         borders = len(self.config.unfreeze_spec.borders)
@@ -83,13 +83,8 @@ class Treatments:
         return self.depths.deepest
 
 
-def build_treatments(
-    config: RunConfig, paths: Iterable[str], depths: Depths, normalization: frozenset[str] = frozenset()
-) -> Treatments:
-    """What --groups, --layer_decay, --unfreeze and --batchnorm=frozen make of the variables at `paths`.
-
-    Args:
-      normalization: the paths of those that belong to BatchNormalization.
+def build_treatments(config: RunConfig, paths: Iterable[str], depths: Depths, kept: Iterable[str] = ()) -> Treatments:
+    """What --groups, --layer_decay and --unfreeze make of the variables at `paths`; those at `kept` never train.
 
     Raises:
       exits.CannotRun: a pattern of --groups matches no variable, or --unfreeze has more borders than there are blocks.
@@ -100,8 +95,7 @@ def build_treatments(
     if borders > deepest:
         remedy = f"below its head the network has {counted(deepest, 'block')}, so give at most {counted(deepest, 'duration')}"
         raise options.impossible("unfreeze", config.unfreeze, remedy)
-    kept = normalization if config.batchnorm_spec.mode == "frozen" else frozenset[str]()
-    return Treatments(config, depths, group_of, kept)
+    return Treatments(config, depths, group_of, frozenset(kept))
 
 
 def _groups_of(config: RunConfig, paths: Sequence[str]) -> dict[str, GroupSpec | None]:

@@ -97,30 +97,13 @@ MOBILENET_V5 = Family(
     "Gemma",
     classifier="MobileNetV5",
 )
-RESNET = Family(
-    "ResNet",
-    "He et al. 2016",
-    "torch",
-    (
-        stem(r"conv\d_"),
-        Rule(r"stack(?P<stage>\d)_block(?P<block>\d+)_"),
-        Rule(r"post_bn/", joins=True),
-    ),
-    _APACHE,
-    classifier="ResNet",
+_RESNET_BLOCKS = (
+    stem(r"conv\d_"),
+    Rule(r"stack(?P<stage>\d)_block(?P<block>\d+)_"),
+    Rule(r"post_bn/", joins=True),
 )
-RESNET_V2 = Family(
-    "ResNetV2",
-    "He et al. 2016, identity mappings",
-    "tf",
-    (
-        stem(r"conv\d_"),
-        Rule(r"stack(?P<stage>\d)_block(?P<block>\d+)_"),
-        Rule(r"post_bn/", joins=True),
-    ),
-    _APACHE,
-    classifier="ResNet",
-)
+RESNET = Family("ResNet", "He et al. 2016", "torch", _RESNET_BLOCKS, _APACHE, classifier="ResNet")
+RESNET_V2 = Family("ResNetV2", "He et al. 2016, identity mappings", "tf", _RESNET_BLOCKS, _APACHE, classifier="ResNet")
 SWIN = Family(
     "Swin",
     "Liu et al. 2021",
