@@ -22,7 +22,7 @@ from rows import DATA, HERE, describe, write
 
 PHOTOGRAPHS = DATA.parent / "imagenet-sample"
 ANIMALS = ("n01", "n02")  # WordNet's numbers of ImageNet's animals begin so
-SIZE, BATCH = 96, 32
+SIZE, BATCH = 48, 32
 
 
 def photographs(folder: Path, seed: int) -> None:
