@@ -176,7 +176,7 @@ def _has_labels(builder: Any, split: str) -> bool:
     with contextlib.suppress(Exception):  # whoever reads the split says why it cannot be read
         examples = _examples(builder, tfds.core.ReadInstruction(split, to=first, unit="abs"))
         labels = examples.map(lambda example: example["label"])
-        return bool((np.fromiter(labels.as_numpy_iterator(), np.int64) != _NO_LABEL).any())
+        return any(label != _NO_LABEL for label in labels.as_numpy_iterator())
     return True
 
 
