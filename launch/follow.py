@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 from convoy import exits, options
+from convoy.counting import counted
 from convoy.launch import shell
 from convoy.launch.flags import TargetOptions
 from convoy.launch.outage import OutageTolerance
@@ -71,7 +72,7 @@ def line(state: JobState) -> str:
     """A job in one line, with control characters escaped."""
     parts = [f"{state.name}: {state.phase}"]
     if state.restarts:
-        parts.append(f"{state.restarts} restart{'s' * (state.restarts > 1)}")
+        parts.append(counted(state.restarts, "restart"))
     if state.phase == FAILED and state.exit_code:
         parts.append(f"exit code {state.exit_code}")
     if state.reason:

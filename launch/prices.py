@@ -9,6 +9,7 @@ from convoy import accelerators as table
 from convoy import chips, exits, options
 from convoy.accelerators import Accelerator
 from convoy.bounds import real, whole
+from convoy.counting import counted
 from convoy.launch.build import machines
 from convoy.launch.command_line import parse, read_run, split
 from convoy.launch.flags import JobOptions
@@ -140,9 +141,9 @@ def of_training(total: float | None, speed: CostOptions, span: Duration) -> str:
     text = f"an epoch of {per_epoch:,} images at {per_second:,.0f} a second: {time_and_money(1)}"
     if span.unit == "ep":
         epochs = float(span.amount)
-        text += f"\n{epochs:g} epoch{'s' * (epochs != 1)}: {time_and_money(epochs)}"
+        text += f"\n{counted(epochs, 'epoch')}: {time_and_money(epochs)}"
     elif span.in_minutes:
-        text += f"\n{float(span.amount):g} minutes: {time_and_money(60 * float(span.amount) * per_second / per_epoch)}"
+        text += f"\n{counted(float(span.amount), 'minute')}: {time_and_money(60 * float(span.amount) * per_second / per_epoch)}"
     return f"{text}\nstart-up, evaluations, saving and restarts come on top"
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from convoy import exits, shapes
 from convoy.bounds import real, whole
+from convoy.counting import counted
 from convoy.launch.flags import JobOptions, TargetOptions
 from convoy.launch.job import JobSpec
 
@@ -117,12 +118,10 @@ class Platform(abc.ABC):
 def check_worker(worker: int, job: str, workers: int) -> None:
     """Raises CannotRun for --worker of a job that has no such worker."""
     if not 0 <= worker < workers:
-        raise exits.CannotRun(
-            f"--worker={worker}: {job} has {workers} worker{'s' * (workers > 1)}, from 0 to {workers - 1}."
-        )
+        raise exits.CannotRun(f"--worker={worker}: {job} has {counted(workers, 'worker')}, from 0 to {workers - 1}.")
 
 
 def count_jobs(target: Target) -> str:
     """What `convoy launch doctor` says of a target that answers."""
     count = len(target.jobs())
-    return f"{count} job{'s' * (count != 1)} there"
+    return f"{counted(count, 'job')} there"

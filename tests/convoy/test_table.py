@@ -8,6 +8,7 @@ import pytest
 
 from convoy import exits, help_text, options
 from convoy.bounds import whole
+from convoy.counting import counted
 from convoy.options import option
 from convoy.table import Entry, Table, closest, joined, near
 
@@ -89,3 +90,14 @@ def test_what_a_field_declares_is_read_from_it():
     assert not metal.metadata["may_change"]
     assert count.metadata["may_change"]
     assert "iron: heavy (Hall 2000); tin:GRAMS: light. [iron]" in " ".join(help_text.of_verb("", Coin).split())
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "words"),
+    [
+        (0, "file", "0 files"), (1, "file", "1 file"), (1.0, "epoch", "1 epoch"), (2.5, "epoch", "2.5 epochs"),
+        (3000, "class", "3,000 classes"), (2, "batch", "2 batches"), (2, "training image", "2 training images"),
+    ],
+)  # fmt: skip
+def test_nouns_follow_their_number(number, noun, words):
+    assert counted(number, noun) == words

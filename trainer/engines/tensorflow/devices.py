@@ -11,6 +11,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from convoy import exits
+from convoy.counting import counted
 from convoy.data.parallel import cores
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import memory
@@ -122,8 +123,8 @@ def _make_visible(kind: str, count: int, gpus: list[tf.config.PhysicalDevice]) -
         return
     if count > len(gpus):
         raise exits.CannotRun(
-            f"--devices=gpu:{count}, but TensorFlow sees {len(gpus) or 'no'} GPU{'s' * (len(gpus) > 1)} here; install the gpu"
-            " extra and a driver, or use --devices=cpu:1."
+            f"--devices=gpu:{count}, but TensorFlow sees {counted(len(gpus), 'GPU') if gpus else 'no GPU'} here; install the"
+            " gpu extra and a driver, or use --devices=cpu:1."
         )
     tf.config.set_visible_devices(gpus[:count], "GPU")
     for gpu in gpus[:count]:
