@@ -8,7 +8,6 @@ import pytest
 
 import convoy
 from convoy import elsewhere, exits, help_text, options
-from convoy.counting import counted
 from convoy.data.config import DataConfig
 from convoy.data.sources.names import DatasetSpec
 from convoy.elsewhere import ROWS
@@ -180,12 +179,3 @@ def test_a_verb_shows_its_own_flags(capsys):
     ]  # fmt: skip
     assert text.endswith("It takes the flags of a run too, which `convoy train --help` lists.\n")
     assert BENCH(["--help=batch_size"]) == 0, "and knows the others"
-
-
-@pytest.mark.parametrize(
-    ("number", "noun", "text"),
-    [(1, "file", "1 file"), (0, "file", "0 files"), (2, "class", "2 classes"), (1, "class", "1 class"),
-     (3000, "test example", "3,000 test examples"), (2, "batch", "2 batches")],
-)  # fmt: skip
-def test_one_is_not_many(number, noun, text):
-    assert counted(number, noun) == text
