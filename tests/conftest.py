@@ -27,6 +27,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for a
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def signals_stay() -> Iterator[None]:
+    """No test takes over the signals of pytest's process: one that a later test sends would end it without a word."""
+    yield
+    assert signal.set_wakeup_fd(-1) == -1
+
+
 @pytest.fixture
 def convoy(tmp_path: Path) -> Callable[..., Outcome]:
     """convoy("train", "--flag", cwd=..., CHAOS="kill:snapshot@20") -> Outcome."""

@@ -89,7 +89,7 @@ def build(
 
     Args:
       config: the run's, `auto` included.
-      signals: installed again here, since TensorFlow's strategies replace handlers silently.
+      signals: taken back here, if they are installed, from libraries that replace their handlers.
       single_process: whatever processes the environment names, this one works for itself.
       download: that of data.opening.open_splits.
       load: whether the model gets the weights of --pretrained; not if those of a checkpoint will replace them.
@@ -101,7 +101,7 @@ def build(
     backend = engines.choose(config.backend)
     runtime = backend.prepare(config, single_process)
     if signals:
-        signals.install()
+        signals.install_again()
     with heartbeat.beating():
         data = open_splits(runtime.config.data, download)
         runtime = dataclasses.replace(runtime, config=dataclasses.replace(runtime.config, data=data.config))
@@ -146,7 +146,7 @@ def build(
         check_bytes(engine, data)
     heartbeat.beat()
     if signals:
-        signals.install()
+        signals.install_again()
     return Experiment(config, data, plan, engine)
 
 

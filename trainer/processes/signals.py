@@ -30,7 +30,7 @@ class Signals:
         self._writer: int | None = None
 
     def install(self) -> None:
-        """Takes the signals over. Call again after TensorFlow's devices exist: a strategy replaces handlers silently."""
+        """Takes the signals of this process over, for as long as it lives."""
         if self._writer is None:
             reader, self._writer = os.pipe()
             os.set_blocking(self._writer, False)
@@ -39,6 +39,11 @@ class Signals:
         for number in (*supervise.leave_signals(), supervise.SAVE):
             # The wake-up pipe only hears of signals that have a handler in Python.
             signal.signal(number, lambda number, frame: None)
+
+    def install_again(self) -> None:
+        """Takes them back, if this object had taken them: TensorFlow's strategies replace handlers silently."""
+        if self._writer is not None:
+            self.install()
 
     @property
     def asked(self) -> bool:
