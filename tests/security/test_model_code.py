@@ -7,7 +7,6 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +14,7 @@ from convoy import exits
 from convoy.data.config import DataConfig
 from convoy.trainer import run as training
 from convoy.trainer.config import RunConfig
+from convoy.trainer.processes.signals import Signals
 from convoy.trainer.verbs import evaluate
 from convoy.trainer.verbs.checkpoints import copy
 
@@ -73,8 +73,7 @@ def train(run_dir: str = "run", model: str = "users_net:build", duration: str = 
 
 
 def measure(run_dir: str = "run", **flags: object) -> dict:
-    signals = SimpleNamespace(install=lambda: None, asked=False)
-    return evaluate.evaluate(evaluate.EvaluateConfig(run_dir=run_dir, **flags), signals)
+    return evaluate.evaluate(evaluate.EvaluateConfig(run_dir=run_dir, **flags), Signals())
 
 
 def edit(run_dir: str = "run", **values: object) -> None:
