@@ -19,7 +19,7 @@ from convoy.data.config import DataConfig
 from convoy.options import option
 from convoy.table import joined
 from convoy.trainer.flags import validation
-from convoy.trainer.flags.choices import BACKENDS, ON_NAN, PRECISIONS, STRATEGIES, XLA
+from convoy.trainer.flags.choices import BACKENDS, ON_NAN, PRECISIONS, STRATEGIES, WEIGHT_DECAY_MODES, XLA
 from convoy.trainer.flags.durations import MAX_EXAMPLES, MAX_STEPS, Duration
 from convoy.trainer.flags.groups import GroupsSpec, UnfreezeSpec
 from convoy.trainer.flags.specs import BatchNormSpec, DevicesSpec, ScaleSpec
@@ -112,13 +112,49 @@ class RunConfig:
     )
     schedule: str = option("constant", lambda: f"after warm-up: {SCHEDULES.help()}.", group=_OPTIMIZATION)
     warmup: str = option("0st", "linear warm-up to the peak, in epochs (5ep) or steps (100st).", group=_OPTIMIZATION)
+    momentum: float = option(
+        0.9,
+        lambda: f"with --optimizer={joined(OPTIMIZERS.with_option('momentum'), 'or')}.",
+        group=_OPTIMIZATION,
+        within=real(0, 1, below=True),
+    )
+    nesterov: bool = option(
+        False,
+        lambda: f"with --optimizer={joined(OPTIMIZERS.with_option('nesterov'), 'or')}: look ahead by the momentum.",
+        group=_OPTIMIZATION,
+    )
+    trust_coefficient: float = option(
+        0.001,
+        lambda: (
+            f"with --optimizer={joined(OPTIMIZERS.with_option('trust_coefficient'), 'or')}: a step at learning rate 1 is this"
+            " part of each layer's norm."
+        ),
+        group=_OPTIMIZATION,
+        within=real(0, above=True),
+    )
+    beta_2: float = option(
+        0.999,
+        lambda: (
+            f"decay of the squared gradient's average, with --optimizer={joined(OPTIMIZERS.with_option('beta_2'), 'or')}."
+        ),
+        group=_OPTIMIZATION,
+        within=real(0, 1, below=True),
+    )
     weight_decay: float = option(
         0.0,
-        "decoupled: every step takes learning_rate * weight_decay of each kernel off it, whatever the optimizer; biases and"
-        " normalization are left out. (PyTorch's SGD adds L2 to the gradient instead: there 1e-4 with momentum 0.9 is about"
-        " 1e-3 here.)",
+        "decoupled but with lars, lamb and --weight_decay_mode=l2: every step takes learning_rate * weight_decay of each kernel"
+        " off it; biases and normalization are left out.",
         group=_OPTIMIZATION,
         within=real(0),
+    )
+    weight_decay_mode: str = option(
+        "decoupled",
+        lambda: (
+            f"with --optimizer={joined(OPTIMIZERS.with_option('weight_decay_mode'), 'or')}: {WEIGHT_DECAY_MODES.help()}. With"
+            " momentum 0.9, 1e-4 in the second way is about 1e-3 in the first."
+        ),
+        group=_OPTIMIZATION,
+        choices=WEIGHT_DECAY_MODES,
     )
     clip_norm: float = option(
         0.0, "clip the gradient of the global batch to this norm (0: off).", group=_OPTIMIZATION, within=real(0)

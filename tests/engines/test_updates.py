@@ -57,7 +57,7 @@ def test_factors_of_one_leave_an_update_as_it_is(model, optimizer):
             variable.assign(weight)
         made = built(model, optimizer, treatments)
         step(made, model, 1.0)
-        step(made, model, -0.5)
+        step(made, model, 0.5)
         after.append([variable.numpy() for variable in model.trainable_variables])
     for old, plain, factored in zip(before, *after, strict=True):
         assert np.abs(plain - old).max() > 1e-6

@@ -13,6 +13,7 @@ from convoy import exits, options
 from convoy.data.config import DataConfig
 from convoy.trainer import config as configuration
 from convoy.trainer.config import RunConfig
+from convoy.trainer.optimizers.names import OPTIMIZERS
 from convoy.trainer.run_dir import stored_config
 from convoy.trainer.run_dir.allowed_changes import differences
 from support import REPOSITORY
@@ -55,7 +56,10 @@ def test_flags_reproduce_a_configuration(tmp_path):
         precision="mixed_bfloat16",
         batch_size=96,
         duration="2.5ep",
-        optimizer="muon",
+        optimizer="lars",
+        momentum=0.8,
+        nesterov=True,
+        trust_coefficient=0.02,
         learning_rate=1 / 3,
         scale_lr="sqrt:256",
         schedule="step:0.5,0.9",
@@ -86,7 +90,8 @@ def test_flags_reproduce_a_configuration(tmp_path):
     )
     defaults = RunConfig().to_dict()
     same = [name for name, value in config.to_dict().items() if value == defaults[name]]
-    assert same == ["data_dir", "group", "bit_depth", "cache_bytes", "cache_features"], (
+    others = {option for row in OPTIMIZERS.values() for option in row.options} - {*OPTIMIZERS["lars"].options}
+    assert {*same} == {"data_dir", "group", "bit_depth", "cache_bytes", "cache_features", *others}, (
         "every flag but these is tried with another value than its default"
     )
     (tmp_path / "config.flags").write_text(config.to_flags())

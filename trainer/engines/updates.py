@@ -10,6 +10,7 @@ from keras import ops
 from convoy.data.arrays import Array, Scalar
 from convoy.trainer.engines import patches
 from convoy.trainer.optimizers.groups import Treatment
+from convoy.trainer.optimizers.one_pass import OnePass
 
 Update = Callable[[Array, keras.Variable, Scalar], None]
 
@@ -33,6 +34,9 @@ def install(
       weight_decay: --weight_decay.
     """
     if all(treatment == Treatment() for treatment in treatments):
+        return
+    if isinstance(optimizer, OnePass):
+        optimizer.treat(treatments, [first_steps[treatment.stage or 0] for treatment in treatments])
         return
 
     def update(step: Update, gradient: Array, variable: keras.Variable, rate: Scalar) -> None:

@@ -49,3 +49,10 @@ ON_NAN = Table(
         ),
     },
 )
+WEIGHT_DECAY_MODES = Table(
+    "way to decay",
+    {
+        "decoupled": Entry("", "taken off the weights at each step", source="Loshchilov & Hutter 2019"),
+        "l2": Entry("", "added to the gradient, as in the ResNet papers and PyTorch", source="He et al. 2016"),
+    },
+)

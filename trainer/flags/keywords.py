@@ -25,7 +25,12 @@ class TrainFlags(TypedDict, total=False):
     scale_lr: str
     schedule: str
     warmup: str
+    momentum: float
+    nesterov: bool
+    trust_coefficient: float
+    beta_2: float
     weight_decay: float
+    weight_decay_mode: str
     clip_norm: float
     loss: str
     label_smoothing: float

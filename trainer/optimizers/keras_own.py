@@ -18,20 +18,23 @@ def single(number: float) -> float:
     return float(np.float32(number))
 
 
-_MOMENTUM = single(0.9)
-_BETAS = {"beta_1": single(0.9), "beta_2": single(0.999)}
+_BETA_1 = single(0.9)
 
 
-def sgd(schedule: Schedule, weight_decay: float | None, model: keras.Model) -> keras.optimizers.Optimizer:
-    return keras.optimizers.SGD(schedule, momentum=_MOMENTUM, nesterov=True, weight_decay=weight_decay)
+def adam(
+    schedule: Schedule, weight_decay: float | None, model: keras.Model, beta_2: float
+) -> keras.optimizers.Optimizer:
+    return keras.optimizers.Adam(schedule, weight_decay=weight_decay, beta_1=_BETA_1, beta_2=single(beta_2))
 
 
-def adam(schedule: Schedule, weight_decay: float | None, model: keras.Model) -> keras.optimizers.Optimizer:
-    return keras.optimizers.Adam(schedule, weight_decay=weight_decay, **_BETAS)
+def adamw(
+    schedule: Schedule, weight_decay: float | None, model: keras.Model, beta_2: float
+) -> keras.optimizers.Optimizer:
+    return keras.optimizers.AdamW(schedule, weight_decay=weight_decay or 0.0, beta_1=_BETA_1, beta_2=single(beta_2))
 
 
-def adamw(schedule: Schedule, weight_decay: float | None, model: keras.Model) -> keras.optimizers.Optimizer:
-    return keras.optimizers.AdamW(schedule, weight_decay=weight_decay or 0.0, **_BETAS)
+def keras_lamb(schedule: Schedule, weight_decay: float | None, model: keras.Model) -> keras.optimizers.Optimizer:
+    return keras.optimizers.Lamb(schedule, weight_decay=weight_decay, beta_1=_BETA_1, beta_2=single(0.999))
 
 
 def muon(schedule: Schedule, weight_decay: float | None, model: keras.Model) -> keras.optimizers.Optimizer:

@@ -1,0 +1,105 @@
+"""LARS: a rate for each layer, as large as the layer's weights are beside their gradient (You et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import keras
+
+from convoy.data.arrays import Array, Scalar
+from convoy.trainer.optimizers.one_pass import BIASES_AND_NORMALIZATION, OnePass, Treated, exactly, small, trust_ratio
+from convoy.trainer.schedules.schedule import Schedule
+
+
+@keras.saving.register_keras_serializable("convoy")
+class LARS(OnePass):
+    """Layer-wise adaptive rate scaling (You et al. 2017, arXiv:1708.03888, algorithm 1), for batches of thousands.
+
+    With g = gradient + weight_decay * w, and r the learning rate, each variable w does
+
+        ratio = trust_coefficient * |w| / (|g| + epsilon), or 1 where |w| or |g| is 0
+        v <- momentum * v + r * ratio * g
+        w <- w - v,  or w - (momentum * v + r * ratio * g) with nesterov
+
+    as optax.lars and TensorFlow Models' classic momentum do. Variables excluded from layer adaptation have the ratio 1.
+
+    Args:
+      learning_rate: a number or a Keras schedule. It stands inside the momentum, as in the paper: what v holds is not scaled
+        by a schedule's later values.
+      momentum: from 0 to below 1.
+      weight_decay: 0 or more; the L2 of the ResNet papers.
+      trust_coefficient: above 0; eta in the paper.
+      nesterov: whether to look ahead.
+      epsilon: 0 or more.
+      exclude_from_layer_adaptation, exclude_from_weight_decay: regular expressions, searched in variables' paths.
+      **options: of keras.optimizers.Optimizer.
+    """
+
+    slots: ClassVar = ("momentum",)
+
+    def __init__(
+        self,
+        learning_rate: Any = 1.0,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust_coefficient: float = 0.001,
+        nesterov: bool = False,
+        epsilon: float = 0.0,
+        exclude_from_layer_adaptation: Sequence[str] = BIASES_AND_NORMALIZATION,
+        exclude_from_weight_decay: Sequence[str] = BIASES_AND_NORMALIZATION,
+        name: str = "lars",
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            learning_rate,
+            weight_decay,
+            exclude_from_weight_decay,
+            exclude_from_layer_adaptation,
+            name=name,
+            **options,
+        )
+        self.epsilon = epsilon
+        self.momentum = momentum
+        self.trust_coefficient = trust_coefficient
+        self.nesterov = nesterov
+
+    def update_variable(
+        self, weight: Array, gradient: Array, slots: Sequence[Array], rate: Scalar, step: Scalar, treated: Treated
+    ) -> tuple[Array, list[Array]]:
+        (velocity,) = slots
+        if treated.decay:
+            gradient = gradient + treated.decay * weight
+        if treated.adapts:
+            rate = rate * trust_ratio(weight, gradient, self.epsilon, self.trust_coefficient)
+        velocity = self.momentum * velocity + rate * gradient
+        move = self.momentum * velocity + rate * gradient if self.nesterov else velocity
+        return weight - move, [velocity]
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "momentum": self.momentum,
+            "trust_coefficient": self.trust_coefficient,
+            "nesterov": self.nesterov,
+            "epsilon": self.epsilon,
+            "exclude_from_layer_adaptation": list(self.not_adapted),
+        }
+
+
+def lars(
+    schedule: Schedule,
+    weight_decay: float | None,
+    model: keras.Model,
+    momentum: float,
+    nesterov: bool,
+    trust_coefficient: float,
+) -> keras.optimizers.Optimizer:
+    """--optimizer=lars."""
+    return LARS(
+        schedule,
+        momentum,
+        weight_decay or 0.0,
+        trust_coefficient,
+        nesterov,
+        exclude_from_layer_adaptation=exactly(small(model)),
+    )
