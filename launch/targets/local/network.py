@@ -1,15 +1,14 @@
 """A private network for a rehearsal: nobody else can reach the ports on which its workers listen.
 
-TensorFlow's server listens on all addresses, and JAX's collectives on the CPU listen on the address of the host's name. Neither
-can be told otherwise. So the supervising process of a job moves into a network namespace that has only the loopback interface,
-and its workers inherit it. It does so where Linux allows it and the run needs no other network.
+TensorFlow's server listens on all addresses, and cannot be told otherwise. So the supervising process of a job moves into a
+network namespace that has only the loopback interface, and its workers inherit it. It does so where Linux allows it and the
+run needs no other network. JAX's coordinator and collectives listen on loopback by themselves when all workers are here.
 """
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
-import ipaddress
 import os
 import socket
 import struct
@@ -40,12 +39,11 @@ def decide(spec: JobSpec, environment: Mapping[str, str] = os.environ) -> tuple[
     why = needs_network(spec, environment) or refused()
     if not why:
         return True, ""
-    addresses = _gloo_addresses() if spec.run.backend == "jax" else "all addresses of this machine"
-    if not addresses:
+    if spec.run.backend == "jax":
         return False, ""
     return False, (
-        f"the network reaches the ports of {spec.name}'s workers, on {addresses}: they have no network of their own, since"
-        f" {why}."
+        f"the network reaches the ports of {spec.name}'s workers, on all addresses of this machine: they have no network of"
+        f" their own, since {why}."
     )
 
 
@@ -95,7 +93,7 @@ def enter() -> None:
         _unshare(_CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWUTS)
         for name, text in ("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1"):
             Path("/proc/self", name).write_text(text)
-    socket.sethostname(_HOST)  # JAX's collectives look it up, and it resolves without any file
+    socket.sethostname(_HOST)  # which resolves without any file, for whoever looks this host up
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         request = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, _INTERFACE.pack(b"lo", 0))
         flags = _INTERFACE.unpack(request)[1]
@@ -107,13 +105,3 @@ def _unshare(flags: int) -> None:
     if _libc.unshare(flags):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-
-
-def _gloo_addresses() -> str:
-    """The addresses of this host's name, without loopback."""
-    try:
-        addresses = {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
-    except OSError:
-        return ""
-    public = (name for name in addresses if not ipaddress.ip_address(name.partition("%")[0]).is_loopback)
-    return ", ".join(sorted(public))

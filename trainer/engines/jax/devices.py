@@ -14,6 +14,7 @@ from convoy.counting import counted
 from convoy.data.parallel import cores
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import memory, patches
+from convoy.trainer.engines.jax import gloo
 from convoy.trainer.engines.lost import cannot_join
 from convoy.trainer.engines.memory import StepMemory
 from convoy.trainer.engines.runtime import Runtime, check_batch, set_up_keras, topology
@@ -23,6 +24,7 @@ from convoy.trainer.processes.cluster import Cluster
 AXIS = "replica"  # of the mesh: one device, one replica
 REPLICATED, SHARDED = PartitionSpec(), PartitionSpec(AXIS)
 CHUNK = PartitionSpec(None, AXIS)  # batches that travel together
+_FOREVER = 24 * 3600  # seconds; the thin parent decides when a peer is lost (--hang_timeout)
 
 
 def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
@@ -50,15 +52,16 @@ def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
     if cluster.processes > 1:
         seconds = config.hang_seconds(cluster.processes)
         try:
-            # Blocks until all processes are there. The thin parent decides when a peer is lost (--hang_timeout).
+            # Blocks until all processes are there.
             jax.distributed.initialize(
                 cluster.coordinator,
                 cluster.processes,
                 cluster.index,
                 coordinator_bind_address=cluster.bind or None,
-                initialization_timeout=24 * 3600,
-                heartbeat_timeout_seconds=max(int(seconds), 10) if seconds else 24 * 3600,
+                initialization_timeout=_FOREVER,
+                heartbeat_timeout_seconds=max(int(seconds), 10) if seconds else _FOREVER,
             )
+            gloo.advertise(cluster, _FOREVER)
         except jax.errors.JaxRuntimeError as error:
             raise cannot_join(cluster.processes, error) from error
     try:
