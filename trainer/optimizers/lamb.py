@@ -9,20 +9,13 @@ import keras
 from keras import ops
 
 from convoy.data.arrays import Array, Scalar
-from convoy.trainer.optimizers.one_pass import (
-    BIASES_AND_NORMALIZATION,
-    OnePass,
-    Treated,
-    bias_correction,
-    exactly,
-    small,
-    trust_ratio,
-)
+from convoy.trainer.optimizers.layerwise import Layerwise, norm
+from convoy.trainer.optimizers.one_pass import BIASES_AND_NORMALIZATION, Treated, bias_correction, exactly, small
 from convoy.trainer.schedules.schedule import Schedule
 
 
 @keras.saving.register_keras_serializable("convoy")
-class LAMB(OnePass):
+class LAMB(Layerwise):
     """Layer-wise adaptive moments for batches (You et al. 2020, arXiv:1904.00962, algorithm 2), with phi(x) = x.
 
     At step t, with the gradient g and the learning rate r, each variable w does
@@ -69,19 +62,28 @@ class LAMB(OnePass):
         self.beta_1 = beta_1
         self.beta_2 = beta_2
 
-    def update_variable(
-        self, weight: Array, gradient: Array, slots: Sequence[Array], rate: Scalar, step: Scalar, treated: Treated
+    def direction(
+        self, weight: Array, gradient: Array, slots: Sequence[Array], step: Scalar, treated: Treated
     ) -> tuple[Array, list[Array]]:
+        mean = self.beta_1 * slots[0] + (1 - self.beta_1) * gradient
+        square = self.beta_2 * slots[1] + (1 - self.beta_2) * ops.square(gradient)
+        # Scalars are inverted first: a number of an array is divided once.
+        of_mean, of_square = (1 / bias_correction(beta, step) for beta in (self.beta_1, self.beta_2))
+        update = mean * of_mean / (ops.sqrt(square * of_square) + self.epsilon)
+        return update + treated.decay * weight if treated.decay else update, [mean, square]
+
+    def direction_norm(
+        self, weight: Array, gradient: Array, slots: Sequence[Array], step: Scalar, treated: Treated
+    ) -> Scalar:
+        # The bias corrections, which are scalars, stand outside the sum.
         mean, square = slots
-        mean = self.beta_1 * mean + (1 - self.beta_1) * gradient
-        square = self.beta_2 * square + (1 - self.beta_2) * ops.square(gradient)
-        scale = ops.sqrt(square / bias_correction(self.beta_2, step)) + self.epsilon
-        update = mean / bias_correction(self.beta_1, step) / scale
-        if treated.decay:
-            update = update + treated.decay * weight
-        if treated.adapts:
-            rate = rate * trust_ratio(weight, update)
-        return weight - rate * update, [mean, square]
+        root = ops.sqrt(bias_correction(self.beta_2, step))
+        factor = root / bias_correction(self.beta_1, step)
+        update = mean / (ops.sqrt(square) + self.epsilon * root)
+        return factor * norm(update + (treated.decay / factor) * weight if treated.decay else update)
+
+    def move(self, weight: Array, direction: Array, slots: Sequence[Array], rate: Scalar) -> tuple[Array, list[Array]]:
+        return weight - rate * direction, [*slots]
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {

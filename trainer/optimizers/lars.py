@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import keras
 
 from convoy.data.arrays import Array, Scalar
-from convoy.trainer.optimizers.one_pass import BIASES_AND_NORMALIZATION, OnePass, Treated, exactly, small, trust_ratio
+from convoy.trainer.optimizers.layerwise import Layerwise, norm
+from convoy.trainer.optimizers.one_pass import BIASES_AND_NORMALIZATION, Treated, exactly, small
 from convoy.trainer.schedules.schedule import Schedule
 
 
 @keras.saving.register_keras_serializable("convoy")
-class LARS(OnePass):
+class LARS(Layerwise):
     """Layer-wise adaptive rate scaling (You et al. 2017, arXiv:1708.03888, algorithm 1), for batches of thousands.
 
     With g = gradient + weight_decay * w, and r the learning rate, each variable w does
@@ -59,21 +60,24 @@ class LARS(OnePass):
             name=name,
             **options,
         )
-        self.epsilon = epsilon
+        self.epsilon = self.norm_epsilon = epsilon
         self.momentum = momentum
         self.trust_coefficient = trust_coefficient
         self.nesterov = nesterov
 
-    def update_variable(
-        self, weight: Array, gradient: Array, slots: Sequence[Array], rate: Scalar, step: Scalar, treated: Treated
+    def direction(
+        self, weight: Array, gradient: Array, slots: Sequence[Array], step: Scalar, treated: Treated
     ) -> tuple[Array, list[Array]]:
-        (velocity,) = slots
-        if treated.decay:
-            gradient = gradient + treated.decay * weight
-        if treated.adapts:
-            rate = rate * trust_ratio(weight, gradient, self.epsilon, self.trust_coefficient)
-        velocity = self.momentum * velocity + rate * gradient
-        move = self.momentum * velocity + rate * gradient if self.nesterov else velocity
+        return gradient + treated.decay * weight if treated.decay else gradient, [*slots]
+
+    def direction_norm(
+        self, weight: Array, gradient: Array, slots: Sequence[Array], step: Scalar, treated: Treated
+    ) -> Scalar:
+        return treated.decay * norm(gradient / treated.decay + weight) if treated.decay else norm(gradient)
+
+    def move(self, weight: Array, direction: Array, slots: Sequence[Array], rate: Scalar) -> tuple[Array, list[Array]]:
+        velocity = self.momentum * slots[0] + rate * direction
+        move = self.momentum * velocity + rate * direction if self.nesterov else velocity
         return weight - move, [velocity]
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""An optimizer whose step is one function of all variables, and what LARS and LAMB ask of norms."""
+"""An optimizer whose step is one function of all variables."""
 
 from __future__ import annotations
 
@@ -33,6 +33,14 @@ class Treated:
     decay: float = 0.0
     adapts: bool = True
     first_step: int = 0
+
+    def scaled(self, rate: Scalar, dtype: Any) -> Scalar:
+        """Its learning rate, where that of all is `rate`."""
+        return ops.cast(rate, dtype) * self.rate
+
+    def number(self, steps: Scalar, dtype: Any) -> Scalar:
+        """The number of its step, from 1 on, after so many steps of the run."""
+        return ops.cast(steps + 1 - self.first_step, dtype)
 
 
 class OnePass(keras.optimizers.Optimizer):
@@ -115,7 +123,7 @@ class OnePass(keras.optimizers.Optimizer):
             )
             for variable in variables
         ]
-        self._compiled: dict[tuple[int, ...], Callable[..., Any]] = {}
+        self._steps: dict[tuple[int, ...], Callable[..., Any]] = {}
 
     def treat(self, treatments: Sequence[Treatment], first_steps: Sequence[int]) -> None:
         """Multiplies the learning rate and the weight decay of each variable, in the order in which they were built, and counts
@@ -176,28 +184,35 @@ class OnePass(keras.optimizers.Optimizer):
                 self.assign(slot, value)
 
     def _step(self, indices: tuple[int, ...]) -> Callable[..., Any]:
-        """The step of some variables, compiled where no program of the caller's is sure to compile it."""
-        if indices not in self._compiled:
+        if indices not in self._steps:
+            self._steps[indices] = self._build_step(indices)
+        return self._steps[indices]
 
-            def step(
-                weights: list[Array], gradients: list[Array], slots: list[list[Array]], rate: Scalar, steps: Scalar
-            ) -> tuple[list[Array], list[list[Array]]]:
-                treated, dtypes = [self._treated[index] for index in indices], [weight.dtype for weight in weights]
-                return self.update_variables(
-                    indices,
-                    weights,
-                    [ops.cast(gradient, dtype) for gradient, dtype in zip(gradients, dtypes, strict=True)],
-                    slots,
-                    [ops.cast(rate, dtype) * t.rate for t, dtype in zip(treated, dtypes, strict=True)],
-                    [ops.cast(steps + 1 - t.first_step, dtype) for t, dtype in zip(treated, dtypes, strict=True)],
-                )
+    def _build_step(self, indices: tuple[int, ...]) -> Callable[..., Any]:
+        """(weights, gradients, slots, learning rate, steps made) of some variables -> (weights, slots) after a step.
 
-            if keras.backend.backend() == "tensorflow":
-                import tensorflow as tf
+        Compiled where no program of the caller's is sure to compile it.
+        """
+        treated = [self._treated[index] for index in indices]
 
-                step = tf.function(step, autograph=False, jit_compile=True)
-            self._compiled[indices] = step
-        return self._compiled[indices]
+        def step(
+            weights: list[Array], gradients: list[Array], slots: list[list[Array]], rate: Scalar, steps: Scalar
+        ) -> tuple[list[Array], list[list[Array]]]:
+            dtypes = [weight.dtype for weight in weights]
+            return self.update_variables(
+                indices,
+                weights,
+                [ops.cast(gradient, dtype) for gradient, dtype in zip(gradients, dtypes, strict=True)],
+                slots,
+                [one.scaled(rate, dtype) for one, dtype in zip(treated, dtypes, strict=True)],
+                [one.number(steps, dtype) for one, dtype in zip(treated, dtypes, strict=True)],
+            )
+
+        if keras.backend.backend() != "tensorflow":
+            return step
+        import tensorflow as tf
+
+        return tf.function(step, autograph=False, jit_compile=True)
 
     def _decays(self, variable: keras.Variable) -> bool:
         return self._use_weight_decay(variable) and not matches(self.not_decayed, variable.path)
@@ -237,16 +252,3 @@ def matches(patterns: Sequence[str], path: str) -> bool:
 def bias_correction(beta: float, step: Scalar) -> Scalar:
     """1 - beta^step, exact in float32 at the first steps too, where a power near 1 would lose half of the digits."""
     return -ops.expm1(step * math.log(beta)) if beta else ops.ones_like(step)
-
-
-def trust_ratio(weight: Array, update: Array, epsilon: float = 0.0, coefficient: float = 1.0) -> Scalar:
-    """coefficient * |weight| / (|update| + epsilon), or 1 where either norm is 0: what is 0 must be able to move."""
-    weight_norm, update_norm = norm(weight), norm(update)
-    sound = ops.logical_and(weight_norm > 0, update_norm > 0)
-    ratio = coefficient * weight_norm / (ops.where(sound, update_norm, 1) + epsilon)
-    return ops.where(sound, ratio, 1)
-
-
-def norm(tensor: Array) -> Scalar:
-    """The Euclidean norm."""
-    return ops.sqrt(ops.sum(ops.square(tensor)))
