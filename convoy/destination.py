@@ -25,6 +25,15 @@ def check(flag: str, path: str) -> None:
     raise refusal(flag, path, reason)
 
 
+def write(flag: str, path: str, content: bytes) -> None:
+    """Writes the file; CannotRun if that fails."""
+    try:
+        with open(path, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise refusal(flag, path, exits.reason(error)) from error
+
+
 def refusal(flag: str, path: str, reason: str) -> exits.CannotRun:
     return exits.CannotRun(
         f"--{flag}={printable(path)} cannot be written: {printable(reason)}; name a file in a folder that you may write to."

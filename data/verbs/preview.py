@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from convoy import destination, exits, imports, options
+from convoy import destination, imports, options
 from convoy.bounds import whole
 from convoy.counting import counted
 from convoy.data.config import DataConfig
@@ -44,12 +44,7 @@ def _work(parsed: tuple[PreviewConfig, DataConfig]) -> None:
     imports.tensorflow_and_keras()
     from convoy.data.preview import contact_sheet
 
-    picture = contact_sheet(data, config.count, config.seed)
-    try:
-        with open(config.output, "wb") as file:
-            file.write(picture)
-    except OSError as error:
-        raise destination.refusal("output", config.output, exits.reason(error)) from error
+    destination.write("output", config.output, contact_sheet(data, config.count, config.seed))
     print(
         f"{config.output}: {counted(config.count, 'example')} of {data.dataset}, each beside what"
         f" --augment={data.augment} makes of it."

@@ -14,6 +14,14 @@ PRECISIONS = Table(
         "float64": Entry("", "to compare runs exactly"),
     },
 )
+SCALINGS = Table(
+    "kind of scaling",
+    {
+        "both": Entry("", "one after the other"),
+        "weak": Entry("", "every device has the same share, and --batch_size is that of the fewest"),
+        "strong": Entry("", "all devices share one --batch_size"),
+    },
+)
 STRATEGIES = Table(
     "strategy",
     {

@@ -16,7 +16,7 @@ from convoy.trainer.flags.durations import MAX_EXAMPLES
 _SCALE = re.compile(r"none|(linear|sqrt):([1-9][0-9]{0,11})")
 _DEVICES = re.compile(r"auto|(cpu|gpu|tpu):([1-9][0-9]*)")
 _BATCHNORM = re.compile(r"sync|local|frozen|ghost:([1-9][0-9]*)")
-_MAX_DEVICES = 1024  # of a process
+MAX_DEVICES = 1024  # of a process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class DevicesSpec(_Spec):
     @classmethod
     def parse(cls, text: str) -> DevicesSpec:
         match = _matched(_DEVICES, "devices", text, "give auto, cpu:N, gpu:N or tpu:N")
-        return cls(text, match[1] or "auto", _count(match[2], _MAX_DEVICES, "devices", text))
+        return cls(text, match[1] or "auto", _count(match[2], MAX_DEVICES, "devices", text))
 
     @property
     def is_auto(self) -> bool:

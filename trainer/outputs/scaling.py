@@ -24,7 +24,7 @@ class ScalingRow:
       scaling: weak or strong.
       devices: as --devices of a run says it, for example gpu:4.
       batch_size: global.
-      images_per_second: of input and step together, the median of the rounds; `least` and `most` of them.
+      images_per_second: of input and step together, the median of the rounds; `low` and `high` are their ends.
       efficiency: images per second and device, against those of the fewest devices: 1 is ideal.
       step_images_per_second: of the step on batches that lie in memory.
       step_efficiency: the same of those.
@@ -35,8 +35,8 @@ class ScalingRow:
     devices: str
     batch_size: int
     images_per_second: float
-    least: float
-    most: float
+    low: float
+    high: float
     efficiency: float
     step_images_per_second: float
     step_efficiency: float
@@ -71,7 +71,7 @@ def as_table(rows: Sequence[ScalingRow]) -> str:
         (
             row.scaling,
             row.devices,
-            *(f"{number:,.0f}" for number in (row.batch_size, row.images_per_second, row.least, row.most)),
+            *(f"{number:,.0f}" for number in (row.batch_size, row.images_per_second, row.low, row.high)),
             *(f"{fraction:.0%}" for fraction in (row.efficiency, row.step_efficiency)),
             "" if row.input_wait_fraction is None else f"{row.input_wait_fraction:.0%}",
         )
@@ -99,7 +99,7 @@ def plot(rows: Sequence[ScalingRow], title: str) -> bytes:
     for scaling in dict.fromkeys(row.scaling for row in rows):
         own = [row for row in rows if row.scaling == scaling]
         below, above = zip(
-            *((row.images_per_second - row.least, row.most - row.images_per_second) for row in own), strict=True
+            *((row.images_per_second - row.low, row.high - row.images_per_second) for row in own), strict=True
         )
         speeds = [row.images_per_second for row in own]
         axis.errorbar([row.count for row in own], speeds, [below, above], marker=".", capsize=3, label=scaling)

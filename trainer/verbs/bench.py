@@ -73,7 +73,13 @@ BENCH = Command(
 {verbs}
 
 convoy bench WHAT --help lists its flags.""",
-    Table("measurement", {"input": Entry("convoy.trainer.verbs.bench:VERB", "input and step, alone and together")}),
+    Table(
+        "measurement",
+        {
+            "input": Entry("convoy.trainer.verbs.bench:VERB", "input and step, alone and together"),
+            "scaling": Entry("convoy.trainer.verbs.scaling:VERB", "the throughput of 1, 2, 4, ... devices"),
+        },
+    ),
 )
 
 if __name__ == "__main__":
