@@ -96,7 +96,9 @@ def timm_steps() -> dict[str, list[float]]:
         "timm lars rate=1 decay=0.01 from 0": one_step(
             lambda p: timm.optim.Lars(p, lr=1.0, weight_decay=0.01), [0.0, 0.0], gradient
         ),
-        "timm lamb rate=0.1 decay=0": one_step(lambda p: timm.optim.Lamb(p, lr=0.1), [3.0, 4.0], gradient),
+        "timm lamb rate=0.1 decay=0": one_step(
+            lambda p: timm.optim.Lamb(p, lr=0.1, weight_decay=0.0), [3.0, 4.0], gradient
+        ),
         "timm lamb rate=0.1 decay=0.1": one_step(
             lambda p: timm.optim.Lamb(p, lr=0.1, weight_decay=0.1), [3.0, 4.0], gradient
         ),

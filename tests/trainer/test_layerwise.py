@@ -128,6 +128,7 @@ def test_one_step_where_libraries_disagree():
     assert one_step(LARS(1.0), [3.0, 4.0]) == pytest.approx(steps["optax lars rate=1 decay=0"])
     assert one_step(LARS(1.0, weight_decay=0.01), [3.0, 4.0]) == pytest.approx(steps["optax lars rate=1 decay=0.01"])
     assert steps["timm lars rate=1 decay=0"] == pytest.approx([2.4, 3.2])  # no ratio without weight decay
+    assert steps["timm lamb rate=0.1 decay=0"] == pytest.approx([2.9, 3.9], abs=1e-5)
     assert one_step(LAMB(0.1), [3.0, 4.0]) == pytest.approx(steps["optax lamb rate=0.1 decay=0"], abs=1e-5)
     decayed = one_step(LAMB(0.1, weight_decay=0.1), [3.0, 4.0])
     assert decayed == pytest.approx(steps["optax lamb rate=0.1 decay=0.1"], abs=1e-5)

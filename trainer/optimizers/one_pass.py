@@ -204,8 +204,8 @@ class OnePass(keras.optimizers.Optimizer):
                 weights,
                 [ops.cast(gradient, dtype) for gradient, dtype in zip(gradients, dtypes, strict=True)],
                 slots,
-                [one.scaled(rate, dtype) for one, dtype in zip(treated, dtypes, strict=True)],
-                [one.number(steps, dtype) for one, dtype in zip(treated, dtypes, strict=True)],
+                [each.scaled(rate, dtype) for each, dtype in zip(treated, dtypes, strict=True)],
+                [each.number(steps, dtype) for each, dtype in zip(treated, dtypes, strict=True)],
             )
 
         if keras.backend.backend() != "tensorflow":
