@@ -137,6 +137,7 @@ ROWS = (
     Elsewhere("amp bf16 half mixed_precision dtype", "--precision=mixed_bfloat16"),
     Elsewhere("fp16 float16", "--precision=mixed_float16"),
     Elsewhere("grad_checkpointing gradient_checkpointing activation_checkpointing", "--remat"),
+    Elsewhere("gns log_gradient_noise_scale gradient_noise_scale", "--noise_scale"),
     Elsewhere("compile torchcompile jit jit_compile", "--xla=on"),
     Elsewhere("framework", "--backend=jax"),
     Elsewhere("random_seed manual_seed rng_seed", "--seed={}", "0"),

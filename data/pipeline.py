@@ -55,6 +55,11 @@ class BatchSharding:
         full, tail = divmod(self.per_replica, size)
         return [size] * full + [tail] * (tail > 0)
 
+    @property
+    def part_sizes(self) -> list[int]:
+        """Examples of every slice of every microbatch: of what a replica differentiates at once."""
+        return self.microbatch_sizes * self.replicas
+
     def runs(self, local_replica: Scalar) -> list[tuple[Array, int]]:
         """(offset in the batch, length) of the consecutive positions of a replica of this process, in order."""
         offset, runs = 0, []

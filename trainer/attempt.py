@@ -11,7 +11,7 @@ from typing import Any
 
 from convoy import chaos, heartbeat
 from convoy.store import Store
-from convoy.trainer import features
+from convoy.trainer import features, noise_scale
 from convoy.trainer.config import RunConfig
 from convoy.trainer.experiment import Experiment, build
 from convoy.trainer.loop.loop import Loop
@@ -56,6 +56,8 @@ def attempt(
     beginning = _decide(experiment, store, stored)
     if beginning.finished:
         return _already_finished(experiment, config, store, display, beginning.finished)
+    if experiment.config.noise_scale:
+        noise_scale.check(engine.part_sizes)
     session = Session(experiment, store, beginning.attempt, signals or Signals(), display, (status,), faults)
     restored = session.restore(experiment)
     progress = restored or Progress()

@@ -220,6 +220,13 @@ class RunConfig:
         group=_OPTIMIZATION,
         may_change=True,
     )
+    noise_scale: bool = option(
+        False,
+        "measure the gradient noise scale, the batch size beyond which larger ones save few steps (McCandlish et al. 2018), on"
+        " the parts of each batch: --accumulate=2 or more, or several devices (docs/large-batch.md).",
+        group=_OPTIMIZATION,
+        may_change=True,
+    )
     patience: int = option(
         0,
         "end the run after this many evaluations in a row that are no better than the best one (0: off).",

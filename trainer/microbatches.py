@@ -63,9 +63,10 @@ class Trials:
     def _choose(self) -> tuple[int, StepMemory]:
         """The fewest parts of equal size whose step fits, as measured."""
         engine = self._untouched(1)
-        share, where, fails_softly = self._config.batch_size // engine.replicas, engine.description, engine.fails_softly
+        replicas, where, fails_softly = engine.replicas, engine.description, engine.fails_softly
         del engine
-        candidates = [parts for parts in range(1, share + 1) if share % parts == 0]
+        share, low = self._config.batch_size // replicas, 2 if self._config.noise_scale and replicas == 1 else 1
+        candidates = [parts for parts in range(low, share + 1) if share % parts == 0] or [1]
         parts, memory = fewest(candidates, self._measure, fails_softly)
         if not memory.fits:
             raise exits.CannotRun(

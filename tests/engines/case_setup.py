@@ -135,7 +135,9 @@ def engine(
 
 def after(built: Any, steps: int) -> dict[str, np.ndarray]:
     result = built.train(steps)
-    return {**built.state(), "losses": result.losses, "norms": result.gradient_norms, "finite": np.array(result.finite)}
+    figures = {"losses": result.losses, "norms": result.gradient_norms, "finite": np.array(result.finite)}
+    noise = {"noise": np.array(result.noise)} if result.noise else {}
+    return {**built.state(), **figures, **noise}
 
 
 def labelled(**states: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

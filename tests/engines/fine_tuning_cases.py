@@ -56,7 +56,7 @@ def frozen() -> dict[str, np.ndarray]:
     step, found = importlib.import_module(f"convoy.trainer.engines.{BACKEND}.step"), {}
     flags = {"frozen": {"groups": "conv2d:freeze", "batchnorm": "frozen"}, "all": {}}
     for label in list(flags)[: 2 if DEVICES == 1 else 1]:
-        built = engine("convolved", **flags[label], ema=0.9, optimizer="adam")
+        built = engine("convolved", **flags[label], ema=0.9, optimizer="adam", noise_scale=DEVICES > 1)
         sent: list[int] = []
         reduced = step.all_sum
         step.all_sum = lambda tensor, sent=sent, reduced=reduced: sent.append(int(tensor.shape[0])) or reduced(tensor)

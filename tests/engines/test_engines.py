@@ -197,7 +197,8 @@ def test_frozen_layers_cost_no_gradient_no_slots_and_no_communication(case, back
         assert one["frozen/gradients"] == 0 < one["all/gradients"]
     dense = 4 * 4 * 2 * 4 + 4
     assert one["frozen/parameters"] == two["frozen/parameters"] == dense < one["all/parameters"]
-    assert set(two["frozen/sent"].tolist()) == {dense + 2}, "the gradient, the loss and the count of right examples"
+    # The gradient, the loss, the count of right examples and, with --noise_scale, the squared norms of parts.
+    assert set(two["frozen/sent"].tolist()) == {dense + 3}
     for found in (one, two):
         trained = [name for name in found["frozen/names"].tolist() if not name.startswith("model/")]
         assert all("dense" in name or name.endswith("iteration") for name in trained), trained
@@ -309,6 +310,31 @@ def test_activations_that_are_computed_again_are_not_kept(case):
     assert 2 * found["bytes/again"] < found["bytes/kept"]
     merged = tuple(map(int, version("jax").split(".")[:3])) < (0, 11, 1)
     assert (found["notes/kept"], found["notes/again"]) == (0, merged), "this JAX undoes it on CPUs"
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_FOUR)
+def test_the_noise_of_a_gradient_is_that_of_gradients_by_hand(case, backend, devices):
+    names = ["accumulation/3", *(["each_dispatched/accumulation"] if backend == "jax" and devices < 4 else [])]
+    for name in names:
+        assert np.abs(case(backend, devices, name)["noise"]).max() < 1e-12, name
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_noise_of_a_gradient_is_without_the_loss_scale(case, backend):
+    found = case(backend, 1, "skipping/float16")
+    assert np.isfinite(found["noise"]).all(0).tolist() == (~found["bad"]).tolist()
+    of_examples = np.abs(found["noise"][:, ~found["bad"]]) / found["norms"] ** 2
+    assert of_examples.max() < 1e3, "in units of the batch's gradient"
+
+
+@THOROUGH
+@pytest.mark.parametrize("name", ["noise_of_halves", "noise_of_quarters", "noise_in_float16", "noise_with_xla"])
+@pytest.mark.parametrize(("backend", "devices"), ON_TWO)
+def test_noise_is_measured_from_any_parts(case, backend, devices, name):
+    found = case(backend, devices, name, long=True)
+    np.testing.assert_allclose(found["found"], found["expected"], rtol=0.05 if "float16" in name else 1e-9)
+    if name == "noise_of_quarters":  # the same parts on any number of devices
+        np.testing.assert_allclose(found["found"], case("tensorflow", 1, name, long=True)["found"], rtol=1e-7)
 
 
 def test_both_engines_step_by_the_same_outline():

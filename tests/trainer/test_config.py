@@ -71,6 +71,7 @@ def test_flags_reproduce_a_configuration(tmp_path):
         ema=0.999,
         accumulate=3,
         remat=True,
+        noise_scale=True,
         patience=4,
         max_minutes=90.5,
         eval_every="7st",
@@ -207,7 +208,7 @@ def test_flags_that_may_change_are_these():
     assert may_change == {
         "run_dir", "devices", "strategy", "backend", "xla", "hang_timeout", "on_nan", "steps_per_loop", "checkpoint_every",
         "eval_every", "keep", "data_dir", "restarts", "cache_bytes", "max_bad_fraction",
-        "cache_features", "remat", "patience", "max_minutes",
+        "cache_features", "remat", "patience", "max_minutes", "noise_scale",
     }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from convoy import exits
 from convoy.data.arrays import Array, Scalar
 from convoy.data.pipeline import evaluation_batches, training_stream
 from convoy.data.sources.examples import Examples
+from convoy.trainer import noise_scale
 from convoy.trainer.engines import copies, normalization, variables
 from convoy.trainer.engines.memory import OutOfMemory
 from convoy.trainer.engines.parts import Parts
@@ -55,6 +56,7 @@ class BaseEngine(Engine):
     def __init__(self, runtime: Runtime, description: str, parts: Parts):
         self.runtime, self.config = runtime, runtime.config
         self.cluster, self.replicas = runtime.cluster, runtime.replicas
+        self.part_sizes = runtime.batch_sharding.part_sizes
         self.description, self.parts = description, parts
         self.model, self.optimizer, self.notes = parts.model, parts.optimizer, parts.notes
         self.pretrained = parts.loaded.record if parts.loaded else None
@@ -129,6 +131,10 @@ class BaseEngine(Engine):
 
     def check(self, state: Mapping[str, np.ndarray]) -> None:
         variables.compare(self.shapes(), state)
+
+    def _noise(self, norms: np.ndarray, squares: list[np.ndarray]) -> noise_scale.Estimates | None:
+        """What steps say of the noise of their gradients, from their norms and, with --noise_scale, those of their parts."""
+        return noise_scale.estimate(norms, squares[0], self.part_sizes) if squares else None
 
     def _evaluation_batch_size(self, examples: Examples) -> int:
         microbatch = max(self.runtime.batch_sharding.microbatch_sizes)

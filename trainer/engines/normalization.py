@@ -28,6 +28,11 @@ def has_batch_normalization(model: keras.Model, frozen: Collection[int] = ()) ->
     return any(id(layer) not in frozen for layer in layers_of(model))
 
 
+def spans_replicas(model: keras.Model, spec: BatchNormSpec, replicas: int, frozen: Collection[int] = ()) -> bool:
+    """Whether slices of a microbatch on several replicas share their statistics."""
+    return spec.mode == "sync" and replicas > 1 and has_batch_normalization(model, frozen)
+
+
 def largest_momentum(model: keras.Model) -> float | None:
     """Of the BatchNormalization layers of a model; None without one."""
     return max((layer.momentum for layer in layers_of(model)), default=None)

@@ -36,6 +36,11 @@ from convoy.trainer.optimizers.build import build_optimizer
 from convoy.trainer.optimizers.groups import Depths, Treatments, build_treatments
 from convoy.trainer.schedules.schedule import Schedule, build_schedule
 
+_DEPENDENT_PARTS = (
+    "--noise_scale is biased: with --batchnorm=sync the slices of a microbatch share their statistics, so their gradients are"
+    " not independent; --batchnorm=local or ghost:N keeps them apart."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
@@ -101,6 +106,8 @@ def build_parts(
     check_microbatches(config, model, replicas, frozen)
     notes = rescaling.note(model, config.model) + first_weights.note(config.model, unrepeatable)
     notes += (loaded.notes if loaded else []) + stages.note(model, run_stages)
+    if config.noise_scale and normalization.spans_replicas(model, config.batchnorm_spec, replicas, frozen):
+        notes.append(_DEPENDENT_PARTS)
     normalization.install(model, config.batchnorm_spec, all_sum, replicas, frozen)
     notes += randomness.install(model, config.model, replicas, replica)
     if config.remat:

@@ -11,6 +11,7 @@ import numpy as np
 from convoy.data.sources.examples import Examples
 from convoy.trainer.engines.memory import StepMemory
 from convoy.trainer.metrics import EvaluationSums
+from convoy.trainer.noise_scale import Estimates
 from convoy.trainer.processes.cluster import Cluster
 
 
@@ -29,6 +30,7 @@ class LoopResult:
     correct: int
     input_wait_seconds: float | None  # None where it cannot be measured
     finite: bool
+    noise: Estimates | None = None  # of the gradient, with --noise_scale
 
 
 class Engine(Protocol):
@@ -40,6 +42,7 @@ class Engine(Protocol):
 
     description: str  # the devices for a person
     replicas: int  # of all processes
+    part_sizes: list[int]  # examples of each part of a batch that a replica differentiates at once, of all replicas
     parameters: int  # trainable numbers
     notes: list[str]  # what a person should know before the run begins
     pretrained: Mapping[str, object] | None  # what --pretrained gave the model, where it was loaded

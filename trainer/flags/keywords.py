@@ -41,6 +41,7 @@ class TrainFlags(TypedDict, total=False):
     cache_features: bool
     accumulate: int
     remat: bool
+    noise_scale: bool
     patience: int
     max_minutes: float
     eval_every: str

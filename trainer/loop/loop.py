@@ -29,6 +29,7 @@ from convoy.trainer.loop import nan, stopping
 from convoy.trainer.loop.nan import NanFound
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.metrics import EvaluationSums, TrainingSums
+from convoy.trainer.noise_scale import NoiseAverages
 from convoy.trainer.outputs import advice
 from convoy.trainer.outputs.goodput import Ledger
 from convoy.trainer.processes import consensus
@@ -141,6 +142,7 @@ class Loop:
                 progress.position + self.plan.examples_of(result.steps),
                 in_first_step=step == 0,
             )
+        self._average_noise(result)
         self._count(result)
         self._time(result, seconds)
         if not self._trained:
@@ -155,6 +157,18 @@ class Loop:
                 None if waited is None else waited / seconds,
                 float(result.losses[-1]),
             )
+
+    def _average_noise(self, result: LoopResult) -> None:
+        """Averages what the steps say of their gradients' noise, of one stage at a time: another trains other variables."""
+        progress = self.progress
+        if result.noise is None:
+            progress.noise = None
+            return
+        if progress.noise is None or progress.step in self.plan.stage_borders:
+            progress.noise = NoiseAverages()
+        for loss, *estimates in zip(*(array.tolist() for array in (result.losses, *result.noise)), strict=True):
+            if math.isfinite(loss):  # or the step was skipped
+                progress.noise.add(*estimates)
 
     def _count(self, result: LoopResult) -> None:
         progress, window = self.progress, self.progress.window
@@ -222,11 +236,13 @@ class Loop:
         timed = self.plan.examples_of(progress.timed_steps)
         speed = timed / progress.timed_seconds if progress.timed_seconds else 0.0
         rate = self.engine.learning_rate(progress.step - 1)
-        self._record("train", {**metrics, "learning_rate": rate, "images_per_second": round(speed, 1)})
+        noise = progress.noise.metrics() if progress.noise else {}
+        self._record("train", {**metrics, "learning_rate": rate, "images_per_second": round(speed, 1), **noise})
         progress.window, self._accuracy = TrainingSums(), metrics["accuracy"]
         self._advise()
         loss = "none" if metrics["loss"] is None else f"{metrics['loss']:.4f}"
-        return f"  train loss {loss} {metrics['accuracy']:>7.2%}", f"  {speed:,.0f} images/s"
+        noise_scale = f"  {progress.noise.describe()}" if progress.noise else ""
+        return f"  train loss {loss} {metrics['accuracy']:>7.2%}", f"{noise_scale}  {speed:,.0f} images/s"
 
     def _advise(self) -> None:
         """Notes once, as soon as it can be told, that steps wait for data."""

@@ -10,6 +10,7 @@ from convoy.outside import printable
 from convoy.shapes import Shape
 from convoy.trainer.flags.durations import MAX_EXAMPLES, MAX_STEPS
 from convoy.trainer.metrics import TrainingSums
+from convoy.trainer.noise_scale import NoiseAverages
 
 
 @dataclasses.dataclass
@@ -35,9 +36,12 @@ class Progress:
     wait_seconds: float | None = None  # for input; None where it was never measured
     # Measured with everything, up to the last save of each attempt:
     wall_seconds: float = 0.0
+    noise: NoiseAverages | None = None  # of --noise_scale; None without it
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """JSON of which `from_dict` makes the same bits again. A run without --noise_scale says nothing of it."""
+        values = dataclasses.asdict(self)
+        return values if self.noise else {name: value for name, value in values.items() if name != "noise"}
 
     @classmethod
     def from_dict(cls, values: object, batch_size: int) -> Progress:
@@ -47,29 +51,33 @@ class Progress:
           values: what a checkpoint holds. Older ones have `shift` for `position`: batches that rollbacks had passed over.
           batch_size: the run's, to make a position of a shift.
         """
-        known = _with_counters(_with_position(values, batch_size))
+        known = _with_later_values(_with_position(values, batch_size))
         shapes.check(known, SHAPE, "progress")
-        if more := sorted({*known} - {*SHAPE}) or sorted({*known["window"]} - {*SHAPE["window"]}):
+        window, noise = known["window"], known["noise"]
+        parts = ((known, SHAPE), (window, SHAPE["window"]), (noise or {}, _NOISE))
+        if more := [name for part, shape in parts for name in sorted({*part} - {*shape})]:
             raise exits.BadData(f"progress has {printable(more[0])[:100]}, which this version of Convoy does not know.")
-        progress = cls(**{**known, "window": TrainingSums(**known["window"])})
+        averages = None if noise is None else NoiseAverages(**noise)
+        progress = cls(**{**known, "window": TrainingSums(**window), "noise": averages})
         if odd := progress._odd():
             raise exits.BadData(f"progress has {odd}, which no run comes to.")
         return progress
 
     def _odd(self) -> str:
         """Which value is not possible beside the others; empty if all are."""
-        window, best = self.window, self.best or {"step": 0, "accuracy": 0.0}
+        window, best, noise = self.window, self.best or {"step": 0, "accuracy": 0.0}, self.noise or NoiseAverages()
         counts = [count for count in (*vars(self).values(), *vars(window).values()) if isinstance(count, int)]
         seconds = (self.timed_seconds, self.wait_seconds or 0.0, self.wall_seconds)
         impossible = {
-            "a count below 0": min(*counts, best["step"]) < 0,
+            "a count below 0": min(*counts, best["step"], noise.steps) < 0,
             "more steps than can be counted": max(self.step, self.total_cut_short) > MAX_STEPS,
             "a position that cannot be counted": self.position > MAX_POSITION,
             "a position before that of its step": self.position < self.step,
             "an evaluation of a later step": max(self.evaluated, best["step"]) > self.step,
             "a best accuracy that is no share": not 0 <= best["accuracy"] <= 1,
             "more evaluations than steps": self.evaluations_since_best > self.step,
-            "more steps in a part than in all": max(window.steps, self.timed_steps, self.skipped) > self.step,
+            "more steps in a part than in all": max(window.steps, self.timed_steps, self.skipped, noise.steps)
+            > self.step,
             "more steps skipped than made": not window.lossless <= window.skipped <= window.steps
             or self.skipped_in_a_row > self.skipped,
             "more examples right than seen": window.correct > window.examples,
@@ -91,10 +99,12 @@ class Progress:
         return True
 
 
+_NOISE: Shape = get_type_hints(NoiseAverages)
 SHAPE: Shape = get_type_hints(Progress) | {
     "best": ({"step": int, "loss": float, "accuracy": float}, None),
     "window": get_type_hints(TrainingSums),
     "wait_seconds": (float, None),
+    "noise": (_NOISE, None),
 }
 MAX_POSITION = 2 * MAX_STEPS * MAX_EXAMPLES
 
@@ -110,8 +120,8 @@ def _with_position(values: Any, batch_size: int) -> Any:
     return rest | {"position": (values["step"] + values["shift"]) * batch_size}
 
 
-def _with_counters(values: Any) -> Any:
-    """The values of a version that had no --patience with its counters; any others as they are."""
+def _with_later_values(values: Any) -> Any:
+    """The values with what a version without --patience, or a run without --noise_scale, leaves out."""
     if not isinstance(values, dict):
         return values
-    return {"evaluations_since_best": 0, "total_cut_short": 0} | values
+    return {"evaluations_since_best": 0, "total_cut_short": 0, "noise": None} | values

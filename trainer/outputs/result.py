@@ -41,7 +41,7 @@ def measure(experiment: Experiment, session: Session, progress: Progress) -> dic
         "examples": experiment.plan.examples_of(progress.step),
         "wall_seconds": progress.wall_seconds,
         "attempts": session.attempt,
-        "train": _speed(experiment.plan, progress),
+        "train": {**_speed(experiment.plan, progress), **(progress.noise.metrics() if progress.noise else {})},
         "eval": last,
         "eval_best": best or None,
         "pretrained": pretrained.known(session.store),

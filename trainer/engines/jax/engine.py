@@ -70,7 +70,9 @@ class JaxEngine(BaseEngine):
                 compiled = lower().compile()
             self._attributes.check(lower)
         self._usage = compiled.memory_analysis()
-        self._loop = dispatch_each_step(compiled) if self.programs.dispatches_each_step else compiled
+        self._loop = compiled
+        if self.programs.dispatches_each_step:
+            self._loop = dispatch_each_step(compiled, self.config.noise_scale)
 
     def step_memory(self) -> StepMemory:
         self.compile()
@@ -92,14 +94,16 @@ class JaxEngine(BaseEngine):
                 outcomes.append(outcome)
                 waited += chunk.waited
                 steps_left -= chunk.steps
-            outcomes = [LoopOutcome(*map(np.asarray, outcome)) for outcome in outcomes]
+            outcomes = [jax.tree.map(np.asarray, outcome) for outcome in outcomes]
             finite = bool(np.asarray(going))
         steps_made = [int(outcome.steps) for outcome in outcomes]
-        losses, norms = (
-            np.concatenate([outcome[k][:n] for n, outcome in zip(steps_made, outcomes, strict=True)]).astype(np.float64)
-            for k in (1, 2)
+        figures = zip(*([outcome.losses, outcome.norms, *outcome.squares] for outcome in outcomes), strict=True)
+        losses, norms, *squares = (
+            np.concatenate([array[:n] for n, array in zip(steps_made, arrays, strict=True)]).astype(np.float64)
+            for arrays in figures
         )
-        return LoopResult(sum(steps_made), losses, norms, sum(int(x.correct) for x in outcomes), waited, finite)
+        correct, noise = sum(int(outcome.correct) for outcome in outcomes), self._noise(norms, squares)
+        return LoopResult(sum(steps_made), losses, norms, correct, waited, finite, noise)
 
     def _enter(self) -> None:
         self._loop = None

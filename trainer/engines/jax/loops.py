@@ -20,11 +20,12 @@ Step: TypeAlias = Callable[[State, Batch], tuple[State, Outcome]]
 
 
 class LoopOutcome(NamedTuple):
-    """Of several steps. Losses and norms may be longer than `steps`; the rest says nothing."""
+    """Of several steps. Losses, norms and squares may be longer than `steps`; the rest says nothing."""
 
     steps: jax.Array
     losses: jax.Array  # floats [n], of each step
     norms: jax.Array
+    squares: list[jax.Array]  # with --noise_scale floats [n], else none
     correct: jax.Array
 
 
@@ -32,7 +33,7 @@ class LoopOutcome(NamedTuple):
 Loop: TypeAlias = Callable[[State, jax.Array, Batch, np.int32, np.int32], tuple[State, "jax.Array | bool", LoopOutcome]]
 
 
-def training_loop(step: Step, mesh: Mesh | AbstractMesh, chunk: int) -> jax.stages.Wrapped:
+def training_loop(step: Step, mesh: Mesh | AbstractMesh, chunk: int, noise_scale: bool) -> jax.stages.Wrapped:
     """A jitted `Loop` over a chunk of batches, [chunk, ...] each, in one dispatch.
 
     The first batch and their number live on the device: no length is compiled twice. A step after which not to go on ends the
@@ -43,14 +44,16 @@ def training_loop(step: Step, mesh: Mesh | AbstractMesh, chunk: int) -> jax.stag
         state: State, going: jax.Array, batches: Batch, first: jax.Array, count: jax.Array
     ) -> tuple[State, jax.Array, LoopOutcome]:
         def body(carry: tuple[State, jax.Array, LoopOutcome]) -> tuple[State, jax.Array, LoopOutcome]:
-            state, _, (index, losses, norms, correct) = carry
+            state, _, (index, losses, norms, squares, correct) = carry
             batch = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, first + index, keepdims=False), batches)
             state, outcome = step(state, batch)
             losses, norms = losses.at[index].set(outcome.loss), norms.at[index].set(outcome.norm)
-            return state, outcome.going, LoopOutcome(index + 1, losses, norms, correct + outcome.correct)
+            squares = [array.at[index].set(square) for array, square in zip(squares, outcome.squares, strict=True)]
+            return state, outcome.going, LoopOutcome(index + 1, losses, norms, squares, correct + outcome.correct)
 
         floats = jnp.zeros(chunk, keras.config.floatx())
-        nothing = LoopOutcome(jnp.zeros((), jnp.int32), floats, floats, jnp.zeros((), jnp.int32))
+        zero = jnp.zeros((), jnp.int32)
+        nothing = LoopOutcome(zero, floats, floats, [floats] if noise_scale else [], zero)
         return lax.while_loop(lambda carry: (carry[2].steps < count) & carry[1], body, (state, going, nothing))
 
     specs = (REPLICATED, REPLICATED, CHUNK, REPLICATED, REPLICATED)
@@ -69,7 +72,7 @@ def single_step(step: Step, mesh: Mesh | AbstractMesh) -> jax.stages.Wrapped:
     return jax.jit(sharded, donate_argnums=0)
 
 
-def dispatch_each_step(step: jax.stages.Compiled) -> Loop:
+def dispatch_each_step(step: jax.stages.Compiled, noise_scale: bool) -> Loop:
     """A `Loop` that calls a compiled `single_step` for each step.
 
     XLA's CPU backend computes a large step more slowly inside a loop, by more than dispatching it takes.
@@ -85,7 +88,10 @@ def dispatch_each_step(step: jax.stages.Compiled) -> Loop:
             state, outcome = step(state, batches, first + np.int32(len(outcomes)))
             outcomes.append(outcome)
             goes = bool(outcome.going)
-        losses, norms = (np.array([float(outcome[k]) for outcome in outcomes]) for k in (0, 2))
-        return state, goes, LoopOutcome(len(outcomes), losses, norms, sum(int(x.correct) for x in outcomes))
+        losses = np.array([float(outcome.loss) for outcome in outcomes])
+        norms = np.array([float(outcome.norm) for outcome in outcomes])
+        squares = [np.array([float(outcome.squares[0]) for outcome in outcomes])] if noise_scale else []
+        correct = sum(int(outcome.correct) for outcome in outcomes)
+        return state, goes, LoopOutcome(len(outcomes), losses, norms, squares, correct)
 
     return loop

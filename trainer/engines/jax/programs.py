@@ -75,7 +75,7 @@ class Programs:
             traced = single_step(step, self.mesh).trace(self.state_shapes(), self.chunk_shapes(), number)
         else:
             going = jax.ShapeDtypeStruct((), bool, sharding=NamedSharding(self.mesh, REPLICATED))
-            loop = training_loop(step, self.mesh, self.chunk)
+            loop = training_loop(step, self.mesh, self.chunk, self.runtime.config.noise_scale)
             traced = loop.trace(self.state_shapes(), going, self.chunk_shapes(), number, number)
         return traced.lower(lowering_platforms=tuple(platforms) if platforms else None)
 

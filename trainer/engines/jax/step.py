@@ -35,25 +35,33 @@ class State(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Of a batch or a part of it: gradients of its share of the batch's mean loss, that share, and the correct examples."""
+    """Of a batch or a part of it: gradients of its share of the batch's mean loss, that share, the correct examples, and with
+    --noise_scale the squared norms of the gradients of its parts, summed (convoy.trainer.noise_scale)."""
 
     gradients: list[jax.Array]
     loss: jax.Array
     correct: jax.Array
+    squares: list[jax.Array]  # a number, or none
 
 
 class Outcome(NamedTuple):
-    """Of one step: mean loss and correct examples of the global batch, norm of its gradient, and whether to go on."""
+    """Of one step: mean loss and correct examples of the global batch, norm of its gradient, whether to go on, `squares`."""
 
     loss: jax.Array
     correct: jax.Array
     norm: jax.Array
     going: jax.Array
+    squares: list[jax.Array]
 
 
 def all_sum(tensor: jax.Array) -> jax.Array:
     """The sum over all replicas, which is also its own gradient."""
     return lax.psum(tensor, AXIS)
+
+
+def squared_norm(gradients: list[jax.Array]) -> jax.Array:
+    """Of all gradients together."""
+    return sum(jnp.sum(jnp.square(gradient)) for gradient in gradients)
 
 
 def to_floats(images: jax.Array) -> jax.Array:
@@ -83,7 +91,7 @@ class TrainingStep:
         updated = self.apply(state, other, gradients)
         updated = self.average(state, updated)
         updated, going = self.decide(state, updated, sums.loss, norm)
-        return updated, Outcome(sums.loss, sums.correct, norm, going)
+        return updated, Outcome(sums.loss, sums.correct, norm, going, sums.squares)
 
     def microbatch_gradients(self, state: State, batch: Batch) -> tuple[list[jax.Array], Sums]:
         """(the model's other variables after it, sums of it).
@@ -115,7 +123,10 @@ class TrainingStep:
             return loss * scale.astype(loss.dtype), (loss, correct, other)
 
         gradients, (loss, correct, other) = jax.grad(scaled_loss, has_aux=True)(self._trained(state))
-        return other, Sums(gradients, loss, correct)
+        squares = []
+        if config.noise_scale:
+            squares = [(squared_norm(gradients) / jnp.square(scale)).astype(keras.config.floatx())]
+        return other, Sums(gradients, loss, correct, squares)
 
     def accumulated_gradients(self, state: State, batch: Batch) -> tuple[list[jax.Array], Sums]:
         """The same after all microbatches, each of which sees the other variables that the one before has left."""
@@ -127,7 +138,8 @@ class TrainingStep:
             return (other, jax.tree.map(jnp.add, sums, more)), None
 
         zeros = [jnp.zeros_like(variable) for variable in self._trained(state)]
-        carry = state.other, Sums(zeros, jnp.zeros((), keras.config.floatx()), jnp.zeros((), jnp.int32))
+        zero = jnp.zeros((), keras.config.floatx())
+        carry = state.other, Sums(zeros, zero, jnp.zeros((), jnp.int32), [zero] if self.config.noise_scale else [])
         if full > 1:
             microbatches = jax.tree.map(lambda x: x[: full * size].reshape(full, size, *x.shape[1:]), batch)
             carry, _ = lax.scan(add, carry, microbatches)
@@ -141,15 +153,17 @@ class TrainingStep:
         """The sums over all replicas, in one collective: everything travels in one vector."""
         if lax.axis_size(AXIS) == 1:
             return sums
-        gradients, loss, correct = sums
+        gradients, loss, correct, squares = sums
         pieces = [gradient.astype(loss.dtype).ravel() for gradient in gradients]
-        vector = all_sum(jnp.concatenate([*pieces, loss[None], correct.astype(loss.dtype)[None]]))
+        numbers = jnp.stack([loss, correct.astype(loss.dtype), *squares])
+        vector = all_sum(jnp.concatenate([*pieces, numbers]))
         *pieces, numbers = jnp.split(vector, np.cumsum([piece.size for piece in pieces]))
         gradients = [
             piece.reshape(gradient.shape).astype(gradient.dtype)
             for piece, gradient in zip(pieces, gradients, strict=True)
         ]
-        return Sums(gradients, numbers[0], jnp.round(numbers[1]).astype(correct.dtype))
+        squares = [numbers[2] for _ in squares]
+        return Sums(gradients, numbers[0], jnp.round(numbers[1]).astype(correct.dtype), squares)
 
     def merge(self, before: list[jax.Array], other: list[jax.Array]) -> list[jax.Array]:
         """The model's other variables, made one over the replicas where their layers ask for it."""
@@ -175,7 +189,7 @@ class TrainingStep:
         gradient of the global batch is finite, and the norm to clip is that of the global batch's."""
         if state.scale:
             gradients = [gradient / state.scale[0].astype(gradient.dtype) for gradient in gradients]
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(gradient)) for gradient in gradients))
+        norm = jnp.sqrt(squared_norm(gradients))
         if self.config.clip_norm:
             factor = self.config.clip_norm * jnp.minimum(1 / norm, 1 / self.config.clip_norm)
             gradients = [gradient * factor for gradient in gradients]

@@ -82,17 +82,13 @@ class TensorFlowEngine(BaseEngine):
     def train(self, steps: int) -> LoopResult:
         self.compile()
         with self._sentences(self._examples):
-            steps_made, losses, norms, correct, waited, going = (
-                tensor.numpy() for tensor in self._loop(self._stream, tf.constant(steps))
-            )
-        return LoopResult(
-            int(steps_made),
-            losses.astype(np.float64),
-            norms.astype(np.float64),
-            int(correct),
-            None if devices.deterministic else float(waited),
-            bool(going),
+            outcome = tf.nest.map_structure(lambda x: x.numpy(), self._loop(self._stream, tf.constant(steps)))
+        losses, norms, *squares = (
+            array.astype(np.float64) for array in (outcome.losses, outcome.norms, *outcome.squares)
         )
+        waited = None if devices.deterministic else float(outcome.waited)
+        correct, noise = int(outcome.correct), self._noise(norms, squares)
+        return LoopResult(int(outcome.steps), losses, norms, correct, waited, bool(outcome.going), noise)
 
     def _enter(self) -> None:
         self._loop, self._compiled = self._training_loop(), False
@@ -157,7 +153,7 @@ class TensorFlowEngine(BaseEngine):
         ).__call__
         if self.config.xla == "on" and self.config.strategy != "tpu":  # TPUStrategy compiles what it runs by itself
             step = tf.function(step, autograph=False, jit_compile=True)
-        return training_loop(step, self._strategy, timed=not devices.deterministic)
+        return training_loop(step, self._strategy, timed=not devices.deterministic, noise_scale=self.config.noise_scale)
 
     def _compile_evaluation(self, batches: tf.data.Iterator) -> None:
         """Traces an evaluation's loop, in which a model that writes variables of its own begins every batch with the same."""

@@ -18,6 +18,7 @@ class LoopOutcome(NamedTuple):
     steps: tf.Tensor
     losses: tf.Tensor  # floats [steps]
     norms: tf.Tensor
+    squares: list[tf.Tensor]  # with --noise_scale floats [steps], else none
     correct: tf.Tensor
     waited: tf.Tensor  # seconds for input
     going: tf.Tensor  # whether to go on
@@ -27,7 +28,9 @@ class LoopOutcome(NamedTuple):
 Loop: TypeAlias = "tf.types.experimental.PolymorphicFunction"
 
 
-def training_loop(step: Callable[[Batch], Outcome], strategy: tf.distribute.Strategy, timed: bool) -> Loop:
+def training_loop(
+    step: Callable[[Batch], Outcome], strategy: tf.distribute.Strategy, timed: bool, noise_scale: bool
+) -> Loop:
     """A loop over `step` on every replica of a strategy.
 
     The number of steps is a tensor: no length is traced twice. A step after which not to go on ends the loop. Without `timed`
@@ -36,7 +39,8 @@ def training_loop(step: Callable[[Batch], Outcome], strategy: tf.distribute.Stra
 
     def on_replicas(batch: Batch) -> Outcome:
         # Summed over all replicas already, so every one of them says the same.
-        return Outcome(*(strategy.experimental_local_results(x)[0] for x in strategy.run(step, (batch,))))
+        outcome = strategy.run(step, (batch,))
+        return tf.nest.map_structure(lambda tensor: strategy.experimental_local_results(tensor)[0], outcome)
 
     def now() -> tf.Tensor:
         return tf.timestamp() if timed else tf.constant(0.0, tf.float64)
@@ -49,10 +53,11 @@ def training_loop(step: Callable[[Batch], Outcome], strategy: tf.distribute.Stra
             steps_made: tf.Tensor,
             losses: tf.TensorArray,
             norms: tf.TensorArray,
+            squares: list[tf.TensorArray],
             correct: tf.Tensor,
             waited: tf.Tensor,
             going: tf.Tensor,
-        ) -> tuple[tf.Tensor | tf.TensorArray, ...]:
+        ) -> tuple[tf.Tensor | tf.TensorArray | list[tf.TensorArray], ...]:
             # Time stands between the end of the step before and the arrival of the batch, inside the graph: Python
             # around a loop could not see it.
             with tf.control_dependencies([going]):
@@ -66,19 +71,26 @@ def training_loop(step: Callable[[Batch], Outcome], strategy: tf.distribute.Stra
                 outcome = on_replicas(batch)
             losses = losses.write(steps_made, tf.cast(outcome.loss, dtype))
             norms = norms.write(steps_made, tf.cast(outcome.norm, dtype))
-            return steps_made + 1, losses, norms, correct + outcome.correct, waited + (arrived - asked), outcome.going
+            squares = [array.write(steps_made, square) for array, square in zip(squares, outcome.squares, strict=True)]
+            correct, waited = correct + outcome.correct, waited + (arrived - asked)
+            return steps_made + 1, losses, norms, squares, correct, waited, outcome.going
+
+        def floats() -> tf.TensorArray:
+            return tf.TensorArray(dtype, size=steps, element_shape=[])
 
         start = (
             tf.constant(0),
-            tf.TensorArray(dtype, size=steps, element_shape=[]),
-            tf.TensorArray(dtype, size=steps, element_shape=[]),
+            floats(),
+            floats(),
+            [floats()] if noise_scale else [],
             tf.constant(0, tf.int64),
             tf.constant(0.0, tf.float64),
             tf.constant(True),
         )
-        steps_made, losses, norms, *rest = tf.while_loop(
+        steps_made, losses, norms, squares, *rest = tf.while_loop(
             lambda steps_made, *rest: (steps_made < steps) & rest[-1], body, start, parallel_iterations=1
         )
-        return LoopOutcome(steps_made, losses.stack()[:steps_made], norms.stack()[:steps_made], *rest)
+        losses, norms, *squares = (array.stack()[:steps_made] for array in (losses, norms, *squares))
+        return LoopOutcome(steps_made, losses, norms, squares, *rest)
 
     return loop

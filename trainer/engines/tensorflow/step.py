@@ -22,25 +22,33 @@ from convoy.trainer.losses.cross_entropy import is_correct
 
 
 class Sums(NamedTuple):
-    """Of a batch or a part of it: gradients of its share of the batch's mean loss, that share, and the correct examples."""
+    """Of a batch or a part of it: gradients of its share of the batch's mean loss, that share, the correct examples, and with
+    --noise_scale the squared norms of the gradients of its parts, summed (convoy.trainer.noise_scale)."""
 
     gradients: list[tf.Tensor]
     loss: tf.Tensor
     correct: tf.Tensor
+    squares: list[tf.Tensor]  # a number, or none
 
 
 class Outcome(NamedTuple):
-    """Of one step: mean loss and correct examples of the global batch, norm of its gradient, and whether to go on."""
+    """Of one step: mean loss and correct examples of the global batch, norm of its gradient, whether to go on, `squares`."""
 
     loss: tf.Tensor
     correct: tf.Tensor
     norm: tf.Tensor
     going: tf.Tensor
+    squares: list[tf.Tensor]
 
 
 def all_sum(tensor: tf.Tensor) -> tf.Tensor:
     """The sum over all replicas, which is also its own gradient."""
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensor)
+
+
+def squared_norm(gradients: list[tf.Tensor]) -> tf.Tensor:
+    """Of all gradients together."""
+    return 2 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])
 
 
 def to_floats(images: tf.Tensor) -> tf.Tensor:
@@ -74,7 +82,7 @@ class TrainingStep:
         step = self.apply(gradients)
         self.average(step)
         going = self.decide(state, sums.loss, norm)
-        return Outcome(sums.loss, sums.correct, norm, going)
+        return Outcome(sums.loss, sums.correct, norm, going, sums.squares)
 
     def microbatch_gradients(self, batch: Batch) -> Sums:
         """The loss of every microbatch is a sum divided by the global batch, so that adding up microbatches and replicas gives
@@ -95,7 +103,11 @@ class TrainingStep:
                 scaled_loss = loss * tf.cast(self.scale.value, loss.dtype) if self.scale else loss
             gradients = tape.gradient(scaled_loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         correct = is_correct(logits, batch.labels, batch.label_weights)
-        return Sums(gradients, loss, tf.math.count_nonzero(correct, dtype=tf.int64))
+        squares = []
+        if config.noise_scale:
+            square = tf.cast(squared_norm(gradients), keras.config.floatx())
+            squares = [square / tf.cast(tf.square(self.scale.value), square.dtype) if self.scale else square]
+        return Sums(gradients, loss, tf.math.count_nonzero(correct, dtype=tf.int64), squares)
 
     def accumulated_gradients(self, batch: Batch) -> Sums:
         """The sums over all microbatches, each of which sees the other variables that the one before has left."""
@@ -116,7 +128,8 @@ class TrainingStep:
             return index + 1, _add(sums, self.microbatch_gradients(_slice(batch, index * size, size)))
 
         zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self.stage.trained]
-        nothing = Sums(zeros, tf.zeros([], tf.as_dtype(keras.config.floatx())), tf.constant(0, tf.int64))
+        zero = tf.zeros([], tf.as_dtype(keras.config.floatx()))
+        nothing = Sums(zeros, zero, tf.constant(0, tf.int64), [zero] if self.config.noise_scale else [])
         # A loop, not an unrolled graph: the graph stays the size of one microbatch.
         _, sums = tf.while_loop(lambda index, _: index < full, add, (tf.constant(0), nothing), parallel_iterations=1)
         if len(sizes) > full:
@@ -127,16 +140,17 @@ class TrainingStep:
         """The sums over all replicas, in one collective: everything travels in one vector."""
         if tf.distribute.get_replica_context().num_replicas_in_sync == 1:
             return sums
-        gradients, loss, correct = sums
+        gradients, loss, correct, squares = sums
         pieces = [tf.cast(tf.reshape(gradient, [-1]), loss.dtype) for gradient in gradients]
-        vector = all_sum(tf.concat([*pieces, [loss], [tf.cast(correct, loss.dtype)]], axis=0))
-        sizes = [gradient.shape.num_elements() for gradient in gradients]
-        *pieces, total_loss, total_correct = tf.split(vector, [*sizes, 1, 1])
+        numbers = tf.stack([loss, tf.cast(correct, loss.dtype), *squares])
+        vector = all_sum(tf.concat([*pieces, numbers], axis=0))
+        *pieces, numbers = tf.split(vector, [piece.shape.num_elements() for piece in [*pieces, numbers]])
         gradients = [
             tf.cast(tf.reshape(piece, gradient.shape), gradient.dtype)
             for piece, gradient in zip(pieces, gradients, strict=True)
         ]
-        return Sums(gradients, total_loss[0], tf.cast(tf.round(total_correct[0]), tf.int64))
+        squares = [numbers[2] for _ in squares]
+        return Sums(gradients, numbers[0], tf.cast(tf.round(numbers[1]), tf.int64), squares)
 
     def merge(self, before: list[tf.Tensor]) -> None:
         """Makes the model's other variables one over the replicas where their layers ask for it."""
