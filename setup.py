@@ -13,9 +13,10 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
-    packages=[*find_packages(include=["convoy", "convoy.*"]), "convoy.launch.k8s"],
+    packages=[*find_packages(include=["convoy", "convoy.*"]), "convoy.launch.k8s", "convoy.recipes"],
     package_data={
         "convoy": ["py.typed"],
+        "convoy.recipes": ["*.flags"],
         "convoy.launch": ["locks/*.txt"],
         "convoy.launch.k8s": ["*.md", "*.yaml", "*/*.yaml", "*/*/*.yaml"],
     },

@@ -21,7 +21,8 @@ from convoy.calling import call
 from convoy.data.config import DataConfig
 from convoy.outside import parse_json
 from convoy.store import open_store
-from convoy.trainer.config import RunConfig, from_dict
+from convoy.trainer.config import RunConfig, from_argv, from_dict
+from convoy.trainer.flags.recipes import RecipeFlag
 from convoy.trainer.measurement import ClassMeasurement, Measurement
 from convoy.trainer.outputs.notebook import NotebookDisplay, in_notebook
 from convoy.trainer.outputs.status import WATCHED
@@ -55,12 +56,14 @@ def train(dataset: str = "digits", **flags: Unpack[TrainFlags]) -> Run:
       exits.BadData, exits.Diverged, exits.TryAgain, exits.Stopped: how the run ended.
     """
     given = {"dataset": dataset, **flags}
-    values = options.from_keywords("convoy.train", given, RunConfig, DataConfig)
-    config = from_dict(values).with_defaults()
+    values = options.from_keywords("convoy.train", given, RecipeFlag, RunConfig, DataConfig)
+    flags_given = {name: values[name] for name in given}
+    config = from_argv(options.to_flags(flags_given.items())) if values["recipe"] else from_dict(values)
     # The name of a new run directory carries the time: the one that the run is told is the one that is returned.
-    argv = options.to_flags({**{name: values[name] for name in given}, "run_dir": config.run_dir}.items())
+    run_dir = config.with_defaults().run_dir
+    argv = options.to_flags({**flags_given, "run_dir": run_dir}.items())
     _call(["train", *argv])
-    return Run(config.run_dir)
+    return Run(run_dir)
 
 
 def open(run_dir: str | os.PathLike[str]) -> Run:

@@ -13,22 +13,25 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from convoy import options
+from convoy import exits, options
 from convoy.bounds import real, whole
 from convoy.data.config import DataConfig
 from convoy.options import option
 from convoy.table import joined
-from convoy.trainer.flags import validation
+from convoy.trainer.flags import recipes, validation
 from convoy.trainer.flags.choices import BACKENDS, ON_NAN, PRECISIONS, STRATEGIES, WEIGHT_DECAY_MODES, XLA
 from convoy.trainer.flags.durations import MAX_EXAMPLES, MAX_STEPS, Duration
+from convoy.trainer.flags.find_lr import RateSearch
 from convoy.trainer.flags.groups import GroupsSpec, UnfreezeSpec
-from convoy.trainer.flags.specs import BatchNormSpec, DevicesSpec, ScaleSpec
+from convoy.trainer.flags.scale_lr import RULES, Scaled, ScaleSpec
+from convoy.trainer.flags.specs import BatchNormSpec, DevicesSpec
 from convoy.trainer.losses.names import LOSSES, LossSpec
 from convoy.trainer.models.names import AUTO, DEFAULT, MODELS
 from convoy.trainer.optimizers.names import OPTIMIZERS
 from convoy.trainer.schedules.names import SCHEDULES, ScheduleSpec
 
 AUTO_ACCUMULATE = 0
+NO_WARMUP = "0st"
 
 # Groups of --help.
 _RUN = "Run"
@@ -105,13 +108,14 @@ class RunConfig:
         within=real(0, above=True),
     )
     scale_lr: str = option(
-        "none",
-        "linear:BASE multiplies the learning rate by batch_size / BASE (Goyal et al. 2017), sqrt:BASE by its root, none"
-        " leaves it.",
-        group=_OPTIMIZATION,
+        "none", lambda: f"how the learning rate follows the batch: {RULES.help()}.", group=_OPTIMIZATION
     )
     schedule: str = option("constant", lambda: f"after warm-up: {SCHEDULES.help()}.", group=_OPTIMIZATION)
-    warmup: str = option("0st", "linear warm-up to the peak, in epochs (5ep) or steps (100st).", group=_OPTIMIZATION)
+    warmup: str = option(
+        AUTO,
+        f"linear warm-up to the peak, in epochs (5ep) or steps (100st); {AUTO}: what --scale_lr says, else {NO_WARMUP}.",
+        group=_OPTIMIZATION,
+    )
     momentum: float = option(
         0.9,
         lambda: f"with --optimizer={joined(OPTIMIZERS.with_option('momentum'), 'or')}.",
@@ -323,7 +327,7 @@ class RunConfig:
 
     @functools.cached_property
     def warmup_spec(self) -> Duration:
-        return Duration.parse(self.warmup, "warmup")
+        return Duration.parse(self._warmup, "warmup")
 
     @functools.cached_property
     def eval_every_spec(self) -> Duration:
@@ -336,6 +340,12 @@ class RunConfig:
     @functools.cached_property
     def scale_lr_spec(self) -> ScaleSpec:
         return ScaleSpec.parse(self.scale_lr)
+
+    @functools.cached_property
+    def scaled(self) -> Scaled:
+        """What --scale_lr says for this batch."""
+        rate = OPTIMIZERS[self.optimizer].learning_rate if self.learning_rate is None else self.learning_rate
+        return self.scale_lr_spec.scaled(self.batch_size, rate, self.beta_2)
 
     @functools.cached_property
     def schedule_spec(self) -> ScheduleSpec:
@@ -371,7 +381,9 @@ class RunConfig:
         validation.check_patience(self.patience, self.data.eval_split)
         freezes = bool(self.groups or self.unfreeze)
         validation.check_features(self.cache_features, self.data.augment, freezes, self.duration_spec)
+        validation.check_scaling(self.scale_lr_spec, self.optimizer, self.learning_rate)
         validation.check_peak(self.scale_lr, self.peak_learning_rate)
+        validation.check_end(self.schedule_spec, self.peak_learning_rate)
         if self.model != AUTO or not self.pretrained:
             validation.check_options("model", DEFAULT if self.model == AUTO else self.model, MODELS, given)
         validation.check_options("optimizer", self.optimizer, OPTIMIZERS, given)
@@ -384,8 +396,11 @@ class RunConfig:
     @property
     def peak_learning_rate(self) -> float:
         """The learning rate after the default and --scale_lr."""
-        rate = OPTIMIZERS[self.optimizer].learning_rate if self.learning_rate is None else self.learning_rate
-        return rate * self.scale_lr_spec.factor(self.batch_size)
+        return self.scaled.rate
+
+    @property
+    def _warmup(self) -> str:
+        return (self.scaled.warmup or NO_WARMUP) if self.warmup == AUTO else self.warmup
 
     @property
     def model_options(self) -> dict[str, Any]:
@@ -413,6 +428,14 @@ class RunConfig:
         config = self
         if config.model == AUTO and not config.pretrained:
             config = dataclasses.replace(config, model=DEFAULT)
+        if config.scale_lr_spec.row.settles:
+            rate, _, beta_2, _ = config.scaled
+            beta_2 = config.beta_2 if beta_2 is None else beta_2
+            config = dataclasses.replace(
+                config, scale_lr="none", learning_rate=rate, warmup=config._warmup, beta_2=beta_2
+            )
+        if config.warmup == AUTO:
+            config = dataclasses.replace(config, warmup=NO_WARMUP)
         if config.learning_rate is None:
             config = dataclasses.replace(config, learning_rate=OPTIMIZERS[config.optimizer].learning_rate)
         if not config.run_dir:
@@ -447,9 +470,24 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
     return RunConfig(data=DataConfig(**options.take(DataConfig, values)), **options.take(RunConfig, values))
 
 
+def parse(argv: list[str]) -> dict[str, Any]:
+    """Flags of `convoy train` -> their values, --find_lr among them; those of --recipe and --flagfile are inlined.
+
+    Raises:
+      exits.UsageError: flags do not parse.
+      exits.CannotRun: a value is impossible.
+    """
+    return options.parse(recipes.inlined(argv), RateSearch, RunConfig, DataConfig)
+
+
 def from_argv(argv: list[str]) -> RunConfig:
-    """Flags -> configuration. Raises UsageError for flags that do not parse, CannotRun for impossible values."""
-    return from_dict(options.parse(argv, RunConfig, DataConfig))
+    """Flags -> the configuration of a run. Raises as `parse` does."""
+    values = parse(argv)
+    if values["find_lr"]:
+        raise exits.UsageError(
+            "--find_lr begins no run; give it to `convoy train`, on a machine like those of the run."
+        )
+    return from_dict(values)
 
 
 def _default_rates() -> str:

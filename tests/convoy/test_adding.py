@@ -17,7 +17,7 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.losses.names import LOSSES, LossEntry
 from convoy.trainer.models.names import MODELS, ModelEntry
 from convoy.trainer.optimizers.names import OPTIMIZERS, OptimizerEntry
-from convoy.trainer.schedules.names import SCHEDULES, NumberedEntry
+from convoy.trainer.schedules.names import SCHEDULES, ScheduleEntry
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ def toys(tmp_path, monkeypatch):
 
     add(OPTIMIZERS, "lion", OptimizerEntry("toys:lion", "the sign of a momentum", learning_rate=0.003))
     add(MODELS, "tiny", ModelEntry("toys:tiny", "one dense layer", options=("stochastic_depth",)))
-    row = NumberedEntry(
+    row = ScheduleEntry(
         "toys:root", "a root", argument="N", default=(2.0,), accepts=lambda n: n[0] > 0, remedy="give N"
     )
     add(SCHEDULES, "root", row)

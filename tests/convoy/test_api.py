@@ -15,6 +15,7 @@ import convoy
 from convoy import exits, options
 from convoy.data.config import DataConfig
 from convoy.trainer.config import RunConfig
+from convoy.trainer.flags.recipes import RecipeFlag
 from support import REPOSITORY
 
 KEYWORDS = REPOSITORY / "trainer" / "flags" / "keywords.py"
@@ -38,7 +39,7 @@ PATHS = ("run_dir", "data_dir")
 
 def keywords() -> str:
     lines = []
-    for field in options.fields(RunConfig, DataConfig):
+    for field in options.fields(RecipeFlag, RunConfig, DataConfig):
         kind = "float | None" if field.default is None else type(field.default).__name__
         kind = "str | os.PathLike[str]" if field.name in PATHS else kind
         lines += [f"    {field.name}: {kind}\n"] * (field.name != "dataset")

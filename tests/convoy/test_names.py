@@ -15,6 +15,8 @@ from convoy.elsewhere import ROWS
 from convoy.launch.targets.names import TARGETS
 from convoy.table import Entry, Table
 from convoy.trainer.flags.choices import BACKENDS, ON_NAN, PRECISIONS, STRATEGIES
+from convoy.trainer.flags.recipes import table as recipe_table
+from convoy.trainer.flags.scale_lr import RULES
 from convoy.trainer.losses.names import LOSSES
 from convoy.trainer.models.names import MODELS
 from convoy.trainer.optimizers.names import OPTIMIZERS
@@ -26,6 +28,8 @@ TABLES: dict[str, tuple[str, Table]] = {
     "model": ("trainer/models/names.py", MODELS),
     "optimizer": ("trainer/optimizers/names.py", OPTIMIZERS),
     "schedule": ("trainer/schedules/names.py", SCHEDULES),
+    "scale_lr": ("trainer/flags/scale_lr.py", RULES),
+    "recipe": ("trainer/flags/recipes.py", recipe_table()),
     "loss": ("trainer/losses/names.py", LOSSES),
     "dataset": ("data/sources/names.py", SOURCES),
     "augment": ("data/augment/names.py", AUGMENTATIONS),

@@ -12,6 +12,7 @@ from typing import TypedDict
 class TrainFlags(TypedDict, total=False):
     """Those that are not the data set's name. `convoy train --help` says what each is."""
 
+    recipe: str
     run_dir: str | os.PathLike[str]
     model: str
     pretrained: str

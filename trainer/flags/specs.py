@@ -1,4 +1,4 @@
-"""Flags that are small languages, parsed into typed values: --devices, --batchnorm and --scale_lr.
+"""Flags that are small languages, parsed into typed values: --devices and --batchnorm.
 
 Each class has `parse`, which raises exits.CannotRun with a sentence for a text that is impossible.
 """
@@ -6,14 +6,12 @@ Each class has `parse`, which raises exits.CannotRun with a sentence for a text 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 
 from convoy import options
 from convoy.bounds import whole
 from convoy.trainer.flags.durations import MAX_EXAMPLES
 
-_SCALE = re.compile(r"none|(linear|sqrt):([1-9][0-9]{0,11})")
 _DEVICES = re.compile(r"auto|(cpu|gpu|tpu):([1-9][0-9]*)")
 _BATCHNORM = re.compile(r"sync|local|frozen|ghost:([1-9][0-9]*)")
 MAX_DEVICES = 1024  # of a process
@@ -55,27 +53,6 @@ class BatchNormSpec(_Spec):
     def parse(cls, text: str) -> BatchNormSpec:
         match = _matched(_BATCHNORM, "batchnorm", text, "give sync, local, frozen or ghost:N, for example ghost:32")
         return cls(text, text.partition(":")[0], _count(match[1], MAX_EXAMPLES, "batchnorm", text))
-
-
-@dataclasses.dataclass(frozen=True)
-class ScaleSpec(_Spec):
-    """--scale_lr: how the learning rate grows with the batch."""
-
-    rule: str  # none, linear or sqrt
-    base: int  # the batch size that leaves the rate as it is; 0 for none
-
-    @classmethod
-    def parse(cls, text: str) -> ScaleSpec:
-        remedy = "give none, linear:BASE or sqrt:BASE with a whole number of up to 12 digits, for example linear:256"
-        match = _matched(_SCALE, "scale_lr", text, remedy)
-        return cls(text, match[1] or "none", int(match[2] or 0))
-
-    def factor(self, batch_size: int) -> float:
-        """What the learning rate is multiplied by."""
-        if self.rule == "none":
-            return 1.0
-        ratio = batch_size / self.base
-        return ratio if self.rule == "linear" else math.sqrt(ratio)
 
 
 def _matched(pattern: re.Pattern[str], flag: str, text: str, remedy: str) -> re.Match[str]:

@@ -9,8 +9,10 @@ from convoy.bounds import real
 from convoy.options import impossible
 from convoy.table import E, Table, joined, near
 from convoy.trainer.flags.durations import Duration
+from convoy.trainer.flags.scale_lr import ScaleSpec
 from convoy.trainer.flags.specs import DevicesSpec
 from convoy.trainer.models.names import AUTO, MODELS, is_users_own
+from convoy.trainer.schedules.names import ScheduleSpec
 
 _OWN_MODEL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _POSITIVE = real(0, above=True)
@@ -64,6 +66,25 @@ def check_features(cached: bool, augment: str, freezes: bool, duration: Duration
 def check_peak(scale_lr: str, peak: float) -> None:
     """Raises exits.CannotRun for a scaled learning rate that is out of bounds."""
     _require(_POSITIVE.holds(peak), "scale_lr", scale_lr, f"it makes a learning rate of {peak:g}; give another")
+
+
+def check_scaling(spec: ScaleSpec, optimizer: str, learning_rate: float | None) -> None:
+    """Raises exits.CannotRun for a rule of other optimizers, and for a learning rate beside a rule that names it."""
+    optimizers = spec.row.optimizers
+    remedy = (
+        f"it is a rule for --optimizer={joined(optimizers, 'or')}; give that, linear:BASE or sqrt:BASE"
+        if optimizers
+        else ""
+    )
+    _require(not optimizers or optimizer in optimizers, "scale_lr", spec, remedy)
+    remedy = f"the rule names the learning rate; remove it, or --learning_rate={learning_rate}"
+    _require(learning_rate is None or not spec.row.names_rate, "scale_lr", spec, remedy)
+
+
+def check_end(schedule: ScheduleSpec, peak: float) -> None:
+    """Raises exits.CannotRun for a schedule that would end above its peak."""
+    remedy = f"it would rise from the peak, {peak:g}, to {schedule.end:g}; give a lower END"
+    _require(schedule.end <= peak, "schedule", schedule, remedy)
 
 
 def check_options(flag: str, chosen: str, table: Table[E], given: Mapping[str, object]) -> None:

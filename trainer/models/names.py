@@ -40,6 +40,13 @@ _LITE = Family(
     (stem(r"(conv_stem|bn1)/"), Rule(r"blocks\.(?P<stage>\d)\.(?P<block>\d)\."), Rule(r"(conv_head|bn2)/", joins=True)),
     "Apache-2.0",
 )
+_VIT = Family(
+    "ViT",
+    "Dosovitskiy et al. 2021, Beyer et al. 2022",
+    "tf",
+    (stem(r"embedding/"), Rule(r"block(?P<block>\d+)_"), Rule(r"encoder_norm/", joins=True)),
+    min_side=16,
+)
 
 MODELS: Table[ModelEntry] = Table(
     "model",
@@ -68,6 +75,12 @@ MODELS: Table[ModelEntry] = Table(
             source="Tan and Le 2019",
             options=("stochastic_depth",),
             network=Network(_LITE, 4_652_008, 224, 385_187_552),
+        ),
+        "vit_s16": ModelEntry(
+            "convoy.trainer.models.vit:vit_s16",
+            "ViT-S/16 without a class token, for images of a multiple of 16 pixels",
+            source="Dosovitskiy et al. 2021, Beyer et al. 2022",
+            network=Network(_VIT, 21_974_632, 224, 4_574_026_752),
         ),
         "keras": ModelEntry(
             "convoy.trainer.models.zoo.keras_networks:keras_network",

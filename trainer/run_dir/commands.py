@@ -24,6 +24,8 @@ def train(config: RunConfig, **changes: Any) -> str:
     unsaid = {name: {field.default} for name, field in fields.items()}
     unsaid["learning_rate"].add(usual.learning_rate)
     unsaid["model"].add(usual.model)
+    if not config.scale_lr_spec.row.settles:  # else auto is what the rule says
+        unsaid["warmup"].add(usual.warmup)
     flags: dict[str, Any] = {}
     for name, value in {**config.to_dict(), **changes}.items():
         if value not in unsaid[name] and name != "run_dir":

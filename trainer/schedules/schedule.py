@@ -38,7 +38,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         step = ops.cast(step, keras.config.floatx())
         warm = (step + 1.0) / (self.warmup_steps + 1.0)
         passed = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
-        moment = Moment(step, ops.clip(passed, 0.0, 1.0), self.total_steps)
+        moment = Moment(step, ops.clip(passed, 0.0, 1.0), self.total_steps, self.peak)
         return self.peak * ops.where(step < self.warmup_steps, warm, self._formula(moment, *self.numbers))
 
     def at(self, position: int, batch_size: int) -> float:
@@ -64,4 +64,9 @@ def build_schedule(config: RunConfig, examples: int) -> Schedule:
             f"--warmup={config.warmup} is as long as the run, --duration={config.duration}; give a shorter one."
         )
     spec = config.schedule_spec
+    if warmup and spec.cooldown and warmup > (begin := (1 - spec.cooldown) * total):
+        raise exits.CannotRun(
+            f"--warmup={config.warmup} ends at step {warmup:,} and the cooldown of --schedule={config.schedule} begins at step"
+            f" {begin:,.0f}; shorten one of them."
+        )
     return Schedule(spec.kind, spec.numbers, config.peak_learning_rate, warmup, total)

@@ -19,6 +19,8 @@ from convoy.table import Entry, Table
 from convoy.trainer import config as configuration
 from convoy.trainer import engines
 from convoy.trainer.config import RunConfig
+from convoy.trainer.flags import recipes
+from convoy.trainer.flags.recipes import RecipeFlag
 from convoy.trainer.models import own_module
 from convoy.trainer.models.pretrained.settle import settle
 from convoy.verbs import ChildVerb, Command
@@ -44,7 +46,7 @@ class BenchConfig:
 
 
 def _parse(argv: list[str]) -> tuple[RunConfig, BenchConfig]:
-    values = options.parse(argv, BenchConfig, RunConfig, DataConfig)
+    values = options.parse(recipes.inlined(argv), BenchConfig, RunConfig, DataConfig)
     return settle(configuration.from_dict(values)), BenchConfig(**options.take(BenchConfig, values))
 
 
@@ -64,7 +66,12 @@ def _work(parsed: tuple[RunConfig, BenchConfig]) -> None:
 
 
 VERB = ChildVerb(
-    USAGE, (BenchConfig,), _parse, _work, of_train=(RunConfig, DataConfig), module="convoy.trainer.verbs.bench"
+    USAGE,
+    (BenchConfig,),
+    _parse,
+    _work,
+    of_train=(RecipeFlag, RunConfig, DataConfig),
+    module="convoy.trainer.verbs.bench",
 )
 BENCH = Command(
     "convoy bench",

@@ -7,13 +7,16 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from convoy import entry, exits, supervise
+from convoy import entry, exits, options, supervise
 from convoy.data.config import DataConfig
 from convoy.data.records.caches import is_remote
 from convoy.data.sources import places
 from convoy.store.unused import none_left
 from convoy.trainer import config as configuration
 from convoy.trainer.config import RunConfig
+from convoy.trainer.flags import recipes
+from convoy.trainer.flags.find_lr import RateSearch
+from convoy.trainer.flags.recipes import RecipeFlag
 from convoy.trainer.models import own_module
 from convoy.trainer.processes import cluster
 from convoy.trainer.run_dir.files import RESULT
@@ -28,11 +31,19 @@ data, 70 diverged, 78 not possible as configured, 130 stopped by a person."""
 
 def main(argv: list[str], answer_seconds: float = supervise.ANSWER_SECONDS) -> int:
     """Runs the verb. `answer_seconds`: how long the run may take to answer a signal before it is killed."""
-    config = configuration.from_argv(argv)
+    values = configuration.parse(argv)
+    config = configuration.from_dict(values)
     # The name of a new run directory carries the time; every attempt must get the same one.
     asked = dataclasses.replace(config, run_dir=config.with_defaults().run_dir)
+    if values["find_lr"]:
+        from convoy.trainer.verbs import find_lr  # imports NumPy
+
+        return find_lr.search(argv, asked)
     command = supervise.module("convoy.trainer.run", [*argv, f"--run_dir={asked.run_dir}"])
     processes = cluster.from_environment(config.backend)
+    if processes.is_leader:
+        for line in [*recipes.explained(argv), *_rule(config)]:
+            print(line, flush=True)
     if processes.processes == 1 and _is_answered(asked):
         return exits.OK
     with none_left(asked.run_dir) if processes.is_leader else contextlib.nullcontext():
@@ -60,7 +71,18 @@ def _is_answered(asked: RunConfig) -> bool:
     return False
 
 
-VERB = Verb(USAGE, (RunConfig, DataConfig), parse=list, work=main)
+def _rule(config: RunConfig) -> list[str]:
+    """What a rule of --scale_lr sets, as a line for a person."""
+    row, scaled = config.scale_lr_spec.row, config.scaled
+    if not row.settles:
+        return []
+    settled = config.with_defaults()
+    names = ["learning_rate", "warmup", *(["beta_2"] if scaled.beta_2 is not None else [])]
+    flags = " ".join(options.to_flags((name, getattr(settled, name)) for name in names))
+    return [f"--scale_lr={config.scale_lr}: {flags} ({scaled.why}; {row.source})"]
+
+
+VERB = Verb(USAGE, (RecipeFlag, RateSearch, RunConfig, DataConfig), parse=list, work=main)
 
 if __name__ == "__main__":
     entry.call(lambda: VERB(sys.argv[1:]))
