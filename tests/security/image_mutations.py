@@ -1,6 +1,6 @@
-"""Reads damaged images of every format: python image_mutations.py COUNT, a process of its own, which a decoder in C could end.
+"""Reads damaged images of every format: python image_mutations.py COUNT. A process of its own, which a decoder may end.
 
-Prints how many were shown, and how many were refused, a JSON object of counts for each format.
+Prints how many were shown, and how many were refused: a JSON object of counts for each format.
 """
 
 from __future__ import annotations
