@@ -68,6 +68,8 @@ ROWS = (
         "early_stopping early_stop early_stopping_patience", "--patience={}", "5", "evaluations no better than the best"
     ),
     Elsewhere("clip_grad grad_clip gradient_clip_val max_grad_norm clipnorm global_clipnorm", "--clip_norm={}", "1"),
+    Elsewhere("agc adaptive_clipping adaptive_grad_clip", "--clip_agc={}", "0.01"),
+    Elsewhere("lookahead_k sync_period", "--lookahead={}", "5"),
     Elsewhere(
         "accum grad_accum accum_iter grad_accum_steps gradient_accumulation_steps accumulate_grad_batches",
         "--accumulate={}",

@@ -23,6 +23,7 @@ from convoy.trainer.flags.choices import BACKENDS, ON_NAN, PRECISIONS, STRATEGIE
 from convoy.trainer.flags.durations import MAX_EXAMPLES, MAX_STEPS, Duration
 from convoy.trainer.flags.find_lr import RateSearch
 from convoy.trainer.flags.groups import GroupsSpec, UnfreezeSpec
+from convoy.trainer.flags.lookahead import LookaheadSpec
 from convoy.trainer.flags.scale_lr import RULES, Scaled, ScaleSpec
 from convoy.trainer.flags.specs import BatchNormSpec, DevicesSpec
 from convoy.trainer.losses.names import LOSSES, LossSpec
@@ -163,6 +164,13 @@ class RunConfig:
     clip_norm: float = option(
         0.0, "clip the gradient of the global batch to this norm (0: off).", group=_OPTIMIZATION, within=real(0)
     )
+    clip_agc: float = option(
+        0.0,
+        "clip the gradient of each unit of each layer but the head to this part of the norm of its weights (Brock et al. 2021;"
+        " 0: off; try 0.01).",
+        group=_OPTIMIZATION,
+        within=real(0),
+    )
     loss: str = option(
         "cross_entropy",
         lambda: (
@@ -181,6 +189,12 @@ class RunConfig:
         "decay of a moving average of the weights, used for every evaluation (0: off; try 0.999).",
         group=_OPTIMIZATION,
         within=real(0, 1, below=True),
+    )
+    lookahead: str = option(
+        "0",
+        "STEPS or STEPS:ALPHA: slow weights follow every so many steps, ALPHA (0.5) of the way, lead the weights back to"
+        " them, and are evaluated; for example 5:0.5 (Zhang et al. 2019; 0: off).",
+        group=_OPTIMIZATION,
     )
     groups: str = option(
         "",
@@ -360,6 +374,10 @@ class RunConfig:
         return BatchNormSpec.parse(self.batchnorm)
 
     @functools.cached_property
+    def lookahead_spec(self) -> LookaheadSpec:
+        return LookaheadSpec.parse(self.lookahead)
+
+    @functools.cached_property
     def groups_spec(self) -> GroupsSpec:
         return GroupsSpec.parse(self.groups)
 
@@ -387,6 +405,8 @@ class RunConfig:
         if self.model != AUTO or not self.pretrained:
             validation.check_options("model", DEFAULT if self.model == AUTO else self.model, MODELS, given)
         validation.check_options("optimizer", self.optimizer, OPTIMIZERS, given)
+        validation.check_averages(self.lookahead_spec, self.optimizer, OPTIMIZERS[self.optimizer].averages)
+        validation.check_clipping(self.clip_norm, self.clip_agc)
         validation.check_machine(self.backend, self.devices_spec, self.strategy, self.precision, self.xla)
 
     def hang_seconds(self, processes: int) -> float:

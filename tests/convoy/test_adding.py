@@ -30,8 +30,8 @@ import dataclasses
 
 calls = []
 
-def lion(schedule, weight_decay, model):
-    calls.append("lion")
+def signs(schedule, weight_decay, model):
+    calls.append("signs")
     return keras.optimizers.Lion(schedule, weight_decay=weight_decay)
 
 def tiny(image_shape, num_classes, stochastic_depth):
@@ -68,7 +68,7 @@ def toys(tmp_path, monkeypatch):
     def add(table: Table, name: str, row: Entry) -> None:
         monkeypatch.setitem(table.rows, name, row)
 
-    add(OPTIMIZERS, "lion", OptimizerEntry("toys:lion", "the sign of a momentum", learning_rate=0.003))
+    add(OPTIMIZERS, "signs", OptimizerEntry("toys:signs", "the sign of a momentum", learning_rate=0.003))
     add(MODELS, "tiny", ModelEntry("toys:tiny", "one dense layer", options=("stochastic_depth",)))
     row = ScheduleEntry(
         "toys:root", "a root", argument="N", default=(2.0,), accepts=lambda n: n[0] > 0, remedy="give N"
@@ -81,15 +81,15 @@ def toys(tmp_path, monkeypatch):
 
 
 def test_nothing_of_a_row_is_imported_before_it_is_used(toys):
-    RunConfig(optimizer="lion", model="tiny", schedule="root:3", loss="halved")
+    RunConfig(optimizer="signs", model="tiny", schedule="root:3", loss="halved")
     assert "toys" not in toys
 
 
 def test_the_help_of_a_flag_has_the_row(toys):
     text = " ".join(help_text.of_verb("", RunConfig, DataConfig).split())
     for line in (
-        "lion: the sign of a momentum",
-        "0.003 for lion",
+        "signs: the sign of a momentum",
+        "0.003 for signs",
         "tiny: one dense layer",
         "--model=resnet18, resnet50, efficientnet_lite0 or tiny",
         "root:N: a root",
@@ -101,7 +101,7 @@ def test_the_help_of_a_flag_has_the_row(toys):
 @pytest.mark.parametrize(
     ("flag", "wrong", "right"),
     [
-        ("optimizer", "loin", "lion"),
+        ("optimizer", "sings", "signs"),
         ("model", "tinny", "tiny"),
         ("schedule", "rot:2", "root"),
         ("loss", "halve", "halved"),
@@ -115,7 +115,7 @@ def test_a_name_that_is_almost_the_rows_meets_did_you_mean(toys, flag, wrong, ri
 
 
 def test_what_a_row_needs_is_validated(toys):
-    assert RunConfig(optimizer="lion").with_defaults().learning_rate == 0.003
+    assert RunConfig(optimizer="signs").with_defaults().learning_rate == 0.003
     assert RunConfig(schedule="root:3").schedule_spec.numbers == (3.0,)
     with pytest.raises(exits.CannotRun, match="--schedule=root:0 is not possible: give N"):
         RunConfig(schedule="root:0")
@@ -134,7 +134,7 @@ def test_a_run_uses_the_rows(toys, tmp_path):
         DataConfig("synthetic:8x8x1:3:48"),
         model="tiny",
         stochastic_depth=0.25,
-        optimizer="lion",
+        optimizer="signs",
         schedule="root:4",
         loss="halved",
         batch_size=16,
@@ -142,7 +142,7 @@ def test_a_run_uses_the_rows(toys, tmp_path):
         devices="cpu:1",
     )
     assert run.run(config)["step"] == 2
-    assert {"tiny 0.25", "lion", "root 4", "halved"} <= set(toys["toys"].calls)
+    assert {"tiny 0.25", "signs", "root 4", "halved"} <= set(toys["toys"].calls)
 
 
 def test_a_verb_is_a_row_too(toys, capsys):

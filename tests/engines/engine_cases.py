@@ -30,6 +30,8 @@ from case_setup import (
 from fine_tuning_cases import CASES as FINE_TUNING
 from fine_tuning_cases import LONG
 from noise_cases import LONG as LONG_NOISE
+from optimizer_cases import CASES as OPTIMIZERS
+from optimizer_cases import LONG as LONG_OPTIMIZERS
 from noise_cases import by_hand
 
 from convoy.data.sources.in_memory import InMemory
@@ -316,6 +318,7 @@ else:
 
 
 if __name__ == "__main__":
-    cases = {name: (LONG | LONG_NOISE)[name] for name in sys.argv[4:]} or CASES | FINE_TUNING
+    named = LONG | LONG_NOISE | LONG_OPTIMIZERS
+    cases = {name: named[name] for name in sys.argv[4:]} or CASES | FINE_TUNING | OPTIMIZERS
     found = {case: run() for case, (run, most) in cases.items() if most >= DEVICES}
     np.savez(FILE, **{f"{case}:{name}": value for case, values in found.items() for name, value in values.items()})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable
@@ -344,7 +345,11 @@ def test_both_engines_step_by_the_same_outline():
         step = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "TrainingStep")
         functions = [node for node in step.body if isinstance(node, ast.FunctionDef) and not node.decorator_list]
         outlines.append(
-            [function.name for function in functions if function.name not in ("_undone", "_merged", "_trained")]
+            [
+                function.name
+                for function in functions
+                if function.name not in ("_undone", "_merged", "_trained", "_holding")
+            ]
         )
     names = "microbatch_gradients accumulated_gradients reduce merge clip apply average decide"
     assert outlines[0] == outlines[1] == ["__call__", *names.split()]
@@ -419,3 +424,53 @@ def test_the_scale_doubles_after_2000_good_steps_and_never_falls_below_1():
     assert bool(loss_scale.hopeless(np.float32(1), loss, overflow))
     assert not bool(loss_scale.hopeless(np.float32(2), loss, overflow))
     assert not bool(loss_scale.hopeless(np.float32(1), loss, good))
+
+
+@pytest.mark.parametrize("name", ["schedule_free", "muon_lookahead"])
+@pytest.mark.parametrize(
+    ("backend", "devices", "within"),
+    [
+        ("jax", 2, 1e-7),
+        pytest.param("tensorflow", 2, 1e-9, marks=THOROUGH),
+        pytest.param("jax", 1, 1e-7, marks=THOROUGH),
+    ],
+)
+def test_optimizers_end_alike_on_any_devices_and_both_engines_and_resume_bit_by_bit(
+    case, backend, devices, within, name
+):
+    found, expected = case(backend, devices, name, long=(backend, devices) != ("jax", 2)), case("tensorflow", 1, name)
+    assert_same_bits(state(found, "restored"), state(found, "once"))
+    assert_same_bits(state(expected, "restored"), state(expected, "once"))
+    assert_equal({path: found[path] for path in expected}, expected, within)
+
+
+@pytest.mark.parametrize(("backend", "devices"), [("tensorflow", 1), ("jax", 2)])
+def test_schedule_free_evaluations_take_the_average_and_not_the_point_of_the_gradient(case, backend, devices):
+    found = state(case(backend, devices, "schedule_free"), "step 5")
+    paths = [name.removeprefix("ema/") for name in found if name.startswith("ema/") and "dense" in name]
+    assert len(paths) == 3
+    for path in paths:
+        y, z = found[f"model/{path}"], found[f"optimizer/schedule_free_adamw/{path.replace('/', '_')}_base"]
+        np.testing.assert_allclose(found[f"ema/{path}"], (y - 0.1 * z) / 0.9, rtol=1e-12, atol=1e-14)
+        assert np.abs(y - found[f"ema/{path}"]).max() > 1e-6
+    statistics = [name for name in found if name.startswith("ema/") and "moving" in name]
+    assert len(statistics) == 2
+    for name in statistics:
+        assert found[name].tobytes() == found[name.replace("ema/", "model/")].tobytes()
+
+
+@pytest.mark.parametrize(("backend", "devices"), [("tensorflow", 1), ("jax", 2)])
+def test_ema_averages_the_slow_weights(case, backend, devices):
+    found = case(backend, devices, "muon_lookahead")
+    path = "sequential/conv2d/kernel"
+    slow = [state(found, f"step {step}")[f"optimizer/muon_conv/{path.replace('/', '_')}_slow"] for step in range(6)]
+    fast = [state(found, f"step {step}")[f"model/{path}"] for step in range(6)]
+    average = fast[0]
+    for step in range(5):
+        decay = min(0.9, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * slow[step + 1]
+    np.testing.assert_allclose(found[f"ema/{path}"], average, rtol=1e-6, atol=1e-9)
+    assert [bool((a == b).all()) for a, b in itertools.pairwise(slow)] == [True, False, True, False, True]
+    for step in 2, 4:
+        assert (slow[step] == fast[step]).all()
+        assert (slow[step] != fast[step - 1]).any()

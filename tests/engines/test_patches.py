@@ -62,6 +62,10 @@ PATCHES = {
         (keras.optimizers.Optimizer, "_use_weight_decay"),
         lambda: patches.replace_update(keras.optimizers.SGD(), print),
     ),
+    "SGD._backend_apply_gradients": (
+        (keras.optimizers.SGD, "_backend_apply_gradients"),
+        lambda: patches.after_updates(keras.optimizers.SGD(), print),
+    ),
     "SeedGenerator.next": (
         (keras.random.SeedGenerator, "next"),
         lambda: patches.shift_seeds(keras.random.SeedGenerator(1), lambda seed: seed),
@@ -166,6 +170,14 @@ def test_an_optimizer_counts_its_steps_from_a_later_one_within_and_keeps_its_var
         assert int(optimizer.iterations) == 2
     assert int(optimizer.iterations) == 7
     assert all(now is then for now, then in zip(optimizer.variables, before, strict=True))
+
+
+def test_what_comes_after_an_update_sees_it_and_the_count_of_before():
+    optimizer, variable, seen = keras.optimizers.SGD(0.5), keras.Variable(1.0), []
+    patches.after_updates(optimizer, lambda trained: seen.append((int(optimizer.iterations), float(trained[0]))))
+    for _ in range(2):
+        optimizer.apply([tf.constant(1.0)], [variable])
+    assert seen == [(0, 0.5), (1, 0.0)]
 
 
 def test_a_layer_is_called_as_in_evaluation_as_long_as_it_should_be():

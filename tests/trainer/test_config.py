@@ -69,6 +69,7 @@ def test_flags_reproduce_a_configuration(tmp_path):
         loss="focal:1.5",
         label_smoothing=0.1,
         ema=0.999,
+        lookahead="5:0.8",
         accumulate=3,
         remat=True,
         noise_scale=True,
@@ -92,7 +93,7 @@ def test_flags_reproduce_a_configuration(tmp_path):
     defaults = RunConfig().to_dict()
     same = [name for name, value in config.to_dict().items() if value == defaults[name]]
     others = {option for row in OPTIMIZERS.values() for option in row.options} - {*OPTIMIZERS["lars"].options}
-    assert {*same} == {"data_dir", "group", "bit_depth", "cache_bytes", "cache_features", *others}, (
+    assert {*same} == {"data_dir", "group", "bit_depth", "cache_bytes", "cache_features", "clip_agc", *others}, (
         "every flag but these is tried with another value than its default"
     )
     (tmp_path / "config.flags").write_text(config.to_flags())

@@ -14,6 +14,7 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import (
     copies,
     first_weights,
+    lookahead,
     normalization,
     patches,
     randomness,
@@ -32,13 +33,19 @@ from convoy.trainer.models.build import build_model
 from convoy.trainer.models.halves import InHalves
 from convoy.trainer.models.names import rules_of
 from convoy.trainer.models.pretrained.loading import Loaded
+from convoy.trainer.optimizers.adaptive_clipping import AdaptiveClipping, adaptive_clipping
 from convoy.trainer.optimizers.build import build_optimizer
 from convoy.trainer.optimizers.groups import Depths, Treatments, build_treatments
+from convoy.trainer.optimizers.names import OPTIMIZERS
 from convoy.trainer.schedules.schedule import Schedule, build_schedule
 
 _DEPENDENT_PARTS = (
     "--noise_scale is biased: with --batchnorm=sync the slices of a microbatch share their statistics, so their gradients are"
     " not independent; --batchnorm=local or ghost:N keeps them apart."
+)
+_STATISTICS_OF_TRAINING = (
+    "Evaluations take the optimizer's average of the weights, and statistics of BatchNormalization that were measured at the"
+    " weights in training."
 )
 
 
@@ -49,7 +56,8 @@ class Parts:
     Attributes:
       merged: those of the model's other variables that become one after every step, by index.
       stages: of the run, in order.
-      averaged_variables: the weights that --ema averages.
+      averaged_variables: the weights of which evaluations take an average, with --ema or an optimizer that has one.
+      adaptive_clipping: --clip_agc.
     """
 
     model: keras.Model
@@ -59,6 +67,7 @@ class Parts:
     merged: list[int]
     stages: list[Stage]
     averaged_variables: list[keras.Variable]
+    adaptive_clipping: AdaptiveClipping | None
     classes: int
     image_shape: tuple[int, int, int]
     notes: list[str]  # what a person should know before the run begins
@@ -102,12 +111,16 @@ def build_parts(
         [stage.first_step for stage in run_stages],
         config.weight_decay,
     )
+    if config.lookahead_spec.interval:
+        lookahead.install(optimizer, model.trainable_variables, config.lookahead_spec)
     variables.check(model, optimizer, config.model)
     check_microbatches(config, model, replicas, frozen)
     notes = rescaling.note(model, config.model) + first_weights.note(config.model, unrepeatable)
     notes += (loaded.notes if loaded else []) + stages.note(model, run_stages)
     if config.noise_scale and normalization.spans_replicas(model, config.batchnorm_spec, replicas, frozen):
         notes.append(_DEPENDENT_PARTS)
+    if OPTIMIZERS[config.optimizer].averages and normalization.has_batch_normalization(model, frozen):
+        notes.append(_STATISTICS_OF_TRAINING)
     normalization.install(model, config.batchnorm_spec, all_sum, replicas, frozen)
     notes += randomness.install(model, config.model, replicas, replica)
     if config.remat:
@@ -115,9 +128,22 @@ def build_parts(
     stages.install(model, run_stages)
     loss = build_loss(config.loss_spec, config.label_smoothing, np.asarray(draws))
     merged = copies.merged_variables(model, replicas)
-    averaged_variables = variables.averaged_variables(model, run_stages[-1].still)
+    has_average = config.ema or hasattr(optimizer, "evaluation_value")
+    averaged_variables = variables.averaged_variables(model, run_stages[-1].still) if has_average else []
+    clipping = adaptive_clipping(config.clip_agc, model) if config.clip_agc else None
     parts = Parts(
-        model, loss, schedule, optimizer, merged, run_stages, averaged_variables, len(draws), image_shape, notes, loaded
+        model,
+        loss,
+        schedule,
+        optimizer,
+        merged,
+        run_stages,
+        averaged_variables,
+        clipping,
+        len(draws),
+        image_shape,
+        notes,
+        loaded,
     )
     return _in_halves(parts, config) if config.cache_features else parts
 

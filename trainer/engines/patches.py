@@ -174,6 +174,17 @@ def replace_update(
     optimizer.update_step = functools.partial(update, functools.partial(step, optimizer))
 
 
+def after_updates(optimizer: keras.optimizers.Optimizer, then: Callable[[Sequence[keras.Variable]], None]) -> None:
+    """Calls `then(variables)` whenever one optimizer has updated variables, before it counts the step."""
+    update = _expected(keras, optimizer, "_backend_apply_gradients", ("grads", "trainable_variables"))
+
+    def update_and_then(gradients: Sequence[Array], variables: Sequence[keras.Variable]) -> None:
+        update(gradients, variables)
+        then(variables)
+
+    optimizer._backend_apply_gradients = update_and_then
+
+
 @contextlib.contextmanager
 def counting_from(optimizer: keras.optimizers.Optimizer, first_step: int) -> Iterator[None]:
     """Within, an optimizer counts its steps from `first_step` on: bias corrections take that for step 0."""

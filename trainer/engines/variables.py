@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import keras
 import numpy as np
+from keras import ops
 
 from convoy import exits
+from convoy.data.arrays import Array
 from convoy.outside import printable
 from convoy.trainer import layers
 from convoy.trainer.checkpoints.snapshot import DTYPES
@@ -58,11 +60,17 @@ def compare(shapes: Mapping[str, tuple[tuple[int, ...], np.dtype]], state: Mappi
 
 
 def averaged_variables(model: keras.Model, still: Collection[int] = ()) -> list[keras.Variable]:
-    """The weights that --ema averages: all floating ones but those that never change, `still`, by `id`.
+    """The weights that an average holds: all floating ones but those that never change, `still`, by `id`.
 
     Statistics of BatchNormalization belong to the weights that they were measured with.
     """
     return [v for v in model.weights if keras.backend.is_float_dtype(v.dtype) and id(v) not in still]
+
+
+def evaluation_values(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> list[Array]:
+    """What an evaluation would take for variables without an average: what the optimizer says, or their values."""
+    value_of = getattr(optimizer, "evaluation_value", ops.convert_to_tensor)
+    return [value_of(variable) for variable in variables]
 
 
 def trainable_numbers(model: keras.Model) -> int:

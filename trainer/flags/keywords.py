@@ -33,9 +33,11 @@ class TrainFlags(TypedDict, total=False):
     weight_decay: float
     weight_decay_mode: str
     clip_norm: float
+    clip_agc: float
     loss: str
     label_smoothing: float
     ema: float
+    lookahead: str
     groups: str
     layer_decay: float
     unfreeze: str

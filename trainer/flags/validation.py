@@ -9,6 +9,7 @@ from convoy.bounds import real
 from convoy.options import impossible
 from convoy.table import E, Table, joined, near
 from convoy.trainer.flags.durations import Duration
+from convoy.trainer.flags.lookahead import LookaheadSpec
 from convoy.trainer.flags.scale_lr import ScaleSpec
 from convoy.trainer.flags.specs import DevicesSpec
 from convoy.trainer.models.names import AUTO, MODELS, is_users_own
@@ -102,6 +103,18 @@ def check_options(flag: str, chosen: str, table: Table[E], given: Mapping[str, o
         if names and option not in taken:
             remedy = f"--{flag}={chosen} does not take it; remove this flag or give --{flag}={joined(names, 'or')}"
             raise impossible(option, value, remedy)
+
+
+def check_averages(lookahead: LookaheadSpec, optimizer: str, averages: bool) -> None:
+    """Raises exits.CannotRun for slow weights beside the average of an optimizer that has one."""
+    remedy = f"--optimizer={optimizer} evaluates an average of its own; remove one of the two flags"
+    _require(not (lookahead.interval and averages), "lookahead", lookahead, remedy)
+
+
+def check_clipping(clip_norm: float, clip_agc: float) -> None:
+    """Raises exits.CannotRun for two ways to clip."""
+    remedy = f"--clip_norm={clip_norm:g} clips too, in another way; remove one of the two flags"
+    _require(not (clip_norm and clip_agc), "clip_agc", f"{clip_agc:g}", remedy)
 
 
 def check_machine(backend: str, devices: DevicesSpec, strategy: str, precision: str, xla: str) -> None:

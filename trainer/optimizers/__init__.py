@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convoy.trainer.optimizers.lamb import LAMB
     from convoy.trainer.optimizers.lars import LARS
+    from convoy.trainer.optimizers.muon_conv import MuonConv
+    from convoy.trainer.optimizers.schedule_free import ScheduleFreeAdamW
 
-__all__ = ["LAMB", "LARS"]
+__all__ = ["LAMB", "LARS", "MuonConv", "ScheduleFreeAdamW"]
 
-_MODULES = {"LAMB": "lamb", "LARS": "lars"}
+_MODULES = {"LAMB": "lamb", "LARS": "lars", "MuonConv": "muon_conv", "ScheduleFreeAdamW": "schedule_free"}
 
 
 def __getattr__(name: str) -> Any:

@@ -37,6 +37,10 @@ def keras_lamb(schedule: Schedule, weight_decay: float | None, model: keras.Mode
     return keras.optimizers.Lamb(schedule, weight_decay=weight_decay, beta_1=_BETA_1, beta_2=single(0.999))
 
 
+def lion(schedule: Schedule, weight_decay: float | None, model: keras.Model) -> keras.optimizers.Optimizer:
+    return keras.optimizers.Lion(schedule, weight_decay=weight_decay, beta_1=_BETA_1, beta_2=single(0.99))
+
+
 def muon(schedule: Schedule, weight_decay: float | None, model: keras.Model) -> keras.optimizers.Optimizer:
     return keras.optimizers.Muon(
         schedule, weight_decay=weight_decay, adam_weight_decay=weight_decay, exclude_layers=_last_kernel(model)

@@ -16,9 +16,11 @@ class OptimizerEntry(Entry):
 
     Args:
       learning_rate: the peak where --learning_rate is not given.
+      averages: whether evaluations take an average that the optimizer keeps.
     """
 
     learning_rate: float = 0.001
+    averages: bool = False
 
 
 OPTIMIZERS: Table[OptimizerEntry] = Table(
@@ -44,8 +46,26 @@ OPTIMIZERS: Table[OptimizerEntry] = Table(
         ),
         "muon": OptimizerEntry(
             "convoy.trainer.optimizers.keras_own:muon",
-            "orthogonalized for the kernels of dense layers but the last, Adam for the rest",
+            "Keras' own: orthogonalized for the kernels of dense layers but the last, Adam for the rest, convolutions too",
             source="Jordan et al. 2024",
+        ),
+        "muon_conv": OptimizerEntry(
+            "convoy.trainer.optimizers.muon_conv:muon_conv",
+            "orthogonalized for the kernels of convolutions and dense layers but the head, Adam for the rest",
+            source="Jordan et al. 2024",
+        ),
+        "lion": OptimizerEntry(
+            "convoy.trainer.optimizers.keras_own:lion",
+            "the sign of a momentum",
+            source="Chen et al. 2023",
+            learning_rate=0.0001,
+        ),
+        "schedule_free_adamw": OptimizerEntry(
+            "convoy.trainer.optimizers.schedule_free:schedule_free_adamw",
+            "adamw that evaluates an average of its steps in place of a falling rate: leave --schedule constant",
+            source="Defazio et al. 2024",
+            learning_rate=0.0025,
+            averages=True,
         ),
         "lars": OptimizerEntry(
             "convoy.trainer.optimizers.lars:lars",

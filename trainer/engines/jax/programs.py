@@ -60,7 +60,7 @@ class Programs:
 
     def step(self, stage: Stage) -> TrainingStep:
         sizes = self.runtime.batch_sharding.microbatch_sizes
-        return TrainingStep(self.parts, self.runtime.config, stage, sizes, self.averaged_variables)
+        return TrainingStep(self.parts, self.runtime.config, stage, sizes)
 
     def lower(self, platforms: Sequence[str] | None = None, stage: Stage | None = None) -> jax.stages.Lowered:
         """The program of a loop of steps, or of one where each is dispatched, traced anew.
@@ -105,7 +105,7 @@ class Programs:
     def first_state(self) -> State:
         """The state before the first step, where Keras made it."""
         model, config = self.parts.model, self.runtime.config
-        averages = [variable.value for variable in self.parts.averaged_variables] if config.ema else []
+        averages = [variable.value for variable in self.parts.averaged_variables]
         scaled = config.precision == "mixed_float16"
         return State(
             [variable.value for variable in model.trainable_variables],
@@ -120,15 +120,10 @@ class Programs:
         model, config = self.parts.model, self.runtime.config
         names = [f"model/{v.path}" for v in (*model.trainable_variables, *model.non_trainable_variables)]
         names += [f"optimizer/{v.path}" for v in self.parts.optimizer.variables]
-        if config.ema:
-            names += [f"ema/{v.path}" for v in self.parts.averaged_variables]
+        names += [f"ema/{v.path}" for v in self.parts.averaged_variables]
         if config.precision == "mixed_float16":
             names += ["loss_scale/scale", "loss_scale/good_steps"]
         return names
-
-    def averaged_variables(self, state: State) -> list[Array]:
-        """The weights that are averaged, in the order of their averages."""
-        return [getattr(state, kind)[index] for kind, index in self._averaged_places()]
 
     def for_evaluation(self, state: State) -> tuple[list[Array], list[Array]]:
         """(trainable, other) with the averaged weights in place of the last ones."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -20,6 +19,7 @@ from convoy.trainer.engines import copies, hidden, loss_scale
 from convoy.trainer.engines.jax.devices import AXIS
 from convoy.trainer.engines.parts import Parts
 from convoy.trainer.engines.stages import Stage, stepping
+from convoy.trainer.engines.variables import evaluation_values
 from convoy.trainer.layers import drawing
 from convoy.trainer.losses.cross_entropy import is_correct
 
@@ -30,7 +30,7 @@ class State(NamedTuple):
     trainable: list[jax.Array]
     other: list[jax.Array]  # the model's variables that are not trained
     optimizer: list[jax.Array]
-    average: list[jax.Array]  # of the weights, with --ema
+    average: list[jax.Array]  # of the weights that evaluations take, if there is one
     scale: list[jax.Array]  # loss scale and good steps, with mixed_float16
 
 
@@ -73,15 +73,13 @@ def to_floats(images: jax.Array) -> jax.Array:
 class TrainingStep:
     """(state, this replica's share of a batch) -> (state, outcome).
 
-    The step belongs to `stage`. A replica's batch comes in microbatches of `microbatch_sizes` examples. `averaged_variables`
-    finds in a state the weights that --ema averages, in the order of their averages.
+    The step belongs to `stage`. A replica's batch comes in microbatches of `microbatch_sizes` examples.
     """
 
     parts: Parts
     config: RunConfig
     stage: Stage
     microbatch_sizes: list[int]
-    averaged_variables: Callable[[State], list[jax.Array]]
 
     def __call__(self, state: State, batch: Batch) -> tuple[State, Outcome]:
         other, sums = self.accumulated_gradients(state, batch)
@@ -190,6 +188,8 @@ class TrainingStep:
         if state.scale:
             gradients = [gradient / state.scale[0].astype(gradient.dtype) for gradient in gradients]
         norm = jnp.sqrt(squared_norm(gradients))
+        if clipping := self.parts.adaptive_clipping:
+            gradients = clipping(gradients, self._trained(state), self.stage.indices)
         if self.config.clip_norm:
             factor = self.config.clip_norm * jnp.minimum(1 / norm, 1 / self.config.clip_norm)
             gradients = [gradient * factor for gradient in gradients]
@@ -198,9 +198,8 @@ class TrainingStep:
     def apply(self, state: State, other: list[jax.Array], gradients: list[jax.Array]) -> State:
         """The state after the optimizer's update."""
         optimizer, trainable = self.parts.optimizer, self.parts.model.trainable_variables
-        pairs = [*zip(trainable, state.trainable, strict=True), *zip(optimizer.variables, state.optimizer, strict=True)]
         # Keras' stateless_apply, which takes gradients of all variables only.
-        with keras.StatelessScope(state_mapping=pairs) as scope:
+        with self._holding(state) as scope:
             optimizer.apply(gradients, self.stage.trained)
         values = [[scope.get_current_value(v) for v in variables] for variables in (trainable, optimizer.variables)]
         return State(values[0], other, values[1], state.average, state.scale)
@@ -209,9 +208,14 @@ class TrainingStep:
         """average <- d * average + (1 - d) * weights with d = min(--ema, (1 + t) / (10 + t)) at step t.
 
         The smaller decay at the start keeps the first weights from lingering (tf.train.ExponentialMovingAverage, num_updates).
+        The weights are those that the optimizer wants evaluated.
         """
         if not state.average:
             return updated
+        with self._holding(updated):
+            weights = evaluation_values(self.parts.optimizer, self.parts.averaged_variables)
+        if not self.config.ema:
+            return updated._replace(average=weights)
         step, limit = state.optimizer[self._iterations], float(np.float32(self.config.ema))
 
         def average(average: jax.Array, weight: jax.Array) -> jax.Array:
@@ -221,9 +225,7 @@ class TrainingStep:
 
         averages = [
             before if id(variable) in self.stage.still else average(before, weight)
-            for variable, before, weight in zip(
-                self.parts.averaged_variables, state.average, self.averaged_variables(updated), strict=True
-            )
+            for variable, before, weight in zip(self.parts.averaged_variables, state.average, weights, strict=True)
         ]
         return updated._replace(average=averages)
 
@@ -241,6 +243,13 @@ class TrainingStep:
             going = ~loss_scale.hopeless(scale, loss, norm) & (skips | sound)
             updated = updated._replace(scale=list(loss_scale.advance(scale, good_steps, loss, norm)))
         return updated, going
+
+    def _holding(self, state: State) -> keras.StatelessScope:
+        """Within, the variables of model and optimizer have the values of a state."""
+        model = self.parts.model
+        variables = [*model.trainable_variables, *model.non_trainable_variables, *self.parts.optimizer.variables]
+        values = [*state.trainable, *state.other, *state.optimizer]
+        return keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True)))
 
     def _trained(self, state: State) -> list[jax.Array]:
         return [state.trainable[index] for index in self.stage.indices]

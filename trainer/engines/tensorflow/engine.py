@@ -46,7 +46,7 @@ class TensorFlowEngine(BaseEngine):
                 all_sum,
                 lambda: tf.distribute.get_replica_context().replica_id_in_sync_group,
             )
-            self._average = Average(parts.averaged_variables) if config.ema else None
+            self._average = Average(parts.averaged_variables) if parts.averaged_variables else None
             self._scale = LossScale() if config.precision == "mixed_float16" else None
         super().__init__(runtime, devices.describe(runtime), parts)
         if self.replicas > 1:

@@ -17,6 +17,7 @@ from convoy.trainer.engines.stages import Stage, stepping
 from convoy.trainer.engines.tensorflow import undo
 from convoy.trainer.engines.tensorflow.average import Average
 from convoy.trainer.engines.tensorflow.scaling import LossScale
+from convoy.trainer.engines.variables import evaluation_values
 from convoy.trainer.layers import drawing
 from convoy.trainer.losses.cross_entropy import is_correct
 
@@ -175,6 +176,8 @@ class TrainingStep:
         if self.scale:
             gradients = [gradient / tf.cast(self.scale.value, gradient.dtype) for gradient in gradients]
         norm = tf.linalg.global_norm(gradients)
+        if clipping := self.parts.adaptive_clipping:
+            gradients = clipping(gradients, [variable.value for variable in self.stage.trained], self.stage.indices)
         if self.config.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self.config.clip_norm, use_norm=norm)
         return gradients, norm
@@ -189,18 +192,23 @@ class TrainingStep:
         """average <- d * average + (1 - d) * weights with d = min(--ema, (1 + t) / (10 + t)) at step t.
 
         The smaller decay at the start keeps the first weights from lingering (tf.train.ExponentialMovingAverage, num_updates).
+        The weights are those that the optimizer wants evaluated.
         """
         if not self.averages:
             return
-        for average, weight in zip(self.averages.variables, self.averages.weights, strict=True):
-            if id(weight) in self.stage.still:
+        weights = evaluation_values(self.parts.optimizer, self.averages.weights)
+        for variable, average, weight in zip(self.averages.weights, self.averages.variables, weights, strict=True):
+            if id(variable) in self.stage.still:
+                continue
+            if not self.config.ema:
+                average.value.assign(weight)
                 continue
             t = tf.cast(step, weight.dtype)
             decay = tf.minimum(tf.cast(self.config.ema, weight.dtype), (1 + t) / (10 + t))
             # One fused kernel for average - (1 - d) * (average - weight): three passes over memory cost a third of the
             # speed of a small network.
             tf.raw_ops.ResourceApplyGradientDescent(
-                var=average.value.handle, alpha=1 - decay, delta=average.value - weight.value
+                var=average.value.handle, alpha=1 - decay, delta=average.value - weight
             )
 
     def decide(self, before: list[tf.Tensor], loss: tf.Tensor, norm: tf.Tensor) -> tf.Tensor:
