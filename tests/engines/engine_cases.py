@@ -30,9 +30,9 @@ from case_setup import (
 from fine_tuning_cases import CASES as FINE_TUNING
 from fine_tuning_cases import LONG
 from noise_cases import LONG as LONG_NOISE
+from noise_cases import by_hand
 from optimizer_cases import CASES as OPTIMIZERS
 from optimizer_cases import LONG as LONG_OPTIMIZERS
-from noise_cases import by_hand
 
 from convoy.data.sources.in_memory import InMemory
 from convoy.trainer.engines.runtime import set_up_keras
@@ -114,7 +114,7 @@ def hopeless() -> dict[str, np.ndarray]:
 
 def loops() -> dict[str, np.ndarray]:
     """The same 9 steps in one loop, in three, and after a restart at the fourth."""
-    options = {"optimizer": "adam", "ema": 0.9}
+    options = {"optimizer": "adam", "ema": 0.9, "noise_scale": DEVICES > 1}
     once, often = engine("normalized", **options), engine("normalized", **options)
     whole = once.train(9)
     losses = np.concatenate([often.train(steps).losses for steps in (1, 3, 5)])
@@ -126,7 +126,8 @@ def loops() -> dict[str, np.ndarray]:
     again.train(5)
     states = {"once": once.state(), "cut": often.state(), "restored": again.state()}
     states["once"]["losses"], states["cut"]["losses"] = whole.losses, losses
-    return labelled(**states)
+    biased = sum("--noise_scale is biased" in note for note in once.notes)
+    return {**labelled(**states), "biased": np.array(biased)}
 
 
 # One image of 200 is no numbers: of five steps of 40, one has it.

@@ -328,6 +328,11 @@ def test_the_noise_of_a_gradient_is_without_the_loss_scale(case, backend):
     assert of_examples.max() < 1e3, "in units of the batch's gradient"
 
 
+@pytest.mark.parametrize(("backend", "devices"), ON_TWO)
+def test_parts_that_share_statistics_are_told_of(case, backend, devices):
+    assert case(backend, devices, "loops")["biased"] == (devices > 1)
+
+
 @THOROUGH
 @pytest.mark.parametrize("name", ["noise_of_halves", "noise_of_quarters", "noise_in_float16", "noise_with_xla"])
 @pytest.mark.parametrize(("backend", "devices"), ON_TWO)

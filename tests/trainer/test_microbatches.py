@@ -119,8 +119,8 @@ class Engine:
     def barrier(self): ...
 
 
-def trials(log, processes=1, **options):
-    config = RunConfig(batch_size=128, accumulate=AUTO_ACCUMULATE)
+def trials(log, processes=1, noise_scale=False, **options):
+    config = RunConfig(batch_size=128, accumulate=AUTO_ACCUMULATE, noise_scale=noise_scale)
     return Trials(
         config, [], 60, processes, lambda config: Engine(config.accumulate, log, processes=processes, **options)
     )
@@ -141,6 +141,13 @@ def test_an_engine_that_only_compiled_trains_itself():
     config, engine = trials(log, available=10**6, tries_steps=False).settle(0)
     assert (config.accumulate, engine.parts) == (1, 1)
     assert log == ["build 1", "measure 1"]
+
+
+@pytest.mark.parametrize(("replicas", "parts"), [(1, 2), (2, 1)])
+def test_noise_is_measured_from_two_parts_at_least(monkeypatch, replicas, parts):
+    monkeypatch.setattr(Engine, "replicas", replicas)
+    config, _ = trials([], noise_scale=True, available=10**6, tries_steps=False).settle(0)
+    assert config.accumulate == parts
 
 
 def test_a_run_that_goes_on_tries_nothing():
