@@ -83,11 +83,12 @@ def test_positions_are_waves_of_column_and_row():
 
 
 def test_first_weights_are_big_visions(vit):
-    """Glorot over the whole matrix of the heads, not the few rows of one."""
+    """Glorot over the matrix of all heads; LeCun for the patches."""
     weights = {variable.path: np.asarray(variable) for variable in vit.trainable_variables}
     for name, fans in (("block2_query", 2 * WIDTH), ("block2_mlp1", 5 * WIDTH)):
         assert weights[f"{name}/kernel"].std() == pytest.approx(math.sqrt(2 / fans), rel=0.02)
     assert weights["embedding/kernel"].std() == pytest.approx(math.sqrt(1 / 768), rel=0.02)
+    assert all(len(weights[path].shape) == 1 for path in weights if path.endswith("bias")), "weight decay leaves these out"
 
 
 def test_blocks_are_counted_from_the_patches_to_the_head(vit):

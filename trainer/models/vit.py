@@ -62,7 +62,7 @@ class _Positions(layers.Layer):
 def _attention(x: Any, name: str) -> Any:
     """[n, patches, width] -> the same: each patch from all, by six heads (Vaswani et al. 2017, section 3.2).
 
-    Keras' MultiHeadAttention would take the number of heads for a convolution's and draw its first weights too small.
+    Keras' MultiHeadAttention has biases of two dimensions, [heads, size], which weight decay would not leave out.
     """
     shape, size = x.shape[1:], _WIDTH // _HEADS
     parts = [
