@@ -88,7 +88,9 @@ def test_first_weights_are_big_visions(vit):
     for name, fans in (("block2_query", 2 * WIDTH), ("block2_mlp1", 5 * WIDTH)):
         assert weights[f"{name}/kernel"].std() == pytest.approx(math.sqrt(2 / fans), rel=0.02)
     assert weights["embedding/kernel"].std() == pytest.approx(math.sqrt(1 / 768), rel=0.02)
-    assert all(len(weights[path].shape) == 1 for path in weights if path.endswith("bias")), "weight decay leaves these out"
+    assert all(len(weights[path].shape) == 1 for path in weights if path.endswith("bias")), (
+        "weight decay leaves these out"
+    )
 
 
 def test_blocks_are_counted_from_the_patches_to_the_head(vit):
