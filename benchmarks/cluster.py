@@ -37,6 +37,7 @@ SIDES = {  # how gradients are summed
     "tensorflow": "all at once after the backward pass, a ring over gRPC",
     "jax": "all at once after the backward pass, over Gloo",
     "torch": "in buckets during the backward pass, over Gloo",
+    "torch_compiled": "the same, by torch.compile",
 }
 WARM_STEPS = 3  # of each measurement
 UNSHAPED = 0.0
@@ -108,7 +109,7 @@ def team(flags: argparse.Namespace, side: str, hosts: Sequence[Host]) -> Iterato
     """The processes of a side, ready and limited."""
     with contextlib.ExitStack() as stack:
         quotas = [stack.enter_context(quota(host.name)) for host in hosts]
-        python = flags.torch_python if side == "torch" else sys.executable
+        python = flags.torch_python if side.startswith("torch") else sys.executable
         own = Team(side, python, hosts, quotas, flags.batch)
         stack.callback(own.end)
         own.wait()
@@ -161,7 +162,7 @@ def main() -> int:
     if why := refused():
         raise exits.CannotRun(f"no hosts can be made on this machine: {why}.")
     versions = {**describe(), "torch": torch_version(flags.torch_python)}
-    sides = [side for side in flags.sides if versions[side]]
+    sides = [side for side in flags.sides if versions[side.removesuffix("_compiled")]]
     if missing := sorted({*flags.sides} - {*sides}):
         print(f"{', '.join(missing)} is not installed, and left out; benchmarks/peers.txt names the peers", flush=True)
     measured = measure(flags, sides)

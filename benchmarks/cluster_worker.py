@@ -44,18 +44,18 @@ def convoy_steps(backend: str, index: int, hosts: Sequence[str], batch: int) -> 
     return experiment.engine.train
 
 
-def torch_steps(index: int, hosts: Sequence[str], batch: int) -> Callable[[int], object]:
-    """DistributedDataParallel over gloo. Its buckets are small enough that the first is summed while others are computed."""
+def torch_steps(side: str, index: int, hosts: Sequence[str], batch: int) -> Callable[[int], object]:
+    """DistributedDataParallel over Gloo: sums the dense layers' gradients while those of the convolution are computed."""
     os.environ["GLOO_SOCKET_IFNAME"] = "eth0" if len(hosts) > 1 else "lo"
     import torch
     from torch import distributed, nn
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    side = (SIZE - 2) // 2
+    pixels = ((SIZE - 2) // 2) ** 2
     layers = [
         *(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
-        *(nn.Linear(side * side * 32, 128), nn.ReLU(), nn.Linear(128, CLASSES)),
+        *(nn.Linear(32 * pixels, 128), nn.ReLU(), nn.Linear(128, CLASSES)),
     ]
     model: nn.Module = nn.Sequential(*layers).to(memory_format=torch.channels_last)
     if len(hosts) > 1:
@@ -63,6 +63,8 @@ def torch_steps(index: int, hosts: Sequence[str], batch: int) -> Callable[[int],
             "gloo", init_method=f"tcp://{hosts[0]}:{PORT}", rank=index, world_size=len(hosts)
         )
         model = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True, static_graph=True)
+    if side == "torch_compiled":
+        model = torch.compile(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True, fused=True)
     batches = [
         (
@@ -83,7 +85,8 @@ def torch_steps(index: int, hosts: Sequence[str], batch: int) -> Callable[[int],
 
 
 def main(side: str, index: int, hosts: Sequence[str], batch: int) -> None:
-    train = torch_steps(index, hosts, batch) if side == "torch" else convoy_steps(side, index, hosts, batch)
+    start = torch_steps if side.startswith("torch") else convoy_steps
+    train = start(side, index, hosts, batch)
     train(2)
     print("ready", flush=True)
     for line in sys.stdin:

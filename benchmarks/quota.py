@@ -10,6 +10,7 @@ from pathlib import Path
 from convoy import exits
 
 PERIOD_US = 10_000  # short, so that a process that has used its share up soon goes on: peers wait for it
+_FIRST_V2, _FIRST_V1 = 10_000, 262_144  # the largest weights: ahead of all other processes
 _V2, _V1 = Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/cpu")
 
 
@@ -37,20 +38,25 @@ class Quota:
         self._folder.mkdir()
 
     def add(self, pid: int) -> None:
-        (self._folder / "cgroup.procs").write_text(str(pid))
+        self._write("cgroup.procs", pid)
 
     def limit(self, cores: float) -> None:
-        """So many cores at most, in each period."""
+        """So many cores in each period: no more, and no fewer because of what else this machine does."""
         quota = round(cores * PERIOD_US)
         if self._version == 2:
-            (self._folder / "cpu.max").write_text(f"{quota} {PERIOD_US}")
+            self._write("cpu.weight", _FIRST_V2)
+            self._write("cpu.max", f"{quota} {PERIOD_US}")
         else:
-            (self._folder / "cpu.cfs_period_us").write_text(str(PERIOD_US))
-            (self._folder / "cpu.cfs_quota_us").write_text(str(quota))
+            self._write("cpu.shares", _FIRST_V1)
+            self._write("cpu.cfs_period_us", PERIOD_US)
+            self._write("cpu.cfs_quota_us", quota)
 
     def remove(self) -> None:
         """After the end of its process."""
         self._folder.rmdir()
+
+    def _write(self, name: str, value: object) -> None:
+        (self._folder / name).write_text(str(value))
 
 
 @contextlib.contextmanager

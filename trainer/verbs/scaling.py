@@ -13,8 +13,10 @@ from convoy.options import option
 from convoy.trainer import config as configuration
 from convoy.trainer import scaling
 from convoy.trainer.config import RunConfig
+from convoy.trainer.flags import recipes
 from convoy.trainer.flags.choices import SCALINGS
 from convoy.trainer.flags.device_counts import DeviceCounts
+from convoy.trainer.flags.recipes import RecipeFlag
 from convoy.trainer.models import own_module
 from convoy.trainer.outputs.scaling import as_csv, as_json, as_table, plot
 from convoy.trainer.verbs.bench import BenchConfig
@@ -50,7 +52,7 @@ class Parsed:
 
 
 def _parse(argv: list[str]) -> Parsed:
-    values = options.parse(argv, ScalingConfig, RunConfig, DataConfig)
+    values = options.parse(recipes.inlined(argv), ScalingConfig, RunConfig, DataConfig)
     devices = DeviceCounts.parse(values["devices"])
     run, flags = _run(values, devices), ScalingConfig(**options.take(ScalingConfig, values))
     scaling.check(flags.scaling, devices.counts, run.batch_size)
@@ -76,8 +78,10 @@ def _work(parsed: Parsed) -> None:
     of_bench = [f"--rounds={flags.rounds}", f"--seconds={flags.seconds}", *options.to_flags(values)]
     rows = scaling.measure(of_bench, flags.scaling, parsed.devices, parsed.run.batch_size)
     if flags.plot:
-        destination.write("plot", flags.plot, plot(rows, f"{parsed.run.model} on {parsed.run.data.dataset}"))
+        destination.write(
+            "plot", flags.plot, plot(rows, f"{parsed.run.with_defaults().model} on {parsed.run.data.dataset}")
+        )
     print((as_json if flags.json else as_csv if flags.csv else as_table)(rows))
 
 
-VERB = Verb(USAGE, (ScalingConfig,), _parse, _work, of_train=(RunConfig, DataConfig))
+VERB = Verb(USAGE, (ScalingConfig,), _parse, _work, of_train=(RecipeFlag, RunConfig, DataConfig))
