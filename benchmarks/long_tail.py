@@ -52,7 +52,7 @@ def long_tail(dataset: Any) -> Any:
     return DataSet(dataset.name, dataset.class_names, dataset.image_shape, readers)
 
 
-def measure(balance: str, loss: str, steps: int, seed: int) -> dict[str, float]:
+def measure(data_dir: str, balance: str, loss: str, steps: int, seed: int) -> dict[str, float]:
     """Trains once; what the test split says."""
     from convoy.data.config import DataConfig
     from convoy.trainer import run
@@ -60,7 +60,7 @@ def measure(balance: str, loss: str, steps: int, seed: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         end = f"{steps}st"
-        data = DataConfig("cifar10", eval_split="none", augment="standard", balance=balance)
+        data = DataConfig("cifar10", data_dir, eval_split="none", augment="standard", balance=balance)
         config = RunConfig(f"{folder}/run", data, loss=loss, duration=end, schedule="cosine", eval_every=end,
                            checkpoint_every=end, seed=seed, devices="cpu:1")  # fmt: skip
         result = run.run(config)
@@ -87,7 +87,7 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     for seed in range(flags.seeds):
         for balance, loss in OPTIONS:
-            measured = measure(balance, loss, flags.steps, seed)
+            measured = measure(flags.data_dir, balance, loss, flags.steps, seed)
             print(f"{balance} {loss} seed {seed}: {measured}", flush=True)
             rows.append(
                 {**describe(), "balance": balance, "loss": loss, "steps": flags.steps, "seed": seed, **measured}
