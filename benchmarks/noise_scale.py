@@ -36,6 +36,7 @@ def engines(flags: argparse.Namespace) -> tuple[Any, Any]:
     choose(flags.backend)
     from convoy.data.config import DataConfig
     from convoy.trainer.config import RunConfig
+    from convoy.trainer.engines.runtime import set_up_keras
     from convoy.trainer.experiment import build
 
     batch_size = MODELS[flags.model]
@@ -48,13 +49,16 @@ def engines(flags: argparse.Namespace) -> tuple[Any, Any]:
         batch_size=batch_size,
         batchnorm="local",
     )
-    built = []
-    for noise_scale in (False, True):
-        experiment = build(dataclasses.replace(config, noise_scale=noise_scale))
-        experiment.engine.feed(experiment.data.train, 0, cached=BATCHES)
-        experiment.engine.train(BATCHES)
-        built.append(experiment.engine)
-    return built[0], built[1]
+    experiment = build(config)
+    without, data = experiment.engine, experiment.data
+    # The devices are settled once in the life of a process.
+    set_up_keras(without.config)
+    runtime = dataclasses.replace(without.runtime, config=dataclasses.replace(without.config, noise_scale=True))
+    within = type(without)(runtime, data.dataset.image_shape, data.draws_per_class)
+    for engine in (without, within):
+        engine.feed(data.train, 0, cached=BATCHES)
+        engine.train(BATCHES)
+    return without, within
 
 
 def seconds_of(engine: Any, steps: int) -> np.ndarray:

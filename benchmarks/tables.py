@@ -224,6 +224,22 @@ def remat() -> str:
     return "\n".join(lines)
 
 
+def noise_scale() -> str:
+    """What --noise_scale adds to a step."""
+    rows = rows_of("noise_scale")
+    lines = ["| | on | processor time that it adds to a step, median (quartiles) |", "|---|---|---|"]
+    for row in rows:
+        name = {"tensorflow": "TensorFlow", "jax": "JAX"}[row["backend"]]
+        where = "1 device, 2 microbatches" if row["devices"] == "1" else "2 devices"
+        middle, low, high = (f"{float(row[f'processor_{figure}']):+.1%}" for figure in ("cost", "low", "high"))
+        lines.append(f"| {row['model']}, {name} | {where} | {middle} ({low} to {high}) |")
+    lines.append(
+        f"\nBatches of {' and '.join(dict.fromkeys(row['batch_size'] for row in rows))} images of 32x32, float32,"
+        f" {machine_of(rows[0])} {source('noise_scale')}"
+    )
+    return "\n".join(lines)
+
+
 def frozen_backbone() -> str:
     """Training of a new head, all sides."""
     rows = rows_of("frozen_backbone")
@@ -276,6 +292,7 @@ TABLES = {
     "saving": saving,
     "forward": engines_forward,
     "remat": remat,
+    "noise_scale": noise_scale,
     "frozen_backbone": frozen_backbone,
     "fine_tune": fine_tune,
 }
