@@ -57,6 +57,7 @@ ROWS = (
         "128",
         "over all devices together",
     ),
+    Elsewhere("rampup_batch_size batch_size_warmup batch_size_schedule", "--batch_ramp=128:5ep,256:10ep"),
     Elsewhere("lr lr0 base_lr max_lr init_lr initial_lr", "--learning_rate={}", "0.001"),
     Elsewhere("opt optim", "--optimizer=adamw"),
     Elsewhere("momentum", "--optimizer=sgd", why="its momentum is 0.9"),

@@ -29,6 +29,7 @@ class ConvoyError(Exception):
     """An end that a person can act on: its text is one sentence, its `code` the exit code of the process."""
 
     code = BUG
+    _keras_call_info_injected = True  # so that Keras adds no tensors to a sentence that a layer's call raises
 
 
 class UsageError(ConvoyError):

@@ -28,11 +28,16 @@ def build(given: JobOptions, run: RunConfig) -> JobSpec:
     platform(given.target).check(spec)
     if accelerator.kind == "tpu" and run.backend == "tensorflow":
         _refuse_tensorflow(given, accelerator)
-    if run.batch_size % workers:
-        raise exits.CannotRun(
-            f"--batch_size={run.batch_size} is the batch of all {workers} workers together and cannot be divided among them"
-            " evenly."
-        )
+    for size in run.batch_sizes:
+        if size % workers:
+            batch = (
+                f"--batch_size={size} is the"
+                if size == run.batch_size
+                else f"--batch_ramp={run.batch_ramp}: {size} is a"
+            )
+            raise exits.CannotRun(
+                f"{batch} batch of all {workers} workers together and cannot be divided among them evenly."
+            )
     return spec
 
 

@@ -16,6 +16,7 @@ from convoy.trainer.checkpoints import format, select
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.protocol import LoopResult
 from convoy.trainer.experiment import Experiment
+from convoy.trainer.flags.clock import Clock
 from convoy.trainer.loop.loop import Loop
 from convoy.trainer.loop.plan import Plan
 from convoy.trainer.loop.progress import Progress
@@ -63,13 +64,18 @@ class FakeEngine:
         self.at_step, self.in_evaluation, self.in_save = at_step or {}, in_evaluation or {}, in_save or {}
         self.cluster, self.notes, self.calls = Cluster(), [], []
         self.weight, self.iterations, self.position = 0.0, 0, 0
+        self.clock, self.entered, self.batch_size = Clock.steady(EPOCH, BATCH), 0, BATCH
         self.seen: list[int] = []  # positions of steps that counted
 
     def feed(self, examples, first_position, cached=0):
-        self.position = first_position
+        self.position, self.batch_size = first_position, self.clock.batch_size(self.entered)
 
     def enter_stage(self, step):
+        self.entered = step
         self.calls.append(f"stage of {step}")
+
+    def compile_ahead(self, step, examples):
+        self.calls.append(f"compile for {step}")
 
     def compile(self):
         self.calls.append("compile")
@@ -78,8 +84,9 @@ class FakeEngine:
         self.calls.append("train")
         losses = []
         for _ in range(steps):
-            batch = range(self.position, self.position + BATCH)
-            self.position += BATCH
+            assert self.batch_size == self.clock.batch_size(self.iterations), "fed for another stage"
+            batch = range(self.position, self.position + self.batch_size)
+            self.position += self.batch_size
             bad = not self.nan_at.isdisjoint(batch)
             losses.append(NAN if bad else 1.0 + self.weight)
             if bad and not self.skips:
@@ -163,6 +170,7 @@ class Run:
             self.experiment, self.session = experiment, session
             progress = session.restore(experiment) or Progress(position=first_position)
             session.recorder.resume(progress.lines, progress.step)
+            self.engine.clock, self.engine.entered = experiment.plan.clock, progress.step
             self.engine.feed(data.train, progress.position)
             return Loop(experiment, session, progress).run()
 

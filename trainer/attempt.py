@@ -57,7 +57,8 @@ def attempt(
     if beginning.finished:
         return _already_finished(experiment, config, store, display, beginning.finished)
     if experiment.config.noise_scale:
-        noise_scale.check(engine.part_sizes)
+        for sizes in engine.part_sizes.values():
+            noise_scale.check(sizes)
     session = Session(experiment, store, beginning.attempt, signals or Signals(), display, (status,), faults)
     restored = session.restore(experiment)
     progress = restored or Progress()
@@ -158,6 +159,7 @@ def _get_ready(experiment: Experiment, session: Session, progress: Progress) -> 
             if examples is not None:
                 examples.fetcher()  # decodes what fits in memory: a bad image must not end a run of days
                 examples.unreadable()  # nor one that can be left out be met for the first time when that is due
+        engine.enter_stage(progress.step)
         engine.feed(experiment.train(progress.step), progress.position)
     session.signals.graceful = True
     heartbeat.beat(heartbeat.CAN_SAVE)

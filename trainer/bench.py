@@ -40,6 +40,7 @@ def measure(config: RunConfig, rounds: int, seconds: float) -> dict[str, Any]:
     """
     if config.duration_spec.in_minutes:  # the length of the run changes no speed
         config = dataclasses.replace(config, duration=RunConfig().duration)
+    config = dataclasses.replace(config, batch_ramp="")  # which is about other batches than --batch_size
     experiment = build(config, single_process=True)
     config = experiment.config
     speeds: dict[str, list[float]] = {part: [] for part in PARTS}

@@ -19,7 +19,9 @@ from convoy.data.config import DataConfig
 from convoy.options import option
 from convoy.table import joined
 from convoy.trainer.flags import recipes, validation
+from convoy.trainer.flags.batch_ramp import RampSpec
 from convoy.trainer.flags.choices import BACKENDS, ON_NAN, PRECISIONS, STRATEGIES, WEIGHT_DECAY_MODES, XLA
+from convoy.trainer.flags.clock import Clock
 from convoy.trainer.flags.durations import MAX_EXAMPLES, MAX_STEPS, Duration
 from convoy.trainer.flags.find_lr import RateSearch
 from convoy.trainer.flags.groups import GroupsSpec, UnfreezeSpec
@@ -94,6 +96,12 @@ class RunConfig:
         "examples per optimizer step, over all devices together.",
         group=_OPTIMIZATION,
         within=whole(1, MAX_EXAMPLES),
+    )
+    batch_ramp: str = option(
+        "",
+        "begin with smaller batches: 128:5ep,256:10ep are batches of 128 for 5 epochs and of 256 for 10 more, before those of"
+        " --batch_size; durations in epochs (5ep) or steps (100st) (Smith et al. 2018; docs/large-batch.md).",
+        group=_OPTIMIZATION,
     )
     duration: str = option(
         "10ep",
@@ -340,6 +348,10 @@ class RunConfig:
         return Duration.parse(self.duration, "duration", positive=True, minutes=True)
 
     @functools.cached_property
+    def batch_ramp_spec(self) -> RampSpec:
+        return RampSpec.parse(self.batch_ramp)
+
+    @functools.cached_property
     def warmup_spec(self) -> Duration:
         return Duration.parse(self._warmup, "warmup")
 
@@ -396,6 +408,7 @@ class RunConfig:
                 getattr(self, name)
         given = {name: value for name, value in vars(self).items() if value != _DEFAULTS.get(name, value)}
         validation.check_batch(self.batch_size, self.accumulate)
+        validation.check_ramp(self.batch_ramp_spec, self.batch_size, self.duration_spec, self.scale_lr_spec)
         validation.check_patience(self.patience, self.data.eval_split)
         freezes = bool(self.groups or self.unfreeze)
         validation.check_features(self.cache_features, self.data.augment, freezes, self.duration_spec)
@@ -419,6 +432,17 @@ class RunConfig:
         return self.scaled.rate
 
     @property
+    def rate_factors(self) -> tuple[float, ...]:
+        """What the learning rate of each of `batch_sizes` is multiplied by; empty where it is the same for all.
+
+        Without --scale_lr=linear or sqrt a batch grows in place of a rate that falls, so the rate stays (Smith et al. 2018).
+        """
+        if not self.batch_ramp or not self.scale_lr_spec.base:
+            return ()
+        rates = [self.scale_lr_spec.scaled(size, 1.0, self.beta_2).rate for size in self.batch_sizes]
+        return tuple(rate / rates[-1] for rate in rates)
+
+    @property
     def _warmup(self) -> str:
         return (self.scaled.warmup or NO_WARMUP) if self.warmup == AUTO else self.warmup
 
@@ -432,16 +456,31 @@ class RunConfig:
         """The flags that the row of --optimizer takes."""
         return {name: getattr(self, name) for name in OPTIMIZERS[self.optimizer].options}
 
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Of all steps, in the order in which they come."""
+        return (*self.batch_ramp_spec.sizes, self.batch_size)
+
+    def microbatches(self, batch_size: int) -> int:
+        """--accumulate, for a batch of this size: a smaller one has fewer microbatches of the same size, or a smaller one."""
+        return -(-self.accumulate * batch_size // self.batch_size)
+
+    def clock(self, examples: int) -> Clock:
+        """Which examples a step trains on, where an epoch has so many; CannotRun for a --batch_ramp that no run has."""
+        return self.batch_ramp_spec.clock(examples, self.batch_size)
+
     def total_steps(self, examples: int) -> int:
-        """Steps of the whole run: ceil(epochs * examples / batch_size); CannotRun for more than can be counted."""
-        steps = self.duration_spec.steps(examples, self.batch_size)
+        """Steps of the whole run, the last of which may go beyond --duration; CannotRun for more than can be counted."""
+        clock = self.clock(examples)
+        steps = self.duration_spec.steps(clock)
         if steps > MAX_STEPS:
             raise options.impossible("duration", self.duration, f"it is {steps:,} steps; give at most {MAX_STEPS:,}")
+        self.batch_ramp_spec.check_end(clock, steps)
         return steps
 
-    def stage_borders(self, examples: int) -> tuple[int, ...]:
+    def unfreeze_borders(self, examples: int) -> tuple[int, ...]:
         """The steps at which more of the network begins to train, --unfreeze; CannotRun for some that no run has."""
-        return self.unfreeze_spec.steps(examples, self.batch_size, self.total_steps(examples))
+        return self.unfreeze_spec.steps(self.clock(examples), self.total_steps(examples))
 
     def with_defaults(self) -> RunConfig:
         """The same run with those defaults written out that depend neither on the machine nor on the data."""

@@ -87,8 +87,8 @@ class Trials:
     def _measure(self, parts: int) -> StepMemory:
         with heartbeat.beating():
             engine = self._untouched(parts)
+            engine.enter_stage(self._total - 1)  # in which the most is trained, with the largest batch
             engine.feed(self._train, 0, cached=1)
-            engine.enter_stage(self._total - 1)  # in which the most is trained
             self._touched = engine.tries_steps
             return engine.step_memory()
 

@@ -41,8 +41,8 @@ def measure(duration: Duration, engine: Engine, train: Examples) -> StepTime:
     The engine has another state afterwards.
     """
     wanted = min(_SECONDS, 60 * float(duration.amount) * _SHARE)
-    engine.feed(train, 0)
     engine.enter_stage(MAX_STEPS - 1)
+    engine.feed(train, 0)
     engine.compile()
     pace, loops, steps, seconds = StepsPerLoop(), 0, 0, 0.0
 

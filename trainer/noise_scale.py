@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from convoy.counting import counted
 from convoy.options import impossible
 
 DECAY = 0.99  # of both averages, per step: they remember some hundred steps
@@ -61,9 +62,10 @@ def check(part_sizes: Sequence[int]) -> None:
     """Raises exits.CannotRun where a batch has one part, whose gradient is that of the batch."""
     if len(part_sizes) < 2:
         remedy = (
-            "it compares the parts of a batch, and one device without --accumulate has one; give --accumulate=2 or more"
+            f"it compares the parts of a batch, and here that of {counted(sum(part_sizes), 'example')} has one; give"
+            " --accumulate=2 or more, or more devices; with --batch_ramp so many parts that its smallest batch has two"
         )
-        raise impossible("noise_scale", "true", f"{remedy}, or more devices")
+        raise impossible("noise_scale", "true", remedy)
 
 
 @dataclasses.dataclass

@@ -57,6 +57,11 @@ def settings(config: RunConfig) -> RunConfig:
             "--find_lr tries one rate for all of a network, and with --unfreeze parts begin to train later; leave --unfreeze"
             " out, or have the head alone tried with --groups='^logits/:lr=1;.:freeze'."
         )
+    if config.batch_ramp:
+        raise exits.CannotRun(
+            "--find_lr tries one rate for one batch, and --batch_ramp has several; leave --batch_ramp out, and give the"
+            " --batch_size that a rate is wanted for."
+        )
     own = OPTIMIZERS[config.optimizer].learning_rate
     return dataclasses.replace(
         config,

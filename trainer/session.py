@@ -82,7 +82,7 @@ class Session:
             loaded = self.checkpoints.load_latest(lambda views: opening.refuse_other_model(engine.check, views, config))
             if loaded is None:
                 return None
-            progress = Progress.from_dict(loaded[1]["progress"], config.batch_size)
+            progress = Progress.from_dict(loaded[1]["progress"], experiment.plan.clock)
             opening.refuse_other_plan(self.store, progress, experiment.plan.total)
             tensors.update(loaded[0])
             return progress.to_dict()
@@ -91,7 +91,7 @@ class Session:
         if restored is None:
             return None
         engine.restore(tensors if engine.cluster.is_leader else None)
-        return Progress.from_dict(restored, config.batch_size)
+        return Progress.from_dict(restored, experiment.plan.clock)
 
     def restore_step(self, experiment: Experiment, step: int) -> bool:
         """Gives all processes the state of the checkpoint of a step. All processes call it.

@@ -33,6 +33,8 @@ from noise_cases import LONG as LONG_NOISE
 from noise_cases import by_hand
 from optimizer_cases import CASES as OPTIMIZERS
 from optimizer_cases import LONG as LONG_OPTIMIZERS
+from ramp_cases import CASES as RAMPS
+from ramp_cases import LONG as LONG_RAMPS
 
 from convoy.data.sources.in_memory import InMemory
 from convoy.trainer.engines.runtime import set_up_keras
@@ -319,7 +321,7 @@ else:
 
 
 if __name__ == "__main__":
-    named = LONG | LONG_NOISE | LONG_OPTIMIZERS
-    cases = {name: named[name] for name in sys.argv[4:]} or CASES | FINE_TUNING | OPTIMIZERS
+    named = LONG | LONG_NOISE | LONG_OPTIMIZERS | LONG_RAMPS
+    cases = {name: named[name] for name in sys.argv[4:]} or CASES | FINE_TUNING | OPTIMIZERS | RAMPS
     found = {case: run() for case, (run, most) in cases.items() if most >= DEVICES}
     np.savez(FILE, **{f"{case}:{name}": value for case, values in found.items() for name, value in values.items()})

@@ -26,6 +26,7 @@ ENGINES = Path(engines.__file__).parent
 BACKENDS = ["tensorflow", "jax"]
 ON_TWO = [(backend, devices) for backend in BACKENDS for devices in (1, 2)]
 ON_STAGES = [("tensorflow", 1), ("tensorflow", 2), ("jax", 2)]
+ON_RAMPS = [("tensorflow", 1), ("jax", 2)]
 # Whole runs on four devices are compared in test_equality.py.
 THOROUGH = pytest.mark.thorough
 ON_FOUR = [*ON_TWO, *(pytest.param(backend, 4, marks=THOROUGH) for backend in BACKENDS)]
@@ -187,6 +188,37 @@ def test_a_stage_changes_what_trains_in_it_alone(case, backend, devices):
 def test_a_restart_at_the_border_of_a_stage_changes_no_bit(case, backend, devices):
     found = case(backend, devices, "stages")
     assert_same_bits(state(found, "restored"), state(found, "once"))
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_RAMPS)
+def test_a_run_whose_batches_grow_is_the_one_by_hand(case, backend, devices):
+    found, expected = case(backend, devices, "ramp"), case("tensorflow", 1, "ramp/by_hand")
+    assert_equal({name: found[name] for name in expected}, expected)
+    assert found["rates"][0] == pytest.approx(0.05 * (8 / 40) ** 0.5 * 8 / 56, rel=1e-12)
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_RAMPS)
+def test_going_back_over_a_border_of_a_ramp_changes_no_bit(case, backend, devices):
+    found = case(backend, devices, "ramp")
+    assert_same_bits(state(found, "again"), state(found, "once"))
+    assert found["again"].tobytes() == found["losses"].tobytes()
+
+
+def test_groups_that_a_smaller_batch_cannot_be_cut_into_are_a_sentence(case):
+    assert str(case("tensorflow", 1, "ramp/refused")["sentence"]) == (
+        "--batchnorm=ghost:5 cannot cut the 8 examples that a device has at once of a batch of 8; give a divisor of 8, or"
+        " change --batch_size, --batch_ramp or --accumulate."
+    )
+
+
+@THOROUGH
+@pytest.mark.parametrize(("backend", "devices"), ON_FOUR)
+def test_any_number_of_devices_ends_a_ramp_as_one(case, backend, devices):
+    name = "ramp_of_normalized"
+    found, expected = case(backend, devices, name, long=True), case("tensorflow", 1, name, long=True)
+    assert_same_bits(state(found, "again"), state(found, "once"))
+    assert_equal(found, case(backend, 1, name, long=True))
+    assert_equal(found, expected, 1e-7)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 MANY = "9" * 5000
 IMPOSSIBLE = {
     "batch_size": [str(2**63), str(2**25)],
+    "batch_ramp": ["128:1ep", "0:1ep", f"{MANY}:1ep", f"1:{MANY}ep", "1:\uff11ep", "\uff11:1ep", f"{2**24 + 1}:1st"],
     "accumulate": [str(2**31), "129"],
     "keep": [str(2**63)],
     "steps_per_loop": [str(2**31)],

@@ -160,6 +160,7 @@ PROGRESS = {
     "skipped": [-1, 41],
     "skipped_in_a_row": [1],
     "timed_steps": [-1, 41],
+    "timed_examples": [-1, None, True, "320", 1 << 60],
     "timed_seconds": ["1", None, True, -1, 10**3000],
     "wait_seconds": ["1", [], {}, -0.5],
     "window": [3, [], None, {"steps": 1}, {"steps": "1"}, *WINDOWS],
@@ -218,8 +219,8 @@ def test_data_that_no_run_began_on_is_refused(forgery, capsys, field, value):
 
 
 def test_progress_without_a_field_is_refused(forgery, capsys):
-    # Those that older versions do not write are 0 where they are not there.
-    for field in forgery.state["progress"].keys() - {"evaluations_since_best", "total_cut_short"}:
+    # Those that older versions do not write are 0, or follow from others, where they are not there.
+    for field in forgery.state["progress"].keys() - {"evaluations_since_best", "total_cut_short", "timed_examples"}:
         forgery.reset()
         del forgery.state["progress"][field]
         forgery.files["state.json"] = json.dumps(forgery.state).encode()

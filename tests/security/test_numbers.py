@@ -15,6 +15,7 @@ import pytest
 from convoy import exits, options
 from convoy.data.config import DataConfig
 from convoy.trainer.config import RunConfig
+from convoy.trainer.flags.clock import Clock
 from convoy.trainer.flags.durations import MAX_EXAMPLES, MAX_STEPS, Duration
 from convoy.trainer.run_dir.allowed_changes import differences
 from convoy.trainer.run_dir.stored_config import from_json
@@ -182,7 +183,7 @@ def test_positions_of_the_longest_run_are_64_bit():
 )
 def test_boundaries_of_the_shortest_and_the_longest_run_are_computed_at_once(text):
     for examples, batch in ((1, MAX_EXAMPLES), (10**9, 1), (1797, 64)):
-        assert Duration.parse(text, "eval_every").next_after(MAX_STEPS - 1, examples, batch) >= MAX_STEPS
+        assert Duration.parse(text, "eval_every").next_after(MAX_STEPS - 1, Clock.steady(examples, batch)) >= MAX_STEPS
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\x1b[2Jb", "a\x00b", "a\x9bb", "a\ud800b"])

@@ -55,6 +55,7 @@ def test_flags_reproduce_a_configuration(tmp_path):
         stochastic_depth=0.2,
         precision="mixed_bfloat16",
         batch_size=96,
+        batch_ramp="32:0.5ep,64:7st",
         duration="2.5ep",
         optimizer="lars",
         momentum=0.8,

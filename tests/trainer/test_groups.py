@@ -117,7 +117,7 @@ def test_durations_that_cannot_be_parsed_are_a_sentence(unfreeze):
 )
 def test_borders_that_do_not_rise_or_come_too_late_are_refused(unfreeze, sentence):
     with pytest.raises(exits.CannotRun, match=sentence):
-        RunConfig(unfreeze=unfreeze, batch_size=100).stage_borders(1000)
+        RunConfig(unfreeze=unfreeze, batch_size=100).unfreeze_borders(1000)
 
 
 def test_a_border_is_a_boundary_of_the_plan():

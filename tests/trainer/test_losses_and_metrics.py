@@ -13,6 +13,7 @@ import tensorflow as tf
 from convoy import exits
 from convoy.data.balance import draws_per_class
 from convoy.data.specs import BalanceSpec
+from convoy.trainer.flags.clock import Clock
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.losses.build import build_loss, class_weights
 from convoy.trainer.losses.cross_entropy import cross_entropy
@@ -238,4 +239,4 @@ def test_the_best_is_by_accuracy_then_by_loss():
         True, True, False, False, True,
     ]  # fmt: skip
     assert progress.best == {"step": 4, "loss": 2.0, "accuracy": 0.9}
-    assert Progress.from_dict(progress.to_dict(), batch_size=8) == progress
+    assert Progress.from_dict(progress.to_dict(), Clock.steady(1, 8)) == progress

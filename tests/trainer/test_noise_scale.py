@@ -16,6 +16,7 @@ from convoy import exits
 from convoy.data.pipeline import BatchSharding
 from convoy.trainer import noise_scale
 from convoy.trainer.checkpoints import select
+from convoy.trainer.flags.clock import Clock
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.noise_scale import DECAY, Estimates, NoiseAverages, estimate
 from convoy.trainer.outputs.records import read_metrics
@@ -205,7 +206,9 @@ def test_a_progress_has_the_same_bits_when_it_is_read_again():
     averages = NoiseAverages()
     for number in np.random.default_rng(0).normal(1, 3, 30).tolist():
         averages.add(number, 1 / number)
-    read = Progress.from_dict(json.loads(json.dumps(Progress(step=40, position=40, noise=averages).to_dict())), 1)
+    read = Progress.from_dict(
+        json.loads(json.dumps(Progress(step=40, position=40, noise=averages).to_dict())), Clock.steady(1, 1)
+    )
     assert read.noise == averages
     assert Progress(step=40, position=40).to_dict().keys() == read.to_dict().keys() - {"noise"}
 
@@ -219,7 +222,7 @@ def test_averages_that_no_run_has_are_bad_data(values):
     noise = {"steps": 30, "squared_gradient": 1.0, "variance": 2.0}
     noise = noise | values if isinstance(values, dict) else values
     with pytest.raises(exits.BadData, match="progress has"):
-        Progress.from_dict({**Progress(step=40, position=40).to_dict(), "noise": noise}, 1)
+        Progress.from_dict({**Progress(step=40, position=40).to_dict(), "noise": noise}, Clock.steady(1, 1))
 
 
 # As a command

@@ -48,7 +48,7 @@ def test_every_schedule_has_a_formula_here():
 
 def test_a_schedule_is_asked_by_position():
     schedule = build_schedule(RunConfig(batch_size=100, learning_rate=0.5, schedule="linear"), EXAMPLES)
-    assert [schedule.at(position, 100) for position in (0, 99, 100, 4321)] == [
+    assert [schedule.at(position) for position in (0, 99, 100, 4321)] == [
         float(schedule(step)) for step in (0, 0, 1, 43)
     ]
 

@@ -19,6 +19,7 @@ from convoy.data.config import DataConfig
 from convoy.store.nowhere import NowhereStore
 from convoy.trainer.checkpoints import select
 from convoy.trainer.config import RunConfig
+from convoy.trainer.flags.clock import Clock
 from convoy.trainer.loop import stopping
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.processes.cluster import Cluster
@@ -350,7 +351,7 @@ def test_a_checkpoint_of_a_version_without_patience_begins_to_count():
     values = Progress(step=8, position=64, evaluated=8, best={"step": 8, "loss": 1.0, "accuracy": 0.5}).to_dict()
     for name in ("evaluations_since_best", "total_cut_short"):
         del values[name]
-    progress = Progress.from_dict(values, batch_size=8)
+    progress = Progress.from_dict(values, Clock.steady(1, 8))
     assert (progress.evaluations_since_best, progress.total_cut_short) == (0, 0)
 
 
@@ -359,4 +360,4 @@ def test_a_checkpoint_of_a_version_without_patience_begins_to_count():
 )
 def test_counters_that_no_run_has_are_bad_data(values):
     with pytest.raises(exits.BadData, match="progress has"):
-        Progress.from_dict({**Progress(step=8, position=64).to_dict(), **values}, batch_size=8)
+        Progress.from_dict({**Progress(step=8, position=64).to_dict(), **values}, Clock.steady(1, 8))

@@ -11,6 +11,7 @@ from typing import Any
 from convoy import exits, outside
 from convoy.data.identity import Identity
 from convoy.outside import MAX_DOCUMENT_BYTES, Name, below, printable
+from convoy.trainer.flags.clock import Clock
 from convoy.trainer.flags.durations import MAX_STEPS
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.outputs.records import MAX_ATTEMPTS
@@ -132,7 +133,7 @@ def parse_state(data: bytes, checkpoint: Checkpoint) -> dict[str, Any]:
     Identity.from_dict takes."""
     try:
         state = outside.parse_object(data, STATE)
-        progress = Progress.from_dict(state.get("progress"), batch_size=1)  # of any size: it is only looked at here
+        progress = Progress.from_dict(state.get("progress"), Clock.steady(1, 1))  # any clock: it is only looked at here
         Identity.from_dict(state, STATE)
     except exits.BadData as error:
         raise ForeignCheckpoint(f"{STATE} cannot be used: {error}".removesuffix(".")) from error

@@ -25,7 +25,7 @@ from convoy.trainer.engines import copies, normalization, variables
 from convoy.trainer.engines.memory import OutOfMemory
 from convoy.trainer.engines.parts import Parts
 from convoy.trainer.engines.protocol import Engine
-from convoy.trainer.engines.runtime import Runtime
+from convoy.trainer.engines.runtime import Runtime, named
 from convoy.trainer.engines.stages import stage_at
 from convoy.trainer.engines.steps_per_loop import StepsPerLoop
 from convoy.trainer.metrics import EvaluationSums
@@ -56,7 +56,7 @@ class BaseEngine(Engine):
     def __init__(self, runtime: Runtime, description: str, parts: Parts):
         self.runtime, self.config = runtime, runtime.config
         self.cluster, self.replicas = runtime.cluster, runtime.replicas
-        self.part_sizes = runtime.batch_sharding.part_sizes
+        self.part_sizes = {size: runtime.sharding(size).part_sizes for size in runtime.config.batch_sizes}
         self.description, self.parts = description, parts
         self.model, self.optimizer, self.notes = parts.model, parts.optimizer, parts.notes
         self.pretrained = parts.loaded.record if parts.loaded else None
@@ -69,16 +69,22 @@ class BaseEngine(Engine):
 
     def feed(self, examples: Examples, first_position: int, cached: int = 0) -> None:
         self._examples = examples
-        config = self.config
-        self._take(
-            training_stream(examples, self.runtime.batch_sharding, config.data, config.seed, first_position, cached)
-        )
+        self._take(self._training_stream(examples, first_position, cached))
 
     def enter_stage(self, step: int) -> None:
-        stage = stage_at(self.parts.stages, step)
-        if stage is not self._stage:
-            self._stage = stage
-            self._enter()
+        self._stage = stage_at(self.parts.stages, step)
+
+    def compile_ahead(self, step: int, examples: Examples) -> None:
+        here = self._stage
+        self.enter_stage(step)
+        try:
+            self._compile_for(self._training_stream(examples, 0))
+        finally:
+            self._stage = here
+
+    def _training_stream(self, examples: Examples, first_position: int, cached: int = 0) -> tf.data.Dataset:
+        config, sharding = self.config, self.runtime.sharding(self._stage.batch_size)
+        return training_stream(examples, sharding, config.data, config.seed, first_position, cached)
 
     def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
         sharding, pace, total = self.runtime.batch_sharding, StepsPerLoop(), EvaluationSums.zero(self.parts.classes)
@@ -134,7 +140,7 @@ class BaseEngine(Engine):
 
     def _noise(self, norms: np.ndarray, squares: list[np.ndarray]) -> noise_scale.Estimates | None:
         """What steps say of the noise of their gradients, from their norms and, with --noise_scale, those of their parts."""
-        return noise_scale.estimate(norms, squares[0], self.part_sizes) if squares else None
+        return noise_scale.estimate(norms, squares[0], self.part_sizes[self._stage.batch_size]) if squares else None
 
     def _evaluation_batch_size(self, examples: Examples) -> int:
         microbatch = max(self.runtime.batch_sharding.microbatch_sizes)
@@ -180,7 +186,7 @@ class BaseEngine(Engine):
 
     def _out_of_memory(self) -> OutOfMemory:
         return OutOfMemory(
-            f"out of memory on {self.description} with --batch_size={self.config.batch_size}; raise --accumulate"
+            f"out of memory on {self.description} with {named(self.config, self._stage.batch_size)}; raise --accumulate"
             f" (now {self.config.accumulate}), which needs less at once for the same result, or lower --batch_size."
         )
 
@@ -189,8 +195,8 @@ class BaseEngine(Engine):
         """Feeds `train` from a training stream from now on."""
 
     @abc.abstractmethod
-    def _enter(self) -> None:
-        """Forgets the program of the stage before; `compile` builds that of `_stage`."""
+    def _compile_for(self, stream: tf.data.Dataset) -> None:
+        """Builds the program of `_stage` for batches like those of a training stream, of which it takes none."""
 
     @abc.abstractmethod
     def _evaluating(

@@ -12,7 +12,7 @@ from keras import ops
 from convoy import exits
 from convoy.counting import counted
 from convoy.data.arrays import Array
-from convoy.trainer.engines import patches
+from convoy.trainer.engines import patches, stages
 from convoy.trainer.flags.specs import BatchNormSpec
 
 AllSum = Callable[[Array], Array]  # a tensor of one replica -> the sum over all replicas, differentiable
@@ -111,9 +111,11 @@ def _grouped(
     examples = x.shape[0]
     group = group or examples
     if examples % group:
+        stage = stages.current()
+        of_batch = f" of a batch of {stage.batch_size}" if stage else ""
         raise exits.CannotRun(
-            f"--batchnorm=ghost:{group} cannot cut the {counted(examples, 'example')} that a device has at once; give a"
-            f" divisor of {examples}, or change --batch_size or --accumulate."
+            f"--batchnorm=ghost:{group} cannot cut the {counted(examples, 'example')} that a device has at once{of_batch};"
+            f" give a divisor of {examples}, or change --batch_size, --batch_ramp or --accumulate."
         )
     axis = layer.axis % len(x.shape)
     x = ops.reshape(x, (examples // group, group, *x.shape[1:]))

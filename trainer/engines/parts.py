@@ -108,7 +108,7 @@ def build_parts(
     updates.install(
         optimizer,
         [treatments(variable.path) for variable in model.trainable_variables],
-        [stage.first_step for stage in run_stages],
+        [0, *config.unfreeze_borders(int(draws.sum()))],
         config.weight_decay,
     )
     if config.lookahead_spec.interval:

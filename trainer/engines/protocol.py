@@ -42,7 +42,7 @@ class Engine(Protocol):
 
     description: str  # the devices for a person
     replicas: int  # of all processes
-    part_sizes: list[int]  # examples of each part of a batch that a replica differentiates at once, of all replicas
+    part_sizes: Mapping[int, list[int]]  # batch size -> examples of each part that a replica differentiates at once
     parameters: int  # trainable numbers
     notes: list[str]  # what a person should know before the run begins
     pretrained: Mapping[str, object] | None  # what --pretrained gave the model, where it was loaded
@@ -57,14 +57,15 @@ class Engine(Protocol):
     cluster: Cluster
 
     def feed(self, examples: Examples, first_position: int, cached: int = 0) -> None:
-        """Prepares the training stream from position `first_position` on; each process reads its share of every batch only.
+        """Prepares the training stream of this stage from position `first_position` on; each process reads its share of every
+        batch only.
 
         With `cached`, so many steps' batches over and over, from memory: to measure steps without their input.
         """
 
     def enter_stage(self, step: int) -> None:
-        """Makes the stage that `step` belongs to (--unfreeze) the one that is compiled and trained next; the first is entered
-        already. No `train` may go beyond the end of a stage.
+        """Makes the stage that `step` belongs to (--unfreeze, --batch_ramp) the one that is fed, compiled and trained next; the
+        first is entered already. No `train` may go beyond the end of a stage. Where batches have another size, feed anew.
         """
 
     def compile(self) -> None:
@@ -72,6 +73,11 @@ class Engine(Protocol):
 
         JAX compiles here all that `train` runs. TensorFlow traces and optimizes the graph here; its first `train` still makes
         the kernels, and compiles the step with --xla=on. The first `evaluate` builds the program of evaluations.
+        """
+
+    def compile_ahead(self, step: int, examples: Examples) -> None:
+        """Builds the program of the stage that `step` belongs to and that trains on these examples, without entering it. It is
+        kept, as are those of all stages.
         """
 
     def step_memory(self) -> StepMemory:

@@ -40,17 +40,28 @@ class Runtime:
 
     @property
     def batch_sharding(self) -> BatchSharding:
-        """How training batches come to this process."""
-        config, first_replica = self.config, self.cluster.index * self.local_replicas
-        return BatchSharding(config.batch_size, config.accumulate, self.replicas, first_replica, self.local_replicas)
+        """How batches of --batch_size come to this process."""
+        return self.sharding(self.config.batch_size)
+
+    def sharding(self, batch_size: int) -> BatchSharding:
+        """How training batches of a size come to this process."""
+        microbatches, first_replica = self.config.microbatches(batch_size), self.cluster.index * self.local_replicas
+        return BatchSharding(batch_size, microbatches, self.replicas, first_replica, self.local_replicas)
+
+
+def named(config: RunConfig, batch_size: int) -> str:
+    """A batch size of a run, and the flag that has it."""
+    of_ramp = f"a batch of {batch_size} (--batch_ramp)"
+    return f"--batch_size={batch_size}" if batch_size == config.batch_size else of_ramp
 
 
 def check_batch(config: RunConfig, replicas: int, where: str) -> None:
     """Raises CannotRun for a global batch that this number of replicas cannot share evenly."""
-    if config.batch_size % replicas:
-        raise exits.CannotRun(
-            f"--batch_size={config.batch_size} cannot be shared evenly by {where}; give a multiple of {replicas}."
-        )
+    for size in config.batch_sizes:
+        if size % replicas:
+            raise exits.CannotRun(
+                f"{named(config, size)} cannot be shared evenly by {where}; give a multiple of {replicas}."
+            )
 
 
 def check_microbatches(config: RunConfig, model: keras.Model, replicas: int, frozen: Collection[int] = ()) -> None:
@@ -58,15 +69,16 @@ def check_microbatches(config: RunConfig, model: keras.Model, replicas: int, fro
 
     `frozen` are layers that see none, by `id`.
     """
-    microbatches = config.accumulate
-    if microbatches == 1 or not normalization.has_batch_normalization(model, frozen):
+    if config.accumulate == 1 or not normalization.has_batch_normalization(model, frozen):
         return
-    if -(-config.batch_size // (microbatches * replicas)) * replicas != -(-config.batch_size // microbatches):
-        raise exits.CannotRun(
-            f"--accumulate={microbatches} cuts --batch_size={config.batch_size} into microbatches that {replicas} devices"
-            f" cannot share evenly, so BatchNormalization would measure others than on one device; give a --batch_size of which"
-            f" each microbatch has a multiple of {replicas}."
-        )
+    for size in config.batch_sizes:
+        microbatches = config.microbatches(size)
+        if -(-size // (microbatches * replicas)) * replicas != -(-size // microbatches):
+            raise exits.CannotRun(
+                f"--accumulate={config.accumulate} cuts {named(config, size)} into microbatches that {replicas} devices"
+                " cannot share evenly, so BatchNormalization would measure others than on one device; give a batch of which"
+                f" each microbatch has a multiple of {replicas}."
+            )
 
 
 def set_up_keras(config: RunConfig) -> str:

@@ -1,11 +1,12 @@
-"""Stages of a run: which variables train when, and what the layers of the others do meanwhile.
+"""Stages of a run: which variables train when, what the layers of the others do meanwhile, and how large a batch is.
 
 A frozen layer is called as in evaluation, so that BatchNormalization uses its moving statistics, and dropout keeps everything.
-Without --groups and --unfreeze a run is one stage, in which all of Keras' trainable variables train.
+Without --groups, --unfreeze and --batch_ramp a run is one stage, in which all of Keras' trainable variables train.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import contextvars
 import dataclasses
@@ -19,15 +20,18 @@ from convoy import exits
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import patches
 from convoy.trainer.engines.depths import path_of
+from convoy.trainer.flags.clock import Clock
 from convoy.trainer.optimizers.groups import Treatments
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stage:
-    """A part of a run in which the same variables train.
+    """A part of a run that has one program: the same variables train, in batches of one size.
 
     Attributes:
       first_step: where it begins.
+      batch_size: examples of its steps.
+      number: how many borders of --unfreeze were passed before it.
       trained: the variables that train, in the order of `model.trainable_variables`.
       indices: their indices there.
       still: of the other variables, those that no step changes, by `id`.
@@ -35,6 +39,8 @@ class Stage:
     """
 
     first_step: int
+    batch_size: int
+    number: int
     trained: list[keras.Variable]
     indices: list[int]
     still: frozenset[int]
@@ -54,6 +60,11 @@ def stepping(stage: Stage) -> Iterator[None]:
         _current.reset(token)
 
 
+def current() -> Stage | None:
+    """The stage for a step of which a model is being called."""
+    return _current.get()
+
+
 def build_stages(config: RunConfig, model: keras.Model, treatments: Treatments, examples: int) -> list[Stage]:
     """The stages of a run. Variables that never train become non-trainable in Keras' sense: without gradient and slots.
 
@@ -67,10 +78,13 @@ def build_stages(config: RunConfig, model: keras.Model, treatments: Treatments, 
     for variable in model.variables:
         if id(variable) in excluded:
             variable.trainable = False
-    borders = (0, *config.stage_borders(examples))
-    stages = [_stage(model, treatments, number, first_step, excluded) for number, first_step in enumerate(borders)]
+    borders, clock = config.unfreeze_borders(examples), config.clock(examples)
+    stages = [
+        _stage(model, treatments, bisect.bisect_right(borders, first_step), first_step, clock, excluded)
+        for first_step in sorted({0, *borders, *clock.borders})
+    ]
     if (config.groups or config.unfreeze) and not stages[0].trained:
-        until = f" before step {borders[1]:,}" if len(borders) > 1 and stages[-1].trained else ""
+        until = f" before step {borders[0]:,}" if borders and stages[-1].trained else ""
         raise exits.CannotRun(
             f"--groups={config.groups} freezes all that would train{until}; leave the head, or another part, out of it."
         )
@@ -80,6 +94,7 @@ def build_stages(config: RunConfig, model: keras.Model, treatments: Treatments, 
 def note(model: keras.Model, stages: list[Stage]) -> list[str]:
     """What the start-up block has to say about what trains when; nothing if all does, always."""
     rest = _numbers([variable for variable in model.weights if id(variable) in stages[-1].still])
+    stages = [stage for index, stage in enumerate(stages) if not index or stage.number > stages[index - 1].number]
     if len(stages) == 1 and not rest:
         return []
     first, *later = (f"{_numbers(stage.trained):,}" for stage in stages)
@@ -105,13 +120,15 @@ def install(model: keras.Model, stages: list[Stage]) -> None:
 
 def _is_frozen(layer: keras.layers.Layer) -> Callable[[], bool]:
     def is_frozen() -> bool:
-        stage = _current.get()
+        stage = current()
         return stage is not None and id(layer) in stage.frozen
 
     return is_frozen
 
 
-def _stage(model: keras.Model, treatments: Treatments, number: int, first_step: int, excluded: set[int]) -> Stage:
+def _stage(
+    model: keras.Model, treatments: Treatments, number: int, first_step: int, clock: Clock, excluded: set[int]
+) -> Stage:
     def rests(path: str) -> bool:
         return not treatments(path).trains_in(number)
 
@@ -120,7 +137,8 @@ def _stage(model: keras.Model, treatments: Treatments, number: int, first_step: 
     trained = [variables[index] for index in indices]
     still = excluded | {id(variable) for layer in frozen for variable in layer.variables}
     still |= {id(variable) for variable in variables} - {id(variable) for variable in trained}
-    return Stage(first_step, trained, indices, frozenset(still), frozenset(map(id, frozen)))
+    batch_size = clock.batch_size(first_step)
+    return Stage(first_step, batch_size, number, trained, indices, frozenset(still), frozenset(map(id, frozen)))
 
 
 def _frozen_layers(model: keras.Model, rests: Callable[[str], bool]) -> Iterator[keras.layers.Layer]:

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from convoy import exits
 from convoy.options import impossible, shortened
+from convoy.trainer.flags.clock import Clock
 
 # Steps are counted in int32 on JAX. Positions of examples, and of the random numbers of each, are int64.
 MAX_STEPS = 2**31 - 1
@@ -49,28 +50,26 @@ class Duration:
         amount = 2 * self.amount
         return f"{amount.numerator if amount.denominator == 1 else float(amount)}{self.unit}"
 
-    def examples(self, epoch: int, batch_size: int) -> Fraction:
-        """The duration in examples, where an epoch has `epoch` of them; need not be a whole number."""
-        assert not self.in_minutes, "minutes are made steps of before anybody asks"
-        return self.amount * (batch_size if self.unit == "st" else epoch)
+    def times_at(self, step: int, clock: Clock) -> int:
+        """How many times the duration has passed before a step."""
+        if self.unit == "st":
+            return math.floor(step / self.amount)
+        return math.floor(clock.position(step) / self._examples(clock))
 
-    def times_at(self, position: int, epoch: int, batch_size: int) -> int:
-        """How many times the duration has passed at a position of the training stream."""
-        return math.floor(position / self.examples(epoch, batch_size))
-
-    def boundary(self, times: int, epoch: int, batch_size: int) -> int:
+    def boundary(self, times: int, clock: Clock) -> int:
         """The step at which the duration has passed `times` times."""
-        return steps_of(times * self.examples(epoch, batch_size), batch_size)
+        if self.unit == "st":
+            return times * int(self.amount)
+        return clock.step_at(times * self._examples(clock))
 
-    def steps(self, epoch: int, batch_size: int) -> int:
-        """The duration in steps."""
-        return self.boundary(1, epoch, batch_size)
+    def steps(self, clock: Clock) -> int:
+        """The duration in steps, from the first on."""
+        return self.boundary(1, clock)
 
-    def next_after(self, step: int, epoch: int, batch_size: int) -> int:
+    def next_after(self, step: int, clock: Clock) -> int:
         """The first boundary after `step`."""
-        return self.boundary(self.times_at(step * batch_size, epoch, batch_size) + 1, epoch, batch_size)
+        return self.boundary(self.times_at(step, clock) + 1, clock)
 
-
-def steps_of(examples: Fraction, batch_size: int) -> int:
-    """How many steps train on so many examples: the last one may go beyond them."""
-    return math.ceil(examples / batch_size)
+    def _examples(self, clock: Clock) -> Fraction:
+        assert not self.in_minutes, "minutes are made steps of before anybody asks"
+        return self.amount * clock.epoch

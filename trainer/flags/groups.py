@@ -11,6 +11,7 @@ import re
 
 from convoy import bounds, exits, options
 from convoy.bounds import real
+from convoy.trainer.flags.clock import Clock
 from convoy.trainer.flags.durations import Duration
 
 FORM = "give REGEX:lr=FACTOR, REGEX:wd=FACTOR, both with a comma between them, or REGEX:freeze, with ; between groups"
@@ -62,15 +63,9 @@ class UnfreezeSpec:
         borders = text.split(",") if text else []
         return cls(text, tuple(Duration.parse(border, "unfreeze", positive=True) for border in borders))
 
-    def steps(self, examples: int, batch_size: int, total: int) -> tuple[int, ...]:
-        """The borders in steps; CannotRun if they do not rise, or if one is no earlier than the run's end.
-
-        Args:
-          examples: positions of an epoch.
-          batch_size: examples of a step.
-          total: steps of the run.
-        """
-        steps = tuple(border.steps(examples, batch_size) for border in self.borders)
+    def steps(self, clock: Clock, total: int) -> tuple[int, ...]:
+        """The borders in steps; CannotRun if they do not rise, or if one is no earlier than the run's end, `total` steps."""
+        steps = tuple(border.steps(clock) for border in self.borders)
         if list(steps) != sorted(set(steps)):
             raise options.impossible(
                 "unfreeze", self.text, "give rising durations, each at least a step after the last"

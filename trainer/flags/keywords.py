@@ -20,6 +20,7 @@ class TrainFlags(TypedDict, total=False):
     precision: str
     batchnorm: str
     batch_size: int
+    batch_ramp: str
     duration: str
     optimizer: str
     learning_rate: float | None

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from convoy.bounds import real
 from convoy.options import impossible
 from convoy.table import E, Table, joined, near
+from convoy.trainer.flags.batch_ramp import RampSpec
 from convoy.trainer.flags.durations import Duration
 from convoy.trainer.flags.lookahead import LookaheadSpec
 from convoy.trainer.flags.scale_lr import ScaleSpec
@@ -43,6 +44,20 @@ def check_batch(batch_size: int, accumulate: int) -> None:
     """Raises exits.CannotRun for more microbatches than examples."""
     remedy = f"give at most {batch_size}, since a batch has no more examples to cut into microbatches"
     _require(accumulate <= batch_size, "accumulate", accumulate, remedy)
+
+
+def check_ramp(ramp: RampSpec, batch_size: int, duration: Duration, scaling: ScaleSpec) -> None:
+    """Raises exits.CannotRun for batches that do not grow up to --batch_size, and for flags that know of one batch only."""
+    if not ramp.rungs:
+        return
+    remedy = f"its sizes come before --batch_size={batch_size}; give smaller ones"
+    _require(ramp.sizes[-1] < batch_size, "batch_ramp", ramp, remedy)
+    remedy = (
+        f"--duration={float(duration.amount):g}min measures steps of one size; give a --duration in epochs or steps"
+    )
+    _require(not duration.in_minutes, "batch_ramp", ramp, remedy)
+    remedy = f"--scale_lr={scaling} names a rate for one batch; give linear:BASE, sqrt:BASE or none"
+    _require(not scaling.row.settles, "batch_ramp", ramp, remedy)
 
 
 def check_patience(patience: int, eval_split: str) -> None:

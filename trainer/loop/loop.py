@@ -3,7 +3,7 @@
     compile the step
     while there are steps left, and neither --patience nor --max_minutes ends the run (stopping.py):
         if a signal came: save, and leave unless it asked for no more
-        where --unfreeze begins a stage: compile its step
+        where --unfreeze or --batch_ramp begins a stage: compile its step, unless that was done at the start
         train up to the next boundary, or for half a second
         at an evaluation boundary, and at the end: record training, evaluate, record, remember the best
         at a checkpoint boundary, at a new best, and at the end: save
@@ -19,7 +19,7 @@ import functools
 import math
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from convoy import exits, heartbeat
 from convoy.trainer.checkpoints import snapshot
@@ -35,11 +35,22 @@ from convoy.trainer.outputs.goodput import Ledger
 from convoy.trainer.processes import consensus
 
 if TYPE_CHECKING:
+    from convoy.data.sources.examples import Examples
     from convoy.trainer.experiment import Experiment
     from convoy.trainer.session import Session
 
 _ADVICE_SECONDS = 10.0  # of steps, before their input is judged
 _NOTICEABLE_SECONDS = 1.0
+
+
+class Fed(NamedTuple):
+    """What the engine was fed with."""
+
+    examples: Examples
+    batch_size: int
+
+    def is_same(self, other: Fed | None) -> bool:
+        return other is not None and self.examples is other.examples and self.batch_size == other.batch_size
 
 
 class Loop:
@@ -52,7 +63,7 @@ class Loop:
         self._trained = self._advised = self._told_waiting = self._told_chance = False
         self._accuracy: float | None = None  # of the steps that were recorded last
         self._stage: int | None = None
-        self._fed = experiment.train(progress.step)
+        self._fed: Fed | None = Fed(experiment.train(progress.step), self.plan.clock.batch_size(progress.step))
         self._since = time.perf_counter()
 
     def run(self) -> Progress:
@@ -65,6 +76,7 @@ class Loop:
         with self.session.display.start(self.plan.total, self.progress.step):
             if self.progress.step < self.plan.total:
                 self._enter_stage()
+                self._compile_ahead()
             while True:
                 try:
                     self._train_to_the_end()
@@ -74,7 +86,7 @@ class Loop:
                         nan.diverge(self.experiment, self.session, self.progress.step, str(error), error.in_first_step)
                     with self.ledger.counting("rollback"):
                         self.progress = nan.roll_back(self.experiment, self.session, self.progress, error)
-                    self._fed = self.experiment.train(self.progress.step)
+                    self._fed = None
             consensus.leader_decides(self.engine, self.session.saver.join)
         return self.progress
 
@@ -99,18 +111,31 @@ class Loop:
                 self._save()
 
     def _enter_stage(self) -> None:
-        """Compiles the program of the next step where that is another one than before."""
-        stage = self.plan.stage(self.progress.step)
-        if stage == self._stage:
+        """Compiles the program of the next step, and feeds it anew, where that is another one than before."""
+        step, position = self.progress.step, self.progress.position
+        stage, wanted = self.plan.stage(step), Fed(self.experiment.train(step), self.plan.clock.batch_size(step))
+        enters, feeds = stage != self._stage, not wanted.is_same(self._fed)
+        if not enters and not feeds:
             return
-        self._stage, self._trained = stage, False
         with self.ledger.counting("compile"):
-            self.engine.enter_stage(self.progress.step)
-            if (examples := self.experiment.train(self.progress.step)) is not self._fed:
-                self._fed = examples
-                self.engine.feed(examples, self.progress.position)
-            self.engine.compile()
+            if enters:
+                self._stage, self._trained = stage, False
+                self.steps_per_loop = StepsPerLoop(self.config.steps_per_loop)
+                self.engine.enter_stage(step)
+            if feeds:
+                self._fed = wanted
+                self.engine.feed(wanted.examples, position)
+            if enters:
+                self.engine.compile()
         heartbeat.beat()
+
+    def _compile_ahead(self) -> None:
+        """With --batch_ramp, compiles the programs of all later stages too: what no device can do shows now."""
+        later = self.plan.stage_borders[self.plan.stage(self.progress.step) :] if self.plan.clock.borders else ()
+        for border in later:
+            with self.ledger.counting("compile"):
+                self.engine.compile_ahead(border, self.experiment.train(border))
+            heartbeat.beat()
 
     def _is_over(self) -> bool:
         """Whether the run ends here, the same in all processes. No run ends without a step."""
@@ -139,12 +164,13 @@ class Loop:
             raise NanFound(
                 f"the loss of step {step} is {loss:g} and its gradient's norm {norm:g}",
                 step + 1,
-                progress.position + self.plan.examples_of(result.steps),
+                progress.position + self.plan.examples(progress.step, result.steps),
                 in_first_step=step == 0,
             )
+        examples = self.plan.examples(progress.step, result.steps)
         self._average_noise(result)
-        self._count(result)
-        self._time(result, seconds)
+        self._count(result, examples)
+        self._time(result, examples, seconds)
         if not self._trained:
             self._trained = True
             self._check_layers()
@@ -153,7 +179,7 @@ class Loop:
             listener.update(
                 progress.step,
                 self.plan.epoch(progress.step),
-                self.plan.examples_of(result.steps) / seconds,
+                examples / seconds,
                 None if waited is None else waited / seconds,
                 float(result.losses[-1]),
             )
@@ -164,13 +190,13 @@ class Loop:
         if result.noise is None:
             progress.noise = None
             return
-        if progress.noise is None or progress.step in self.plan.stage_borders:
+        if progress.noise is None or progress.step in self.plan.unfreeze_borders:
             progress.noise = NoiseAverages()
         for loss, *estimates in zip(*(array.tolist() for array in (result.losses, *result.noise)), strict=True):
             if math.isfinite(loss):  # or the step was skipped
                 progress.noise.add(*estimates)
 
-    def _count(self, result: LoopResult) -> None:
+    def _count(self, result: LoopResult, examples: int) -> None:
         progress, window = self.progress, self.progress.window
         # One by one, so that where loops are cut cannot change a sum.
         for loss, norm in zip(result.losses.tolist(), result.gradient_norms.tolist(), strict=True):
@@ -178,12 +204,11 @@ class Loop:
             if self.config.on_nan == "skip":
                 nan.count_skipped(self.experiment, self.session, progress, loss, norm)
             progress.step += 1
-        examples = self.plan.examples_of(result.steps)
         progress.position += examples
         window.examples += examples
         window.correct += result.correct
 
-    def _time(self, result: LoopResult, seconds: float) -> None:
+    def _time(self, result: LoopResult, examples: int, seconds: float) -> None:
         progress, waited = self.progress, result.input_wait_seconds
         self.steps_per_loop.record(result.steps, seconds)
         if self.engine.warms_up and not self._trained:
@@ -192,6 +217,7 @@ class Loop:
         self.ledger.add("steps", seconds - (waited or 0.0))
         self.ledger.add("input_wait", waited or 0.0)
         progress.timed_steps += result.steps
+        progress.timed_examples += examples
         progress.timed_seconds += seconds
         if waited is not None:
             progress.wait_seconds = (progress.wait_seconds or 0.0) + waited
@@ -233,8 +259,7 @@ class Loop:
         if not progress.window.steps:
             return "", ""  # recorded before a signal interrupted the evaluation of this step
         metrics = progress.window.metrics()
-        timed = self.plan.examples_of(progress.timed_steps)
-        speed = timed / progress.timed_seconds if progress.timed_seconds else 0.0
+        speed = progress.timed_examples / progress.timed_seconds if progress.timed_seconds else 0.0
         rate = self.engine.learning_rate(progress.step - 1)
         noise = progress.noise.metrics() if progress.noise else {}
         self._record("train", {**metrics, "learning_rate": rate, "images_per_second": round(speed, 1), **noise})
@@ -263,7 +288,7 @@ class Loop:
 
     def _record(self, split: str, metrics: Mapping[str, float | None]) -> None:
         step, recorder = self.progress.step, self.session.recorder
-        recorder.metrics(split, step, self.plan.epoch(step), self.plan.examples_of(step), **metrics)
+        recorder.metrics(split, step, self.plan.epoch(step), self.plan.clock.position(step), **metrics)
         self.progress.lines = recorder.lines
 
     def _record_time_spent(self) -> None:

@@ -56,7 +56,8 @@ def count_skipped(experiment: Experiment, session: Session, progress: Progress, 
 def roll_back(experiment: Experiment, session: Session, progress: Progress, nan: NanFound) -> Progress:
     """Goes back to the last checkpoint, and on with the examples after those that led to the NaN.
 
-    Returns the progress from there. Raises Diverged where there is no checkpoint, or after too many rollbacks.
+    Returns the progress from there; the engine is still to be fed. Raises Diverged where there is no checkpoint, or after too
+    many rollbacks.
     """
     rollbacks = progress.rollbacks + 1
     if rollbacks > MAX_ROLLBACKS:
@@ -68,7 +69,6 @@ def roll_back(experiment: Experiment, session: Session, progress: Progress, nan:
     restored.rollbacks, restored.position = rollbacks, nan.position
     session.recorder.event("rollback", step=restored.step, failed=nan.step, what=str(nan), position=restored.position)
     session.recorder.resume(restored.lines, restored.step)
-    experiment.engine.feed(experiment.train(restored.step), restored.position)
     session.display.line(
         f"  Note: {nan}: back to step {restored.step}, on with other examples ({rollbacks} of {MAX_ROLLBACKS} times)."
     )

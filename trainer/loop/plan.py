@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import functools
 from fractions import Fraction
 
 from convoy.trainer.config import RunConfig
+from convoy.trainer.flags.clock import Clock
 from convoy.trainer.flags.durations import Duration
 
 
@@ -16,29 +18,32 @@ class Plan:
 
     Attributes:
       total: steps of the whole run.
-      batch_size: examples of a step.
-      examples: positions of an epoch.
-      stage_borders: where more of the network begins to train, and another program computes the steps (--unfreeze).
+      clock: which examples a step trains on.
+      unfreeze_borders: where more of the network begins to train (--unfreeze).
     """
 
     total: int
-    batch_size: int
-    examples: int
+    clock: Clock
     eval_every: Duration
     checkpoint_every: Duration
-    stage_borders: tuple[int, ...] = ()
+    unfreeze_borders: tuple[int, ...] = ()
 
     @classmethod
     def from_config(cls, config: RunConfig, examples: int) -> Plan:
-        total = config.total_steps(examples)
-        borders = config.stage_borders(examples)
-        return cls(total, config.batch_size, examples, config.eval_every_spec, config.checkpoint_every_spec, borders)
+        """The plan of a run whose epoch has so many examples."""
+        clock, borders = config.clock(examples), config.unfreeze_borders(examples)
+        return cls(config.total_steps(examples), clock, config.eval_every_spec, config.checkpoint_every_spec, borders)
+
+    @functools.cached_property
+    def stage_borders(self) -> tuple[int, ...]:
+        """Where another program begins to compute the steps: --unfreeze and --batch_ramp."""
+        return tuple(sorted({*self.unfreeze_borders, *self.clock.borders}))
 
     def next_evaluation(self, step: int) -> int:
-        return min(self.eval_every.next_after(step, self.examples, self.batch_size), self.total)
+        return min(self.eval_every.next_after(step, self.clock), self.total)
 
     def next_checkpoint(self, step: int) -> int:
-        return min(self.checkpoint_every.next_after(step, self.examples, self.batch_size), self.total)
+        return min(self.checkpoint_every.next_after(step, self.clock), self.total)
 
     def next_boundary(self, step: int) -> int:
         """The step at which training stops next, to evaluate, to save, to enter a stage or because the run is over."""
@@ -55,10 +60,10 @@ class Plan:
     def saves_at(self, step: int) -> bool:
         return step > 0 and self.next_checkpoint(step - 1) == step
 
-    def examples_of(self, steps: int) -> int:
-        """How many examples so many steps train on."""
-        return steps * self.batch_size
+    def examples(self, step: int, steps: int) -> int:
+        """How many examples so many steps from `step` on train on."""
+        return self.clock.position(step + steps) - self.clock.position(step)
 
     def epoch(self, step: int) -> float:
         """How many epochs have passed at a step, fractions included."""
-        return float(Fraction(self.examples_of(step), self.examples))
+        return float(Fraction(self.clock.position(step), self.clock.epoch))

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 from convoy import exits, shapes
 from convoy.outside import printable
 from convoy.shapes import Shape
+from convoy.trainer.flags.clock import Clock
 from convoy.trainer.flags.durations import MAX_EXAMPLES, MAX_STEPS
 from convoy.trainer.metrics import TrainingSums
 from convoy.trainer.noise_scale import NoiseAverages
@@ -32,6 +33,7 @@ class Progress:
     rollbacks: int = 0
     # Measured in training alone, without compilation, evaluation and saving:
     timed_steps: int = 0
+    timed_examples: int = 0
     timed_seconds: float = 0.0
     wait_seconds: float | None = None  # for input; None where it was never measured
     # Measured with everything, up to the last save of each attempt:
@@ -44,14 +46,15 @@ class Progress:
         return values if self.noise else {name: value for name, value in values.items() if name != "noise"}
 
     @classmethod
-    def from_dict(cls, values: object, batch_size: int) -> Progress:
+    def from_dict(cls, values: object, clock: Clock) -> Progress:
         """The inverse of to_dict. Raises BadData, which names the value that no run could have.
 
         Args:
-          values: what a checkpoint holds. Older ones have `shift` for `position`: batches that rollbacks had passed over.
-          batch_size: the run's, to make a position of a shift.
+          values: what a checkpoint holds. Older ones have `shift` for `position`, batches that rollbacks had passed over, and
+            no `timed_examples`.
+          clock: the run's, which makes examples of these steps.
         """
-        known = _with_later_values(_with_position(values, batch_size))
+        known = _with_later_values(_with_position(values, clock), clock)
         shapes.check(known, SHAPE, "progress")
         window, noise = known["window"], known["noise"]
         parts = ((known, SHAPE), (window, SHAPE["window"]), (noise or {}, _NOISE))
@@ -71,7 +74,7 @@ class Progress:
         impossible = {
             "a count below 0": min(*counts, best["step"], noise.steps) < 0,
             "more steps than can be counted": max(self.step, self.total_cut_short) > MAX_STEPS,
-            "a position that cannot be counted": self.position > MAX_POSITION,
+            "a position that cannot be counted": max(self.position, self.timed_examples) > MAX_POSITION,
             "a position before that of its step": self.position < self.step,
             "an evaluation of a later step": max(self.evaluated, best["step"]) > self.step,
             "a best accuracy that is no share": not 0 <= best["accuracy"] <= 1,
@@ -81,7 +84,8 @@ class Progress:
             "more steps skipped than made": not window.lossless <= window.skipped <= window.steps
             or self.skipped_in_a_row > self.skipped,
             "more examples right than seen": window.correct > window.examples,
-            "steps without examples": (window.steps > 0) != (window.examples > 0),
+            "steps without examples": (window.steps > 0) != (window.examples > 0)
+            or self.timed_examples < self.timed_steps,
             "seconds below 0": min(seconds) < 0,
         }
         return next((what for what, is_so in impossible.items() if is_so), "")
@@ -109,7 +113,7 @@ SHAPE: Shape = get_type_hints(Progress) | {
 MAX_POSITION = 2 * MAX_STEPS * MAX_EXAMPLES
 
 
-def _with_position(values: Any, batch_size: int) -> Any:
+def _with_position(values: Any, clock: Clock) -> Any:
     """The values of an older version with `position` in place of `shift`; any others as they are."""
     if not isinstance(values, dict) or "shift" not in values or "position" in values:
         return values
@@ -117,11 +121,16 @@ def _with_position(values: Any, batch_size: int) -> Any:
     if not 0 <= values["shift"] <= MAX_STEPS:
         raise exits.BadData("progress has a shift that no run comes to.")
     rest = {name: value for name, value in values.items() if name != "shift"}
-    return rest | {"position": (values["step"] + values["shift"]) * batch_size}
+    return rest | {"position": clock.position(values["step"] + values["shift"])}
 
 
-def _with_later_values(values: Any) -> Any:
-    """The values with what a version without --patience, or a run without --noise_scale, leaves out."""
+def _with_later_values(values: Any, clock: Clock) -> Any:
+    """The values with what versions without --patience or --batch_ramp, or a run without --noise_scale, leave out."""
     if not isinstance(values, dict):
         return values
-    return {"evaluations_since_best": 0, "total_cut_short": 0, "noise": None} | values
+    values = {"evaluations_since_best": 0, "total_cut_short": 0, "noise": None} | values
+    if "timed_examples" in values:
+        return values
+    steps = values.get("timed_steps")
+    counts = type(steps) is int and 0 <= steps <= MAX_STEPS  # or it is refused for that
+    return values | {"timed_examples": clock.position(steps) if counts else 0}

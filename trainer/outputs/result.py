@@ -11,7 +11,6 @@ from convoy import __version__
 from convoy.store import Store
 from convoy.trainer.experiment import Experiment
 from convoy.trainer.loop import stopping
-from convoy.trainer.loop.plan import Plan
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.run_dir import pretrained
 from convoy.trainer.run_dir.files import RESULT
@@ -38,10 +37,10 @@ def measure(experiment: Experiment, session: Session, progress: Progress) -> dic
         "status": "finished",
         "step": progress.step,
         "epoch": experiment.plan.epoch(progress.step),
-        "examples": experiment.plan.examples_of(progress.step),
+        "examples": experiment.plan.clock.position(progress.step),
         "wall_seconds": progress.wall_seconds,
         "attempts": session.attempt,
-        "train": {**_speed(experiment.plan, progress), **(progress.noise.metrics() if progress.noise else {})},
+        "train": {**_speed(progress), **(progress.noise.metrics() if progress.noise else {})},
         "eval": last,
         "eval_best": best or None,
         "pretrained": pretrained.known(session.store),
@@ -84,11 +83,11 @@ def write_result(store: Store, result: dict[str, Any]) -> None:
     store.put(RESULT, (json.dumps(result, indent=1) + "\n").encode())
 
 
-def _speed(plan: Plan, progress: Progress) -> dict[str, float | None]:
+def _speed(progress: Progress) -> dict[str, float | None]:
     """Of training alone; None for what was not measured."""
     seconds, steps, waited = progress.timed_seconds, progress.timed_steps, progress.wait_seconds
     return {
-        "images_per_second": plan.examples_of(steps) / seconds if seconds else None,
+        "images_per_second": progress.timed_examples / seconds if seconds else None,
         "input_wait_fraction": waited / seconds if seconds and waited is not None else None,
         "step_milliseconds": 1000 * seconds / steps if steps else None,
     }

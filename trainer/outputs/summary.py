@@ -12,6 +12,7 @@ from convoy.store import Store
 from convoy.trainer.checkpoints import Checkpoint, format
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.steps_per_loop import TARGET_SECONDS
+from convoy.trainer.flags.clock import Clock
 from convoy.trainer.loop import stopping
 from convoy.trainer.outputs import measured
 from convoy.trainer.outputs.display import Display
@@ -39,7 +40,10 @@ def _rows(experiment: Experiment) -> Iterator[tuple[str, str]]:
         yield "balance", f"{data.config.balance}: {_balance(data.examples_per_class, data.draws_per_class)}"
     parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
     yield "batch", f"{config.batch_size} global, {config.batch_size // engine.replicas} per replica{parts}"
-    yield "steps", f"{plan.total:,}, {plan.examples / config.batch_size:,.1f} per epoch"
+    if config.batch_ramp:
+        yield "batch ramp", ", ".join(f"{size} up to step {step:,}" for size, step in _ramp(plan.clock))
+    at_last = " of full batches" if config.batch_ramp else ""
+    yield "steps", f"{plan.total:,}, {plan.clock.epoch / config.batch_size:,.1f} per epoch{at_last}"
     decay = f", decoupled weight decay {config.weight_decay:g}" if config.weight_decay else ""
     yield "learning rate", f"{config.peak_learning_rate:g} peak, {config.schedule}, {config.optimizer}{decay}"
     if config.loss != "cross_entropy":
@@ -48,6 +52,11 @@ def _rows(experiment: Experiment) -> Iterator[tuple[str, str]]:
     delay = counted(config.steps_per_loop, "step") if config.steps_per_loop else f"about {2 * TARGET_SECONDS:g} s"
     yield "signal delay", f"at worst one loop, {delay}, and a save"
     yield "run directory", config.run_dir
+
+
+def _ramp(clock: Clock) -> Iterator[tuple[int, int]]:
+    """Each smaller batch size, and the step at which its successor begins."""
+    return zip((segment.batch_size for segment in clock.segments), clock.borders, strict=False)
 
 
 def _balance(examples: np.ndarray, draws: np.ndarray) -> str:

@@ -11,7 +11,8 @@ class Moment(NamedTuple):
     """A step after warm-up.
 
     Attributes:
-      step: a scalar in Keras' floatx: the number of updates made before.
+      step: a scalar in Keras' floatx: the number of updates made before; with --batch_ramp in steps of --batch_size, as are
+        all steps here.
       passed: the fraction of the steps after warm-up that has passed, from 0 to 1; like `step`.
       total_steps: of the whole run.
       peak: the largest learning rate.
@@ -19,7 +20,7 @@ class Moment(NamedTuple):
 
     step: Any
     passed: Any
-    total_steps: int
+    total_steps: float
     peak: float
 
 

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +24,12 @@ from convoy.trainer.engines.jax.devices import REPLICATED, SHARDED
 from convoy.trainer.engines.jax.feed import Feed
 from convoy.trainer.engines.jax.forward import forward
 from convoy.trainer.engines.jax.loops import Loop, LoopOutcome, dispatch_each_step
-from convoy.trainer.engines.jax.programs import Programs
+from convoy.trainer.engines.jax.programs import Images, Programs
 from convoy.trainer.engines.lost import lost_peer
 from convoy.trainer.engines.memory import StepMemory
 from convoy.trainer.engines.protocol import LoopResult
 from convoy.trainer.engines.runtime import Runtime
+from convoy.trainer.engines.stages import Stage
 from convoy.trainer.models import halves
 
 _STATUS = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): ")
@@ -39,6 +40,13 @@ _MERGED = (
     " --accumulate needs less."
 )
 Tree = TypeVar("Tree")
+
+
+class Compiled(NamedTuple):
+    """The program of a stage, and what it needs of a device's memory, where JAX can say that."""
+
+    loop: Loop
+    usage: jax.stages.CompiledMemoryStats | None
 
 
 class JaxEngine(BaseEngine):
@@ -58,37 +66,26 @@ class JaxEngine(BaseEngine):
         self._mesh, self._names = self.programs.mesh, self.programs.names()
         self._state = self._place(self.programs.first_state())
         self._feed: Feed | None = None
-        self._loop: Loop | None = None  # once compiled
+        self._images = self.programs.images  # of what is fed
+        self._compiled: dict[tuple[Stage, Images], Compiled] = {}
         self._attributes = hidden.Attributes(self.model, self.config.model)
 
     def compile(self) -> None:
-        if self._loop:
-            return
-        lower = functools.partial(self.programs.lower, stage=self._stage)
-        with self._sentences(None):
-            with self._attributes.explaining():
-                compiled = lower().compile()
-            self._attributes.check(lower)
-        self._usage = compiled.memory_analysis()
-        self._loop = compiled
-        if self.programs.dispatches_each_step:
-            self._loop = dispatch_each_step(compiled, self.config.noise_scale)
+        self._program(self._images)
 
     def step_memory(self) -> StepMemory:
-        self.compile()
-        return devices.step_memory(self._usage, self.runtime)
+        return devices.step_memory(self._program(self._images).usage, self.runtime)
 
     def train(self, steps: int) -> LoopResult:
         assert self._feed is not None, "feed comes first"
-        self.compile()
-        assert self._loop is not None
+        loop = self._program(self._images).loop
         outcomes: list[LoopOutcome] = []
         waited, steps_left = 0.0, steps
         with self._sentences(self._examples):
             going = self._place(jnp.ones((), bool))
             while steps_left:
                 chunk = self._feed.next(steps_left, self._state)
-                self._state, going, outcome = self._loop(
+                self._state, going, outcome = loop(
                     self._state, going, chunk.batches, np.int32(chunk.first), np.int32(chunk.steps)
                 )
                 outcomes.append(outcome)
@@ -104,9 +101,6 @@ class JaxEngine(BaseEngine):
         )
         correct, noise = sum(int(outcome.correct) for outcome in outcomes), self._noise(norms, squares)
         return LoopResult(sum(steps_made), losses, norms, correct, waited, finite, noise)
-
-    def _enter(self) -> None:
-        self._loop = None
 
     def check_layers(self) -> None:
         if self.replicas == 1:
@@ -141,10 +135,25 @@ class JaxEngine(BaseEngine):
     def _take(self, stream: tf.data.Dataset) -> None:
         if self._feed:
             self._feed.close()
-        images = stream.element_spec.images
-        if self.programs.expect(tuple(images.shape[1:]), np.dtype(images.dtype.as_numpy_dtype)):
-            self._loop = None
-        self._feed = Feed(stream, self.runtime.local_replicas, self.programs.chunk, self._mesh)
+        self._images = _images_of(stream)
+        chunk = self.programs.chunk(self._stage, self._images)
+        self._feed = Feed(stream, self.runtime.local_replicas, chunk, self._mesh)
+
+    def _compile_for(self, stream: tf.data.Dataset) -> None:
+        self._program(_images_of(stream))
+
+    def _program(self, images: Images) -> Compiled:
+        """What trains in this stage on images, or features, of this form; kept once it is compiled."""
+        if (key := (self._stage, images)) not in self._compiled:
+            lower = functools.partial(self.programs.lower, stage=self._stage, images=images)
+            with self._sentences(None):
+                with self._attributes.explaining():
+                    compiled = lower().compile()
+                self._attributes.check(lower)
+            each = self.programs.dispatches_each_step
+            loop = dispatch_each_step(compiled, self.config.noise_scale) if each else compiled
+            self._compiled[key] = Compiled(loop, compiled.memory_analysis())
+        return self._compiled[key]
 
     @contextlib.contextmanager
     def _evaluating(self, stream: tf.data.Dataset) -> Iterator[Callable[[int], Iterable[EvaluationCounts]]]:
@@ -204,3 +213,9 @@ class JaxEngine(BaseEngine):
             if self.cluster.processes > 1:
                 raise lost_peer(self.cluster.processes, text) from error
             raise
+
+
+def _images_of(stream: tf.data.Dataset) -> Images:
+    """What a training stream has for an image."""
+    images = stream.element_spec.images
+    return Images(tuple(images.shape[1:]), np.dtype(images.dtype.as_numpy_dtype))

@@ -6,7 +6,9 @@ not there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,17 @@ from convoy.trainer.engines.stages import Stage
 LARGE = 1_000_000  # parameters; on CPUs a step of a model of that size takes a tenth of a second and more
 
 
+class Images(NamedTuple):
+    """What a program takes for an example's image: that, or its features."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
 class Programs:
     """What a run computes, on whatever devices. The arguments are those of `build_parts`."""
 
@@ -44,52 +57,48 @@ class Programs:
         still = self.parts.stages[-1].still
         frozen = sum(int(np.prod(v.shape)) for v in self.parts.model.weights if id(v) in still)
         self.dispatches_each_step = on_cpu and self.parameters + frozen >= LARGE
-        self._images: tuple[tuple[int, ...], np.dtype] | None = None
-        self.chunk = 0
-        self.expect(image_shape, np.dtype(np.uint8))
+        self.images = Images(image_shape, np.dtype(np.uint8))
         self.evaluate = evaluation_step(self.parts.model, self.mesh, self.parts.classes)
 
-    def expect(self, shape: tuple[int, ...], dtype: np.dtype) -> bool:
-        """Takes images, or what stands for them, of this shape and type from now on; returns whether that is new."""
-        if (shape, dtype) == self._images:
-            return False
-        self._images, sharding = (shape, dtype), self.runtime.batch_sharding
-        size = int(np.prod(shape)) * dtype.itemsize
-        self.chunk = chunk_length(sharding.per_replica * sharding.local_replicas * size)
-        return True
+    def chunk(self, stage: Stage, images: Images) -> int:
+        """How many batches of a stage travel in one go."""
+        sharding = self.runtime.sharding(stage.batch_size)
+        return chunk_length(sharding.per_replica * sharding.local_replicas * images.bytes)
 
     def step(self, stage: Stage) -> TrainingStep:
-        sizes = self.runtime.batch_sharding.microbatch_sizes
+        sizes = self.runtime.sharding(stage.batch_size).microbatch_sizes
         return TrainingStep(self.parts, self.runtime.config, stage, sizes)
 
-    def lower(self, platforms: Sequence[str] | None = None, stage: Stage | None = None) -> jax.stages.Lowered:
+    def lower(
+        self, platforms: Sequence[str] | None = None, stage: Stage | None = None, images: Images | None = None
+    ) -> jax.stages.Lowered:
         """The program of a loop of steps, or of one where each is dispatched, traced anew.
 
         Args:
           platforms: what to lower for, ("tpu",) for one; those of the mesh's devices if None.
           stage: that the steps belong to; the first if None.
+          images: what they train on; the run's images if None.
         """
-        step = self.step(stage or self.parts.stages[0])
+        stage, images = stage or self.parts.stages[0], images or self.images
+        step, batches = self.step(stage), self.chunk_shapes(stage, images)
         number = jax.ShapeDtypeStruct((), np.int32, sharding=NamedSharding(self.mesh, REPLICATED))
         if self.dispatches_each_step:
-            traced = single_step(step, self.mesh).trace(self.state_shapes(), self.chunk_shapes(), number)
+            traced = single_step(step, self.mesh).trace(self.state_shapes(), batches, number)
         else:
             going = jax.ShapeDtypeStruct((), bool, sharding=NamedSharding(self.mesh, REPLICATED))
-            loop = training_loop(step, self.mesh, self.chunk, self.runtime.config.noise_scale)
-            traced = loop.trace(self.state_shapes(), going, self.chunk_shapes(), number, number)
+            loop = training_loop(step, self.mesh, self.chunk(stage, images), self.runtime.config.noise_scale)
+            traced = loop.trace(self.state_shapes(), going, batches, number, number)
         return traced.lower(lowering_platforms=tuple(platforms) if platforms else None)
 
-    def chunk_shapes(self) -> Batch:
+    def chunk_shapes(self, stage: Stage, images: Images) -> Batch:
         """Shapes, types and sharding of a chunk of batches."""
-        sharding = NamedSharding(self.mesh, CHUNK)
+        sharding, chunk = NamedSharding(self.mesh, CHUNK), self.chunk(stage, images)
 
         def batches(dtype: type | np.dtype, *shape: int) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((self.chunk, self.runtime.config.batch_size, *shape), dtype, sharding=sharding)
+            return jax.ShapeDtypeStruct((chunk, stage.batch_size, *shape), dtype, sharding=sharding)
 
-        assert self._images, "expected since __init__"
-        shape, dtype = self._images
         return Batch(
-            batches(dtype, *shape),
+            batches(images.dtype, *images.shape),
             labels=batches(np.int32, 2),
             label_weights=batches(np.float32, 2),
             positions=batches(np.uint32, 2),

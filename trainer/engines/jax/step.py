@@ -114,9 +114,9 @@ class TrainingStep:
                     trainable, state.other, to_floats(batch.images), training=True, return_losses=True
                 )
             losses = parts.loss(logits, batch.labels, batch.label_weights)
-            loss = jnp.sum(losses) / config.batch_size
+            loss = jnp.sum(losses) / self.stage.batch_size
             if penalties:
-                loss += jnp.asarray(sum(penalties), loss.dtype) * (batch.images.shape[0] / config.batch_size)
+                loss += jnp.asarray(sum(penalties), loss.dtype) * (batch.images.shape[0] / self.stage.batch_size)
             correct = jnp.sum(is_correct(logits, batch.labels, batch.label_weights), dtype=jnp.int32)
             return loss * scale.astype(loss.dtype), (loss, correct, other)
 
@@ -207,7 +207,8 @@ class TrainingStep:
     def average(self, state: State, updated: State) -> State:
         """average <- d * average + (1 - d) * weights with d = min(--ema, (1 + t) / (10 + t)) at step t.
 
-        The smaller decay at the start keeps the first weights from lingering (tf.train.ExponentialMovingAverage, num_updates).
+        With --batch_ramp t are full steps, and d is raised to the batch's share of --batch_size: it counts examples. The
+        smaller decay at the start keeps the first weights from lingering (tf.train.ExponentialMovingAverage, num_updates).
         The weights are those that the optimizer wants evaluated.
         """
         if not state.average:
@@ -217,10 +218,12 @@ class TrainingStep:
         if not self.config.ema:
             return updated._replace(average=weights)
         step, limit = state.optimizer[self._iterations], float(np.float32(self.config.ema))
+        fraction = self.stage.batch_size / self.config.batch_size
 
         def average(average: jax.Array, weight: jax.Array) -> jax.Array:
-            t = step.astype(weight.dtype)
+            t = self.parts.schedule.full_steps(step.astype(weight.dtype))
             decay = jnp.minimum(jnp.asarray(limit, weight.dtype), (1 + t) / (10 + t))
+            decay = decay if fraction == 1 else decay**fraction
             return average - (1 - decay) * (average - weight)
 
         averages = [

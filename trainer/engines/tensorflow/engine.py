@@ -19,6 +19,7 @@ from convoy.trainer.engines.memory import StepMemory
 from convoy.trainer.engines.parts import build_parts
 from convoy.trainer.engines.protocol import LoopResult
 from convoy.trainer.engines.runtime import Runtime
+from convoy.trainer.engines.stages import Stage
 from convoy.trainer.engines.tensorflow import devices, graph
 from convoy.trainer.engines.tensorflow.average import Average
 from convoy.trainer.engines.tensorflow.evaluation import evaluation_loop
@@ -53,27 +54,18 @@ class TensorFlowEngine(BaseEngine):
             patches.apply_gradients_as_they_are(self.optimizer)
         for index in parts.merged:
             patches.assign_without_aggregation(self.model.non_trainable_variables[index])
-        self._loop = self._training_loop()
+        self._loops: dict[Stage, Loop] = {}
         self._evaluation = evaluation_loop(self._strategy, self.model, parts.classes)
         self._sum = ProcessSum(self._strategy, self.cluster.processes)
         self._stream: tf.data.Iterator | None = None
         self._outside = graph.Outside(config.model, [variable.value for variable in self._variables().values()])
         self._attributes = hidden.Attributes(self.model, config.model)
-        self._compiled = self._writes_in_evaluation = False
+        self._compiled: set[Stage] = set()
+        self._writes_in_evaluation = False
         self.fails_softly = config.devices_spec.platform != "cpu"
 
     def compile(self) -> None:
-        if self._compiled:
-            return
-        one_step = tf.constant(1)
-        with self._sentences(None):
-            with self._attributes.explaining(), _created(self.config.model):
-                concrete = self._loop.get_concrete_function(self._stream, one_step)
-            self._outside.watch(concrete)
-            self._attributes.check(lambda: self._training_loop().get_concrete_function(self._stream, one_step))
-            # No step: TensorFlow optimizes a graph when it is first called.
-            self._loop(self._stream, tf.constant(0))
-        self._compiled = True
+        self._compile(self._stream)
 
     def step_memory(self) -> StepMemory:
         self.compile()  # whose memory does not grow with a microbatch
@@ -89,9 +81,6 @@ class TensorFlowEngine(BaseEngine):
         waited = None if devices.deterministic else float(outcome.waited)
         correct, noise = int(outcome.correct), self._noise(norms, squares)
         return LoopResult(int(outcome.steps), losses, norms, correct, waited, bool(outcome.going), noise)
-
-    def _enter(self) -> None:
-        self._loop, self._compiled = self._training_loop(), False
 
     def check_layers(self) -> None:
         local_results = self._strategy.experimental_local_results
@@ -122,6 +111,23 @@ class TensorFlowEngine(BaseEngine):
     def _take(self, stream: tf.data.Dataset) -> None:
         self._stream = self._spread(stream)
 
+    def _compile_for(self, stream: tf.data.Dataset) -> None:
+        self._compile(self._spread(stream))
+
+    def _compile(self, batches: tf.data.Iterator) -> None:
+        """Traces and optimizes the graph of this stage, once, for batches like those of an iterator; takes none of them."""
+        if self._stage in self._compiled:
+            return
+        one_step = tf.constant(1)
+        with self._sentences(None):
+            with self._attributes.explaining(), _created(self.config.model):
+                concrete = self._loop.get_concrete_function(batches, one_step)
+            self._outside.watch(concrete)
+            self._attributes.check(lambda: self._training_loop().get_concrete_function(batches, one_step))
+            # No step: TensorFlow optimizes a graph when it is first called.
+            self._loop(batches, tf.constant(0))
+        self._compiled.add(self._stage)
+
     @contextlib.contextmanager
     def _evaluating(self, stream: tf.data.Dataset) -> Iterator[Callable[[int], Iterable[EvaluationCounts]]]:
         if self.cluster.processes > 1:
@@ -142,14 +148,20 @@ class TensorFlowEngine(BaseEngine):
     def _from_leader(self, array: np.ndarray) -> np.ndarray:
         return self._sum(array if self.cluster.is_leader else np.zeros_like(array))
 
+    @property
+    def _loop(self) -> Loop:
+        """Of this stage; the same once it was made."""
+        if self._stage not in self._loops:
+            self._loops[self._stage] = self._training_loop()
+        return self._loops[self._stage]
+
     def _training_loop(self) -> Loop:
-        """Of the stage that the engine is in; traced anew by its first call."""
-        has_cross_replica_layers = self.replicas > 1 and normalization.has_batch_normalization(
-            self.model, self._stage.frozen
-        )
-        sizes = self.runtime.batch_sharding.microbatch_sizes
+        """Of this stage; traced anew by its first call."""
+        stage = self._stage
+        has_cross_replica_layers = self.replicas > 1 and normalization.has_batch_normalization(self.model, stage.frozen)
+        sizes = self.runtime.sharding(stage.batch_size).microbatch_sizes
         step: Callable[..., tf.Tensor] = TrainingStep(
-            self.parts, self.config, self._stage, sizes, self._average, self._scale, has_cross_replica_layers
+            self.parts, self.config, stage, sizes, self._average, self._scale, has_cross_replica_layers
         ).__call__
         if self.config.xla == "on" and self.config.strategy != "tpu":  # TPUStrategy compiles what it runs by itself
             step = tf.function(step, autograph=False, jit_compile=True)

@@ -98,9 +98,11 @@ class TrainingStep:
                 tape.watch(weights)
                 logits = model(to_floats(batch.images), training=True)
                 losses = self.parts.loss(logits, batch.labels, batch.label_weights)
-                loss = tf.reduce_sum(losses) / config.batch_size
+                loss = tf.reduce_sum(losses) / self.stage.batch_size
                 if model.losses:
-                    loss += tf.cast(tf.add_n(model.losses), loss.dtype) * (batch.images.shape[0] / config.batch_size)
+                    loss += tf.cast(tf.add_n(model.losses), loss.dtype) * (
+                        batch.images.shape[0] / self.stage.batch_size
+                    )
                 scaled_loss = loss * tf.cast(self.scale.value, loss.dtype) if self.scale else loss
             gradients = tape.gradient(scaled_loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         correct = is_correct(logits, batch.labels, batch.label_weights)
@@ -191,20 +193,23 @@ class TrainingStep:
     def average(self, step: tf.Tensor) -> None:
         """average <- d * average + (1 - d) * weights with d = min(--ema, (1 + t) / (10 + t)) at step t.
 
-        The smaller decay at the start keeps the first weights from lingering (tf.train.ExponentialMovingAverage, num_updates).
+        With --batch_ramp t are full steps, and d is raised to the batch's share of --batch_size: it counts examples. The
+        smaller decay at the start keeps the first weights from lingering (tf.train.ExponentialMovingAverage, num_updates).
         The weights are those that the optimizer wants evaluated.
         """
         if not self.averages:
             return
         weights = evaluation_values(self.parts.optimizer, self.averages.weights)
+        fraction = self.stage.batch_size / self.config.batch_size
         for variable, average, weight in zip(self.averages.weights, self.averages.variables, weights, strict=True):
             if id(variable) in self.stage.still:
                 continue
             if not self.config.ema:
                 average.value.assign(weight)
                 continue
-            t = tf.cast(step, weight.dtype)
+            t = self.parts.schedule.full_steps(tf.cast(step, weight.dtype))
             decay = tf.minimum(tf.cast(self.config.ema, weight.dtype), (1 + t) / (10 + t))
+            decay = decay if fraction == 1 else decay**fraction
             # One fused kernel for average - (1 - d) * (average - weight): three passes over memory cost a third of the
             # speed of a small network.
             tf.raw_ops.ResourceApplyGradientDescent(
