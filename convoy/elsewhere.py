@@ -60,7 +60,6 @@ ROWS = (
     Elsewhere("rampup_batch_size batch_size_warmup batch_size_schedule", "--batch_ramp=128:5ep,256:10ep"),
     Elsewhere("lr lr0 base_lr max_lr init_lr initial_lr", "--learning_rate={}", "0.001"),
     Elsewhere("opt optim", "--optimizer=adamw"),
-    Elsewhere("momentum", "--optimizer=sgd", why="its momentum is 0.9"),
     Elsewhere("wd l2", "--weight_decay={}", "0.05", "decoupled"),
     Elsewhere("sched scheduler lr_scheduler lr_scheduler_type lr_schedule cos_lr cosine", "--schedule=cosine"),
     Elsewhere("warmup_epochs", "--warmup={}ep", "5"),
