@@ -33,7 +33,7 @@ class Elsewhere:
     @property
     def flag(self) -> str:
         """The name of the flag; "" where none is needed."""
-        match = re.match(r"--([a-z_]+)", self.form)
+        match = re.match(r"--([a-z_0-9]+)", self.form)
         return match[1] if match else ""
 
     def written(self, value: str) -> str:
@@ -59,7 +59,9 @@ ROWS = (
     ),
     Elsewhere("rampup_batch_size batch_size_warmup batch_size_schedule", "--batch_ramp=128:5ep,256:10ep"),
     Elsewhere("lr lr0 base_lr max_lr init_lr initial_lr", "--learning_rate={}", "0.001"),
+    Elsewhere("lr_find lr_finder auto_lr_find", "--find_lr"),
     Elsewhere("opt optim", "--optimizer=adamw"),
+    Elsewhere("beta2 adam_beta2 opt_betas", "--beta_2={}", "0.999"),
     Elsewhere("wd l2", "--weight_decay={}", "0.05", "decoupled"),
     Elsewhere("sched scheduler lr_scheduler lr_scheduler_type lr_schedule cos_lr cosine", "--schedule=cosine"),
     Elsewhere("warmup_epochs", "--warmup={}ep", "5"),

@@ -13,11 +13,12 @@ from convoy.data.sources.names import DatasetSpec
 from convoy.elsewhere import ROWS
 from convoy.table import near
 from convoy.trainer.config import RunConfig
+from convoy.trainer.flags.find_lr import RateSearch
 from convoy.trainer.flags.prediction import PredictConfig
 from convoy.trainer.verbs.bench import VERB as BENCH
 from convoy.trainer.verbs.evaluate import EvaluateConfig
 
-TRAIN = (RunConfig, DataConfig)
+TRAIN = (RateSearch, RunConfig, DataConfig)
 TRAIN_FLAGS = [field.name for field in options.fields(*TRAIN)]
 OURS = {*TRAIN_FLAGS, *(field.name for field in options.fields(PredictConfig, EvaluateConfig)), "flagfile"}
 
