@@ -150,7 +150,7 @@ def test_a_value_of_another_kind_is_refused_in_our_words(word, sentence):
         ("loss", ["--loss"]),
         ("--loss", ["--loss"]),
         ("batch", ["--batchnorm", "--batch_size", "--batch_ramp"]),
-        ("lr", ["--learning_rate", "--scale_lr"]),
+        ("lr", ["--find_lr", "--learning_rate", "--scale_lr"]),
         ("Goyal", ["--model", "--scale_lr"]),
     ],
 )
