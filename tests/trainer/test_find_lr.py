@@ -15,6 +15,8 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.schedules.range_test import HIGH, LOW, STEPS, RangeTest
 from convoy.trainer.verbs import find_lr
 
+pytestmark = pytest.mark.slow  # Keras, and networks of its own
+
 RATES = [1e-6 * (1e8 ** (step / STEPS)) for step in range(STEPS)]
 LOWEST = 60
 

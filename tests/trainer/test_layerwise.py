@@ -13,6 +13,8 @@ from convoy.trainer.optimizers.lamb import LAMB
 from convoy.trainer.optimizers.lars import LARS
 from convoy.trainer.optimizers.sgd import SGDWithL2
 
+pytestmark = pytest.mark.slow  # Keras, and networks of its own
+
 RECORD = json.loads((Path(__file__).parent / "golden" / "layerwise.json").read_text())
 RATES = RECORD["rates"]
 EXCLUDED = {"conv/bias", "bn/gamma"}

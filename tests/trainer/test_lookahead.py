@@ -7,6 +7,8 @@ import pytest
 from convoy import exits
 from convoy.trainer.config import RunConfig
 
+pytestmark = pytest.mark.slow  # Keras, and networks of its own
+
 
 @pytest.mark.parametrize(
     ("text", "interval", "alpha"), [("0", 0, 0.5), ("5", 5, 0.5), ("6:0.8", 6, 0.8), ("1:1", 1, 1.0)]

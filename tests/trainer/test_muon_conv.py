@@ -17,6 +17,8 @@ from convoy.trainer.optimizers.groups import Treatment
 from convoy.trainer.optimizers.units import head_of, input_axes
 from convoy.trainer.schedules.schedule import build_schedule
 
+pytestmark = pytest.mark.slow  # Keras, and networks of its own
+
 
 @pytest.fixture(scope="module")
 def resnet() -> keras.Model:

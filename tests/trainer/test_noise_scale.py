@@ -23,6 +23,8 @@ from convoy.trainer.outputs.records import read_metrics
 from fake_run import BATCH, FakeEngine, Run
 from support import QUICK, events_of, records_of, result_of
 
+pytestmark = pytest.mark.slow  # Keras, and networks of its own
+
 KEYS = ["noise_scale", "squared_gradient", "gradient_variance"]
 
 

@@ -22,6 +22,8 @@ from convoy.trainer.optimizers import MuonConv, ScheduleFreeAdamW
 from convoy.trainer.optimizers.adaptive_clipping import AdaptiveClipping
 from convoy.trainer.optimizers.units import input_axes
 
+pytestmark = pytest.mark.slow  # Keras, and networks of its own
+
 RECORD = dict(np.load(Path(__file__).with_name("golden") / "optimizers.npz"))
 RATES, STEPS, DECAY = RECORD["rates"], len(RECORD["rates"]), 0.05
 

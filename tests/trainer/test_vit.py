@@ -15,6 +15,8 @@ from convoy.trainer.models.build import build_model
 from convoy.trainer.models.names import rules_of
 from convoy.trainer.models.vit import positions
 
+pytestmark = pytest.mark.slow  # Keras, and networks of its own
+
 SIDE, WIDTH, HEADS, DEPTH = 32, 384, 6, 2  # 2 x 2 patches
 
 
