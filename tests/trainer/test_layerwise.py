@@ -146,27 +146,6 @@ def test_a_layer_moves_by_its_rate_whatever_the_scale_of_its_gradient(optimizer,
     assert np.linalg.norm(moved) == pytest.approx(0.01 * 5, rel=1e-4)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("case", ["lars decay=0.02 nesterov=False", "lamb decay=0.02"])
-def test_weights_of_16_bits_have_a_master_copy(case, dtype):
-    """Else a step of 1e-4 of a weight would be lost; the copy is a float32 run that began with rounded weights."""
-    given = arrays(RECORD["weights"])
-    small = {path: keras.Variable(value, dtype=dtype, name=path.replace("/", "_")) for path, value in given.items()}
-    large = {
-        path: keras.Variable(keras.ops.cast(v, "float32"), name=path.replace("/", "_")) for path, v in small.items()
-    }
-    optimizers = [optimizer_of(case), optimizer_of(case)]
-    for optimizer, of_one in zip(optimizers, (small, large), strict=True):
-        optimizer.build(list(of_one.values()))
-        for gradients in RECORD["gradients"]:
-            rounded = [keras.ops.cast(keras.ops.cast(g, dtype), "float32") for g in arrays(gradients).values()]
-            optimizer.apply(rounded)
-    for path, variable in small.items():
-        np.testing.assert_array_equal(
-            keras.ops.convert_to_numpy(variable), keras.ops.convert_to_numpy(keras.ops.cast(large[path], dtype)), path
-        )
-
-
 @pytest.mark.parametrize(
     "optimizer", [LARS(0.5, 0.8, 0.1, 0.01, True, 1e-8, ["a$"], ["b$"]), LAMB(0.5, 0.8, 0.9, 1e-5, 0.1, ["a$"])]
 )

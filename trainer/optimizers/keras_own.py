@@ -5,11 +5,10 @@ Each function takes the schedule, the weight decay or None, and the model.
 
 from __future__ import annotations
 
-import re
-
 import keras
 import numpy as np
 
+from convoy.trainer.optimizers.one_pass import exactly
 from convoy.trainer.schedules.schedule import Schedule
 
 
@@ -48,6 +47,6 @@ def muon(schedule: Schedule, weight_decay: float | None, model: keras.Model) -> 
 
 
 def _last_kernel(model: keras.Model) -> list[str]:
-    """The path of the classifier's kernel, which Muon leaves to Adam (Jordan et al. 2024), as Keras' list of patterns."""
-    kernels = [variable.path for variable in model.trainable_variables if len(variable.shape) == 2]
-    return [f"^{re.escape(kernels[-1])}$"] if kernels else []
+    """The classifier's kernel, which Muon leaves to Adam (Jordan et al. 2024), as Keras' list of patterns."""
+    kernels = [variable for variable in model.trainable_variables if len(variable.shape) == 2]
+    return [*exactly(kernels[-1:])]

@@ -10,7 +10,14 @@ from keras import ops
 
 from convoy.data.arrays import Array, Scalar
 from convoy.trainer.optimizers.layerwise import Layerwise, norm
-from convoy.trainer.optimizers.one_pass import BIASES_AND_NORMALIZATION, Treated, bias_correction, exactly, small
+from convoy.trainer.optimizers.one_pass import (
+    BIASES_AND_NORMALIZATION,
+    Given,
+    Updated,
+    bias_correction,
+    exactly,
+    small,
+)
 from convoy.trainer.schedules.schedule import Schedule
 
 
@@ -50,48 +57,33 @@ class LAMB(Layerwise):
         name: str = "lamb",
         **options: Any,
     ) -> None:
-        super().__init__(
-            learning_rate,
-            weight_decay,
-            exclude_from_weight_decay,
-            exclude_from_layer_adaptation,
-            name=name,
-            **options,
-        )
+        excluded = exclude_from_layer_adaptation, exclude_from_weight_decay
+        super().__init__(learning_rate, weight_decay, *excluded, name=name, **options)
         self.epsilon = epsilon
         self.beta_1 = beta_1
         self.beta_2 = beta_2
 
-    def direction(
-        self, weight: Array, gradient: Array, slots: Sequence[Array], step: Scalar, treated: Treated
-    ) -> tuple[Array, list[Array]]:
-        mean = self.beta_1 * slots[0] + (1 - self.beta_1) * gradient
-        square = self.beta_2 * slots[1] + (1 - self.beta_2) * ops.square(gradient)
+    def direction(self, given: Given) -> Updated:
+        mean = self.beta_1 * given.slots[0] + (1 - self.beta_1) * given.gradient
+        square = self.beta_2 * given.slots[1] + (1 - self.beta_2) * ops.square(given.gradient)
         # Scalars are inverted first: a number of an array is divided once.
-        of_mean, of_square = (1 / bias_correction(beta, step) for beta in (self.beta_1, self.beta_2))
+        of_mean, of_square = (1 / bias_correction(beta, given.step) for beta in (self.beta_1, self.beta_2))
         update = mean * of_mean / (ops.sqrt(square * of_square) + self.epsilon)
-        return update + treated.decay * weight if treated.decay else update, [mean, square]
+        return update + given.decay * given.weight if given.decay else update, [mean, square]
 
-    def direction_norm(
-        self, weight: Array, gradient: Array, slots: Sequence[Array], step: Scalar, treated: Treated
-    ) -> Scalar:
+    def direction_norm(self, given: Given) -> Scalar:
         # The bias corrections, which are scalars, stand outside the sum.
-        mean, square = slots
-        root = ops.sqrt(bias_correction(self.beta_2, step))
-        factor = root / bias_correction(self.beta_1, step)
+        mean, square = given.slots
+        root = ops.sqrt(bias_correction(self.beta_2, given.step))
+        factor = root / bias_correction(self.beta_1, given.step)
         update = mean / (ops.sqrt(square) + self.epsilon * root)
-        return factor * norm(update + (treated.decay / factor) * weight if treated.decay else update)
+        return factor * norm(update + (given.decay / factor) * given.weight if given.decay else update)
 
-    def move(self, weight: Array, direction: Array, slots: Sequence[Array], rate: Scalar) -> tuple[Array, list[Array]]:
+    def move(self, weight: Array, direction: Array, slots: Sequence[Array], rate: Scalar) -> Updated:
         return weight - rate * direction, [*slots]
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "beta_1": self.beta_1,
-            "beta_2": self.beta_2,
-            "epsilon": self.epsilon,
-            "exclude_from_layer_adaptation": list(self.not_adapted),
-        }
+        return super().get_config() | {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
 
 
 def lamb(

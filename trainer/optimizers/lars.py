@@ -9,7 +9,8 @@ import keras
 
 from convoy.data.arrays import Array, Scalar
 from convoy.trainer.optimizers.layerwise import Layerwise, norm
-from convoy.trainer.optimizers.one_pass import BIASES_AND_NORMALIZATION, Treated, exactly, small
+from convoy.trainer.optimizers.one_pass import BIASES_AND_NORMALIZATION, Given, Updated, exactly, small
+from convoy.trainer.optimizers.sgd import with_momentum
 from convoy.trainer.schedules.schedule import Schedule
 
 
@@ -52,33 +53,23 @@ class LARS(Layerwise):
         name: str = "lars",
         **options: Any,
     ) -> None:
-        super().__init__(
-            learning_rate,
-            weight_decay,
-            exclude_from_weight_decay,
-            exclude_from_layer_adaptation,
-            name=name,
-            **options,
-        )
+        excluded = exclude_from_layer_adaptation, exclude_from_weight_decay
+        super().__init__(learning_rate, weight_decay, *excluded, name=name, **options)
         self.epsilon = self.norm_epsilon = epsilon
         self.momentum = momentum
         self.trust_coefficient = trust_coefficient
         self.nesterov = nesterov
 
-    def direction(
-        self, weight: Array, gradient: Array, slots: Sequence[Array], step: Scalar, treated: Treated
-    ) -> tuple[Array, list[Array]]:
-        return gradient + treated.decay * weight if treated.decay else gradient, [*slots]
+    def direction(self, given: Given) -> Updated:
+        return given.gradient + given.decay * given.weight if given.decay else given.gradient, [*given.slots]
 
-    def direction_norm(
-        self, weight: Array, gradient: Array, slots: Sequence[Array], step: Scalar, treated: Treated
-    ) -> Scalar:
-        return treated.decay * norm(gradient / treated.decay + weight) if treated.decay else norm(gradient)
+    def direction_norm(self, given: Given) -> Scalar:
+        if not given.decay:
+            return norm(given.gradient)
+        return norm(2 * given.gradient + 2 * given.decay * given.weight) / 2  # to the bit, in an expression of its own
 
-    def move(self, weight: Array, direction: Array, slots: Sequence[Array], rate: Scalar) -> tuple[Array, list[Array]]:
-        velocity = self.momentum * slots[0] + rate * direction
-        move = self.momentum * velocity + rate * direction if self.nesterov else velocity
-        return weight - move, [velocity]
+    def move(self, weight: Array, direction: Array, slots: Sequence[Array], rate: Scalar) -> Updated:
+        return with_momentum(weight, direction, slots, rate, self.momentum, self.nesterov)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
@@ -86,7 +77,6 @@ class LARS(Layerwise):
             "trust_coefficient": self.trust_coefficient,
             "nesterov": self.nesterov,
             "epsilon": self.epsilon,
-            "exclude_from_layer_adaptation": list(self.not_adapted),
         }
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from convoy.data.arrays import Array, Scalar
+from convoy.data.arrays import Array
 from convoy.trainer.optimizers.one_pass import (
     BIASES_AND_NORMALIZATION,
+    Given,
     OnePass,
-    Treated,
+    Updated,
     bias_correction,
     exactly,
     matches,
@@ -93,46 +94,34 @@ class MuonConv(OnePass):
         names = ["momentum"] if self._matrices[self._get_variable_index(variable)] else ["momentum", "velocity"]
         return [self.add_variable_from_reference(reference, name) for name in names]
 
-    def update_variables(
-        self,
-        indices: Sequence[int],
-        weights: Sequence[Array],
-        gradients: Sequence[Array],
-        slots: Sequence[Sequence[Array]],
-        rates: Sequence[Scalar],
-        steps: Sequence[Scalar],
-    ) -> tuple[list[Array], list[list[Array]]]:
+    def update_variables(self, indices: Sequence[int], every: Sequence[Given]) -> list[Updated]:
         kernels = [place for place, index in enumerate(indices) if self._matrices[index]]
-        momenta = {place: self.momentum * slots[place][0] + gradients[place] for place in kernels}
-        ahead = [gradients[place] + self.momentum * m if self.nesterov else m for place, m in momenta.items()]
+        momenta = {place: self.momentum * every[place].slots[0] + every[place].gradient for place in kernels}
+        ahead = [every[place].gradient + self.momentum * m if self.nesterov else m for place, m in momenta.items()]
         directions = orthogonalized(
             [ops.reshape(d, self._matrices[indices[place]]) for place, d in zip(kernels, ahead, strict=True)],
             self.newton_schulz_iterations,
         )
         direction_of = dict(zip(kernels, directions, strict=True))
         updated = []
-        for place, index in enumerate(indices):
-            weight, rate, treated = weights[place], rates[place], self._treated[index]
-            if place in direction_of:
-                direction = direction_of[place]
-                move = self.rms_rate * math.sqrt(max(direction.shape)) * ops.reshape(direction, weight.shape)
-                updated.append((weight - rate * (move + treated.decay * weight), [momenta[place]]))
-            else:
-                updated.append(
-                    self.update_variable(weight, gradients[place], slots[place], rate, steps[place], treated)
-                )
-        return [weight for weight, _ in updated], [of_one for _, of_one in updated]
+        for place, given in enumerate(every):
+            if place not in direction_of:
+                updated.append(self.update_variable(given))
+                continue
+            direction = direction_of[place]
+            move = self.rms_rate * math.sqrt(max(direction.shape)) * ops.reshape(direction, given.weight.shape)
+            weight = given.weight - given.rate * (move + given.decay * given.weight)
+            updated.append((weight, [momenta[place]]))
+        return updated
 
-    def update_variable(
-        self, weight: Array, gradient: Array, slots: Sequence[Array], rate: Scalar, step: Scalar, treated: Treated
-    ) -> tuple[Array, list[Array]]:
+    def update_variable(self, given: Given) -> Updated:
         """Adam's, as keras.optimizers.AdamW has it."""
-        mean, square = slots
-        mean = mean + (1 - self.beta_1) * (gradient - mean)
-        square = square + (1 - self.beta_2) * (ops.square(gradient) - square)
-        alpha = rate * ops.sqrt(bias_correction(self.beta_2, step)) / bias_correction(self.beta_1, step)
-        if treated.decay:
-            weight = weight - rate * treated.decay * weight
+        mean, square = given.slots
+        mean = mean + (1 - self.beta_1) * (given.gradient - mean)
+        square = square + (1 - self.beta_2) * (ops.square(given.gradient) - square)
+        root = ops.sqrt(bias_correction(self.beta_2, given.step))
+        alpha = given.rate * root / bias_correction(self.beta_1, given.step)
+        weight = given.weight - given.rate * given.decay * given.weight if given.decay else given.weight
         return weight - alpha * mean / (ops.sqrt(square) + self.epsilon), [mean, square]
 
     def get_config(self) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import keras
 from keras import ops
@@ -17,33 +18,53 @@ from convoy.trainer.optimizers.groups import Treatment
 # Paths of variables, as regular expressions.
 BIASES_AND_NORMALIZATION = (r"(^|/)(bias|gamma|beta)$",)
 
+T = TypeVar("T")
+
 
 @dataclasses.dataclass(frozen=True)
 class Treated:
-    """What a step does with one variable.
+    """What is special about a variable.
 
     Attributes:
       rate: a factor of the learning rate.
       decay: weight decay.
-      adapts: whether its layer has a rate of its own.
       first_step: bias corrections count from it.
     """
 
     rate: float = 1.0
     decay: float = 0.0
-    adapts: bool = True
     first_step: int = 0
 
-    def scaled(self, rate: Scalar, dtype: Any) -> Scalar:
-        """Its learning rate, where that of all is `rate`."""
-        return ops.cast(rate, dtype) * self.rate
+    def given(self, weight: Array, gradient: Array, slots: Sequence[Array], rate: Scalar, steps: Scalar) -> Given:
+        """What a step is given of the variable, at a learning rate and after so many steps of the run."""
+        gradient, rate, steps = (
+            ops.cast(number, weight.dtype) for number in (gradient, rate, steps + 1 - self.first_step)
+        )
+        return Given(weight, gradient, slots, rate * self.rate, steps, self.decay)
 
-    def number(self, steps: Scalar, dtype: Any) -> Scalar:
-        """The number of its step, from 1 on, after so many steps of the run."""
-        return ops.cast(steps + 1 - self.first_step, dtype)
+
+class Given(NamedTuple):
+    """What a step is given of one variable: floats of one type, the arrays of one shape.
+
+    Attributes:
+      weight, gradient, slots: arrays.
+      rate: its learning rate, a scalar.
+      step: the number of its step, from 1 on, a scalar.
+      decay: its weight decay.
+    """
+
+    weight: Array
+    gradient: Array
+    slots: Sequence[Array]
+    rate: Scalar
+    step: Scalar
+    decay: float
 
 
-class OnePass(keras.optimizers.Optimizer):
+Updated = tuple[Array, list[Array]]  # a weight and its slots, after a step
+
+
+class OnePass(keras.optimizers.Optimizer, abc.ABC):
     """An optimizer whose step is one function of all variables. Subclasses write it for one variable, in `update_variable`.
 
     On TensorFlow XLA compiles the function, so that memory is passed over as seldom as can be; on JAX it is part of the
@@ -53,54 +74,30 @@ class OnePass(keras.optimizers.Optimizer):
     Args:
       learning_rate: a number or a Keras schedule.
       weight_decay: 0 or more.
-      exclude_from_weight_decay, exclude_from_layer_adaptation: regular expressions, searched in variables' paths.
+      exclude_from_weight_decay: regular expressions, searched in variables' paths.
       **options: of keras.optimizers.Optimizer.
     """
 
     slots: ClassVar[tuple[str, ...]]
 
     def __init__(
-        self,
-        learning_rate: Any,
-        weight_decay: float,
-        exclude_from_weight_decay: Sequence[str],
-        exclude_from_layer_adaptation: Sequence[str] = (),
-        **options: Any,
+        self, learning_rate: Any, weight_decay: float, exclude_from_weight_decay: Sequence[str], **options: Any
     ) -> None:
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **options)
         self.not_decayed = tuple(exclude_from_weight_decay)
-        self.not_adapted = tuple(exclude_from_layer_adaptation)
 
-    def update_variable(
-        self, weight: Array, gradient: Array, slots: Sequence[Array], rate: Scalar, step: Scalar, treated: Treated
-    ) -> tuple[Array, list[Array]]:
-        """The weight and its slots after a step.
+    @abc.abstractmethod
+    def update_variable(self, given: Given) -> Updated:
+        """The weight of a variable and its slots after a step."""
 
-        Args:
-          weight, gradient, slots: floats of one shape and type.
-          rate: this variable's learning rate; step: its number, from 1 on. Scalars of the same type.
-          treated: the rest of what is special about the variable; its `rate` is in `rate` already.
-        """
-        raise NotImplementedError
-
-    def update_variables(
-        self,
-        indices: Sequence[int],
-        weights: Sequence[Array],
-        gradients: Sequence[Array],
-        slots: Sequence[Sequence[Array]],
-        rates: Sequence[Scalar],
-        steps: Sequence[Scalar],
-    ) -> tuple[list[Array], list[list[Array]]]:
-        """The weights and the slots of all variables after a step. For subclasses whose variables go better together.
+    def update_variables(self, indices: Sequence[int], every: Sequence[Given]) -> list[Updated]:
+        """The same of several. For subclasses whose variables go better together.
 
         Args:
-          indices: of the variables, in the order in which they were built. The rest as in `update_variable`, for each.
+          indices: of the variables, in the order in which they were built.
+          every: of each.
         """
-        treated = [self._treated[index] for index in indices]
-        each = zip(weights, gradients, slots, rates, steps, treated, strict=True)
-        updated = [self.update_variable(*of_one) for of_one in each]
-        return [weight for weight, _ in updated], [of_one for _, of_one in updated]
+        return [self.update_variable(given) for given in every]
 
     def add_slots(self, variable: keras.Variable, reference: keras.Variable) -> list[keras.Variable]:
         """The slots of one variable, all 0. `reference` has their shape and type: the variable, or its master copy."""
@@ -112,17 +109,8 @@ class OnePass(keras.optimizers.Optimizer):
             return
         super().build(variables)
         self._masters = [self._master(variable) for variable in variables]
-        references = [
-            variable if master is None else master for master, variable in zip(self._masters, variables, strict=True)
-        ]
-        self._slots = [self.add_slots(*pair) for pair in zip(variables, references, strict=True)]
-        self._treated = [
-            Treated(
-                decay=self.weight_decay if self._decays(variable) else 0.0,
-                adapts=not matches(self.not_adapted, variable.path),
-            )
-            for variable in variables
-        ]
+        self._slots = [self.add_slots(variable, self._stored(i, variable)) for i, variable in enumerate(variables)]
+        self._treated = [Treated(decay=self.weight_decay if self._decays(variable) else 0.0) for variable in variables]
         self._steps: dict[tuple[int, ...], Callable[..., Any]] = {}
 
     def treat(self, treatments: Sequence[Treatment], first_steps: Sequence[int]) -> None:
@@ -163,33 +151,28 @@ class OnePass(keras.optimizers.Optimizer):
     def _update(self, gradients: Sequence[Array], variables: Sequence[Any], learning_rate: Scalar) -> None:
         """Updates variables, which on TensorFlow may be the copies of one replica."""
         indices = tuple(self._get_variable_index(variable) for variable in variables)
-        masters = [self._masters[index] for index in indices]
+        stored = [self._stored(index, variable) for index, variable in zip(indices, variables, strict=True)]
         slots = [self._slots[index] for index in indices]
-        weights, updated_slots = self._step(indices)(
-            [
-                _value(variable if master is None else master)
-                for master, variable in zip(masters, variables, strict=True)
-            ],
+        updated = self._step(indices)(
+            [_value(holder) for holder in stored],
             [_value(gradient) for gradient in gradients],
             [[_value(slot) for slot in of_one] for of_one in slots],
             _value(learning_rate),
             _value(self.iterations),
         )
-        for variable, master, weight in zip(variables, masters, weights, strict=True):
-            if master is not None:
-                self.assign(master, weight)
-            self.assign(variable, ops.cast(weight, variable.dtype))
-        for of_one, updated in zip(slots, updated_slots, strict=True):
-            for slot, value in zip(of_one, updated, strict=True):
+        for variable, holder, of_one, (weight, values) in zip(variables, stored, slots, updated, strict=True):
+            for slot, value in zip((holder, *of_one), (weight, *values), strict=True):
                 self.assign(slot, value)
+            if holder is not variable:
+                self.assign(variable, ops.cast(weight, variable.dtype))
 
     def _step(self, indices: tuple[int, ...]) -> Callable[..., Any]:
         if indices not in self._steps:
             self._steps[indices] = self._build_step(indices)
         return self._steps[indices]
 
-    def _build_step(self, indices: tuple[int, ...]) -> Callable[..., Any]:
-        """(weights, gradients, slots, learning rate, steps made) of some variables -> (weights, slots) after a step.
+    def _build_step(self, indices: tuple[int, ...]) -> Callable[..., list[Updated]]:
+        """(weights, gradients, slots, learning rate, steps made) of some variables -> each after a step.
 
         Compiled where no program of the caller's is sure to compile it.
         """
@@ -197,22 +180,15 @@ class OnePass(keras.optimizers.Optimizer):
 
         def step(
             weights: list[Array], gradients: list[Array], slots: list[list[Array]], rate: Scalar, steps: Scalar
-        ) -> tuple[list[Array], list[list[Array]]]:
-            dtypes = [weight.dtype for weight in weights]
-            return self.update_variables(
-                indices,
-                weights,
-                [ops.cast(gradient, dtype) for gradient, dtype in zip(gradients, dtypes, strict=True)],
-                slots,
-                [each.scaled(rate, dtype) for each, dtype in zip(treated, dtypes, strict=True)],
-                [each.number(steps, dtype) for each, dtype in zip(treated, dtypes, strict=True)],
-            )
+        ) -> list[Updated]:
+            each = zip(treated, weights, gradients, slots, strict=True)
+            return self.update_variables(indices, [t.given(w, g, of_one, rate, steps) for t, w, g, of_one in each])
 
-        if keras.backend.backend() != "tensorflow":
-            return step
-        import tensorflow as tf
+        return compiled(step)
 
-        return tf.function(step, autograph=False, jit_compile=True)
+    def _stored(self, index: int, variable: Any) -> Any:
+        """What holds a variable's value in 32 bits or more: its master copy, or the variable itself."""
+        return variable if self._masters[index] is None else self._masters[index]
 
     def _decays(self, variable: keras.Variable) -> bool:
         return self._use_weight_decay(variable) and not matches(self.not_decayed, variable.path)
@@ -223,6 +199,15 @@ class OnePass(keras.optimizers.Optimizer):
         return self.add_variable(
             variable.shape, lambda *_, **__: ops.cast(variable, "float32"), dtype="float32", name="master"
         )
+
+
+def compiled(step: Callable[..., T]) -> Callable[..., T]:
+    """A function of tensors, compiled by XLA on TensorFlow; as it is elsewhere, where the caller compiles."""
+    if keras.backend.backend() != "tensorflow":
+        return step
+    import tensorflow as tf
+
+    return tf.function(step, autograph=False, jit_compile=True)
 
 
 def _value(variable: Any) -> Array:

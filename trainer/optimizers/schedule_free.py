@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from convoy.data.arrays import Array, Scalar
-from convoy.trainer.optimizers.one_pass import BIASES_AND_NORMALIZATION, OnePass, Treated, bias_correction
+from convoy.data.arrays import Array
+from convoy.trainer.optimizers.one_pass import BIASES_AND_NORMALIZATION, Given, OnePass, Updated, bias_correction
 from convoy.trainer.schedules.schedule import Schedule
 
 
@@ -69,27 +69,25 @@ class ScheduleFreeAdamW(OnePass):
             self.add_variable((2,), dtype=reference.dtype, name=f"{variable.path.replace('/', '_')}_rates"),
         ]
 
-    def update_variable(
-        self, weight: Array, gradient: Array, slots: Sequence[Array], rate: Scalar, step: Scalar, treated: Treated
-    ) -> tuple[Array, list[Array]]:
-        base, square, rates = slots
-        square = self.beta_2 * square + (1 - self.beta_2) * ops.square(gradient)
-        move = gradient / (ops.sqrt(square / bias_correction(self.beta_2, step)) + self.epsilon)
-        if treated.decay:
-            move = move + treated.decay * weight
-        largest = ops.maximum(rates[0], rate)
+    def update_variable(self, given: Given) -> Updated:
+        base, square, rates = given.slots
+        square = self.beta_2 * square + (1 - self.beta_2) * ops.square(given.gradient)
+        move = given.gradient / (ops.sqrt(square / bias_correction(self.beta_2, given.step)) + self.epsilon)
+        if given.decay:
+            move = move + given.decay * given.weight
+        largest = ops.maximum(rates[0], given.rate)
         total = rates[1] + ops.square(largest)
         share = ops.square(largest) / ops.where(total > 0, total, 1)
         # y of the new z and x, from the old y and z.
-        weight = weight + share * (base - weight) + rate * (self.beta_1 * (1 - share) - 1) * move
-        return weight, [base - rate * move, square, ops.stack([largest, total])]
+        weight = given.weight + share * (base - given.weight) + given.rate * (self.beta_1 * (1 - share) - 1) * move
+        return weight, [base - given.rate * move, square, ops.stack([largest, total])]
 
     def evaluation_value(self, variable: keras.Variable) -> Array:
         """x of a variable that is trained; any other as it is."""
         index = self._trainable_variables_indices.get(self._var_key(variable))
         if index is None:
             return ops.convert_to_tensor(variable)
-        weight, base = (ops.convert_to_tensor(v) for v in (self._masters[index] or variable, self._slots[index][0]))
+        weight, base = map(ops.convert_to_tensor, (self._stored(index, variable), self._slots[index][0]))
         return ops.cast(weight + (1 - 1 / self.beta_1) * (base - weight), variable.dtype)
 
     def finalize_variable_values(self, variables: Sequence[keras.Variable]) -> None:
@@ -102,8 +100,9 @@ class ScheduleFreeAdamW(OnePass):
         """Puts y in place of x again."""
         for variable in variables:
             index = self._get_variable_index(variable)
-            value, base = ops.convert_to_tensor(variable), ops.convert_to_tensor(self._slots[index][0])
-            y = self._masters[index] or value + (1 - self.beta_1) * (base - value)
+            stored, base = self._stored(index, variable), ops.convert_to_tensor(self._slots[index][0])
+            # A master copy still holds y.
+            y = stored if stored is not variable else variable + (1 - self.beta_1) * (base - variable)
             self.assign(variable, ops.cast(y, variable.dtype))
 
     def get_config(self) -> dict[str, Any]:

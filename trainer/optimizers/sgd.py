@@ -9,7 +9,7 @@ import keras
 
 from convoy.data.arrays import Array, Scalar
 from convoy.trainer.optimizers.keras_own import single
-from convoy.trainer.optimizers.one_pass import BIASES_AND_NORMALIZATION, OnePass, Treated
+from convoy.trainer.optimizers.one_pass import BIASES_AND_NORMALIZATION, Given, OnePass, Updated
 from convoy.trainer.schedules.schedule import Schedule
 
 
@@ -50,18 +50,20 @@ class SGDWithL2(OnePass):
         self.momentum = momentum
         self.nesterov = nesterov
 
-    def update_variable(
-        self, weight: Array, gradient: Array, slots: Sequence[Array], rate: Scalar, step: Scalar, treated: Treated
-    ) -> tuple[Array, list[Array]]:
-        (velocity,) = slots
-        if treated.decay:
-            gradient = gradient + treated.decay * weight
-        velocity = self.momentum * velocity + rate * gradient
-        move = self.momentum * velocity + rate * gradient if self.nesterov else velocity
-        return weight - move, [velocity]
+    def update_variable(self, given: Given) -> Updated:
+        gradient = given.gradient + given.decay * given.weight if given.decay else given.gradient
+        return with_momentum(given.weight, gradient, given.slots, given.rate, self.momentum, self.nesterov)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"momentum": self.momentum, "nesterov": self.nesterov}
+
+
+def with_momentum(
+    weight: Array, direction: Array, slots: Sequence[Array], rate: Scalar, momentum: float, nesterov: bool
+) -> Updated:
+    """A step along a direction, with the momentum in the one slot: v <- momentum * v + rate * direction, w <- w - v."""
+    velocity = momentum * slots[0] + rate * direction
+    return weight - (momentum * velocity + rate * direction if nesterov else velocity), [velocity]
 
 
 def sgd(
