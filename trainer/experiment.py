@@ -24,11 +24,12 @@ from convoy.data.sources.examples import Examples
 from convoy.store import open_store
 from convoy.trainer import engines, microbatches, minutes
 from convoy.trainer.checkpoints import Checkpoint, select, weights
-from convoy.trainer.config import AUTO_ACCUMULATE, RunConfig
+from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import variables
 from convoy.trainer.engines.protocol import Engine
 from convoy.trainer.engines.runtime import set_up_keras
 from convoy.trainer.features import FeatureCache, check_bytes
+from convoy.trainer.flags.run.training import AUTO_ACCUMULATE
 from convoy.trainer.loop.plan import Plan
 from convoy.trainer.models.build import build_model
 from convoy.trainer.models.names import AUTO

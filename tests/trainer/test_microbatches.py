@@ -15,10 +15,11 @@ from convoy.data.sources.examples import DataSet
 from convoy.data.sources.in_memory import InMemory
 from convoy.trainer import config as configuration
 from convoy.trainer import run
-from convoy.trainer.config import AUTO_ACCUMULATE, RunConfig
+from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import memory
 from convoy.trainer.engines.memory import LIMITLESS, StepMemory
 from convoy.trainer.engines.tensorflow.engine import TensorFlowEngine
+from convoy.trainer.flags.run.training import AUTO_ACCUMULATE
 from convoy.trainer.microbatches import Trials, fewest
 from convoy.trainer.processes.cluster import Cluster
 from support import final_tensors

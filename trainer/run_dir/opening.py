@@ -12,8 +12,9 @@ from convoy import exits
 from convoy.data.identity import Identity
 from convoy.store import Store
 from convoy.trainer import checkpoints
-from convoy.trainer.config import AUTO_ACCUMULATE, RunConfig
+from convoy.trainer.config import RunConfig
 from convoy.trainer.flags.durations import MAX_STEPS, Duration
+from convoy.trainer.flags.run.training import AUTO_ACCUMULATE
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.outputs import records
 from convoy.trainer.run_dir import commands, data_identity, dataset
