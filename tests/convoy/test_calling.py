@@ -18,6 +18,8 @@ import pytest
 import convoy
 from convoy import calling, exits, supervise
 
+pytestmark = pytest.mark.slow  # processes
+
 
 @pytest.fixture
 def command(monkeypatch, tmp_path):

@@ -23,6 +23,8 @@ from convoy.data.sources.opening import open_dataset
 from convoy.data.unlabelled import images_shown
 from support import write_images
 
+pytestmark = pytest.mark.slow  # networks
+
 
 def write_odd_images(folder) -> None:
     """Of every kind that is decoded in a way of its own, 84x60 pixels once upright."""

@@ -18,6 +18,8 @@ from convoy.trainer import features
 from convoy.trainer.config import RunConfig
 from support import assert_same_bits, environment, final_tensors, once, records_of, result_of, run_workers
 
+pytestmark = pytest.mark.slow  # runs
+
 BACKENDS = ["tensorflow", "jax"]
 FROZEN = {"groups": "^logits/:lr=1;.:freeze"}
 NETWORK = """

@@ -12,6 +12,8 @@ from convoy.trainer.optimizers.build import build_optimizer
 from convoy.trainer.optimizers.names import OPTIMIZERS
 from convoy.trainer.schedules.schedule import build_schedule
 
+pytestmark = pytest.mark.slow  # Keras, and XLA
+
 EXAMPLES = 1000
 
 

@@ -17,6 +17,8 @@ from convoy.store import open_store
 from convoy.trainer.models.pretrained import head, imagenet
 from convoy.trainer.models.pretrained.loading import load
 
+pytestmark = pytest.mark.slow  # networks
+
 CLASSES = ("cat", "dog", "owl")
 MEAN, DEVIATION = 0.5, 0.5
 

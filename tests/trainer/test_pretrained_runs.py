@@ -18,6 +18,8 @@ from convoy.trainer.run import run
 from convoy.trainer.run_dir import stored_config
 from support import REPOSITORY, final_tensors, result_of, run_workers, write_images
 
+pytestmark = pytest.mark.slow  # runs
+
 SMALL = """
 import keras
 

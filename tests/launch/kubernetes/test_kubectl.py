@@ -18,6 +18,8 @@ from convoy.launch.targets.kubernetes.target import KubernetesTarget
 from kube_documents import read
 from kube_jobs import IMAGE, spec
 
+pytestmark = pytest.mark.slow  # kubectl
+
 
 def _words_of(description: str) -> list[str]:
     """What the shell hands to convoy and then to kubectl, of the line of a dry run that submits. An empty word ends it."""
