@@ -10,6 +10,8 @@ import pytest
 
 from convoy.cli import CONVOY
 
+pytestmark = pytest.mark.slow  # processes
+
 HEAVY = ("tensorflow", "keras", "jax", "numpy", "sklearn", "matplotlib", "rich", "tensorflow_datasets", "google")
 
 

@@ -16,6 +16,8 @@ from convoy.data.opening import open_splits
 from convoy.store import open_store
 from convoy.trainer.run_dir import dataset
 
+pytestmark = pytest.mark.slow  # graphs
+
 
 def window(height: int, width: int, size: int, fraction: float = 1.0) -> list[float]:
     return centre_windows(tf.constant([height]), tf.constant([width]), View(size, fraction))[0].numpy().tolist()

@@ -20,6 +20,8 @@ from convoy.data.sources.opening import open_dataset
 from convoy.data.specs import BALANCES, Balance
 from convoy.trainer.outputs.advice import remedies
 
+pytestmark = pytest.mark.slow  # graphs
+
 TOYS = """
 import numpy as np
 import tensorflow as tf

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from case_setup import BACKEND, BATCH, DEVICES, EXAMPLES, engine, labelled
+from case_setup import BACKEND, BATCH, DEVICES, EXAMPLES, after, engine, labelled
 
 
 def resumed(model: str, **values: Any) -> dict[str, np.ndarray]:
@@ -29,6 +29,22 @@ def resumed(model: str, **values: Any) -> dict[str, np.ndarray]:
     )
 
 
+def large_batch(optimizer: str) -> dict[str, np.ndarray]:
+    """Three steps of 8,192 examples, in four microbatches on one device and in one on four."""
+    options = {"lars": {"weight_decay": 1e-3, "trust_coefficient": 0.1}, "lamb": {"weight_decay": 0.1}}[optimizer]
+    built = engine(
+        "plain",
+        optimizer=optimizer,
+        learning_rate=0.1,
+        batch_size=8192,
+        accumulate=4 // DEVICES,
+        schedule="polynomial",
+        warmup="2st",
+        **options,
+    )
+    return after(built, 3)
+
+
 # A bias before BatchNormalization has no gradient but rounding, which Adam would make as large as any other.
 SCHEDULE_FREE = {
     "optimizer": "schedule_free_adamw", "learning_rate": 0.01, "weight_decay": 0.1, "warmup": "3st",
@@ -45,4 +61,6 @@ ALL = {
 }
 # Case -> the most devices it says anything new on; those of LONG only where they are named.
 CASES = ALL if (BACKEND, DEVICES) in (("tensorflow", 1), ("jax", 2)) else {}
-LONG = ALL
+LONG = ALL | {
+    f"large/{optimizer}": (lambda optimizer=optimizer: large_batch(optimizer), 4) for optimizer in ("lars", "lamb")
+}

@@ -21,6 +21,8 @@ from convoy.launch.worker import WorkerIdentity, cluster_variables, from_environ
 from convoy.trainer.processes import cluster
 from support import environment, hear_hangups
 
+pytestmark = pytest.mark.slow  # processes
+
 POD = {"CONVOY_JOB": "rn50", "CONVOY_WORKERS": "2", "CONVOY_HOSTS": "rn50-worker-0-0.rn50,rn50-worker-0-1.rn50",
        "CONVOY_PORT": "2222", "CONVOY_GRACE_SECONDS": "120", "JOB_COMPLETION_INDEX": "1",
        "CONVOY_RESTART_ATTEMPT": "3"}  # fmt: skip

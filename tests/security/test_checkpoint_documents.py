@@ -13,6 +13,8 @@ from convoy.trainer.metrics import TrainingSums
 from convoy.trainer.verbs.checkpoints import CHECKPOINTS
 from mutations import NAMES, untouched
 
+pytestmark = pytest.mark.slow  # fuzzing
+
 
 @pytest.fixture
 def forgery(tmp_path):

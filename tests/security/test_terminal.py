@@ -17,6 +17,8 @@ from tqdm import tqdm
 from convoy import noise, terminal
 from support import REPOSITORY
 
+pytestmark = pytest.mark.slow  # processes
+
 CLEAR = "\x1b[2J"
 TITLE = "\x1b]0;yours\x07"
 HOSTILE = f"a{CLEAR}b{TITLE}c\x9b31md\u202ee\x08f"

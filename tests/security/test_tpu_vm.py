@@ -28,6 +28,8 @@ from convoy.launch.targets.tpu_vm import status as tpu_status
 from convoy.launch.targets.tpu_vm.target import TpuVmTarget
 from convoy.store import open_store
 
+pytestmark = pytest.mark.slow  # processes
+
 
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
 def test_machines_install_nothing_without_a_hash(backend):

@@ -24,6 +24,8 @@ from convoy.trainer.microbatches import Trials, fewest
 from convoy.trainer.processes.cluster import Cluster
 from support import final_tensors
 
+pytestmark = pytest.mark.slow  # engines
+
 SHARE = 96
 CANDIDATES = [parts for parts in range(1, SHARE + 1) if SHARE % parts == 0]
 

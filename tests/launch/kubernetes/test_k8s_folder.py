@@ -18,6 +18,8 @@ from convoy.launch.targets.kubernetes import documents, manifest
 from kube_documents import assert_valid, container
 from support import REPOSITORY
 
+pytestmark = pytest.mark.slow  # processes
+
 OVERLAYS = sorted((REPOSITORY / "k8s" / "overlays").iterdir())
 
 
