@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 # Modules beside this one with a function `outcomes`: cases of every run, and of a thorough one.
-HARNESSES = {"fuzz_images": (240, 4000), "fuzz_records": (60, 1000)}
+HARNESSES = {"fuzz_images": (120, 4000), "fuzz_records": (30, 1000)}
 SEED = 20261125
 RESULTS = REPOSITORY / "benchmarks" / "results" / "fuzz.csv"
 PEAK = 2 << 30

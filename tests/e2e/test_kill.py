@@ -9,6 +9,8 @@ import signal
 import subprocess
 import time
 
+import pytest
+
 from support import QUICK, assert_same_bits, command, environment, events_of, records_of, result_of
 
 # Where each kill lands; the last run of the list is left alone. Boundaries: saves at 20, 40 and 60, evaluations too.
@@ -32,6 +34,7 @@ def test_killed_once_in_every_phase(convoy, undisturbed, tmp_path):
     assert restored in ([20], [40])
 
 
+@pytest.mark.thorough
 def test_killed_at_a_random_moment_and_restarted_by_the_parent(undisturbed, tmp_path):
     seed = int(os.environ.get("CONVOY_TEST_SEED") or random.randrange(10**6))
     print(f"CONVOY_TEST_SEED={seed}")

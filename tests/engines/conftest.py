@@ -28,9 +28,8 @@ def case(tmp_path_factory) -> Callable[..., Case]:
             done = subprocess.run(argv, capture_output=True, text=True, timeout=400, check=False)
             assert done.returncode == 0, done.stderr
 
-        with np.load(
-            once(tmp_path_factory, "-".join(("cases", backend, str(devices), *names)), make) / "cases.npz"
-        ) as found:
+        place = once(tmp_path_factory, "-".join(("cases", backend, str(devices), *names)).replace("/", "_"), make)
+        with np.load(place / "cases.npz") as found:
             return dict(found)
 
     def get(backend: str, devices: int, name: str, long: bool = False) -> Case:

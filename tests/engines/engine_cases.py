@@ -309,19 +309,22 @@ CASES = {
 if BACKEND == "jax":
     CASES |= {
         "ahead": (ahead, 2),
-        "each_dispatched/accumulation": (lambda: each_dispatched(lambda: accumulation(3)), 2),
-        "each_dispatched/loops": (lambda: each_dispatched(loops), 1),
-        "each_dispatched/diverging": (lambda: each_dispatched(diverging), 1),
         "each_dispatched/skipping": (lambda: each_dispatched(skipping), 1),
-        "each_dispatched/hopeless": (lambda: each_dispatched(hopeless), 1),
     }
-
+    if DEVICES == 2:
+        CASES["each_dispatched/accumulation"] = lambda: each_dispatched(lambda: accumulation(3)), 2
 else:
     CASES["skipping/xla"] = (lambda: skipping(xla="on"), 1)
-
+# Only where they are named.
+LONG_DISPATCHED = {
+    "each_dispatched/accumulation": (lambda: each_dispatched(lambda: accumulation(3)), 1),
+    "each_dispatched/loops": (lambda: each_dispatched(loops), 1),
+    "each_dispatched/diverging": (lambda: each_dispatched(diverging), 1),
+    "each_dispatched/hopeless": (lambda: each_dispatched(hopeless), 1),
+}
 
 if __name__ == "__main__":
-    named = LONG | LONG_NOISE | LONG_OPTIMIZERS | LONG_RAMPS
+    named = LONG_DISPATCHED | LONG | LONG_NOISE | LONG_OPTIMIZERS | LONG_RAMPS
     cases = {name: named[name] for name in sys.argv[4:]} or CASES | FINE_TUNING | OPTIMIZERS | RAMPS
     found = {case: run() for case, (run, most) in cases.items() if most >= DEVICES}
     np.savez(FILE, **{f"{case}:{name}": value for case, values in found.items() for name, value in values.items()})

@@ -60,7 +60,7 @@ ALL = {
     "muon_lookahead": (lambda: resumed("convolved", **MUON), 2),
 }
 # Case -> the most devices it says anything new on; those of LONG only where they are named.
-CASES = ALL if (BACKEND, DEVICES) in (("tensorflow", 1), ("jax", 2)) else {}
+CASES = ALL if (BACKEND, DEVICES) == ("tensorflow", 1) else {}
 LONG = ALL | {
     f"large/{optimizer}": (lambda optimizer=optimizer: large_batch(optimizer), 4) for optimizer in ("lars", "lamb")
 }

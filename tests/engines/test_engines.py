@@ -54,11 +54,16 @@ def test_two_devices_end_as_one(case, backend, name):
 
 
 def test_steps_with_a_dispatch_each_are_those_of_a_loop(case):
-    for devices in (1, 2):
-        assert_equal(case("jax", devices, "each_dispatched/accumulation"), case("jax", devices, "accumulation/3"))
-    assert_neither_cuts_nor_a_restart_change_a_bit(case("jax", 1, "each_dispatched/loops"))
+    assert_equal(case("jax", 2, "each_dispatched/accumulation"), case("jax", 2, "accumulation/3"))
+
+
+@pytest.mark.thorough
+def test_steps_with_a_dispatch_each_on_one_device_are_those_of_a_loop(case):
+    name = "each_dispatched/accumulation"
+    assert_equal(case("jax", 1, name, long=True), case("jax", 1, "accumulation/3"))
+    assert_neither_cuts_nor_a_restart_change_a_bit(case("jax", 1, "each_dispatched/loops", long=True))
     for name in ("diverging", "hopeless"):
-        found, expected = case("jax", 1, f"each_dispatched/{name}"), case("jax", 1, name)
+        found, expected = case("jax", 1, f"each_dispatched/{name}", long=True), case("jax", 1, name)
         assert found["steps"] == expected["steps"]
         assert not found["finite"]
 

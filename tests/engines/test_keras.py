@@ -1,5 +1,7 @@
 """What plain Keras' `fit` gets wrong, so that the day it gets it right is noticed: docs/conformance.md is about these cases.
 
+All but the table need Keras to change, so they are thorough.
+
 Each is expected to fail by the one wrong number, or the one error, that Keras 3.15.1 gives. Any other outcome fails plainly.
 """
 
@@ -76,18 +78,21 @@ def assert_right(found: float | list[float] | str, case: str) -> None:
 defect = pytest.mark.xfail(raises=AssertionError, strict=True, reason="a defect of Keras, docs/conformance.md")
 
 
+@pytest.mark.thorough
 @defect
 @pytest.mark.parametrize("case", ON_TWO_DEVICES)
 def test_keras_on_two_devices(on_two_devices, case):
     assert_right(on_two_devices[case], case)
 
 
+@pytest.mark.thorough
 @defect
 @pytest.mark.parametrize("case", ON_ONE_DEVICE)
 def test_keras_on_one_device(on_one_device, case):
     assert_right(on_one_device[case], case)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [case for case in ON_TWO_DEVICES if case != "dropout_masks"])
 def test_right_is_what_one_device_gives(on_one_device, case):
     assert_right(on_one_device[case], case)

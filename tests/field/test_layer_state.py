@@ -64,7 +64,7 @@ def wrong(cases: list[dict]) -> list[dict]:
     return [case for case in cases if not case["found"].startswith(case["expected"])]
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.thorough)])
 def test_an_interrupted_run_has_the_bits_of_an_uninterrupted_one_or_is_refused(tmp_path, backend):
     kinds = QUICK[backend]
     cases = run_cases(tmp_path, backend, 2, 4, len(kinds), *kinds)

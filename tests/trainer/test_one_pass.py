@@ -36,7 +36,7 @@ def bits(value: object) -> bytes:
     return np.asarray(keras.ops.convert_to_numpy(value), np.float32).tobytes()
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("optimizer", [LARS, LAMB, SGDWithL2, MuonConv, ScheduleFreeAdamW])
 def test_weights_of_16_bits_have_a_master_copy(optimizer, dtype):
     """Else a step of a thousandth of a weight would be lost: they are the rounded weights of a run in float32."""
