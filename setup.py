@@ -18,6 +18,7 @@ setup(
         "convoy": ["py.typed"],
         "convoy.recipes": ["*.flags"],
         "convoy.launch": ["locks/*.txt"],
+        "convoy.trainer.report": ["*.html"],
         "convoy.launch.k8s": ["*.md", "*.yaml", "*/*.yaml", "*/*/*.yaml"],
     },
     entry_points={"console_scripts": ["convoy = convoy.cli:main"]},
@@ -26,15 +27,16 @@ setup(
         "google-cloud-storage>=3.1,<4",  # checkpoints in buckets; brings google-crc32c, which checks local ones too
         "google-crc32c>=1.5,<2",
         "importlib_resources>=6,<8",  # TFDS 4.9.10 needs it to prepare a data set and does not say so
+        "jinja2>=3.1,<4",  # report.html
         "keras>=3.15.1,<3.17",
-        "matplotlib>=3.8,<4",  # curves.png
+        "matplotlib>=3.8,<4",  # curves.png and the charts of report.html
         "numpy>=1.26,<3",
         "pillow>=11,<14",  # reads headers, and the images that TensorFlow decodes wrong or not at all
         "pyyaml>=6.0.1,<7",  # the manifests of k8s/
         "rich>=13.7,<16",  # the bar and the tables
         "safetensors>=0.5,<1",  # reads pretrained weights in timm's form
-        "scikit-learn>=1.4,<2",  # ships the digits
-        "scipy>=1.11,<2",  # quantiles of Beta distributions, for MixUp
+        "scikit-learn>=1.4,<2",  # ships the digits; confusion matrices
+        "scipy>=1.11,<2",  # quantiles of Beta distributions, for MixUp; intervals of shares
         "tensorboard>=2.19,<3",  # its writer of event files
         "tensorflow>=2.20,<2.22",
         "tensorflow-datasets>=4.9.7,<5",

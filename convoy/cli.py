@@ -31,6 +31,9 @@ CONVOY = Command(
                 "convoy.trainer.verbs.evaluate:VERB", "measure a run's checkpoint on any split of its data set"
             ),
             "predict": Entry("convoy.trainer.verbs.predict:VERB", "say what a run's model sees in image files"),
+            "report": Entry(
+                "convoy.trainer.verbs.report:write", "write a run's page: where it is right, and where it fails"
+            ),
             "checkpoints": Entry(
                 "convoy.trainer.verbs.checkpoints:CHECKPOINTS", "list, verify or copy the checkpoints of a run"
             ),

@@ -102,7 +102,7 @@ class FakeEngine:
         finite = self.skips or np.isfinite(losses[-1])
         return LoopResult(len(losses), np.array(losses), np.ones(len(losses)), len(losses), 0.0, bool(finite))
 
-    def evaluate(self, examples, stop):
+    def evaluate(self, examples, stop, keep=None):
         self.calls.append("evaluate")
         self.in_evaluation.pop(self.iterations, lambda: None)()
         if stop():

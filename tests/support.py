@@ -87,12 +87,14 @@ def final_tensors(run_dir: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same_bits(run_dir: Path, other: Path) -> None:
-    """Model, optimizer and averages of two finished runs are equal bit for bit."""
+    """Model, optimizer, averages and predictions of two finished runs are equal bit for bit."""
     ours, theirs = final_tensors(run_dir), final_tensors(other)
     assert ours.keys() == theirs.keys()
     assert len(ours) > 5
     for name, value in ours.items():
         assert value.tobytes() == theirs[name].tobytes(), name
+    if (other / "predictions.npz").exists():  # which runs of older versions do not write
+        assert (run_dir / "predictions.npz").read_bytes() == (other / "predictions.npz").read_bytes()
 
 
 def result_of(run_dir: Path) -> dict:

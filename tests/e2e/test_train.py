@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -227,3 +228,15 @@ def test_the_python_interface(tmp_path):
     # Only what a run uses is imported; each of these takes up to a second.
     assert done.stdout.splitlines()[-2:] == ["[]", "30 test True"]
     assert np.isfinite(final_tensors(tmp_path / "run")["model/article_cnn/conv/kernel"]).all()
+
+
+def test_a_finished_run_has_a_page(convoy, undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    done = convoy("report", "--run_dir=run")
+    assert done.code == 0, done
+    assert done.out == "Wrote run/report.html\n"
+    text, result = (tmp_path / "run" / "report.html").read_text(), result_of(tmp_path / "run")
+    assert f"<strong>{100 * result['eval']['accuracy']:.2f} %</strong> of {result['eval']['examples']}" in text
+    with np.load(undisturbed / "predictions.npz") as found:
+        right = found["logits"].argmax(1) == found["label"]
+    assert right.mean() == pytest.approx(result["eval"]["accuracy"], rel=1e-12)

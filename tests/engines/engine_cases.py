@@ -208,7 +208,9 @@ def diverging() -> dict[str, np.ndarray]:
 def evaluation() -> dict[str, np.ndarray]:
     built = engine("plain")
     SHAPES.clear()  # building calls the model with a symbolic batch
-    sums = built.evaluate(EXAMPLES, lambda: False)
+    kept = list[tuple[np.ndarray, np.ndarray]]()
+    sums = built.evaluate(EXAMPLES, lambda: False, lambda *rows: kept.append(rows))
+    indices, logits = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     assert built.evaluate(EXAMPLES, lambda: True) is None
     built.train(1)
     known = [side is not None for shape in SHAPES for side in shape]
@@ -217,6 +219,8 @@ def evaluation() -> dict[str, np.ndarray]:
         "counts": np.array([sums.examples, sums.correct, sums.top5]),
         "per_class": np.array([sums.count, sums.predicted, sums.hit]),
         "static": np.array(known),
+        "indices": indices,
+        "logits": logits,
     }
 
 

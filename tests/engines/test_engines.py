@@ -223,6 +223,16 @@ def test_evaluation_counts_every_example_once(case, backend, devices):
 
 
 @pytest.mark.parametrize(("backend", "devices"), ON_FOUR)
+def test_an_evaluation_gives_the_logits_of_every_example_in_order(case, backend, devices):
+    found, expected = case(backend, devices, "evaluation"), case("tensorflow", 1, "evaluation")
+    assert found["indices"].tolist() == list(range(53))
+    np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-9, atol=1e-12)
+    assert np.bincount(found["logits"].argmax(1), minlength=len(found["per_class"][1])).tolist() == (
+        found["per_class"][1].tolist()
+    )
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_FOUR)
 def test_a_model_is_only_ever_called_with_static_shapes(case, backend, devices):
     static = case(backend, devices, "evaluation")["static"]
     assert len(static) >= 2 * 4, "an evaluation and a training step"

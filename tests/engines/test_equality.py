@@ -92,6 +92,11 @@ def assert_equal(place: Path, expected: Path, tensors: float = 1e-9, losses: flo
     for name, value in ours.items():
         scale = max(np.abs(value).max(), 1e-3)
         assert np.abs(value - theirs[name]).max() <= tensors * scale, name
+    with np.load(run_dir / "predictions.npz") as ours, np.load(other / "predictions.npz") as theirs:
+        assert ours["index"].tolist() == theirs["index"].tolist() == list(range(len(theirs["label"])))
+        assert (ours["label"] == theirs["label"]).all()
+        scale = np.abs(theirs["logits"]).max()
+        assert np.abs(ours["logits"] - theirs["logits"]).max() <= tensors * scale
     for ours, theirs in zip(records_of(run_dir), records_of(other), strict=True):
         assert (ours["split"], ours["step"], ours["accuracy"]) == (theirs["split"], theirs["step"], theirs["accuracy"])
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=losses)

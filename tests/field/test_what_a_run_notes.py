@@ -66,8 +66,8 @@ class StaleEngine(FakeEngine):
         result = super().train(steps)
         return SimpleNamespace(**{**vars(result), "correct": BATCH * len(result.losses)})
 
-    def evaluate(self, examples, stop):
-        super().evaluate(examples, stop)
+    def evaluate(self, examples, stop, keep=None):
+        super().evaluate(examples, stop, keep)
         return evaluated(50)
 
 

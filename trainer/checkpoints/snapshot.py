@@ -80,7 +80,7 @@ class Snapshot:
                     if name != expected:
                         raise ValueError(f"the state has {name} where {expected} was announced")
                     _check(name, value)
-                    _add(archive, name.partition("/")[2], value)
+                    add_tensor(archive, name.partition("/")[2], value)
             memory.cut()
         return {file: memory.content for file, memory in self._memory.items()}
 
@@ -148,7 +148,8 @@ def _bytes_of(spec: tuple[tuple[int, ...], np.dtype[Any]]) -> int:
     return int(np.prod(spec[0], dtype=np.int64)) * np.dtype(spec[1]).itemsize
 
 
-def _add(archive: zipfile.ZipFile, path: str, value: np.ndarray) -> None:
+def add_tensor(archive: zipfile.ZipFile, path: str, value: np.ndarray) -> None:
+    """Adds a contiguous array as `path`.npy."""
     header = {"descr": np.lib.format.dtype_to_descr(value.dtype), "fortran_order": False, "shape": value.shape}
     # A date that is always the same: equal states are equal files.
     with archive.open(zipfile.ZipInfo(f"{path}.npy"), "w", force_zip64=True) as member:

@@ -50,6 +50,13 @@ class EvaluationCounts(NamedTuple):
         )
 
 
+class Evaluated(NamedTuple):
+    """What a program makes of evaluation batches."""
+
+    counts: EvaluationCounts
+    logits: Array  # as `_all_logits` takes them
+
+
 class BaseEngine(Engine):
     """The global batch on one device, or shared by several, of one process or many, that hold the same weights."""
 
@@ -86,25 +93,34 @@ class BaseEngine(Engine):
         config, sharding = self.config, self.runtime.sharding(self._stage.batch_size)
         return training_stream(examples, sharding, config.data, config.seed, first_position, cached)
 
-    def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
+    def evaluate(
+        self, examples: Examples, stop: Callable[[], bool], keep: Callable[[np.ndarray, np.ndarray], None] | None = None
+    ) -> EvaluationSums | None:
         sharding, pace, total = self.runtime.batch_sharding, StepsPerLoop(), EvaluationSums.zero(self.parts.classes)
         batch_size = self._evaluation_batch_size(examples)
-        expected = len(examples) - len(examples.unreadable())
-        batches_left = -(-len(examples) // (batch_size * self.replicas))
+        readable = np.setdiff1d(np.arange(len(examples)), examples.unreadable())
+        batches_left, first = -(-len(examples) // (batch_size * self.replicas)), 0
         stream = evaluation_batches(
             examples, batch_size, sharding.replicas, sharding.first_replica, sharding.local_replicas
         )
-        with self._sentences(examples), self._evaluating(stream) as count:
+        with self._sentences(examples), self._evaluating(stream) as evaluate:
             while batches_left:
                 if stop():
                     return None
                 begun, batches = time.perf_counter(), self.broadcast_int(pace.steps(batches_left))
-                for counts in count(batches):
+                for counts, logits in evaluate(batches):
                     total.add(counts.sums())
+                    if keep:
+                        rows = self._all_logits(logits)  # those that fill the last batches up are none of `readable`
+                        indices = readable[
+                            np.searchsorted(readable, first) : np.searchsorted(readable, first + len(rows))
+                        ]
+                        keep(indices, rows[indices - first])
+                        first += len(rows)
                 pace.record(batches, time.perf_counter() - begun)
                 batches_left -= batches
-        if total.examples != expected or int(total.count.sum()) != expected:
-            raise RuntimeError(f"evaluation counted {total.examples} of {expected} examples")
+        if total.examples != len(readable) or int(total.count.sum()) != len(readable):
+            raise RuntimeError(f"evaluation counted {total.examples} of {len(readable)} examples")
         return total
 
     def features(self, parts: Sequence[Examples]) -> list[np.ndarray]:
@@ -199,10 +215,12 @@ class BaseEngine(Engine):
         """Builds the program of `_stage` for batches like those of a training stream, of which it takes none."""
 
     @abc.abstractmethod
-    def _evaluating(
-        self, stream: tf.data.Dataset
-    ) -> AbstractContextManager[Callable[[int], Iterable[EvaluationCounts]]]:
-        """Within, the averaged weights are those that count. Gives a function that counts the next batches of `stream`."""
+    def _evaluating(self, stream: tf.data.Dataset) -> AbstractContextManager[Callable[[int], Iterable[Evaluated]]]:
+        """Within, the averaged weights are those that count. Gives a function that takes the next batches of `stream`."""
+
+    @abc.abstractmethod
+    def _all_logits(self, logits: Array) -> np.ndarray:
+        """Those of all replicas, [n, classes], in the order of their examples; every process calls it."""
 
     @abc.abstractmethod
     def _backbone(self) -> Callable[[np.ndarray], np.ndarray]:

@@ -90,8 +90,14 @@ class Engine(Protocol):
         """Raises CannotRun, in every process, for a layer that keeps state where no checkpoint finds it, or whose variables
         differ between replicas. To be called once steps were made."""
 
-    def evaluate(self, examples: Examples, stop: Callable[[], bool]) -> EvaluationSums | None:
-        """Every example once, with the averaged weights if there are any; None if `stop` came true between batches."""
+    def evaluate(
+        self, examples: Examples, stop: Callable[[], bool], keep: Callable[[np.ndarray, np.ndarray], None] | None = None
+    ) -> EvaluationSums | None:
+        """Every example once, with the averaged weights if there are any; None if `stop` came true between batches.
+
+        `keep` is given the indices of the examples that were counted, int64 [n], and their logits, floats [n, classes], in
+        their order, some batches at a time. All processes give it, or none.
+        """
 
     def features(self, parts: Sequence[Examples]) -> list[np.ndarray]:
         """What the backbone makes of the examples of each part, floats [N, d], as in an evaluation; with --cache_features only.

@@ -10,10 +10,11 @@ from typing import Any
 from convoy import __version__
 from convoy.store import Store
 from convoy.trainer.experiment import Experiment
+from convoy.trainer.logits import Collector
 from convoy.trainer.loop import stopping
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.run_dir import pretrained
-from convoy.trainer.run_dir.files import RESULT
+from convoy.trainer.run_dir.files import PREDICTIONS, RESULT
 from convoy.trainer.session import Session
 
 SCHEMA = 1
@@ -23,15 +24,19 @@ def measure(experiment: Experiment, session: Session, progress: Progress) -> dic
     """result.json of a run that has come to its end; None if a signal came while the test split was measured.
 
     `eval` measures the last weights, averaged with --ema, not those of the best checkpoint. Where --patience ended the run,
-    `eval_best` measures those too; else it is null. The engine has another state afterwards.
+    `eval_best` measures those too; else it is null. The engine has another state afterwards. The leading process writes the
+    logits of `eval` to predictions.npz.
     """
     config, data, engine = experiment.config, experiment.data, experiment.engine
     stopped = stopping.describe(config, experiment.plan.total, progress)
-    last = _measure(experiment, session)
+    collector = Collector(data.final[1].labels)
+    last = _measure(experiment, session, collector)
     impatient = stopped is not None and stopped["because"] == "patience"
     best = _measure_best(experiment, session, progress) if impatient else {}
     if last is None or best is None:
         return None
+    if engine.cluster.is_leader:
+        session.store.put(PREDICTIONS, collector.logits().to_bytes())
     return {
         "schema": SCHEMA,
         "status": "finished",
@@ -59,10 +64,10 @@ def measure(experiment: Experiment, session: Session, progress: Progress) -> dic
     }
 
 
-def _measure(experiment: Experiment, session: Session) -> dict[str, Any] | None:
+def _measure(experiment: Experiment, session: Session, collector: Collector | None = None) -> dict[str, Any] | None:
     """The engine's weights on the test split; None if a signal came."""
     data, (split, examples) = experiment.data, experiment.data.final
-    sums = experiment.engine.evaluate(examples, session.stop_requested)
+    sums = experiment.engine.evaluate(examples, session.stop_requested, collector)
     if sums is None:
         return None
     return {"split": split, **sums.measurement(data.dataset.class_names, data.examples_per_class)}

@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding
 from convoy.data.arrays import Array, ClassCounts
 from convoy.data.sources.examples import Examples
 from convoy.trainer.engines import hidden
-from convoy.trainer.engines.base import BaseEngine, EvaluationCounts
+from convoy.trainer.engines.base import BaseEngine, Evaluated
 from convoy.trainer.engines.jax import devices
 from convoy.trainer.engines.jax.devices import REPLICATED, SHARDED
 from convoy.trainer.engines.jax.feed import Feed
@@ -156,20 +156,26 @@ class JaxEngine(BaseEngine):
         return self._compiled[key]
 
     @contextlib.contextmanager
-    def _evaluating(self, stream: tf.data.Dataset) -> Iterator[Callable[[int], Iterable[EvaluationCounts]]]:
+    def _evaluating(self, stream: tf.data.Dataset) -> Iterator[Callable[[int], Iterable[Evaluated]]]:
         rounds = iter(stream.batch(self.runtime.local_replicas, drop_remainder=True).as_numpy_iterator())
         sharding = NamedSharding(self._mesh, SHARDED)
         weights = self.programs.for_evaluation(self._state)
 
-        def count(batches: int) -> list[EvaluationCounts]:
-            counts = []
+        def evaluate(batches: int) -> list[Evaluated]:
+            found = []
             for _ in range(batches):
                 own = (array.reshape(-1, *array.shape[2:]) for array in next(rounds))
                 batch = (jax.make_array_from_process_local_data(sharding, array) for array in own)
-                counts.append(self.programs.evaluate(*weights, *batch))
-            return counts
+                found.append(self.programs.evaluate(*weights, *batch))
+            return found
 
-        yield count
+        yield evaluate
+
+    def _all_logits(self, logits: jax.Array) -> np.ndarray:
+        # Shards lie in the order of the replicas, as the batches do.
+        return np.asarray(
+            logits if self.cluster.processes == 1 else multihost_utils.process_allgather(logits, tiled=True)
+        )
 
     def _backbone(self) -> Callable[[np.ndarray], np.ndarray]:
         network = halves.backbone(self.model.whole, self.config.model)

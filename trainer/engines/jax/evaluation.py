@@ -1,4 +1,4 @@
-"""The counting of evaluation batches."""
+"""What a network says of evaluation batches."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import jax.numpy as jnp
 import keras
 from jax.sharding import AbstractMesh, Mesh
 
-from convoy.trainer.engines.base import EvaluationCounts
+from convoy.trainer.engines.base import Evaluated, EvaluationCounts
 from convoy.trainer.engines.jax.devices import REPLICATED, SHARDED
 from convoy.trainer.engines.jax.step import all_sum, to_floats
 from convoy.trainer.losses.cross_entropy import cross_entropy
 
 
-def evaluation_step(model: keras.Model, mesh: Mesh | AbstractMesh, classes: int) -> Callable[..., EvaluationCounts]:
-    """A jitted function (trainable, other, images, labels, weights) -> counts of the batch, over all replicas."""
+def evaluation_step(model: keras.Model, mesh: Mesh | AbstractMesh, classes: int) -> Callable[..., Evaluated]:
+    """A jitted function (trainable, other, images, labels, weights) -> counts over all replicas, and each one's logits."""
 
-    def count(
+    def evaluate(
         trainable: list[jax.Array],
         other: list[jax.Array],
         images: jax.Array,
         labels: jax.Array,
         weights: jax.Array,
-    ) -> EvaluationCounts:
+    ) -> Evaluated:
         logits, _ = model.stateless_call(trainable, other, to_floats(images), training=False)
         logits = logits.astype(keras.config.floatx())
         inside = weights.astype(jnp.int32)
@@ -45,7 +45,8 @@ def evaluation_step(model: keras.Model, mesh: Mesh | AbstractMesh, classes: int)
             per_class(inside, guesses),
             per_class(hits, labels),
         )
-        return jax.tree.map(all_sum, counts)
+        return Evaluated(jax.tree.map(all_sum, counts), logits)
 
     specs = (REPLICATED, REPLICATED, SHARDED, SHARDED, SHARDED)
-    return jax.jit(jax.shard_map(count, mesh=mesh, in_specs=specs, out_specs=REPLICATED, check_vma=False))
+    outputs = Evaluated(REPLICATED, SHARDED)
+    return jax.jit(jax.shard_map(evaluate, mesh=mesh, in_specs=specs, out_specs=outputs, check_vma=False))

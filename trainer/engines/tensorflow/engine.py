@@ -13,7 +13,7 @@ from convoy.data.arrays import ClassCounts
 from convoy.data.parallel import untuned
 from convoy.data.sources.examples import Examples
 from convoy.trainer.engines import hidden, normalization, patches
-from convoy.trainer.engines.base import BaseEngine, EvaluationCounts
+from convoy.trainer.engines.base import BaseEngine, Evaluated
 from convoy.trainer.engines.lost import lost_peer
 from convoy.trainer.engines.memory import StepMemory
 from convoy.trainer.engines.parts import build_parts
@@ -129,7 +129,7 @@ class TensorFlowEngine(BaseEngine):
         self._compiled.add(self._stage)
 
     @contextlib.contextmanager
-    def _evaluating(self, stream: tf.data.Dataset) -> Iterator[Callable[[int], Iterable[EvaluationCounts]]]:
+    def _evaluating(self, stream: tf.data.Dataset) -> Iterator[Callable[[int], Iterable[Evaluated]]]:
         if self.cluster.processes > 1:
             # Without this, tf.distribute runs a collective before each fetch to ask whether every process has another
             # batch. The number of batches is known.
@@ -138,6 +138,15 @@ class TensorFlowEngine(BaseEngine):
             batches = self._spread(stream)
             self._compile_evaluation(batches)
             yield lambda number: [self._evaluation(batches, tf.constant(number))]
+
+    def _all_logits(self, logits: tf.Tensor) -> np.ndarray:
+        own = logits.numpy()
+        if self.cluster.processes > 1:  # in a round each process has the examples after those of the one before it
+            rounds, examples, classes = own.shape
+            every = np.zeros((rounds, self.cluster.processes, examples, classes), own.dtype)
+            every[:, self.cluster.index] = own
+            own = self._sum(every)
+        return own.reshape(-1, own.shape[-1])
 
     def _backbone(self) -> Callable[[np.ndarray], np.ndarray]:
         return forward(halves.backbone(self.model.whole, self.config.model))

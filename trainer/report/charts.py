@@ -1,0 +1,145 @@
+"""The charts of a page, as SVG in data URIs: an image runs no script, whatever a class is called."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from convoy.outside import printable
+from convoy.trainer.report.figures import BINS, Calibration
+
+_TEXT = "#767676"  # 4.5:1 on white and on black
+_BLUE, _ORANGE = "#3b82c4", "#d9722e"
+_STYLE: dict[str, Any] = {
+    "axes.edgecolor": _TEXT, "axes.labelcolor": _TEXT, "axes.spines.right": False, "axes.spines.top": False,
+    "axes.titlecolor": _TEXT, "figure.constrained_layout.use": True, "figure.facecolor": "none",
+    "axes.facecolor": "none", "font.family": "sans-serif", "font.size": 10, "grid.alpha": 0.3, "grid.color": _TEXT,
+    "legend.frameon": False, "legend.labelcolor": _TEXT, "svg.fonttype": "none", "svg.hashsalt": "convoy",
+    "text.color": _TEXT, "text.parse_math": False, "xtick.color": _TEXT, "ytick.color": _TEXT,
+}  # fmt: skip
+NUMBERED = 20  # classes whose confusion matrix has numbers
+DRAWN = 100  # classes of which a matrix is drawn
+
+
+class Chart(NamedTuple):
+    """A picture and what a person who does not see it is told."""
+
+    source: str  # data:image/svg+xml;base64,...
+    text: str
+
+
+def lines(records: Sequence[dict[str, Any]], names: Sequence[tuple[str, str]], text: str) -> Chart | None:
+    """A panel for each (field, label), over the epochs: of training, and of the examples that were held out."""
+    panels = [(name, label) for name, label in names if any(record.get(name) is not None for record in records)]
+    if not panels:
+        return None
+
+    def draw(axes: Sequence[Any]) -> None:
+        for axis, (name, label) in zip(axes, panels, strict=True):
+            for split, colour in (("train", _BLUE), ("eval", _ORANGE)):
+                points = [
+                    (record["epoch"], record[name] if record.get(name) is not None else math.nan)
+                    for record in records
+                    if record["split"] == split and name in record
+                ]
+                if points:
+                    marker = "." if len(points) < 40 else None
+                    axis.plot(*zip(*points, strict=True), color=colour, marker=marker, label=split)
+            axis.set(xlabel="epoch", ylabel=label)
+            axis.grid()
+        axes[0].legend()
+
+    return _chart(draw, text, columns=len(panels), size=(4.4 * len(panels), 3.2))
+
+
+def shares(seconds: dict[str, float], text: str) -> Chart | None:
+    """Seconds by kind, the most first."""
+    kinds = sorted(((value, name) for name, value in seconds.items() if value > 0), reverse=True)
+    if not kinds:
+        return None
+
+    def draw(axes: Sequence[Any]) -> None:
+        values, names = zip(*kinds, strict=True)
+        bars = axes[0].barh([printable(name.replace("_", " ")) for name in names], values, color=_BLUE)
+        total = sum(values)
+        axes[0].bar_label(bars, [f"{value:,.1f} s, {value / total:.0%}" for value in values], padding=4)
+        axes[0].invert_yaxis()
+        axes[0].margins(x=0.25)
+        axes[0].set(xlabel="seconds")
+
+    return _chart(draw, text, size=(8, 0.6 + 0.34 * len(kinds)))
+
+
+def matrix(confusion: np.ndarray, names: Sequence[str], text: str) -> Chart | None:
+    """A confusion matrix, coloured by the share of a row; None of more classes than can be told apart."""
+    classes = len(names)
+    if classes > DRAWN:
+        return None
+
+    def draw(axes: Sequence[Any]) -> None:
+        from matplotlib.colors import LinearSegmentedColormap
+
+        shades = LinearSegmentedColormap.from_list("shares", [(*_rgb(_BLUE), 0.0), (*_rgb(_BLUE), 1.0)])
+        rows = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+        axis = axes[0]
+        axis.pcolormesh(rows, cmap=shades, vmin=0, vmax=1, edgecolors=_TEXT, linewidth=0.1)
+        labels = [printable(name) if len(name) <= 24 else printable(name[:23]) + "…" for name in names]
+        places = np.arange(classes) + 0.5
+        size = 9 if classes <= NUMBERED else max(3, 240 / classes)
+        axis.set_xticks(places, labels, rotation=90, fontsize=size)
+        axis.set_yticks(places, labels, fontsize=size)
+        axis.tick_params(length=0)
+        axis.invert_yaxis()
+        axis.set(xlabel="taken for", ylabel="is", aspect="equal")
+        if classes <= NUMBERED:
+            for (row, column), count in np.ndenumerate(confusion):
+                if count:
+                    colour = "white" if rows[row, column] > 0.5 else _TEXT
+                    axis.text(column + 0.5, row + 0.5, f"{count:,}", ha="center", va="center", color=colour, fontsize=8)
+
+    side = min(2 + 0.42 * classes, 9)
+    return _chart(draw, text, size=(side, side))
+
+
+def reliability(found: Calibration, text: str) -> Chart:
+    """Accuracy by confidence, and how many examples there are."""
+
+    def draw(axes: Sequence[Any]) -> None:
+        edges = np.linspace(0, 1, BINS + 1)
+        axes[0].plot([0, 1], [0, 1], color=_TEXT, linestyle=":", label="as sure as right")
+        filled = found.examples > 0
+        axes[0].plot(found.confidence[filled], found.accuracy[filled], "o-", color=_BLUE, label="this run")
+        axes[0].set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
+        axes[0].grid()
+        axes[0].legend()
+        axes[1].bar(edges[:-1], found.examples, width=1 / BINS, align="edge", color=_BLUE)
+        axes[1].set(xlabel="confidence", ylabel="examples", xlim=(0, 1.02))
+
+    return _chart(draw, text, columns=2, size=(8.4, 3.6))
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    from matplotlib.colors import to_rgb
+
+    return to_rgb(colour)
+
+
+def _chart(draw: Any, text: str, size: tuple[float, float], columns: int = 1) -> Chart:
+    """What `draw` makes of a row of axes."""
+    from matplotlib import style  # late: it takes half a second
+    from matplotlib.figure import Figure
+
+    with style.context(_STYLE):
+        figure = Figure(figsize=size)
+        draw(figure.subplots(1, columns, squeeze=False)[0])
+        file = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # text stays text, and the reader's fonts have more
+            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return Chart(f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}", text)
