@@ -17,6 +17,7 @@ PAGES = tuple(
         "docs/engines.md",
         "docs/fine-tuning.md",
         "docs/imbalance.md",
+        "docs/large-batch.md",
         "docs/networks.md",
         "docs/performance.md",
     )
@@ -240,6 +241,50 @@ def noise_scale() -> str:
     return "\n".join(lines)
 
 
+def find_lr() -> str:
+    """The rate that --find_lr names beside the best of a grid."""
+    rows = rows_of("find_lr")
+    lines = ["| | rate | accuracy, median of 3 seeds (range) |", "|---|---|---|"]
+    for row in rows:
+        name = "**named**" if row["by"] == "find_lr" else "grid"
+        rate, middle, low, high = (float(row[column]) for column in ("learning_rate", "accuracy", "low", "high"))
+        lines.append(f"| `{row['optimizer']}`, {name} | {rate:.3g} | {middle:.1%} ({low:.1%} to {high:.1%}) |")
+    lines.append(f"\nDigits, article_cnn, batch 128, 10 epochs, cosine to 0, {machine_of(rows[0])} {source('find_lr')}")
+    return "\n".join(lines)
+
+
+def cluster() -> str:
+    """Images per second and process on several hosts: a side a row, a number of processes and a speed of links a column."""
+    rows = rows_of("cluster")
+    names = {
+        "tensorflow": "Convoy, TensorFlow",
+        "jax": "Convoy, JAX",
+        "torch": "torch DistributedDataParallel",
+        "torch_compiled": "the same, compiled",
+    }
+    settings = list(dict.fromkeys((row["processes"], float(row["gbit"])) for row in rows))
+    heads = (f"{count} at {gbit:g} Gbit/s" if gbit else f"{count}" for count, gbit in settings)
+    lines = [f"| images/s of a process (range) | {' | '.join(heads)} |", "|---" * (1 + len(settings)) + "|"]
+    for side, name in names.items():
+        cells = []
+        for count, gbit in settings:
+            for row in rows:
+                if (row["side"], row["processes"], float(row["gbit"])) == (side, count, gbit):
+                    middle, low, high = (
+                        float(row[column]) / int(count) for column in ("images_per_second", "least", "most")
+                    )
+                    cells.append(f"{middle:,.0f} ({low:,.0f} to {high:,.0f})")
+        if cells:
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    first = rows[0]
+    lines.append(
+        f"\nHosts that are network namespaces, {float(first['share_of_core']):.0%} of a core each; article_cnn, float32,"
+        f" {first['batch']} images of 32x32 a process, {first['rounds']} rounds; {machine_of(first)}, JAX {first['jax']},"
+        f" torch {first['torch']} {source('cluster')}"
+    )
+    return "\n".join(lines)
+
+
 def frozen_backbone() -> str:
     """Training of a new head, all sides."""
     rows = rows_of("frozen_backbone")
@@ -293,6 +338,8 @@ TABLES = {
     "forward": engines_forward,
     "remat": remat,
     "noise_scale": noise_scale,
+    "find_lr": find_lr,
+    "cluster": cluster,
     "frozen_backbone": frozen_backbone,
     "fine_tune": fine_tune,
 }

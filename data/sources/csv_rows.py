@@ -82,7 +82,8 @@ class _Reader:
         except UnicodeDecodeError as error:
             raise exits.BadData(f"{self.place} is not UTF-8 ({error.reason}); save it as UTF-8.") from error
         except csv.Error as error:
-            raise exits.BadData(f"{self.place} does not read as CSV after line {self._number:,}: {error}.") from error
+            said = printable(str(error))  # which quotes characters of the file
+            raise exits.BadData(f"{self.place} does not read as CSV after line {self._number:,}: {said}.") from error
 
     def _rows(self) -> Rows:
         separator, header = self._header(next(self._lines, ""))

@@ -68,6 +68,7 @@ def assert_same(run_dir: Path, other: Path) -> None:
     assert records_of(run_dir) == records_of(other)
 
 
+@THOROUGH
 def test_a_run_whose_last_checkpoint_is_that_of_a_border_ends_with_the_same_bits(convoy, whole, tmp_path):
     (tmp_path / "mine.py").write_text(MODEL)
     shutil.copytree(whole("tensorflow"), tmp_path / "run")

@@ -200,10 +200,12 @@ def test_a_run_that_diverges_names_the_step_and_the_last_good_checkpoint(convoy,
     (tmp_path / "mine.py").write_text(BOMB)
     outcome = convoy("train", *QUICK, "--run_dir=run", "--model=mine:model", "--restarts=2")
     assert outcome.code == 70, outcome
-    assert len(outcome.err.strip().splitlines()) == 1
+    sentence, _, command = outcome.err.strip().splitlines()
+    assert command.strip().startswith("convoy train ")
+    assert "--on_nan=rollback" in command
     assert "the loss of step 30 is nan" in outcome.err
-    assert "the last good checkpoint is checkpoints/00000020.1" in outcome.err
-    assert "--learning_rate" in outcome.err
+    assert "the last good checkpoint is checkpoints/00000020.1" in sentence
+    assert "--learning_rate" in sentence
     assert [event["event"] for event in events_of(tmp_path / "run")][-1] == "diverged"
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["00000020.1"]
 

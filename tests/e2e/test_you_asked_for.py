@@ -33,11 +33,14 @@ def test_the_commands_run(tmp_path):
     subprocess.run(draw, cwd=tmp_path, check=True)
     (tmp_path / "photos" / "aspen" / ".ipynb_checkpoints").mkdir()
     (tmp_path / "photos" / "aspen" / ".ipynb_checkpoints" / "copy.jpg").write_bytes(b"")
+    env = environment(
+        XDG_STATE_HOME=str(tmp_path / "state")
+    )  # where jobs are kept: this user may have one of that name
     commands = re.findall(r"`(convoy [^`]+)`", "\n".join(ROWS))
     assert len(commands) >= 10
     for command in commands:
         argv = [sys.executable, "-m", *shlex.split(command)]
-        done = subprocess.run(argv, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+        done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     result = json.loads((tmp_path / "runs" / "again" / "result.json").read_text())
     assert 0 < result["goodput"]["fraction"] <= 1

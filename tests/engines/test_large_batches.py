@@ -43,10 +43,17 @@ def test_groups_that_a_smaller_batch_cannot_be_cut_into_are_a_sentence(case):
 @pytest.mark.parametrize(("backend", "devices"), ON_FOUR)
 def test_any_number_of_devices_ends_a_ramp_as_one(case, backend, devices):
     name = "ramp_of_normalized"
-    found, expected = case(backend, devices, name, long=True), case("tensorflow", 1, name, long=True)
+    found, here, expected = (
+        case(*where, name, long=True) for where in ((backend, devices), (backend, 1), ("tensorflow", 1))
+    )
     assert_same_bits(state(found, "again"), state(found, "once"))
-    assert_equal(found, case(backend, 1, name, long=True))
-    assert_equal(found, expected, 1e-7)
+    # Normalization takes the first bias away again, so its gradient is what rounding leaves, which Adam divides by its size.
+    of_noise = [path for path in expected if path.endswith("sequential/dense/bias")]
+    assert len(of_noise) > 1
+    for path in of_noise:
+        assert np.abs(found.pop(path) - expected[path]).max() < 1e-6, path
+    assert_equal(found, {path: value for path, value in here.items() if path not in of_noise})
+    assert_equal(found, {path: value for path, value in expected.items() if path not in of_noise}, 1e-7)
 
 
 @pytest.mark.parametrize(("backend", "devices"), ON_FOUR)

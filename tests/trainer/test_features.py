@@ -175,12 +175,7 @@ def test_features_are_kept_below_data_dir_for_the_next_run(runs):
     place = runs("tensorflow", 1, "kept")
     assert_same_bits(place / "second", place / "first")
     how = [line.partition("MiB, ")[2] for line in (place / "out").read_text().splitlines() if "features of" in line]
-    assert [line.partition(" in ")[0] for line in how] == [
-        "computed",
-        "computed",
-        f"read from {place}/features",
-        "computed",
-    ]
+    assert [line.partition(" in ")[0] for line in how] == ["computed", f"read from {place}/features", "computed"]
     assert len(list((place / "features").iterdir())) == 4
 
 

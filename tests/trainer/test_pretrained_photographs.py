@@ -70,7 +70,7 @@ def measured(folder: Path, backend: str, *flags: str) -> list[str]:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return [line for line in done.stdout.splitlines() if not line.startswith("Note: the split")]
+    return [line for line in done.stdout.splitlines() if not line.startswith("Note: ")]
 
 
 @pytest.mark.thorough

@@ -13,6 +13,8 @@ from convoy.trainer.optimizers.one_pass import BIASES_AND_NORMALIZATION, Given, 
 from convoy.trainer.optimizers.sgd import with_momentum
 from convoy.trainer.schedules.schedule import Schedule
 
+_SMALL = 1e-12  # weight decay
+
 
 @keras.saving.register_keras_serializable("convoy")
 class LARS(Layerwise):
@@ -66,7 +68,10 @@ class LARS(Layerwise):
     def direction_norm(self, given: Given) -> Scalar:
         if not given.decay:
             return norm(given.gradient)
-        return norm(2 * given.gradient + 2 * given.decay * given.weight) / 2  # to the bit, in an expression of its own
+        if given.decay < _SMALL:  # by which a gradient cannot be divided
+            return norm(given.gradient + given.decay * given.weight)
+        # An expression that `direction` does not have. Other factors, such as 2 and 1 / 2, XLA would take apart again.
+        return given.decay * norm(given.gradient / given.decay + given.weight)
 
     def move(self, weight: Array, direction: Array, slots: Sequence[Array], rate: Scalar) -> Updated:
         return with_momentum(weight, direction, slots, rate, self.momentum, self.nesterov)

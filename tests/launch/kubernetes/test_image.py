@@ -7,6 +7,7 @@ another image of Python to build upon.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shlex
@@ -41,12 +42,15 @@ print(last.step, hashlib.sha256(b"".join(tensors[name].tobytes() for name in sor
 """
 
 
+@functools.cache
 def tool() -> list[str]:
     if named := os.environ.get("CONVOY_TEST_CONTAINERS"):
         return shlex.split(named)
     engine = next((name for name in ("docker", "podman") if shutil.which(name)), None)
     if not engine:
         pytest.skip("neither docker nor podman is installed")
+    if subprocess.run([engine, "info"], capture_output=True, check=False, timeout=60).returncode:
+        pytest.skip(f"{engine} is installed, but starts no container here (`{engine} info` says why)")
     return [engine]
 
 

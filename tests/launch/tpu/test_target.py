@@ -351,7 +351,7 @@ def test_the_real_gcloud_asks_for_the_same(server, target, spec, tmp_path):
     commands = [shlex.split(line.removeprefix("#   ")) for line in said.splitlines() if line.startswith("#   gcloud")]
     (job,) = (line.partition("job.json holds ")[2] for line in said.splitlines() if "job.json holds" in line)
     (tmp_path / "job.json").write_text(job)
-    (tmp_path / "tpu_vm_boot.py").write_text(tpu_request.BOOT.read_text())
+    (tmp_path / "boot.py").write_text(tpu_request.BOOT.read_text())
     variables = environment(
         CLOUDSDK_API_ENDPOINT_OVERRIDES_TPU=f"{server.url}/",
         CLOUDSDK_AUTH_DISABLE_CREDENTIALS="true",
