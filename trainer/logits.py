@@ -102,10 +102,10 @@ class Logits:
         """
         names = ["index", "label", "logits", *(Shortened._fields if classes > ALL_UP_TO else ())]
         try:
-            found = members(data, names)
-            for name, member in zip(names, found, strict=True):
+            tensors = members(data, names)
+            for name, member in zip(names, tensors, strict=True):
                 member.check_crc32(name)
-            index, label, logits, *more = (member.value for member in found)
+            index, label, logits, *more = (member.value for member in tensors)
             _check(classes, index, label, logits, *more)
         except ValueError as error:
             raise exits.BadData(f"{source}: the file {error}; remove it, and measure the run again.") from error

@@ -108,7 +108,7 @@ def assert_equal(place: Path, expected: Path, tensors: float = 1e-9, losses: flo
         ("tensorflow", 2),
         pytest.param("tensorflow", 4, marks=THOROUGH),
         pytest.param("jax", 2, marks=THOROUGH),
-        ("jax", 4),
+        pytest.param("jax", 4, marks=THOROUGH),
     ],
 )
 def test_several_devices_end_as_one(convoy, mine, one_device, backend, devices):
@@ -138,7 +138,7 @@ def test_tensorflow_and_jax_end_alike(one_device):
 @pytest.mark.parametrize(
     ("first", "then", "tensors", "losses"),
     [
-        ("tensorflow", "tensorflow", 1e-9, 1e-10),
+        pytest.param("tensorflow", "tensorflow", 1e-9, 1e-10, marks=THOROUGH),
         ("tensorflow", "jax", 1e-7, 1e-8),
         pytest.param("jax", "tensorflow", 1e-7, 1e-8, marks=THOROUGH),
     ],

@@ -101,7 +101,8 @@ def test_a_folder_in_another_place_is_the_same_data(to, place, monkeypatch):
     assert train(place / "run", f"folder:{dataset}")["step"] == 2  # finished, and not refused
 
 
-@pytest.mark.parametrize("to", [a_copy, *(pytest.param(to, marks=pytest.mark.thorough) for to in PLACES[:-1])])
+@pytest.mark.thorough
+@pytest.mark.parametrize("to", [a_copy, *PLACES[:-1]])
 def test_a_run_whose_data_has_moved_ends_with_the_same_bits(to, place, monkeypatch):
     shutil.copytree("run", "alone")
     train("alone", "folder:photos", "4st")

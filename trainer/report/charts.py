@@ -107,18 +107,18 @@ def matrix(confusion: np.ndarray, names: Sequence[str], text: str) -> Chart | No
     return _chart(draw, text, size=(side, side))
 
 
-def reliability(found: Calibration, text: str) -> Chart:
+def reliability(calibration: Calibration, text: str) -> Chart:
     """Accuracy by confidence, and how many examples there are."""
 
     def draw(axes: Sequence[Any]) -> None:
         edges = np.linspace(0, 1, BINS + 1)
         axes[0].plot([0, 1], [0, 1], color=_TEXT, linestyle=":", label="as sure as right")
-        filled = found.examples > 0
-        axes[0].plot(found.confidence[filled], found.accuracy[filled], "o-", color=_BLUE, label="this run")
+        filled = calibration.examples > 0
+        axes[0].plot(calibration.confidence[filled], calibration.accuracy[filled], "o-", color=_BLUE, label="this run")
         axes[0].set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
         axes[0].grid()
         axes[0].legend()
-        axes[1].bar(edges[:-1], found.examples, width=1 / BINS, align="edge", color=_BLUE)
+        axes[1].bar(edges[:-1], calibration.examples, width=1 / BINS, align="edge", color=_BLUE)
         axes[1].set(xlabel="confidence", ylabel="examples", xlim=(0, 1.02))
 
     return _chart(draw, text, columns=2, size=(8.4, 3.6))

@@ -37,7 +37,7 @@ class Pair(NamedTuple):
     label: int
     guess: int
     examples: int
-    of: int  # the class has
+    class_examples: int  # that the class has
 
 
 class Calibration(NamedTuple):
@@ -56,14 +56,14 @@ class Calibration(NamedTuple):
     accuracy: np.ndarray
 
 
-def share(hits: int, of: int) -> Share | None:
-    """hits / of with its interval; None of nothing."""
+def share(hits: int, total: int) -> Share | None:
+    """hits / total with its interval; None of nothing."""
     from scipy.stats import binomtest
 
-    if not of:
+    if not total:
         return None
-    interval = binomtest(hits, of).proportion_ci(0.95, method="wilson")
-    return Share(hits / of, float(interval.low), float(interval.high))
+    interval = binomtest(hits, total).proportion_ci(0.95, method="wilson")
+    return Share(hits / total, float(interval.low), float(interval.high))
 
 
 def accuracy(logits: Logits) -> Share | None:
@@ -81,13 +81,13 @@ def confusion(logits: Logits, classes: int) -> np.ndarray:
 def of_classes(matrix: np.ndarray) -> list[ClassFigures]:
     """Of every class, from the confusion matrix, those that were recognised least first."""
     hits, examples, taken = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-    found = [
+    classes = [
         ClassFigures(
             index, int(examples[index]), share(int(hit), int(examples[index])), share(int(hit), int(taken[index]))
         )
         for index, hit in enumerate(hits)
     ]
-    return sorted(found, key=lambda figures: (figures.recall is None, figures.recall, figures.label))
+    return sorted(classes, key=lambda figures: (figures.recall is None, figures.recall, figures.label))
 
 
 def worst_pairs(matrix: np.ndarray, count: int) -> list[Pair]:
@@ -104,10 +104,10 @@ def worst_pairs(matrix: np.ndarray, count: int) -> list[Pair]:
 
 def calibration(logits: Logits) -> Calibration:
     """By the confidence in the most probable class, in 15 bins of equal width."""
-    confidence, right = logits.confidence, logits.guess == logits.label
+    confidence, is_correct = logits.confidence, logits.guess == logits.label
     bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     examples = np.bincount(bins, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        means = [np.bincount(bins, weights=values, minlength=BINS) / examples for values in (confidence, right)]
+        means = [np.bincount(bins, weights=values, minlength=BINS) / examples for values in (confidence, is_correct)]
     error = np.nansum(examples * np.abs(means[1] - means[0])) / len(logits)
     return Calibration(float(error), examples, *means)

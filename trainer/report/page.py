@@ -112,12 +112,12 @@ def _chose(result: dict[str, Any] | None, config: RunConfig) -> str:
 def _facts(result: dict[str, Any] | None) -> list[tuple[str, str]]:
     if not result:
         return []
-    found, train = result["eval"], result["train"]
-    facts = [("loss", f"{found['loss']:.4f}")]
-    if "top5_accuracy" in found:
-        facts.append(("among the five most probable", f"{found['top5_accuracy']:.2%}"))
-    if found.get("mean_recall") is not None:
-        facts.append(("mean recall of the classes", f"{found['mean_recall']:.2%}"))
+    evaluated, train = result["eval"], result["train"]
+    facts = [("loss", f"{evaluated['loss']:.4f}")]
+    if "top5_accuracy" in evaluated:
+        facts.append(("among the five most probable", f"{evaluated['top5_accuracy']:.2%}"))
+    if evaluated.get("mean_recall") is not None:
+        facts.append(("mean recall of the classes", f"{evaluated['mean_recall']:.2%}"))
     facts.append(("epochs", f"{result['epoch']:.4g}, {result['step']:,} steps"))
     facts.append(("time", f"{result['wall_seconds']:,.0f} s in {counted(result['attempts'], 'attempt')}"))
     if train["images_per_second"]:
@@ -128,7 +128,7 @@ def _facts(result: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 
 def _made(result: dict[str, Any] | None, config: RunConfig) -> list[tuple[str, str]]:
-    made = [("backend", config.backend), ("devices", config.devices), ("seed", str(config.seed))]
+    rows = [("backend", config.backend), ("devices", config.devices), ("seed", str(config.seed))]
     if result:
-        made += [(name, str(version)) for name, version in (result.get("versions") or {}).items()]
-    return [(name, printable(value)) for name, value in made]
+        rows += [(name, str(version)) for name, version in (result.get("versions") or {}).items()]
+    return [(name, printable(value)) for name, value in rows]

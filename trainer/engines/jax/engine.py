@@ -162,12 +162,12 @@ class JaxEngine(BaseEngine):
         weights = self.programs.for_evaluation(self._state)
 
         def evaluate(batches: int) -> list[Evaluated]:
-            found = []
+            evaluated = []
             for _ in range(batches):
                 own = (array.reshape(-1, *array.shape[2:]) for array in next(rounds))
                 batch = (jax.make_array_from_process_local_data(sharding, array) for array in own)
-                found.append(self.programs.evaluate(*weights, *batch))
-            return found
+                evaluated.append(self.programs.evaluate(*weights, *batch))
+            return evaluated
 
         yield evaluate
 
