@@ -115,7 +115,7 @@ def test_a_stream_of_packed_photographs_is_that_of_the_folder(kinds):
     assert len({image.tobytes() for image in streams[0]}) == 24
 
 
-@pytest.mark.thorough  # streams of both are compared below
+@pytest.mark.thorough  # streams of both are compared above
 def test_a_run_on_records_ends_with_the_bits_of_one_on_the_source(convoy, tmp_path):
     outcome = convoy("data", "pack", "--dataset=digits", f"--out={tmp_path / 'packed'}")
     assert outcome.code == 0, outcome
