@@ -12,10 +12,14 @@ import pytest
 import sklearn.metrics
 from sklearn.calibration import calibration_curve
 
+from convoy import exits
+from convoy.outside import MAX_DOCUMENT_BYTES
 from convoy.store import open_store
 from convoy.trainer.config import RunConfig
 from convoy.trainer.logits import Collector, Logits
 from convoy.trainer.report import figures, page
+
+pytestmark = pytest.mark.slow  # draws charts
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -37,7 +41,9 @@ def predicted(classes: int, examples: int = 400, skill: float = 3.0) -> Logits:
     return collector.logits()
 
 
-def run_directory(place: Path, names: list[str], logits: Logits | None, finished: bool = True) -> Path:
+def run_directory(
+    place: Path, names: list[str], logits: Logits | None, finished: bool = True, examples: int = 400
+) -> Path:
     """What a run leaves, written by hand."""
     config = RunConfig(run_dir=str(place)).with_defaults()
     place.mkdir()
@@ -54,7 +60,7 @@ def run_directory(place: Path, names: list[str], logits: Logits | None, finished
     spent = {"event": "spent", "attempt": 1, "time": 30.0, "step": 5, "seconds": {"steps": 12.0}}
     (place / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in (start, spent)))
     if finished:
-        measured = {"split": "test", "examples": 400, "accuracy": 0.75, "loss": 0.5, "mean_recall": 0.7}
+        measured = {"split": "test", "examples": examples, "accuracy": 0.75, "loss": 0.5, "mean_recall": 0.7}
         train = {"images_per_second": 100.0, "noise_scale": 1234.0}
         result = {"step": 5, "epoch": 1.0, "examples": 40, "wall_seconds": 2.0, "attempts": 1, "train": train, "eval": measured,
                   "versions": {"keras": "3"}}  # fmt: skip
@@ -106,7 +112,12 @@ def page_of(run_dir: Path) -> Page:
 def test_figures_are_those_of_scikit_learn(classes):
     logits = predicted(classes)
     matrix = figures.confusion(logits, classes)
-    found = sorted(figures.of_classes(matrix), key=lambda each: each.label)
+    found = figures.of_classes(logits, classes, classes)
+    assert [each.recall.value for each in found if each.recall] == sorted(
+        each.recall.value for each in found if each.recall
+    )
+    assert figures.of_classes(logits, classes, 2) == found[:2]
+    found.sort(key=lambda each: each.label)
     precision, recall, _, examples = sklearn.metrics.precision_recall_fscore_support(
         logits.label, logits.guess, labels=range(classes), zero_division=np.nan
     )
@@ -117,7 +128,7 @@ def test_figures_are_those_of_scikit_learn(classes):
     accuracy = figures.accuracy(logits)
     assert accuracy.value == pytest.approx(sklearn.metrics.accuracy_score(logits.label, logits.guess))
     assert 0 < accuracy.low < accuracy.value < accuracy.high < 1
-    pairs = figures.worst_pairs(matrix, 10)
+    pairs = figures.worst_pairs(logits, 10)
     counts = sorted((matrix - np.diag(np.diag(matrix))).ravel().tolist(), reverse=True)
     assert [pair.examples for pair in pairs] == [count for count in counts[:10] if count]
     assert all(matrix[pair.label, pair.guess] == pair.examples and pair.label != pair.guess for pair in pairs)
@@ -153,6 +164,50 @@ def test_a_finished_run_has_its_figures_on_the_page(tmp_path, classes):
         assert words in found.text
     assert found.tags.count("img") == 5 - (classes > 100)  # of more classes no matrix is drawn
     assert found.tags.count("details") == (classes > 100)
+
+
+def test_more_classes_than_the_table_shows_are_counted_and_take_no_square_of_memory(tmp_path):
+    names = [str(index) for index in range(40_000)]  # a matrix would take 12.8 GB
+    found = page_of(run_directory(tmp_path / "run", names, predicted(40_000, examples=50)))
+    assert "Another 39,000 classes are recognised better, or have no examples." in found.text
+
+
+def test_predictions_may_be_larger_than_a_document(tmp_path):
+    logits = predicted(800, examples=6000)
+    run_dir = run_directory(tmp_path / "run", [str(index) for index in range(800)], logits, examples=6000)
+    assert (run_dir / "predictions.npz").stat().st_size > MAX_DOCUMENT_BYTES
+    assert "Expected calibration error" in page_of(run_dir).text
+
+
+def test_logits_that_are_not_finite_are_counted_and_left_out(tmp_path):
+    logits = predicted(3)
+    logits.logits[5] = np.nan
+    assert figures.calibration(logits).examples.sum() == 399
+    assert (
+        "The logits of 1 example are not finite" in page_of(run_directory(tmp_path / "run", list("abc"), logits)).text
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("result.json", lambda text: text.replace('"attempts": 1', '"attempts": "x"')),
+        ("result.json", lambda text: text.replace('"mean_recall": 0.7', '"mean_recall": []')),
+        ("result.json", lambda text: text.replace('{"keras": "3"}', "7")),
+        ("result.json", lambda text: text.replace('"noise_scale": 1234.0', '"noise_scale": "x"')),
+        ("metrics.jsonl", lambda text: text.replace('"learning_rate": 0.1', '"learning_rate": "x"')),
+        ("events.jsonl", lambda text: text.replace('"steps": 12.0', '"steps": "x"')),
+        ("dataset.json", lambda text: text[:-1]),
+    ],
+)
+def test_a_damaged_document_is_a_sentence(tmp_path, name, damage):
+    run_dir = run_directory(tmp_path / "run", ["a", "b"], predicted(2))
+    text = (run_dir / name).read_text()
+    (run_dir / name).write_text(damage(text))
+    assert damage(text) != text
+    with pytest.raises(exits.BadData, match=name):
+        page_of(run_dir)
+    assert not (run_dir / "report.html").exists()
 
 
 def test_names_on_the_page_do_nothing(tmp_path):

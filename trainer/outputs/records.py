@@ -14,7 +14,8 @@ from convoy.trainer.outputs import goodput
 from convoy.trainer.run_dir.files import BAD_IMAGES, EVENTS, METRICS
 
 MAX_ATTEMPTS = 1_000_000_000
-_RECORD = {"step": int, "epoch": float, "split": str, "loss?": (AnyFloat, None), "accuracy?": (AnyFloat, None)}
+_NUMBERS = ("loss", "accuracy", "learning_rate", "images_per_second", "noise_scale")
+_RECORD = {"step": int, "epoch": float, "split": str, **{f"{name}?": (AnyFloat, None) for name in _NUMBERS}}
 _EVENT = {"event": str, "attempt": int, "time": float}
 _BAD_IMAGE = {"split": str, "path": str}
 _JOURNAL_BYTES = 1 << 30  # a record takes some 150: millions of evaluations

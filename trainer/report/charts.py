@@ -24,7 +24,6 @@ _STYLE: dict[str, Any] = {
     "text.color": _TEXT, "text.parse_math": False, "xtick.color": _TEXT, "ytick.color": _TEXT,
 }  # fmt: skip
 NUMBERED = 20  # classes whose confusion matrix has numbers
-DRAWN = 100  # classes of which a matrix is drawn
 
 
 class Chart(NamedTuple):
@@ -76,11 +75,9 @@ def shares(seconds: dict[str, float], text: str) -> Chart | None:
     return _chart(draw, text, size=(8, 0.6 + 0.34 * len(kinds)))
 
 
-def matrix(confusion: np.ndarray, names: Sequence[str], text: str) -> Chart | None:
-    """A confusion matrix, coloured by the share of a row; None of more classes than can be told apart."""
+def matrix(confusion: np.ndarray, names: Sequence[str], text: str) -> Chart:
+    """A confusion matrix, coloured by the share of a row."""
     classes = len(names)
-    if classes > DRAWN:
-        return None
 
     def draw(axes: Sequence[Any]) -> None:
         from matplotlib.colors import LinearSegmentedColormap

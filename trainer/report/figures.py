@@ -78,36 +78,40 @@ def confusion(logits: Logits, classes: int) -> np.ndarray:
     return confusion_matrix(logits.label, logits.guess, labels=np.arange(classes))
 
 
-def of_classes(matrix: np.ndarray) -> list[ClassFigures]:
-    """Of every class, from the confusion matrix, those that were recognised least first."""
-    hits, examples, taken = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-    classes = [
-        ClassFigures(
-            index, int(examples[index]), share(int(hit), int(examples[index])), share(int(hit), int(taken[index]))
-        )
-        for index, hit in enumerate(hits)
-    ]
-    return sorted(classes, key=lambda figures: (figures.recall is None, figures.recall, figures.label))
-
-
-def worst_pairs(matrix: np.ndarray, count: int) -> list[Pair]:
-    """The classes that were mistaken most often, at most `count`."""
-    wrong = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
-    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+def of_classes(logits: Logits, classes: int, limit: int) -> list[ClassFigures]:
+    """Of the classes that were recognised least, the least first, at most `limit`; those without examples come last."""
+    correct = logits.label[logits.guess == logits.label]
+    hits, examples, taken = (np.bincount(each, minlength=classes) for each in (correct, logits.label, logits.guess))
+    recall = np.where(examples > 0, hits / np.maximum(examples, 1), 2)
     return [
-        Pair(int(label), int(guess), int(wrong[label, guess]), int(matrix[label].sum()))
-        for label, guess in pairs
-        if wrong[label, guess]
+        ClassFigures(
+            int(label),
+            int(examples[label]),
+            share(int(hits[label]), int(examples[label])),
+            share(int(hits[label]), int(taken[label])),
+        )
+        for label in np.argsort(recall, kind="stable")[:limit]
+    ]
+
+
+def worst_pairs(logits: Logits, limit: int) -> list[Pair]:
+    """The classes that were mistaken most often, at most `limit`."""
+    wrong = logits.guess != logits.label
+    mistakes = np.stack([logits.label[wrong], logits.guess[wrong]], axis=1)
+    pairs, counts = np.unique(mistakes, axis=0, return_counts=True)
+    return [
+        Pair(int(pairs[row, 0]), int(pairs[row, 1]), int(counts[row]), int((logits.label == pairs[row, 0]).sum()))
+        for row in np.argsort(-counts, kind="stable")[:limit]
     ]
 
 
 def calibration(logits: Logits) -> Calibration:
-    """By the confidence in the most probable class, in 15 bins of equal width."""
-    confidence, is_correct = logits.confidence, logits.guess == logits.label
+    """By the confidence in the most probable class, in 15 bins of equal width; of examples whose logits are finite."""
+    finite = np.isfinite(logits.confidence)
+    confidence, is_correct = logits.confidence[finite], (logits.guess == logits.label)[finite]
     bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     examples = np.bincount(bins, minlength=BINS)
     with np.errstate(invalid="ignore"):
         means = [np.bincount(bins, weights=values, minlength=BINS) / examples for values in (confidence, is_correct)]
-    error = np.nansum(examples * np.abs(means[1] - means[0])) / len(logits)
+    error = np.nansum(examples * np.abs(means[1] - means[0])) / max(len(confidence), 1)
     return Calibration(float(error), examples, *means)

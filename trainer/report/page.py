@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from convoy import exits
 from convoy.counting import counted
+from convoy.data import memory
 from convoy.outside import printable
 from convoy.store import Store
 from convoy.trainer.config import RunConfig
-from convoy.trainer.logits import Logits
+from convoy.trainer.logits import Logits, most_bytes
 from convoy.trainer.outputs import goodput, measured, records
 from convoy.trainer.report import charts, figures
 from convoy.trainer.run_dir import commands, dataset
@@ -21,6 +23,8 @@ from convoy.trainer.run_dir.files import PREDICTIONS, REPORT
 from convoy.trainer.run_dir.finished import read_result
 
 PAIRS = 10  # of classes that are mistaken
+DRAWN = 100  # classes of which a matrix is drawn: of more it cannot be read
+CLASSES = 1000  # in the table
 
 
 def write(store: Store, config: RunConfig) -> None:
@@ -44,7 +48,7 @@ def _content(store: Store, config: RunConfig) -> dict[str, Any]:
     names = tuple(map(printable, described.class_names)) if described else ()
     logits, missing = _logits(store, result, len(names))
     metrics, events = records.read_metrics(store), records.read_events(store)
-    spent = (result or {}).get("goodput") or (goodput.summarize(events, events[-1]["time"]) if events else {})
+    spent = goodput.summarize(events, events[-1]["time"] if events else 0.0)["seconds"]
     content: dict[str, Any] = {
         "title": printable(f"{config.model} on {config.data.dataset}: {config.run_dir}"),
         "result": result,
@@ -61,7 +65,7 @@ def _content(store: Store, config: RunConfig) -> dict[str, Any]:
             [("learning_rate", "learning rate"), ("images_per_second", "images/s"), ("noise_scale", "noise scale")],
             "Learning rate and images per second by epoch.",
         ),
-        "time": charts.shares(spent.get("seconds", {}), "Seconds of the run by what they were spent on."),
+        "time": charts.shares(spent, "Seconds of the run by what they were spent on."),
         **dict.fromkeys(("matrix", "calibration", "reliability")),
         "pairs": [],
         "classes": [],
@@ -71,12 +75,15 @@ def _content(store: Store, config: RunConfig) -> dict[str, Any]:
 
 def _predictions(logits: Logits, names: Sequence[str]) -> dict[str, Any]:
     """What follows from the predictions."""
-    confusion, calibration = figures.confusion(logits, len(names)), figures.calibration(logits)
+    calibration, matrix = figures.calibration(logits), None
+    if len(names) <= DRAWN:
+        confusion = figures.confusion(logits, len(names))
+        matrix = charts.matrix(confusion, names, "How often examples of a class, by row, were taken for each class.")
     return {
         "accuracy": figures.accuracy(logits),
-        "matrix": charts.matrix(confusion, names, "How often examples of a class, by row, were taken for each class."),
-        "pairs": figures.worst_pairs(confusion, PAIRS),
-        "classes": figures.of_classes(confusion),
+        "matrix": matrix,
+        "pairs": figures.worst_pairs(logits, PAIRS),
+        "classes": figures.of_classes(logits, len(names), CLASSES),
         "calibration": calibration,
         "reliability": charts.reliability(calibration, "Accuracy by confidence, and the number of examples."),
     }
@@ -94,11 +101,18 @@ def _logits(store: Store, result: dict[str, Any] | None, classes: int) -> tuple[
     if not result:
         return None, ""
     try:
-        return Logits.from_bytes(store.get(PREDICTIONS), classes, f"{store.url}/{PREDICTIONS}"), ""
+        data = store.get(
+            PREDICTIONS, max_bytes=min(most_bytes(result["eval"]["examples"], classes), memory.size() // 4)
+        )
+        logits = Logits.from_bytes(data, classes, f"{store.url}/{PREDICTIONS}")
     except FileNotFoundError:
         return None, "An older version ended this run, which kept no predictions: there are no mistakes to show."
     except exits.BadData as error:
         return None, printable(str(error))
+    odd = int((~np.isfinite(logits.log_sum)).sum())
+    return logits, f"The logits of {counted(odd, 'example')} are not finite; they are in no figure of confidence." * (
+        odd > 0
+    )
 
 
 def _chose(result: dict[str, Any] | None, config: RunConfig) -> str:
@@ -119,7 +133,7 @@ def _facts(result: dict[str, Any] | None) -> list[tuple[str, str]]:
     if evaluated.get("mean_recall") is not None:
         facts.append(("mean recall of the classes", f"{evaluated['mean_recall']:.2%}"))
     facts.append(("epochs", f"{result['epoch']:.4g}, {result['step']:,} steps"))
-    facts.append(("time", f"{result['wall_seconds']:,.0f} s in {counted(result['attempts'], 'attempt')}"))
+    facts.append(("time", f"{result['wall_seconds']:,.0f} s in {counted(result.get('attempts', 1), 'attempt')}"))
     if train["images_per_second"]:
         facts.append(("images/s in training", f"{train['images_per_second']:,.0f}"))
     if train.get("noise_scale") is not None:
