@@ -170,8 +170,9 @@ def _ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _log_sums(logits: np.ndarray) -> np.ndarray:
-    largest = logits.max(axis=1).astype(np.float64)
-    return largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
+    from scipy.special import logsumexp
+
+    return logsumexp(logits.astype(np.float64), axis=1)
 
 
 def _check(classes: int, index: np.ndarray, label: np.ndarray, logits: np.ndarray, *more: np.ndarray) -> None:

@@ -187,8 +187,7 @@ def test_when_one_is_killed_the_other_ends_too_and_the_run_goes_on_with_the_same
     assert_same_bits(tmp_path / "cut", whole(backend) / "run")
 
 
-@THOROUGH  # a rehearsed job that is cancelled is asked the same
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=THOROUGH)])
 def test_when_one_is_asked_to_leave_all_save_and_the_run_goes_on_with_the_same_bits(tmp_path, whole, backend):
     workers = start_workers(tmp_path, backend, 2, *QUICK, "--run_dir=cut", "--steps_per_loop=4")
     wait_for_event(tmp_path / "cut", "training", workers)

@@ -8,7 +8,7 @@ import io
 import numpy as np
 import pytest
 import sklearn.metrics
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 
 from convoy import exits
 from convoy.trainer.logits import ALL_UP_TO, TOP, Collector, Logits
@@ -35,7 +35,7 @@ def test_figures_are_those_of_all_logits(classes):
     assert (found.shortened is not None) == (classes > ALL_UP_TO)
     assert found.logits.shape[1] == (classes if classes <= ALL_UP_TO else TOP)
     every = every.astype(np.float64)
-    np.testing.assert_allclose(found.log_sum, logsumexp(every, axis=1), rtol=1e-12)
+    np.testing.assert_allclose(found.log_sum, np.log(np.exp(every).sum(axis=1)), rtol=1e-12)
     np.testing.assert_allclose(found.confidence, softmax(every, axis=1).max(axis=1), rtol=1e-12)
     assert found.losses.mean() == pytest.approx(
         sklearn.metrics.log_loss(found.label, softmax(every, axis=1), labels=range(classes)), rel=1e-6
