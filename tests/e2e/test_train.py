@@ -238,7 +238,7 @@ def test_a_finished_run_has_a_page(convoy, undisturbed, tmp_path):
     assert done.code == 0, done
     assert done.out == "Wrote run/report.html\n"
     text, result = (tmp_path / "run" / "report.html").read_text(), result_of(tmp_path / "run")
-    assert f"<strong>{100 * result['eval']['accuracy']:.2f} %</strong> of {result['eval']['examples']}" in text
+    assert f"<strong>{100 * result['eval']['accuracy']:.2f}%</strong> of {result['eval']['examples']}" in text
     with np.load(undisturbed / "predictions.npz") as found:
         right = found["logits"].argmax(1) == found["label"]
     assert right.mean() == pytest.approx(result["eval"]["accuracy"], rel=1e-12)

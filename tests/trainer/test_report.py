@@ -158,7 +158,7 @@ def test_calibration_is_scikit_learns():
 def test_a_finished_run_has_its_figures_on_the_page(tmp_path, classes):
     names = [f"class {index}" for index in range(classes)]
     found = page_of(run_directory(tmp_path / "run", names, predicted(classes)))
-    assert "75.00 % of 400\ntest examples right; 95 % interval" in found.text
+    assert "75.00% of 400\ntest examples right; 95% interval" in found.text
     for words in ("Where the time went", "Most frequent mistakes", "Expected calibration error", "Recognised least first",
                   "1,234 examples", "convoy train", "1 attempt"):  # fmt: skip
         assert words in found.text
@@ -234,7 +234,7 @@ def test_a_page_without_predictions_says_why(tmp_path, damage):
         (run_dir / "predictions.npz").write_bytes(damage)
     found = page_of(run_dir)
     assert ("An older version" if damage is None else "remove it, and measure the run again") in found.text
-    assert "75.00 %" in found.text
+    assert "75.00%" in found.text
     assert "calibration" not in found.text
 
 
