@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,14 @@ def signals_stay() -> Iterator[None]:
     """No test takes over the signals of pytest's process: one that a later test sends would end it without a word."""
     yield
     assert signal.set_wakeup_fd(-1) == -1
+
+
+@pytest.fixture(autouse=True)
+def operations_stay() -> Iterator[None]:
+    """No test makes TensorFlow's operations deterministic in pytest's process, which nothing takes back."""
+    yield
+    if config := sys.modules.get("tensorflow.python.framework.config"):
+        assert not config.is_op_determinism_enabled()
 
 
 @pytest.fixture
