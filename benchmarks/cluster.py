@@ -25,7 +25,7 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import NamedTuple
 
-from quota import Quota, quota, version
+from quota import quota, version
 from rows import HERE, describe, write
 
 from convoy import entry, exits, noise
@@ -39,6 +39,8 @@ SIDES = {  # how gradients are summed
     "torch": "in buckets during the backward pass, over Gloo",
     "torch_compiled": "the same, by torch.compile",
 }
+# What Convoy does by itself (trainer/engines/allocator.py), by the environment of a peer.
+KEEPS_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
 WARM_STEPS = 3  # of each measurement
 UNSHAPED = 0.0
 
@@ -59,18 +61,19 @@ class Measurement(NamedTuple):
 
 
 class Team:
-    """The processes of a side: the first `count` hosts have one each."""
+    """The processes of a side: every host has one, with a core of its own."""
 
-    def __init__(self, side: str, python: str, hosts: Sequence[Host], quotas: Sequence[Quota], batch: int) -> None:
+    def __init__(
+        self, side: str, python: str, hosts: Sequence[Host], batch: int, environment: dict[str, str], *model: str
+    ) -> None:
         cores = sorted(os.sched_getaffinity(0))
         addresses = ",".join(host.address for host in hosts)
-        environment = {**noise.QUIET, **os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**noise.QUIET, **os.environ, "OMP_NUM_THREADS": "1", **environment}
         self.processes = []
-        for index, (host, own) in enumerate(zip(hosts, quotas, strict=True)):
-            argv = [python, HERE / "cluster_worker.py", side, index, addresses, batch]
+        for index, host in enumerate(hosts):
+            argv = [python, HERE / "cluster_worker.py", side, index, addresses, batch, *model]
             pinned = ["taskset", "--cpu-list", cores[index % len(cores)], *argv]
             process = subprocess.Popen(host.command(pinned), stdin=PIPE, stdout=PIPE, env=environment, text=True)
-            own.add(process.pid)
             self.processes.append(process)
 
     def wait(self) -> None:
@@ -110,10 +113,11 @@ def team(flags: argparse.Namespace, side: str, hosts: Sequence[Host]) -> Iterato
     with contextlib.ExitStack() as stack:
         quotas = [stack.enter_context(quota(host.name)) for host in hosts]
         python = flags.torch_python if side.startswith("torch") else sys.executable
-        own = Team(side, python, hosts, quotas, flags.batch)
+        own = Team(side, python, hosts, flags.batch, KEEPS_MEMORY if side.startswith("torch") else {})
         stack.callback(own.end)
         own.wait()
-        for limit in quotas:
+        for process, limit in zip(own.processes, quotas, strict=True):
+            limit.add(process.pid)
             limit.limit(flags.share)
         yield own
 

@@ -1,8 +1,8 @@
-"""One process of a side of benchmarks/cluster.py: `python cluster_worker.py SIDE INDEX HOST,HOST,... BATCH`.
+"""One process of a side of benchmarks/cluster.py: `python cluster_worker.py SIDE INDEX HOST,HOST,... BATCH [MODEL]`.
 
 It prints "ready"; for each line of input, a number of steps, it makes them with its peers and prints the seconds. Each side
-trains article_cnn (trainer/models/article_cnn.py) in float32, by SGD with Nesterov's momentum, on batches of bytes that lie in
-memory. The process has one core, so one thread computes.
+trains article_cnn (trainer/models/article_cnn.py), or Convoy MODEL, in float32, by SGD with Nesterov's momentum, on batches of
+bytes that lie in memory. The process has one core, so one thread computes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 SIZE, CLASSES, PORT = 32, 10, 2222
 
 
-def convoy_steps(backend: str, index: int, hosts: Sequence[str], batch: int) -> Callable[[int], object]:
+def convoy_steps(
+    backend: str, index: int, hosts: Sequence[str], batch: int, model: str = "article_cnn"
+) -> Callable[[int], object]:
     """Training steps of a run, as its loop makes them."""
     if len(hosts) > 1:
         places = [f"{host}:{PORT}" for host in hosts]
@@ -33,7 +35,7 @@ def convoy_steps(backend: str, index: int, hosts: Sequence[str], batch: int) -> 
 
     config = from_argv([
         f"--backend={backend}", f"--dataset=synthetic:{SIZE}x{SIZE}x3:{CLASSES}:{4 * batch * len(hosts)}",
-        "--eval_split=none", "--model=article_cnn", "--optimizer=sgd", "--learning_rate=0.01", "--devices=cpu:1",
+        "--eval_split=none", f"--model={model}", "--optimizer=sgd", "--learning_rate=0.01", "--devices=cpu:1",
         f"--batch_size={batch * len(hosts)}", "--hang_timeout=0",
     ])  # fmt: skip
     engines.choose(backend)
@@ -82,9 +84,9 @@ def torch_steps(side: str, index: int, hosts: Sequence[str], batch: int) -> Call
     return train
 
 
-def main(side: str, index: int, hosts: Sequence[str], batch: int) -> None:
+def main(side: str, index: int, hosts: Sequence[str], batch: int, *model: str) -> None:
     start = torch_steps if side.startswith("torch") else convoy_steps
-    train = start(side, index, hosts, batch)
+    train = start(side, index, hosts, batch, *model)
     train(2)
     print("ready", flush=True)
     for line in sys.stdin:
@@ -94,5 +96,5 @@ def main(side: str, index: int, hosts: Sequence[str], batch: int) -> None:
 
 
 if __name__ == "__main__":
-    side, index, hosts, batch = sys.argv[1:]
-    main(side, int(index), hosts.split(","), int(batch))
+    side, index, hosts, batch, *model = sys.argv[1:]
+    main(side, int(index), hosts.split(","), int(batch), *model)

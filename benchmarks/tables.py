@@ -225,6 +225,31 @@ def remat() -> str:
     return "\n".join(lines)
 
 
+def allocator() -> str:
+    """Steps whose freed memory goes back to the kernel, and steps whose process keeps it."""
+    rows = rows_of("allocator")
+    lines = [
+        "| | a step, given back (range) | kept (range) | new pages, given back | kept | in the kernel, given back | kept |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        name = {"tensorflow": "TensorFlow", "jax": "JAX"}[row["backend"]]
+        hosts = "1 host" if row["processes"] == "1" else f"{row['processes']} hosts"
+        times = [
+            f"{float(row[f'step_ms_{side}']):,.0f} ms ({float(row[f'min_{side}']):,.0f} to {float(row[f'max_{side}']):,.0f})"
+            for side in ("gives_back", "keeps")
+        ]
+        pages = [f"{float(row[f'page_faults_{side}']):,.0f}" for side in ("gives_back", "keeps")]
+        kernel = [f"{float(row[f'kernel_ms_{side}']):,.0f} ms" for side in ("gives_back", "keeps")]
+        lines.append(f"| {row['model']}, {name}, {hosts} | {' | '.join([*times, *pages, *kernel])} |")
+    lines.append(
+        f"\n`given back` is what glibc does by itself. One core a process, float32, images of 32x32, batches of"
+        f" {' and '.join(dict.fromkeys(row['batch_size'] for row in rows))}, {rows[0]['rounds']} rounds;"
+        f" {machine_of(rows[0])} {source('allocator')}"
+    )
+    return "\n".join(lines)
+
+
 def noise_scale() -> str:
     """What --noise_scale adds to a step."""
     rows = rows_of("noise_scale")
@@ -338,6 +363,7 @@ TABLES = {
     "forward": engines_forward,
     "remat": remat,
     "noise_scale": noise_scale,
+    "allocator": allocator,
     "find_lr": find_lr,
     "cluster": cluster,
     "frozen_backbone": frozen_backbone,

@@ -8,6 +8,7 @@ import sys
 from types import ModuleType
 
 from convoy import exits, imports, noise
+from convoy.trainer.engines import allocator
 from convoy.trainer.flags.choices import BACKENDS
 
 
@@ -27,5 +28,6 @@ def choose(backend: str) -> ModuleType:
             "--backend=jax needs JAX, which is not installed; pip install 'keras-convoy[jax]' (on a TPU: [tpu]), or leave"
             " --backend out."
         )
+    allocator.keep_freed_memory()
     imports.tensorflow_and_keras(backend)
     return BACKENDS.load(backend)
