@@ -11,7 +11,7 @@ from matplotlib import pyplot
 
 from convoy import exits
 from convoy.data.config import DataConfig
-from convoy.data.opening import open_splits
+from convoy.data.opening import Splits, open_splits
 from convoy.data.order import PositionRanges
 from convoy.data.pipeline import Batch, BatchSharding, training_stream
 from convoy.data.sampler import Sampler
@@ -26,6 +26,13 @@ matplotlib.use("Agg")
 def contact_sheet(data: DataConfig, count: int, seed: int) -> bytes:
     """The PNG: positions 0 to `count` of a run's stream, in order, and their labels with the weights of a mix."""
     opened = open_splits(data)
+    originals, batch = pairs(opened, count, seed)
+    title = f"{opened.config.dataset}  --augment={opened.config.augment}"
+    return draw(originals, batch, opened.dataset.class_names, title)
+
+
+def pairs(opened: Splits, count: int, seed: int) -> tuple[np.ndarray, Batch]:
+    """(originals, uint8 [count, h, w, c], what a step gets of them): of the first `count` positions of a run's stream."""
     data, train = opened.config, opened.train
     indices = Sampler(train.labels, data.balance_spec, seed).sample(tf.range(count, dtype=tf.int64)).indices
     try:
@@ -36,7 +43,7 @@ def contact_sheet(data: DataConfig, count: int, seed: int) -> bytes:
         if sentence := train.explain():
             raise exits.BadData(sentence) from error
         raise
-    return draw(np.asarray(originals), batch, opened.dataset.class_names, f"{data.dataset}  --augment={data.augment}")
+    return np.asarray(originals), batch
 
 
 def draw(originals: np.ndarray, batch: Batch, class_names: tuple[str, ...], title: str) -> bytes:

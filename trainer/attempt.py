@@ -9,7 +9,7 @@ import dataclasses
 import time
 from typing import Any
 
-from convoy import chaos, heartbeat
+from convoy import chaos, exits, heartbeat
 from convoy.store import Store
 from convoy.trainer import features, noise_scale
 from convoy.trainer.config import RunConfig
@@ -22,6 +22,7 @@ from convoy.trainer.outputs.result import measure, write_result
 from convoy.trainer.outputs.status import Status
 from convoy.trainer.processes import consensus
 from convoy.trainer.processes.signals import Signals
+from convoy.trainer.report import own_page
 from convoy.trainer.run_dir import data_identity, dataset, opening, pretrained, trust
 from convoy.trainer.run_dir.files import BAD_IMAGES, CONFIG, FLAGS
 from convoy.trainer.run_dir.opening import Beginning
@@ -72,9 +73,13 @@ def attempt(
     if restored:
         _go_on(experiment, session, stored, progress)
     experiment = _get_ready(experiment, session, progress)
-    with session:
-        progress = Loop(experiment, session, progress).run()
-    return _finish(experiment, session, progress, config)
+    try:
+        with session:
+            progress = Loop(experiment, session, progress).run()
+        return _finish(experiment, session, progress, config)
+    except (exits.Stopped, exits.TryAgain, exits.Diverged):
+        own_page.write_in_time(experiment, session)  # with what is known so far
+        raise
 
 
 def _decide(experiment: Experiment, store: Store, stored: StoredConfig | None) -> Beginning:
@@ -174,16 +179,20 @@ def _finish(experiment: Experiment, session: Session, progress: Progress, asked:
     """Measures the last weights on the test split and writes result.json, which makes the run finished."""
     engine, store = experiment.engine, session.store
     session.chaos.at("end", progress.step)
-    result = measure(experiment, session, progress)
-    if result is None:
+    measured = measure(experiment, session, progress)
+    if measured is None:
         raise session.signals.leave(f"step {progress.step}, the last, before it was measured on the test split")
+    result, logits = measured
     if engine.cluster.is_leader:
+        if logits:
+            own_page.keep_pictures(experiment, session, logits)
         curves.draw(store, experiment.data.dataset.name)
         session.recorder.event("finished", step=progress.step)
         session.recorder.close()
         result["goodput"] = goodput.summarize(records.read_events(store), time.time())
         store.close()
         write_result(store, result)
+        own_page.write(experiment, session)
         summary.show_end(session.display, asked, result, session.checkpoints.last)
     engine.barrier()  # the other processes wait until it is written
     consensus.final_barrier(engine)

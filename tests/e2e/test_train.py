@@ -232,13 +232,40 @@ def test_the_python_interface(tmp_path):
     assert np.isfinite(final_tensors(tmp_path / "run")["model/article_cnn/conv/kernel"]).all()
 
 
-def test_a_finished_run_has_a_page(convoy, undisturbed, tmp_path):
-    shutil.copytree(undisturbed, tmp_path / "run")
-    done = convoy("report", "--run_dir=run")
-    assert done.code == 0, done
-    assert done.out == "Wrote run/report.html\n"
-    text, result = (tmp_path / "run" / "report.html").read_text(), result_of(tmp_path / "run")
-    assert f"<strong>{100 * result['eval']['accuracy']:.2f}%</strong> of {result['eval']['examples']}" in text
-    with np.load(undisturbed / "predictions.npz") as found:
+def test_a_finished_run_has_a_page(convoy, finished, tmp_path):
+    run_dir, outcome = finished
+    assert f"page {run_dir}/report.html" in outcome.out
+    written, result = (run_dir / "report.html").read_text(), result_of(run_dir)
+    assert f"<strong>{100 * result['eval']['accuracy']:.2f}%</strong> of {result['eval']['examples']}" in written
+    assert written.count("data:image/png") > 30, "mistakes, unsure examples, augmentation"
+    with np.load(run_dir / "predictions.npz") as found:
         right = found["logits"].argmax(1) == found["label"]
     assert right.mean() == pytest.approx(result["eval"]["accuracy"], rel=1e-12)
+    shutil.copytree(run_dir, tmp_path / "run")
+    done = convoy("report", f"--run_dir={tmp_path / 'run'}")
+    assert done.code == 0, done
+    assert done.out == f"Wrote {tmp_path}/run/report.html\n"
+    again = (tmp_path / "run" / "report.html").read_text()
+    assert again.replace(str(tmp_path / "run"), "DIR") == written.replace(str(run_dir), "DIR")
+
+
+def test_a_page_is_in_nobodys_way(convoy, undisturbed, tmp_path):
+    """A run that is cut short has one too; one that cannot be written changes neither code nor bits."""
+    flags = [*QUICK, "--report", "--run_dir=run"]
+    cut_short = convoy("train", *flags, chaos="term:snapshot@20")
+    assert cut_short.code == 42, cut_short
+    page = tmp_path / "run" / "report.html"
+    assert "This run is not finished." in page.read_text()
+    page.unlink()
+    (page / "occupied").mkdir(parents=True)
+    done = convoy("train", *flags)
+    assert done.code == 0, done
+    assert "Note: report.html is not written: " in done.out
+    assert_same_bits(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.thorough
+def test_a_run_that_diverged_has_a_page(convoy, tmp_path):
+    done = convoy("train", *QUICK, "--report", "--run_dir=run", "--optimizer=sgd", "--learning_rate=1e30")
+    assert done.code == 70, done
+    assert "This run is not finished." in (tmp_path / "run" / "report.html").read_text()

@@ -81,6 +81,7 @@ def test_flags_reproduce_a_configuration(tmp_path):
         keep=3,
         steps_per_loop=5,
         restarts=2,
+        report=False,
         seed=-7,
         deterministic=True,
         devices="cpu:1",
@@ -209,7 +210,8 @@ def test_flags_that_may_change_are_these():
     may_change = {field.name for field in options.fields(RunConfig, DataConfig) if field.metadata["may_change"]}
     assert may_change == {
         "run_dir", "devices", "strategy", "backend", "xla", "hang_timeout", "on_nan", "steps_per_loop", "checkpoint_every",
-        "eval_every", "keep", "data_dir", "restarts", "cache_bytes", "max_bad_fraction",
+        "eval_every", "keep", "data_dir", "restarts", "report", "cache_bytes",
+        "max_bad_fraction",
         "cache_features", "remat", "patience", "max_minutes", "noise_scale",
     }  # fmt: skip
 

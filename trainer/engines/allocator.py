@@ -23,6 +23,6 @@ def keep_freed_memory() -> bool:
         return False
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     # What is larger than a heap of a thread's own comes from the kernel all the same: glibc has no setting for that.
-    return bool(set_option) and all(
-        set_option(option, value) for option, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1))
-    )
+    if set_option is None:
+        return False
+    return all(set_option(option, value) for option, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1)))

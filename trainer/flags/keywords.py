@@ -54,6 +54,7 @@ class TrainFlags(TypedDict, total=False):
     steps_per_loop: int
     restarts: int
     on_nan: str
+    report: bool
     seed: int
     deterministic: bool
     devices: str

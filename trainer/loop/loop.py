@@ -30,7 +30,7 @@ from convoy.trainer.loop.nan import NanFound
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.metrics import EvaluationSums, TrainingSums
 from convoy.trainer.noise_scale import NoiseAverages
-from convoy.trainer.outputs import advice
+from convoy.trainer.outputs import advice, alerts
 from convoy.trainer.outputs.goodput import Ledger
 from convoy.trainer.processes import consensus
 
@@ -61,6 +61,8 @@ class Loop:
         self.config, self.plan, self.engine = experiment.config, experiment.plan, experiment.engine
         self.steps_per_loop, self.ledger = StepsPerLoop(self.config.steps_per_loop), Ledger()
         self._trained = self._advised = self._told_waiting = self._told_chance = False
+        names = experiment.data.dataset.class_names
+        self._alerts = alerts.Watch(names, experiment.data.examples_per_class.tolist())
         self._accuracy: float | None = None  # of the steps that were recorded last
         self._stage: int | None = None
         self._fed: Fed | None = Fed(experiment.train(progress.step), self.plan.clock.batch_size(progress.step))
@@ -228,7 +230,7 @@ class Loop:
         held_out = self.experiment.held_out(step)
         trained, speed = self._record_training()
         line = f"  epoch {self.plan.epoch(step):>5.1f}  step {step:>6}{trained}"
-        best = False
+        best, noted = False, list[str]()
         if held_out:
             self.session.chaos.at("evaluation", step)
             with self.ledger.counting("evaluation"):
@@ -242,8 +244,11 @@ class Loop:
             self._record("eval", metrics)
             best = progress.better(step, metrics)
             self._advise_at_chance(sums)
+            noted = self._alerts.new(sums)
             line += f"  eval loss {metrics['loss']:.4f} {metrics['accuracy']:>7.2%}{' best' if best else '     '}"
         self.session.display.line(line + speed)
+        for sentence in noted:
+            self.session.display.line(f"  Note: {sentence}")
         progress.evaluated = step
         if stopping.out_of_patience(self.config, progress) and step < self.plan.total:
             over, progress.total_cut_short = True, self.plan.total
@@ -289,6 +294,7 @@ class Loop:
     def _record(self, split: str, metrics: Mapping[str, float | None]) -> None:
         step, recorder = self.progress.step, self.session.recorder
         recorder.metrics(split, step, self.plan.epoch(step), self.plan.clock.position(step), **metrics)
+        self._alerts.record(split, self.plan.epoch(step), metrics)
         self.progress.lines = recorder.lines
 
     def _record_time_spent(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from convoy import __version__
 from convoy.store import Store
 from convoy.trainer.experiment import Experiment
-from convoy.trainer.logits import Collector
+from convoy.trainer.logits import Collector, Logits
 from convoy.trainer.loop import stopping
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.run_dir import pretrained
@@ -20,12 +20,15 @@ from convoy.trainer.session import Session
 SCHEMA = 1
 
 
-def measure(experiment: Experiment, session: Session, progress: Progress) -> dict[str, Any] | None:
-    """result.json of a run that has come to its end; None if a signal came while the test split was measured.
+def measure(
+    experiment: Experiment, session: Session, progress: Progress
+) -> tuple[dict[str, Any], Logits | None] | None:
+    """(result.json of a run that has come to its end, the logits of `eval`); None if a signal came while the test split was
+    measured.
 
     `eval` measures the last weights, averaged with --ema, not those of the best checkpoint. Where --patience ended the run,
     `eval_best` measures those too; else it is null. The engine has another state afterwards. The leading process writes the
-    logits of `eval` to predictions.npz.
+    logits to predictions.npz; the others have none.
     """
     config, data, engine = experiment.config, experiment.data, experiment.engine
     stopped = stopping.describe(config, experiment.plan.total, progress)
@@ -35,9 +38,10 @@ def measure(experiment: Experiment, session: Session, progress: Progress) -> dic
     best = _measure_best(experiment, session, progress) if impatient else {}
     if last is None or best is None:
         return None
-    if engine.cluster.is_leader:
-        session.store.put(PREDICTIONS, collector.logits().to_bytes())
-    return {
+    logits = collector.logits() if engine.cluster.is_leader else None
+    if logits:
+        session.store.put(PREDICTIONS, logits.to_bytes())
+    result = {
         "schema": SCHEMA,
         "status": "finished",
         "step": progress.step,
@@ -62,6 +66,7 @@ def measure(experiment: Experiment, session: Session, progress: Progress) -> dic
         "replicas": engine.replicas,
         "versions": _versions(config.backend),
     }
+    return result, logits
 
 
 def _measure(experiment: Experiment, session: Session, collector: Collector | None = None) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from convoy.trainer.loop import stopping
 from convoy.trainer.outputs import measured
 from convoy.trainer.outputs.display import Display
 from convoy.trainer.run_dir import commands
-from convoy.trainer.run_dir.files import BAD_IMAGES, CURVES, RESULT
+from convoy.trainer.run_dir.files import BAD_IMAGES, CURVES, REPORT, RESULT
 
 if TYPE_CHECKING:
     from convoy.trainer.experiment import Experiment
@@ -95,7 +95,8 @@ def show_end(display: Display, asked: RunConfig, result: dict[str, Any], last: C
         display.line(f"  Note: {note}")
     if bad := result.get("bad_images"):
         display.line(f"{counted(bad, 'image')} could not be read; {asked.run_dir}/{BAD_IMAGES} says which and why.")
-    display.line(f"Result {asked.run_dir}/{RESULT}, curves {asked.run_dir}/{CURVES}")
+    page = f", page {asked.run_dir}/{REPORT}" if asked.report else ""
+    display.line(f"Result {asked.run_dir}/{RESULT}, curves {asked.run_dir}/{CURVES}{page}")
     if last:
         of_best = ", with --checkpoint=best the best" if result.get("eval_best") else ""
         display.line(

@@ -6,7 +6,7 @@ import base64
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,8 @@ _STYLE: dict[str, Any] = {
     "legend.frameon": False, "legend.labelcolor": _TEXT, "svg.fonttype": "none", "svg.hashsalt": "convoy",
     "text.color": _TEXT, "text.parse_math": False, "xtick.color": _TEXT, "ytick.color": _TEXT,
 }  # fmt: skip
+_FROM_ZERO = ("learning_rate", "images_per_second", "noise_scale")
+LISTED = 20  # runs in a legend
 NUMBERED = 20  # classes whose confusion matrix has numbers
 
 
@@ -42,19 +44,51 @@ def lines(records: Sequence[dict[str, Any]], names: Sequence[tuple[str, str]], t
     def draw(axes: Sequence[Any]) -> None:
         for axis, (name, label) in zip(axes, panels, strict=True):
             for split, colour in (("train", _BLUE), ("eval", _ORANGE)):
-                points = [
-                    (record["epoch"], record[name] if record.get(name) is not None else math.nan)
-                    for record in records
-                    if record["split"] == split and name in record
-                ]
-                if points:
+                if points := _points(records, split, name):
                     marker = "." if len(points) < 40 else None
                     axis.plot(*zip(*points, strict=True), color=colour, marker=marker, label=split)
             axis.set(xlabel="epoch", ylabel=label)
+            if name in _FROM_ZERO:
+                axis.set_ylim(bottom=0)  # or a thousandth of it would look like a jump
             axis.grid()
         axes[0].legend()
 
     return _chart(draw, text, columns=len(panels), size=(4.4 * len(panels), 3.2))
+
+
+def overlaid(runs: Mapping[str, Sequence[dict[str, Any]]], split: str, names: Sequence[str], text: str) -> Chart | None:
+    """A panel for each field over the epochs, with a line for each run; None where no run has any of it."""
+    lines = {
+        name: {run: _points(records, split, name) for run, records in runs.items() if _points(records, split, name)}
+        for name in names
+    }
+    if not any(lines.values()):
+        return None
+
+    def draw(axes: Sequence[Any]) -> None:
+        from matplotlib import colormaps
+
+        colours = colormaps["tab10" if len(runs) <= 10 else "turbo"]
+        for axis, (name, of_runs) in zip(axes, lines.items(), strict=True):
+            for number, run in enumerate(runs):
+                colour = colours(number if len(runs) <= 10 else number / (len(runs) - 1))
+                if run in of_runs:
+                    axis.plot(*zip(*of_runs[run], strict=True), color=colour, label=run)
+            axis.set(xlabel="epoch", ylabel=f"{split} {name}")
+            axis.grid()
+        if len(runs) <= LISTED:
+            axes[-1].legend(fontsize=8)
+
+    return _chart(draw, text, columns=len(names), size=(4.4 * len(names), 3.2))
+
+
+def _points(records: Sequence[dict[str, Any]], split: str, name: str) -> list[tuple[float, float]]:
+    """(epoch, value) of a split, NaN for what is none."""
+    return [
+        (record["epoch"], record[name] if record.get(name) is not None else math.nan)
+        for record in records
+        if record["split"] == split and name in record
+    ]
 
 
 def shares(seconds: dict[str, float], text: str) -> Chart | None:
@@ -73,6 +107,18 @@ def shares(seconds: dict[str, float], text: str) -> Chart | None:
         axes[0].set(xlabel="seconds")
 
     return _chart(draw, text, size=(8, 0.6 + 0.34 * len(kinds)))
+
+
+def balance(examples: Sequence[int], text: str) -> Chart | None:
+    """Examples of each class, the most first; None of classes that have equally many."""
+    if len(set(examples)) < 2:
+        return None
+
+    def draw(axes: Sequence[Any]) -> None:
+        axes[0].bar(np.arange(len(examples)), sorted(examples, reverse=True), width=1, color=_BLUE)
+        axes[0].set(xlabel="class, by its number of examples", ylabel="training examples", xticks=[])
+
+    return _chart(draw, text, size=(6, 2.2))
 
 
 def matrix(confusion: np.ndarray, names: Sequence[str], text: str) -> Chart:

@@ -1,7 +1,12 @@
-"""The figures of a page, all from predictions.npz. SciPy and scikit-learn compute what they have."""
+"""The figures of a page, all from predictions.npz.
+
+They are a few lines of NumPy each: every run draws its page, and importing scipy.stats and scikit-learn for them takes longer
+than all the rest of it. The tests hold each to those libraries' own.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +14,7 @@ import numpy as np
 from convoy.trainer.logits import Logits
 
 BINS = 15
+Z = 1.959963984540054  # of the normal distribution, whose middle 95 % lie within it
 
 
 class Share(NamedTuple):
@@ -58,12 +64,13 @@ class Calibration(NamedTuple):
 
 def share(hits: int, total: int) -> Share | None:
     """hits / total with its interval; None of nothing."""
-    from scipy.stats import binomtest
-
     if not total:
         return None
-    interval = binomtest(hits, total).proportion_ci(0.95, method="wilson")
-    return Share(hits / total, float(interval.low), float(interval.high))
+    value, weight = hits / total, Z * Z / total
+    middle = value + weight / 2
+    reach = math.sqrt(weight * value * (1 - value) + weight * weight / 4)
+    low, high = (max(0.0, min(1.0, (middle + side) / (1 + weight))) for side in (-reach, reach))
+    return Share(value, low if hits else 0.0, high if hits < total else 1.0)
 
 
 def accuracy(logits: Logits) -> Share | None:
@@ -73,9 +80,8 @@ def accuracy(logits: Logits) -> Share | None:
 
 def confusion(logits: Logits, classes: int) -> np.ndarray:
     """int64 [classes, classes]: examples of a row's class that were taken for a column's."""
-    from sklearn.metrics import confusion_matrix
-
-    return confusion_matrix(logits.label, logits.guess, labels=np.arange(classes))
+    pairs = logits.label.astype(np.int64) * classes + logits.guess
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def of_classes(logits: Logits, classes: int, limit: int) -> list[ClassFigures]:
@@ -115,3 +121,16 @@ def calibration(logits: Logits) -> Calibration:
         means = [np.bincount(bins, weights=values, minlength=BINS) / examples for values in (confidence, is_correct)]
     error = np.nansum(examples * np.abs(means[1] - means[0])) / max(len(confidence), 1)
     return Calibration(float(error), examples, *means)
+
+
+def worst(logits: Logits, limit: int) -> np.ndarray:
+    """int64, the rows of wrong examples by their loss, the largest first, at most `limit`; losses that are not finite last."""
+    rows = np.flatnonzero(logits.guess != logits.label)
+    losses = logits.losses[rows]
+    return rows[np.argsort(-np.where(np.isfinite(losses), losses, -np.inf), kind="stable")[:limit]]
+
+
+def least_certain(logits: Logits, limit: int) -> np.ndarray:
+    """int64, the rows whose most probable class is the least probable, at most `limit`, that first."""
+    confidence = logits.confidence
+    return np.argsort(np.where(np.isfinite(confidence), confidence, np.inf), kind="stable")[:limit]

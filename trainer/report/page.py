@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 
 from convoy import exits
 from convoy.counting import counted
@@ -16,10 +15,11 @@ from convoy.outside import printable
 from convoy.store import Store
 from convoy.trainer.config import RunConfig
 from convoy.trainer.logits import Logits, most_bytes
-from convoy.trainer.outputs import goodput, measured, records
-from convoy.trainer.report import charts, figures
+from convoy.trainer.outputs import alerts, goodput, measured, records
+from convoy.trainer.report import charts, facts, figures, pictures, templates
+from convoy.trainer.report.pictures import Pictures
 from convoy.trainer.run_dir import commands, dataset
-from convoy.trainer.run_dir.files import PREDICTIONS, REPORT
+from convoy.trainer.run_dir.files import PICTURES, PREDICTIONS, REPORT
 from convoy.trainer.run_dir.finished import read_result
 
 PAIRS = 10  # of classes that are mistaken
@@ -27,8 +27,22 @@ DRAWN = 100  # classes of which a matrix is drawn: of more it cannot be read
 CLASSES = 1000  # in the table
 
 
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """An example with its picture."""
+
+    picture: str
+    index: int
+    text: str
+
+
 def write(store: Store, config: RunConfig) -> None:
-    """Writes the page of a run, finished or not.
+    """Writes the page of a run into its directory; see `page`."""
+    store.put(REPORT, page(store, config))
+
+
+def page(store: Store, config: RunConfig) -> bytes:
+    """The page of a run, finished or not: HTML in UTF-8.
 
     Args:
       store: the run's directory.
@@ -37,28 +51,29 @@ def write(store: Store, config: RunConfig) -> None:
     Raises:
       exits.BadData: a document of the run is damaged. Damaged predictions are a sentence on the page.
     """
-    template = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(template).render(_content(store, config))
-    store.put(REPORT, page.encode("utf-8", "backslashreplace"))
+    return templates.render("page.html", **_content(store, config))
 
 
 def _content(store: Store, config: RunConfig) -> dict[str, Any]:
-    result, described = _result(store), dataset.read(store)
+    result, described = result_of(store), dataset.read(store)
     names = tuple(map(printable, described.class_names)) if described else ()
-    logits, missing = _logits(store, result, len(names))
+    logits, missing = predictions_of(store, result, len(names))
     metrics, events = records.read_metrics(store), records.read_events(store)
     spent = goodput.summarize(events, events[-1]["time"] if events else 0.0)["seconds"]
+    kept, unkept = _pictures(store, logits)
+    trained = described.examples_per_class if described else ()
+    seen = alerts.Seen.from_records(metrics, names, trained, (logits.label, logits.guess) if logits else None)
+    notes = [facts.of_measurement(result, config), missing, unkept, *map(printable, alerts.sentences(seen))]
     content: dict[str, Any] = {
         "title": printable(f"{config.model} on {config.data.dataset}: {config.run_dir}"),
         "result": result,
         "split": measured.called(result["eval"]["split"]) if result else "",
-        "accuracy": None,
-        "notes": [note for note in (_chose(result, config), missing) if note],
-        "facts": _facts(result),
+        "notes": [note for note in notes if note],
+        "facts": facts.of_result(result),
         "names": names,
+        "trained": trained,
         "command": printable(commands.train(config)),
-        "made": _made(result, config),
+        "made": facts.of_making(result, config),
         "curves": charts.lines(metrics, [("loss", "loss"), ("accuracy", "accuracy")], "Loss and accuracy by epoch."),
         "rates": charts.lines(
             metrics,
@@ -66,14 +81,21 @@ def _content(store: Store, config: RunConfig) -> dict[str, Any]:
             "Learning rate and images per second by epoch.",
         ),
         "time": charts.shares(spent, "Seconds of the run by what they were spent on."),
-        **dict.fromkeys(("matrix", "calibration", "reliability")),
-        "pairs": [],
-        "classes": [],
+        "data": facts.of_data(described, config),
+        "balance": charts.balance(trained, "Training examples of each class, the most first."),
+        "augment": printable(config.data.augment),
+        "augmented": _augmented(kept),
+        **dict.fromkeys(("accuracy", "matrix", "calibration", "reliability")),
+        **dict.fromkeys(("pairs", "classes", "worst", "uncertain"), ()),
     }
-    return content | _predictions(logits, names) if logits else content
+    if logits:
+        content |= _predicted(logits, names)
+    if logits and kept:
+        content |= _examples(logits, kept, names)
+    return content
 
 
-def _predictions(logits: Logits, names: Sequence[str]) -> dict[str, Any]:
+def _predicted(logits: Logits, names: Sequence[str]) -> dict[str, Any]:
     """What follows from the predictions."""
     calibration, matrix = figures.calibration(logits), None
     if len(names) <= DRAWN:
@@ -89,15 +111,49 @@ def _predictions(logits: Logits, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _result(store: Store) -> dict[str, Any] | None:
+def _examples(logits: Logits, kept: Pictures, names: Sequence[str]) -> dict[str, Any]:
+    """The examples that have pictures."""
+
+    def shown(rows: np.ndarray) -> list[Example]:
+        index, confidence = logits.index[rows], logits.confidence[rows]
+        return [
+            Example(picture, int(place), _said(names[label], names[guess], sure))
+            for picture, place, label, guess, sure in zip(
+                kept.sources(index), index, logits.label[rows], logits.guess[rows], confidence, strict=True
+            )
+            if picture
+        ]
+
+    worst, uncertain = figures.worst(logits, pictures.EACH), figures.least_certain(logits, pictures.EACH)
+    return {"worst": shown(worst), "uncertain": shown(uncertain)}
+
+
+def _said(label: str, guess: str, confidence: float) -> str:
+    if label == guess:
+        return f"{label}, {confidence:.0%} sure"
+    return f"{label}, taken for {guess}, {confidence:.0%} sure"
+
+
+def _augmented(kept: Pictures | None) -> list[tuple[str, str]]:
+    """Pairs of pictures: a training example, and what --augment made of it."""
+    if not kept:
+        return []
+    return [
+        (pictures.data_uri(original), pictures.data_uri(changed))
+        for original, changed in zip(kept.originals, kept.augmented, strict=True)
+    ]
+
+
+def result_of(store: Store) -> dict[str, Any] | None:
+    """The result of a run; None of one that is not finished."""
     try:
         return read_result(store)
     except FileNotFoundError:
         return None
 
 
-def _logits(store: Store, result: dict[str, Any] | None, classes: int) -> tuple[Logits | None, str]:
-    """The predictions of a finished run, or why there are none."""
+def predictions_of(store: Store, result: dict[str, Any] | None, classes: int) -> tuple[Logits | None, str]:
+    """The predictions of a finished run, and a sentence about what is missing of them."""
     if not result:
         return None, ""
     try:
@@ -109,40 +165,19 @@ def _logits(store: Store, result: dict[str, Any] | None, classes: int) -> tuple[
         return None, "An older version ended this run, which kept no predictions: there are no mistakes to show."
     except exits.BadData as error:
         return None, printable(str(error))
-    odd = int((~np.isfinite(logits.log_sum)).sum())
-    return logits, f"The logits of {counted(odd, 'example')} are not finite; they are in no figure of confidence." * (
-        odd > 0
-    )
+    if odd := int((~np.isfinite(logits.log_sum)).sum()):
+        return logits, f"The logits of {counted(odd, 'example')} are not finite; they are in no figure of confidence."
+    return logits, ""
 
 
-def _chose(result: dict[str, Any] | None, config: RunConfig) -> str:
-    """The note that a measurement needs."""
-    if not result:
-        return ""
-    split = result["eval"]["split"]
-    return measured.note(split, measured.chose(split, config.data.eval_split)).capitalize()
-
-
-def _facts(result: dict[str, Any] | None) -> list[tuple[str, str]]:
-    if not result:
-        return []
-    evaluated, train = result["eval"], result["train"]
-    facts = [("loss", f"{evaluated['loss']:.4f}")]
-    if "top5_accuracy" in evaluated:
-        facts.append(("among the five most probable", f"{evaluated['top5_accuracy']:.2%}"))
-    if evaluated.get("mean_recall") is not None:
-        facts.append(("mean recall of the classes", f"{evaluated['mean_recall']:.2%}"))
-    facts.append(("epochs", f"{result['epoch']:.4g}, {result['step']:,} steps"))
-    facts.append(("time", f"{result['wall_seconds']:,.0f} s in {counted(result.get('attempts', 1), 'attempt')}"))
-    if train["images_per_second"]:
-        facts.append(("images/s in training", f"{train['images_per_second']:,.0f}"))
-    if train.get("noise_scale") is not None:
-        facts.append(("gradient noise scale", f"{train['noise_scale']:,.0f} examples"))
-    return facts
-
-
-def _made(result: dict[str, Any] | None, config: RunConfig) -> list[tuple[str, str]]:
-    rows = [("backend", config.backend), ("devices", config.devices), ("seed", str(config.seed))]
-    if result:
-        rows += [(name, str(version)) for name, version in (result.get("versions") or {}).items()]
-    return [(name, printable(value)) for name, value in rows]
+def _pictures(store: Store, logits: Logits | None) -> tuple[Pictures | None, str]:
+    """The pictures that a run has kept, and a sentence where they are damaged."""
+    if not logits:
+        return None, ""
+    try:
+        data = store.get(PICTURES, max_bytes=pictures.MOST_BYTES)
+        return Pictures.from_bytes(data, f"{store.url}/{PICTURES}"), ""
+    except FileNotFoundError:
+        return None, ""
+    except exits.BadData as error:
+        return None, printable(str(error))

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from convoy import shapes
+from convoy import exits, shapes
 from convoy.bounds import real, whole
 from convoy.data.images.view import DEEP, FITS, View
 from convoy.outside import parse_object
@@ -31,6 +31,7 @@ _SHAPE = {
     },
     "splits": [str],
     "epoch": _COUNT,
+    "examples_per_class?": [whole(0, 1 << 62)],
 }
 
 
@@ -68,6 +69,7 @@ class Description:
       preprocessing: of images.
       split_names: those that the data set has.
       epoch: positions of an epoch.
+      examples_per_class: of training; empty in older runs.
     """
 
     class_names: tuple[str, ...]
@@ -75,6 +77,7 @@ class Description:
     preprocessing: Preprocessing
     split_names: tuple[str, ...]
     epoch: int
+    examples_per_class: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         height, width, channels = self.image_shape
@@ -85,6 +88,7 @@ class Description:
             "preprocessing": dataclasses.asdict(self.preprocessing),
             "splits": list(self.split_names),
             "epoch": self.epoch,
+            "examples_per_class": list(self.examples_per_class),
         }
 
 
@@ -97,6 +101,7 @@ def write(store: Store, data: Splits) -> None:
         Preprocessing(size, crop_fraction=fraction, fit=fit, bit_depth=bit_depth),
         dataset.split_names,
         data.epoch,
+        tuple(map(int, data.examples_per_class)),
     )
     store.put(DATASET, json.dumps(description.to_dict(), indent=1).encode())
 
@@ -108,6 +113,10 @@ def read(store: Store) -> Description | None:
         values = shapes.check(parse_object(store.get(DATASET), place), _SHAPE, place)
     except FileNotFoundError:
         return None
+    if len(values.get("examples_per_class", values["class_names"])) != len(values["class_names"]):
+        raise exits.BadData(
+            f"{place} counts the examples of another number of classes than it names; remove it: the run goes on without it."
+        )
     names = {field.name for field in dataclasses.fields(Preprocessing)}
     height, width, channels = (values["image_shape"][name] for name in ("height", "width", "channels"))
     return Description(
@@ -116,4 +125,5 @@ def read(store: Store) -> Description | None:
         Preprocessing(**{name: how for name, how in values["preprocessing"].items() if name in names}),
         tuple(values["splits"]),
         values["epoch"],
+        tuple(values.get("examples_per_class", ())),
     )

@@ -2,7 +2,7 @@
 
 from convoy.outside import Name
 
-PREDICTIONS, REPORT = Name("predictions.npz"), Name("report.html")
+PREDICTIONS, PICTURES, REPORT = Name("predictions.npz"), Name("pictures.npz"), Name("report.html")
 CONFIG, FLAGS, RESULT, STATUS = Name("config.json"), Name("config.flags"), Name("result.json"), Name("status.json")
 IDENTITY, DATASET, PRETRAINED = Name("identity.json"), Name("dataset.json"), Name("pretrained.json")
 METRICS, EVENTS, BAD_IMAGES = Name("metrics.jsonl"), Name("events.jsonl"), Name("bad_images.jsonl")

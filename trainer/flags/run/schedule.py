@@ -58,6 +58,13 @@ class ScheduleFlags:
         may_change=True,
     )
 
+    report: bool = option(
+        True,
+        "write report.html, the page of the run, and keep the pictures that it shows (docs/report.md).",
+        group=_SCHEDULE,
+        may_change=True,
+    )
+
     @functools.cached_property
     def eval_every_spec(self) -> Duration:
         return Duration.parse(self.eval_every, "eval_every", positive=True)
