@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
@@ -17,17 +20,27 @@ from convoy.outside import printable
 from convoy.store import Store
 from convoy.trainer.checkpoints import select
 from convoy.trainer.config import RunConfig
+from convoy.trainer.evaluations.measuring import LEVEL, METHOD, Measuring, accuracy, interval, logits_of
+from convoy.trainer.evaluations.names import ADDITIONS
 from convoy.trainer.experiment import build
+from convoy.trainer.logits import Logits
 from convoy.trainer.outputs import measured
 from convoy.trainer.processes import consensus
 from convoy.trainer.processes.signals import Signals
+from convoy.trainer.report import figures
 from convoy.trainer.run_dir import data_identity, opening
 
 
 def measure(
-    trained: RunConfig, store: Store, checkpoint: str, split: str, signals: Signals, download: bool
-) -> dict[str, Any]:
-    """The measurement as `eval` of result.json has it, with the step.
+    trained: RunConfig,
+    store: Store,
+    checkpoint: str,
+    split: str,
+    signals: Signals,
+    download: bool,
+    additions: Mapping[str, Any] = MappingProxyType({}),
+) -> tuple[dict[str, Any], list[str]]:
+    """(the measurement as `eval` of result.json has it, with the step, intervals and what else is asked for; that as lines).
 
     Args:
       trained: the run's configuration, which this user stands for.
@@ -37,6 +50,7 @@ def measure(
         on.
       signals: requests to leave.
       download: that of data.opening.open_splits.
+      additions: rows of evaluations.names.ADDITIONS -> the values of their flags.
     """
     selected, tensors, _ = select(store, checkpoint)
     # The machine may be another one than it was trained on; one device is enough and fits every batch size.
@@ -60,28 +74,62 @@ def measure(
         )
     opening.refuse_other_model(engine.check, tensors, config)
     engine.restore(tensors)
-    sums = engine.evaluate(examples, lambda: consensus.stop_requested(engine, signals))
-    assert sums is not None, "a signal leaves at once: there is nothing to save"
-    measurement = sums.measurement(data.dataset.class_names, data.examples_per_class)
+
+    def stop() -> bool:
+        return consensus.stop_requested(engine, signals)
+
+    sums, logits = logits_of(experiment, examples, stop)
+    measurement = _with_intervals(sums.measurement(data.dataset.class_names, data.examples_per_class), logits)
     chose = measured.chose(split, config.data.eval_split)
-    return {"step": selected.step, "split": split, "chose_checkpoint": chose, **measurement}
+    measuring = Measuring(experiment, split, examples, logits, stop)
+    also = {name: ADDITIONS.load(name)(measuring, value) for name, value in additions.items()}
+    measurement = {
+        "step": selected.step,
+        "split": split,
+        "chose_checkpoint": chose,
+        **measurement,
+        **{name: outcome.values for name, outcome in also.items()},
+    }
+    return measurement, [line for outcome in also.values() for line in outcome.lines]
 
 
-def show(measurement: dict[str, Any]) -> None:
-    """Prints a measurement as a table."""
+def _with_intervals(measurement: dict[str, Any], logits: Logits) -> dict[str, Any]:
+    """The measurement with 95 % intervals: of shares by Wilson's method, of the loss by the normal distribution."""
+    for values in measurement["per_class"].values():
+        hits = round(values["count"] * values["recall"]) if values["count"] else 0
+        recall = figures.share(hits, values["count"])
+        values["recall_interval"] = [recall.low, recall.high] if recall else None
+    losses = logits.losses
+    reach = figures.Z * float(losses.std(ddof=1)) / math.sqrt(len(losses)) if len(losses) > 1 else math.inf
+    intervals = {
+        "level": LEVEL,
+        "method": METHOD,
+        "accuracy": accuracy(logits)["interval"],
+        "loss": [measurement["loss"] - reach, measurement["loss"] + reach],
+    }
+    return {**measurement, "intervals": intervals}
+
+
+def show(measurement: dict[str, Any], lines: Sequence[str] = ()) -> None:
+    """Prints a measurement as a table, and more lines below it."""
     console = Console(file=terminal.unguarded(sys.stdout), highlight=False, emoji=False)
     table = Table("class", box=None, pad_edge=False)
-    for name in ("examples", "recall", "precision"):
+    for name in ("examples", "recall", "95% interval", "precision"):
         table.add_column(name, justify="right")
     for name, values in measurement["per_class"].items():
-        ratios = ("-" if values[key] is None else f"{values[key]:.1%}" for key in ("recall", "precision"))
-        table.add_row(Text(printable(name)), f"{values['count']:,}", *ratios)
+        recall, precision = ("-" if values[key] is None else f"{values[key]:.1%}" for key in ("recall", "precision"))
+        bounds = values.get("recall_interval")
+        between = f"{100 * bounds[0]:.1f} to {bounds[1]:.1%}" if bounds else "-"
+        table.add_row(Text(printable(name)), f"{values['count']:,}", recall, between, precision)
     console.print(table)
-    console.print(
-        f"step {measurement['step']}: {measurement['accuracy']:.2%} of"
-        f" {counted(measurement['examples'], measurement['split'] + ' example')} right (loss {measurement['loss']:.4f})",
-        soft_wrap=True,
-        markup=False,
+    bounds = measurement.get("intervals", {}).get("accuracy")
+    between = f", {interval(*bounds)}" if bounds else ""
+    examples = counted(measurement["examples"], f"{measurement['split']} example")
+    summary = (
+        f"step {measurement['step']}: {measurement['accuracy']:.2%} of {examples} right"
+        f" (loss {measurement['loss']:.4f}{between})"
     )
+    for line in (summary, *lines):
+        console.print(printable(line), soft_wrap=True, markup=False)
     if note := measured.note(measurement["split"], measurement["chose_checkpoint"]):
         console.print(f"Note: {note}", soft_wrap=True, markup=False)

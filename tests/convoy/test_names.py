@@ -9,11 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 from convoy.data.augment.names import AUGMENTATIONS
+from convoy.data.corruptions.names import CORRUPTIONS
 from convoy.data.sources.names import SOURCES
 from convoy.data.specs import BALANCES
 from convoy.elsewhere import ROWS
 from convoy.launch.targets.names import TARGETS
 from convoy.table import Entry, Table
+from convoy.trainer.evaluations.names import VIEWS
 from convoy.trainer.flags.choices import BACKENDS, ON_NAN, PRECISIONS, STRATEGIES
 from convoy.trainer.flags.recipes import table as recipe_table
 from convoy.trainer.flags.scale_lr import RULES
@@ -38,6 +40,8 @@ TABLES: dict[str, tuple[str, Table]] = {
     "backend": ("trainer/flags/choices.py", BACKENDS),
     "strategy": ("trainer/flags/choices.py", STRATEGIES),
     "on_nan": ("trainer/flags/choices.py", ON_NAN),
+    "tta": ("trainer/evaluations/names.py", VIEWS),
+    "corruptions": ("data/corruptions/names.py", CORRUPTIONS),
     "target": ("launch/targets/names.py", TARGETS),
 }
 HEAD = """# The names that flags take

@@ -63,7 +63,9 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     for name, store in stores.items():
         page.write(store, configs[name])
     compared = place / "comparison.html"
-    compared.write_bytes(comparison.page([(stores[name], configs[name]) for name in ("digits", "hostile", "two", "going")]))
+    compared.write_bytes(
+        comparison.page([(stores[name], configs[name]) for name in ("digits", "hostile", "two", "going")])
+    )
     return {name: run_dir / "report.html" for name, run_dir in runs.items()} | {"comparison": compared}
 
 

@@ -240,7 +240,7 @@ def test_an_unreadable_identity_is_bad_data(text, tmp_path):
 
 def test_evaluate_takes_the_new_place_of_the_data(place):
     def measured(**values):
-        return evaluate(EvaluateConfig(run_dir="run", **values), Signals())
+        return evaluate(EvaluateConfig(run_dir="run", **values), Signals())[0]
 
     here = result_of(place / "run")["eval"]
     copied = a_copy(place / "photos", place)

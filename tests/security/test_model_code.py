@@ -73,7 +73,7 @@ def train(run_dir: str = "run", model: str = "users_net:build", duration: str = 
 
 
 def measure(run_dir: str = "run", **flags: object) -> dict:
-    return evaluate.evaluate(evaluate.EvaluateConfig(run_dir=run_dir, **flags), Signals())
+    return evaluate.evaluate(evaluate.EvaluateConfig(run_dir=run_dir, **flags), Signals())[0]
 
 
 def edit(run_dir: str = "run", **values: object) -> None:

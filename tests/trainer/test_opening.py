@@ -202,7 +202,7 @@ def measured(**flags) -> dict:
     from convoy.trainer.processes.signals import Signals
     from convoy.trainer.verbs.evaluate import EvaluateConfig, evaluate
 
-    return evaluate(EvaluateConfig("run", **flags), Signals())
+    return evaluate(EvaluateConfig("run", **flags), Signals())[0]
 
 
 def test_without_a_test_split_it_measures_what_the_run_was_measured_on(home, capsys):

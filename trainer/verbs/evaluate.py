@@ -10,7 +10,9 @@ import json
 from typing import Any
 
 from convoy import destination, exits, options
+from convoy.bounds import whole
 from convoy.data.config import DataConfig
+from convoy.data.corruptions.names import CORRUPTIONS, CorruptionsSpec
 from convoy.data.sources import places
 from convoy.options import option
 from convoy.outside import printable
@@ -18,6 +20,7 @@ from convoy.store import open_store
 from convoy.trainer import engines
 from convoy.trainer.checkpoints.manager import find
 from convoy.trainer.config import RunConfig
+from convoy.trainer.evaluations.names import ADDITIONS, VIEWS
 from convoy.trainer.flags import validation
 from convoy.trainer.processes.signals import Signals
 from convoy.trainer.run_dir import opening, trust
@@ -26,7 +29,17 @@ from convoy.verbs import ChildVerb
 
 USAGE = """usage: convoy evaluate --run_dir=DIR [--flag=value ...]
 
-Measures a checkpoint of a run and prints loss, accuracy, and recall and precision of every class."""
+Measures a checkpoint of a run and prints loss, accuracy, and recall and precision of every class, with 95 % intervals."""
+
+
+def _also(name: str) -> str:
+    row = ADDITIONS[name]
+    return f"also {row.help}{f' ({row.source})' * bool(row.source)}."
+
+
+def _check_corruptions(text: str) -> None:
+    if text:
+        CorruptionsSpec.parse(text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +72,21 @@ class EvaluateConfig:
         "import whatever Python code the run directory names, wherever that comes from; it runs with your rights.",
         group="Evaluation",
     )
+    top_k: int = option(
+        0,
+        lambda: f"also {ADDITIONS['top_k'].help}, with its interval (0: off).",
+        group="Also",
+        within=whole(0, 1 << 31),
+    )
+    calibration: bool = option(False, lambda: _also("calibration"), group="Also")
+    tta: str = option("none", lambda: f"{_also('tta')} {VIEWS.help()}.", group="Also", choices=("none", *VIEWS))
+    corruptions: str = option(
+        "",
+        lambda: f"{_also('corruptions')} all, or some of {', '.join(CORRUPTIONS)}.",
+        group="Also",
+        check=_check_corruptions,
+    )
+    ood: str = option("", lambda: f"{_also('ood')} A data set, written as for --dataset.", group="Also")
     output: str = option("", "also write the measurement to this file, as JSON.", group="Evaluation")
 
     def __post_init__(self) -> None:
@@ -66,9 +94,15 @@ class EvaluateConfig:
             raise exits.CannotRun("--run_dir is missing; give the directory of a run, for example runs/digits.")
         options.check(self)
 
+    @property
+    def additions(self) -> dict[str, Any]:
+        """The rows of ADDITIONS that are asked for, with their flags' values."""
+        values = {name: getattr(self, name) for name in ADDITIONS}
+        return {name: value for name, value in values.items() if value not in (0, False, "", "none")}
 
-def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
-    """The measurement as `eval` of result.json has it, with the step."""
+
+def evaluate(config: EvaluateConfig, signals: Signals) -> tuple[dict[str, Any], list[str]]:
+    """What trainer/evaluation.py measures: as JSON, and more lines for a person."""
     store = open_store(config.run_dir)
     stored = opening.trained_config(store, config.run_dir)
     destination.check("output", config.output)
@@ -81,7 +115,7 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> dict[str, Any]:
     engines.choose(trained.backend)
     from convoy.trainer import evaluation  # imports Keras, which now has the right backend
 
-    return evaluation.measure(trained, store, config.checkpoint, config.split, signals, download)
+    return evaluation.measure(trained, store, config.checkpoint, config.split, signals, download, config.additions)
 
 
 def _where_data_is(trained: RunConfig, config: EvaluateConfig) -> RunConfig:
@@ -107,10 +141,10 @@ def _parse(argv: list[str]) -> EvaluateConfig:
 def _work(config: EvaluateConfig) -> None:
     signals = Signals()
     signals.install()
-    measurement = evaluate(config, signals)
+    measurement, lines = evaluate(config, signals)
     from convoy.trainer.evaluation import show
 
-    show(measurement)
+    show(measurement, lines)
     if config.output:
         try:
             with open(config.output, "w") as file:
