@@ -32,7 +32,7 @@ CONVOY = Command(
             ),
             "predict": Entry("convoy.trainer.verbs.predict:VERB", "say what a run's model sees in image files"),
             "report": Entry(
-                "convoy.trainer.verbs.report:write", "write a run's page: where it is right, and where it fails"
+                "convoy.trainer.verbs.report:VERB", "write a run's page: where it is right, and where it fails"
             ),
             "checkpoints": Entry(
                 "convoy.trainer.verbs.checkpoints:CHECKPOINTS", "list, verify or copy the checkpoints of a run"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from convoy import exits, options
+from convoy import exits, options, supervise
 from convoy.bounds import whole
 from convoy.launch import follow, grid, prices, sweep
 from convoy.launch.command_line import job_and_run, parse, split
 from convoy.launch.flags import JobOptions
-from convoy.launch.targets.base import JobState
+from convoy.launch.job import JobSpec
+from convoy.launch.targets.base import SUCCEEDED, JobState
 from convoy.launch.targets.names import open_target, platform
 from convoy.launch.targets.options import job_options
 from convoy.options import option
@@ -77,6 +79,7 @@ def _submit(submission: tuple[JobOptions, list[str], SubmitOptions]) -> int:
             "the jobs that have begun go on; the same command waits for them and begins the others."
         ):
             ends = sweep.submit_all(target, specs, how.max_parallel, how.replace, _report)
+            _compare(specs, ends)
         return next(filter(None, map(follow.exit_code, ends)), exits.OK)
     status = follow.command("status", given.name, given)
     with follow.interrupted(f"{status} says whether {given.name} has begun."):
@@ -100,3 +103,18 @@ def _report(state: JobState) -> None:
 
 
 submit = Verb(USAGE, (job_options, SubmitOptions), _parse, _submit)
+
+
+def _compare(specs: Sequence[JobSpec], ends: Sequence[JobState]) -> None:
+    """Writes the page that compares the runs of a sweep which have finished, beside their directories. It fails nothing."""
+    run_dirs = [spec.run.run_dir for spec, end in zip(specs, ends, strict=True) if end.phase == SUCCEEDED]
+    if len(run_dirs) < 2:
+        return
+    output = f"{run_dirs[0].rstrip('/').rpartition('/')[0]}/comparison.html"
+    command = supervise.module("convoy", ["report", f"--output={output}", "--", *run_dirs])  # in a process: it is heavy
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = (done.stdout if done.returncode == exits.OK else done.stderr).strip()
+    print(
+        f"{said}: the runs of the sweep compared" if done.returncode == exits.OK else f"Not compared: {said}",
+        file=sys.stderr,
+    )
