@@ -1,16 +1,21 @@
-"""The page that a run writes of itself. Whatever fails here is a note: it ends no run and changes no exit code."""
+"""What a run shows of itself at its end: its page, and TensorBoard's pictures. Whatever fails here is a note: it ends no run and
+changes no exit code."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
 
 from convoy import exits, heartbeat
 from convoy.trainer.experiment import Experiment
 from convoy.trainer.logits import Logits
+from convoy.trainer.outputs import final_board
 from convoy.trainer.outputs.display import Display
-from convoy.trainer.run_dir.files import PICTURES, REPORT
+from convoy.trainer.run_dir.files import PICTURES, REPORT, TENSORBOARD
 from convoy.trainer.session import Session
 
 CUT_SHORT_SECONDS = 8.0  # well below supervise.ANSWER_SECONDS
@@ -25,6 +30,21 @@ def keep_pictures(experiment: Experiment, session: Session, logits: Logits) -> N
         from convoy.trainer.report import pictures
 
         session.store.put(PICTURES, pictures.keep(experiment.data, logits, config.seed).to_bytes())
+
+
+def fill_board(
+    experiment: Experiment, session: Session, step: int, measured: Mapping[str, Any], logits: Logits
+) -> None:
+    """Gives TensorBoard what a finished run mistakes, examples of the split, and its flags."""
+    data = experiment.data
+
+    def images(indices: np.ndarray) -> np.ndarray:
+        return np.asarray(data.final[1].fetcher()(indices, None).images)
+
+    with _in_nobodys_way(session.display, TENSORBOARD):
+        final_board.write(
+            session.store, step, experiment.config.to_dict(), measured, logits, data.dataset.class_names, images
+        )
 
 
 def write(experiment: Experiment, session: Session) -> None:
