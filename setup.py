@@ -48,6 +48,15 @@ setup(
         "jax": ["jax>=0.10,<0.13"],
         "jax-gpu": ["jax[cuda12]>=0.10,<0.13"],  # TensorFlow has CUDA 12, and one process loads one
         "tpu": ["jax[tpu]>=0.10,<0.13"],
+        "mlflow": [  # --log_to=mlflow; the whole of mlflow brings pandas, Flask and scikit-learn, of which logging uses none
+            "mlflow-skinny>=3.1,<4",
+            "alembic>=1.13,<2",  # for MLFLOW_TRACKING_URI=sqlite:///..., which is its default on this machine
+            "sqlalchemy>=2,<3",
+        ],
+        "wandb": [
+            "wandb>=0.31,<0.32"
+        ],  # --log_to=wandb; below 1.0 a minor version may change what is read of its files
+        "trackio": ["trackio>=0.43,<0.44"],  # --log_to=trackio; likewise
         "launch": [
             "google-cloud-tpu>=1.28,<2",  # queued resources
             "kubernetes>=37,<38",  # the cluster's API; 37 has other entries than 36

@@ -122,6 +122,9 @@ ROWS = (
         "--run_dir={}",
         "DIR",
     ),
+    Elsewhere(
+        "report_to logger loggers tracker log_wandb wandb mlflow trackio", "--log_to=wandb", why="or mlflow, trackio"
+    ),
     Elsewhere("checkpoint_dir ckpt_dir experiment exp_name name", "--run_dir=runs/one"),
     Elsewhere(
         "resume resume_from resume_from_checkpoint auto_resume restore continue ckpt ckpt_path checkpoint_path",

@@ -17,6 +17,7 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.engines.protocol import LoopResult
 from convoy.trainer.experiment import Experiment
 from convoy.trainer.flags.clock import Clock
+from convoy.trainer.loggers.loggers import Loggers
 from convoy.trainer.loop.loop import Loop
 from convoy.trainer.loop.plan import Plan
 from convoy.trainer.loop.progress import Progress
@@ -150,6 +151,7 @@ class Run:
         self.store = LocalStore(str(place))
         self.attempts = 0
         self.signals = Signals()
+        self.loggers: Loggers | None = None
         self.listener = SimpleNamespace(updates=[], update=lambda *values: self.listener.updates.append(values))
 
     def attempt(self, engine=None, held_out=True, first_position=0, store=None, chaos="", **flags) -> Progress:
@@ -165,7 +167,7 @@ class Run:
         experiment = Experiment(config, data, Plan.from_config(config, EPOCH), self.engine)
         display, listeners = Display(), (self.listener,)
         with Session(
-            experiment, store or self.store, self.attempts, self.signals, display, listeners, Chaos(chaos)
+            experiment, store or self.store, self.attempts, self.signals, display, listeners, Chaos(chaos), self.loggers
         ) as session:
             self.experiment, self.session = experiment, session
             progress = session.restore(experiment) or Progress(position=first_position)

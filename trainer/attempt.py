@@ -14,6 +14,8 @@ from convoy.store import Store
 from convoy.trainer import features, noise_scale
 from convoy.trainer.config import RunConfig
 from convoy.trainer.experiment import Experiment, build
+from convoy.trainer.loggers.base import RunFacts
+from convoy.trainer.loggers.loggers import Loggers
 from convoy.trainer.loop.loop import Loop
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.outputs import curves, goodput, records, summary
@@ -24,7 +26,7 @@ from convoy.trainer.processes import consensus
 from convoy.trainer.processes.signals import Signals
 from convoy.trainer.report import own_page
 from convoy.trainer.run_dir import data_identity, dataset, opening, pretrained, trust
-from convoy.trainer.run_dir.files import BAD_IMAGES, CONFIG, FLAGS
+from convoy.trainer.run_dir.files import BAD_IMAGES, CHECKPOINTS, CONFIG, FLAGS, PREDICTIONS, REPORT
 from convoy.trainer.run_dir.opening import Beginning
 from convoy.trainer.run_dir.stored_config import StoredConfig
 from convoy.trainer.session import Session
@@ -60,26 +62,29 @@ def attempt(
     if experiment.config.noise_scale:
         for sizes in engine.part_sizes.values():
             noise_scale.check(sizes)
-    session = Session(experiment, store, beginning.attempt, signals or Signals(), display, (status,), faults)
-    restored = session.restore(experiment)
-    progress = restored or Progress()
-    consensus.leader_decides(engine, lambda: records.check(store, progress.lines))
-    # Nothing is written before it is clear that this run may go on here.
-    notes = _write_down(experiment, config, session, stored, progress, began)
-    status.begin(session.attempt, progress.step, experiment.plan.epoch(progress.step), experiment.plan.total)
-    summary.show_start(display, experiment)
-    for note in [*engine.notes, *notes]:
-        display.line(f"  Note: {note}")
-    if restored:
-        _go_on(experiment, session, stored, progress)
-    experiment = _get_ready(experiment, session, progress)
-    try:
-        with session:
-            progress = Loop(experiment, session, progress).run()
-        return _finish(experiment, session, progress, config)
-    except (exits.Stopped, exits.TryAgain, exits.Diverged):
-        own_page.write_in_time(experiment, session)  # with what is known so far
-        raise
+    with Loggers(config.log_to_spec.names if engine.cluster.is_leader else (), display.line) as loggers:
+        session = Session(
+            experiment, store, beginning.attempt, signals or Signals(), display, (status,), faults, loggers
+        )
+        restored = session.restore(experiment)
+        progress = restored or Progress()
+        consensus.leader_decides(engine, lambda: records.check(store, progress.lines))
+        # Nothing is written before it is clear that this run may go on here.
+        notes = _write_down(experiment, config, session, stored, progress, began)
+        status.begin(session.attempt, progress.step, experiment.plan.epoch(progress.step), experiment.plan.total)
+        summary.show_start(display, experiment)
+        for note in [*engine.notes, *notes]:
+            display.line(f"  Note: {note}")
+        if restored:
+            _go_on(experiment, session, stored, progress)
+        experiment = _get_ready(experiment, session, progress)
+        try:
+            with session:
+                progress = Loop(experiment, session, progress).run()
+            return _finish(experiment, session, progress, config)
+        except (exits.Stopped, exits.TryAgain, exits.Diverged):
+            own_page.write_in_time(experiment, session)  # with what is known so far
+            raise
 
 
 def _decide(experiment: Experiment, store: Store, stored: StoredConfig | None) -> Beginning:
@@ -128,11 +133,24 @@ def _write_down(
         "processes": experiment.engine.cluster.processes,
     }
     session.recorder.event("start", began=began, **where)
+    session.loggers.begin(_facts(experiment, store, run_id))
     session.recorder.resume(progress.lines, progress.step)
     bad_images = data.dataset.bad
     bad_images.list_in(lambda line: store.append(BAD_IMAGES, line), records.read_bad_images(store))
     bad_images.check()
     return trust.remember(run_id, config) if experiment.engine.cluster.is_leader else []
+
+
+def _facts(experiment: Experiment, store: Store, run_id: str) -> RunFacts:
+    """What the services of --log_to are told of the run."""
+    links = {"report": REPORT, "predictions": PREDICTIONS, "checkpoints": CHECKPOINTS}
+    return RunFacts(
+        run_id,
+        name=store.url.rpartition("/")[2],
+        flags=experiment.config.to_dict(),
+        links={name: f"{store.url}/{file}" for name, file in links.items()},
+        evaluates=experiment.data.held_out is not None,
+    )
 
 
 def _minutes(asked: RunConfig, config: RunConfig, stored: StoredConfig | None) -> str:
@@ -190,6 +208,8 @@ def _finish(experiment: Experiment, session: Session, progress: Progress, asked:
         curves.draw(store, experiment.data.dataset.name)
         session.recorder.event("finished", step=progress.step)
         session.recorder.close()
+        with heartbeat.beating():
+            session.loggers.finish(result)
         result["goodput"] = goodput.summarize(records.read_events(store), time.time())
         store.close()
         write_result(store, result)

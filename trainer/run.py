@@ -20,6 +20,7 @@ from convoy.trainer import config as configuration
 from convoy.trainer import engines
 from convoy.trainer.checkpoints import format
 from convoy.trainer.config import RunConfig
+from convoy.trainer.loggers import installed
 from convoy.trainer.models import own_module
 from convoy.trainer.models.pretrained.settle import settle
 from convoy.trainer.outputs import summary
@@ -57,6 +58,7 @@ def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
             return result
         places.check(config.data)
         own_module.check(config.model)
+        installed.check(config.log_to)
         with heartbeat.beating():
             engines.choose(config.backend)
             from convoy.trainer.attempt import attempt  # imports Keras, which now has the right backend

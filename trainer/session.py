@@ -12,6 +12,7 @@ from convoy.chaos import Chaos
 from convoy.store import Store
 from convoy.trainer.checkpoints import CheckpointManager, Saver, select, snapshot
 from convoy.trainer.experiment import Experiment
+from convoy.trainer.loggers.loggers import Loggers
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.outputs.display import Display
 from convoy.trainer.outputs.recorder import Recorder
@@ -37,6 +38,7 @@ class Session:
       display: for a person.
       listeners: are told after each loop how far the run is.
       chaos: faults on purpose.
+      loggers: the services that get the records too.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class Session:
         display: Display,
         listeners: tuple[Listener, ...] = (),
         chaos: Chaos | None = None,
+        loggers: Loggers | None = None,
     ):
         self.store, self.attempt, self.signals = store, attempt, signals
         self.display, self.listeners = display, (display, *listeners)
         self.chaos = chaos or Chaos("")
-        self.recorder = Recorder(store, attempt)
+        self.loggers = loggers or Loggers()
+        self.recorder = Recorder(store, attempt, (loggers,) if loggers else ())
         self.checkpoints = CheckpointManager(store, attempt, experiment.config.keep, self.chaos)
         self.saver = Saver(self.checkpoints, experiment.engine.shapes(), self.recorder)
         self._engine = experiment.engine

@@ -19,6 +19,7 @@ from convoy.trainer.evaluations.names import VIEWS
 from convoy.trainer.flags.choices import BACKENDS, ON_NAN, PRECISIONS, STRATEGIES
 from convoy.trainer.flags.recipes import table as recipe_table
 from convoy.trainer.flags.scale_lr import RULES
+from convoy.trainer.loggers.names import LOGGERS
 from convoy.trainer.losses.names import LOSSES
 from convoy.trainer.models.names import MODELS
 from convoy.trainer.optimizers.names import OPTIMIZERS
@@ -42,6 +43,7 @@ TABLES: dict[str, tuple[str, Table]] = {
     "on_nan": ("trainer/flags/choices.py", ON_NAN),
     "tta": ("trainer/evaluations/names.py", VIEWS),
     "corruptions": ("data/corruptions/names.py", CORRUPTIONS),
+    "log_to": ("trainer/loggers/names.py", LOGGERS),
     "target": ("launch/targets/names.py", TARGETS),
 }
 HEAD = """# The names that flags take

@@ -91,6 +91,7 @@ def test_flags_reproduce_a_configuration(tmp_path):
         hang_timeout=30.0,
         on_nan="skip",
         batchnorm="ghost:32",
+        log_to="wandb,mlflow",
     )
     defaults = RunConfig().to_dict()
     same = [name for name, value in config.to_dict().items() if value == defaults[name]]
@@ -210,9 +211,8 @@ def test_flags_that_may_change_are_these():
     may_change = {field.name for field in options.fields(RunConfig, DataConfig) if field.metadata["may_change"]}
     assert may_change == {
         "run_dir", "devices", "strategy", "backend", "xla", "hang_timeout", "on_nan", "steps_per_loop", "checkpoint_every",
-        "eval_every", "keep", "data_dir", "restarts", "report", "cache_bytes",
-        "max_bad_fraction",
-        "cache_features", "remat", "patience", "max_minutes", "noise_scale",
+        "eval_every", "keep", "data_dir", "restarts", "report", "cache_bytes", "max_bad_fraction",
+        "cache_features", "remat", "patience", "max_minutes", "noise_scale", "log_to",
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ class TrainFlags(TypedDict, total=False):
 
     recipe: str
     run_dir: str | os.PathLike[str]
+    log_to: str
     model: str
     pretrained: str
     stochastic_depth: float

@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from convoy import exits
-from convoy.outside import below
+from convoy.outside import below, parse_json
 from convoy.store import Store
 from convoy.trainer.outputs import records
 from convoy.trainer.outputs.tensorboard import Board
 from convoy.trainer.run_dir.files import EVENTS, METRICS, TENSORBOARD
+
+
+class RecordListener(Protocol):
+    """Gets the records of a run. One may come more than once, and after a rollback with other numbers."""
+
+    def record(self, record: Mapping[str, Any]) -> None: ...
 
 
 class Recorder:
@@ -22,10 +29,11 @@ class Recorder:
     Args:
       store: the run directory.
       attempt: which start of the run this is, from 1.
+      listeners: get the lines of metrics.jsonl too: on a resume those that are kept, then each that is added.
     """
 
-    def __init__(self, store: Store, attempt: int):
-        self.store, self.attempt = store, attempt
+    def __init__(self, store: Store, attempt: int, listeners: tuple[RecordListener, ...] = ()):
+        self.store, self.attempt, self._listeners = store, attempt, listeners
         self.lines = 0
         self._board: Board | None = None
         self._mirror: tempfile.TemporaryDirectory[str] | None = None
@@ -40,6 +48,9 @@ class Recorder:
             self.event("repeated", step=step, lines=[records.flat(line) for line in dropped])
             self.store.rewrite(METRICS, "".join(f"{line}\n" for line in kept))
         self.lines = len(kept)
+        if self._listeners:
+            for line in kept:
+                self._pass_on(parse_json(line, METRICS, finite=False))
         if step and self._board is None:
             self._open_board(purge_from=step + 1)
         elif self._board is not None:
@@ -50,6 +61,7 @@ class Recorder:
         line = {"step": step, "epoch": epoch, "examples": examples, "time": time.time(), "split": split, **values}
         self.store.append(METRICS, json.dumps(line) + "\n")
         self.lines += 1
+        self._pass_on(line)
         try:
             if self._board is None:
                 self._open_board(purge_from=None)
@@ -60,6 +72,10 @@ class Recorder:
                 f"cannot write {self.store.url}/{TENSORBOARD}: {exits.reason(error)}; free some space there or choose"
                 " another --run_dir; what was saved before is untouched."
             ) from error
+
+    def _pass_on(self, record: Mapping[str, Any]) -> None:
+        for listener in self._listeners:
+            listener.record(record)
 
     def event(self, event: str, **values: Any) -> None:
         line = {"event": event, "attempt": self.attempt, "time": time.time(), **values}

@@ -17,6 +17,7 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.flags import recipes
 from convoy.trainer.flags.find_lr import RateSearch
 from convoy.trainer.flags.recipes import RecipeFlag
+from convoy.trainer.loggers import installed
 from convoy.trainer.models import own_module
 from convoy.trainer.processes import cluster
 from convoy.trainer.run_dir.files import RESULT
@@ -68,6 +69,7 @@ def _is_answered(asked: RunConfig) -> bool:
     if not run_dir.exists():
         places.check(asked.data)
         own_module.check(asked.model)
+        installed.check(asked.log_to)
     return False
 
 

@@ -13,6 +13,7 @@ from convoy.table import joined
 from convoy.trainer.flags import validation
 from convoy.trainer.flags.choices import PRECISIONS
 from convoy.trainer.flags.specs import BatchNormSpec
+from convoy.trainer.loggers.names import LOGGERS, LoggersSpec
 from convoy.trainer.models.names import AUTO, DEFAULT, MODELS
 
 _RUN = "Run"
@@ -30,6 +31,15 @@ class ModelFlags:
         may_change=True,
     )
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    log_to: str = option(
+        "",
+        lambda: (
+            f"services that get flags, figures and result too, several with commas: {LOGGERS.help()}. One that fails is left"
+            " out, and the run goes on (docs/logging.md)."
+        ),
+        group=_RUN,
+        may_change=True,
+    )
     model: str = option(
         AUTO,
         lambda: (
@@ -63,6 +73,10 @@ class ModelFlags:
         " local, the share of a device; ghost:N, groups of N examples; frozen, nothing: it stays as --pretrained has it.",
         group=_MODEL,
     )
+
+    @functools.cached_property
+    def log_to_spec(self) -> LoggersSpec:
+        return LoggersSpec.parse(self.log_to)
 
     @functools.cached_property
     def batchnorm_spec(self) -> BatchNormSpec:
