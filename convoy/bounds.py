@@ -49,6 +49,9 @@ def whole(low: int, high: int) -> Bounds:
     return Bounds(low, high)
 
 
+PORTS = whole(0, 65535)  # of a machine; 0: one that is free
+
+
 def real(low: float, high: float = LARGEST, above: bool = False, below: bool = False) -> Bounds:
     return Bounds(float(low), float(high), above, below)
 

@@ -18,7 +18,7 @@ _NUMBERS = ("loss", "accuracy", "learning_rate", "images_per_second", "noise_sca
 _RECORD = {"step": int, "epoch": float, "split": str, **{f"{name}?": (AnyFloat, None) for name in _NUMBERS}}
 _EVENT = {"event": str, "attempt": int, "time": float}
 _BAD_IMAGE = {"split": str, "path": str}
-_JOURNAL_BYTES = 1 << 30  # a record takes some 150: millions of evaluations
+JOURNAL_BYTES = 1 << 30  # a record takes some 150: millions of evaluations
 
 
 def read_metrics(store: Store, limit: int | None = None) -> list[dict[str, Any]]:
@@ -84,7 +84,7 @@ def _mendable(name: Name) -> Iterator[None]:
 def lines(store: Store, name: Name) -> list[str]:
     """The lines of a file, as text; none where there is no file."""
     try:
-        text = store.get(name, max_bytes=_JOURNAL_BYTES).decode()
+        text = store.get(name, max_bytes=JOURNAL_BYTES).decode()
     except FileNotFoundError:
         return []
     except UnicodeDecodeError as error:

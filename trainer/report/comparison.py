@@ -11,8 +11,8 @@ from convoy.outside import printable
 from convoy.store import Store
 from convoy.trainer.config import RunConfig
 from convoy.trainer.logits import Logits
-from convoy.trainer.outputs import measured, records
-from convoy.trainer.report import charts, figures, paired, templates
+from convoy.trainer.outputs import measured, records, template
+from convoy.trainer.report import charts, figures, paired
 from convoy.trainer.report.figures import Share
 from convoy.trainer.report.page import predictions_of, result_of
 from convoy.trainer.report.paired import Difference
@@ -70,19 +70,19 @@ def page(runs: Sequence[tuple[Store, RunConfig]]) -> bytes:
     # max keeps the first of equals.
     best = max(finished, key=lambda run: run.result["eval"]["accuracy"], default=None)  # type: ignore[index]
     curves = {run.name: run.metrics for run in compared}
-    return templates.render(
-        "comparison.html",
-        title=printable(f"{len(compared)} runs: {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}"),
-        runs=compared,
-        best=best,
-        splits={measured.called(run.result["eval"]["split"]) for run in finished if run.result},
-        tests=_tests(best, finished) if best else [],
-        flags=differing([run.config for run in compared]),
-        curves=charts.overlaid(
+    content = {
+        "title": printable(f"{len(compared)} runs: {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}"),
+        "runs": compared,
+        "best": best,
+        "splits": {measured.called(run.result["eval"]["split"]) for run in finished if run.result},
+        "tests": _tests(best, finished) if best else [],
+        "flags": differing([run.config for run in compared]),
+        "curves": charts.overlaid(
             curves, "eval", ["loss", "accuracy"], "Loss and accuracy of evaluations by epoch, by run."
         ),
-        training=charts.overlaid(curves, "train", ["loss"], "Loss of training by epoch, by run."),
-    )
+        "training": charts.overlaid(curves, "train", ["loss"], "Loss of training by epoch, by run."),
+    }
+    return template.filled(__package__, "comparison.html", content)
 
 
 def differing(configs: Sequence[RunConfig]) -> list[tuple[str, list[str]]]:

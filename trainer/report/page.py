@@ -15,8 +15,8 @@ from convoy.outside import printable
 from convoy.store import Store
 from convoy.trainer.config import RunConfig
 from convoy.trainer.logits import Logits, most_bytes
-from convoy.trainer.outputs import alerts, goodput, measured, records
-from convoy.trainer.report import charts, facts, figures, pictures, templates
+from convoy.trainer.outputs import alerts, goodput, measured, records, template
+from convoy.trainer.report import charts, facts, figures, pictures
 from convoy.trainer.report.pictures import Pictures
 from convoy.trainer.run_dir import commands, dataset
 from convoy.trainer.run_dir.files import PICTURES, PREDICTIONS, REPORT
@@ -51,7 +51,7 @@ def page(store: Store, config: RunConfig) -> bytes:
     Raises:
       exits.BadData: a document of the run is damaged. Damaged predictions are a sentence on the page.
     """
-    return templates.render("page.html", **_content(store, config))
+    return template.filled(__package__, "page.html", _content(store, config))
 
 
 def _content(store: Store, config: RunConfig) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _content(store: Store, config: RunConfig) -> dict[str, Any]:
     seen = alerts.Seen.from_records(metrics, names, trained, (logits.label, logits.guess) if logits else None)
     notes = [facts.of_measurement(result, config), missing, unkept, *map(printable, alerts.sentences(seen))]
     content: dict[str, Any] = {
-        "title": printable(f"{config.model} on {config.data.dataset}: {config.run_dir}"),
+        "title": template.title(config),
         "result": result,
         "split": measured.called(result["eval"]["split"]) if result else "",
         "notes": [note for note in notes if note],
