@@ -19,6 +19,7 @@ setup(
         "convoy.recipes": ["*.flags"],
         "convoy.launch": ["locks/*.txt"],
         "convoy.trainer.report": ["*.html"],
+        "convoy.trainer.tryout": ["*.html"],
         "convoy.launch.k8s": ["*.md", "*.yaml", "*/*.yaml", "*/*/*.yaml"],
     },
     entry_points={"console_scripts": ["convoy = convoy.cli:main"]},
@@ -27,7 +28,7 @@ setup(
         "google-cloud-storage>=3.1,<4",  # checkpoints in buckets; brings google-crc32c, which checks local ones too
         "google-crc32c>=1.5,<2",
         "importlib_resources>=6,<8",  # TFDS 4.9.10 needs it to prepare a data set and does not say so
-        "jinja2>=3.1,<4",  # report.html
+        "jinja2>=3.1,<4",  # report.html, the page of `convoy try`
         "keras>=3.15.1,<3.17",
         "matplotlib>=3.8,<4",  # curves.png and the charts of report.html
         "numpy>=1.26,<3",

@@ -31,6 +31,10 @@ CONVOY = Command(
                 "convoy.trainer.verbs.evaluate:VERB", "measure a run's checkpoint on any split of its data set"
             ),
             "predict": Entry("convoy.trainer.verbs.predict:VERB", "say what a run's model sees in image files"),
+            "try": Entry(
+                "convoy.trainer.verbs.tryout:VERB",
+                "open a page on this machine: drop a photograph, see what a run says",
+            ),
             "report": Entry(
                 "convoy.trainer.verbs.report:VERB", "write a run's page: where it is right, and where it fails"
             ),

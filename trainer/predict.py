@@ -13,6 +13,7 @@ from rich.console import Console
 
 from convoy import destination, exits, streams, terminal
 from convoy.data import memory
+from convoy.data.arrays import Image
 from convoy.data.images.listing import ImageFile
 from convoy.data.unlabelled import CHANNELS, images_shown
 from convoy.trainer import engines
@@ -25,6 +26,13 @@ from convoy.trainer.predictions import Guess, Prediction, csv_head
 def predict(
     opened: OpenedRun, files: Iterable[ImageFile], top: int, batch_size: int, tta: bool
 ) -> Iterator[Prediction]:
+    """What `predict_with_images` yields, without the images."""
+    return (prediction for prediction, _ in predict_with_images(opened, files, top, batch_size, tta))
+
+
+def predict_with_images(
+    opened: OpenedRun, files: Iterable[ImageFile], top: int, batch_size: int, tta: bool
+) -> Iterator[tuple[Prediction, Image | None]]:
     """A prediction for each file, in order, also for those that cannot be read. Holds a few batches at a time.
 
     Args:
@@ -33,6 +41,9 @@ def predict(
       top: how many classes of each; all, if there are fewer.
       batch_size: images of a call of the model. The last batch is filled up, so that there is one program.
       tta: average the probabilities of an image and of its mirror image.
+
+    Yields:
+      The prediction, and what the model is shown: uint8 [h, w, c]; None of a file that cannot be read.
 
     Raises:
       exits.CannotRun: the run's images are no pictures, a batch is too large, or a folder cannot be listed.
@@ -52,10 +63,11 @@ def predict(
         if rows:
             for row, likely in zip(rows, probabilities(batch.images), strict=False):
                 said[row] = _best(likely, names, top)
+        images = dict(zip(rows, batch.images, strict=False))
         for row, file in enumerate(batch.files):
             if not file.reason and not said[row]:
                 file = file._replace(reason="cannot be classified: the model returns no finite numbers for it")
-            yield Prediction(file.path, () if file.reason else said[row], file.reason)
+            yield Prediction(file.path, () if file.reason else said[row], file.reason), images.get(row)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ _ANIMATED, _DESCRIBED = 2, 8 | 4  # flags of a WebP file; the latter by EXIF or 
 _XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')  # where EXIF says nothing; as Pillow looks for it in all formats
 _BEGIN = 16 << 10  # bytes that hold the header of most files
 _PIECE = 1 << 20  # of a file that is read to its end
-_MAX_BYTES = 1 << 30  # of a file: MAX_PIXELS, not compressed
+MAX_BYTES = 1 << 30  # of a file: MAX_PIXELS, not compressed
 _PATIENCE, _MIN_READ = 32 << 20, 256  # bytes that are read in search of a header, and as which a short read counts
 # Large images and strange metadata are judged here. For the process: images are opened in threads of TensorFlow too, and a
 # catch_warnings in one thread would undo that of another.
@@ -86,8 +86,8 @@ def look(path: str, hashed: bool = False) -> Look:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 return _unread("it is no regular file")
-            if status.st_size > _MAX_BYTES:
-                size = f"cannot be read: it has {status.st_size:,} bytes, and {_MAX_BYTES:,} are the most"
+            if status.st_size > MAX_BYTES:
+                size = f"cannot be read: it has {status.st_size:,} bytes, and {MAX_BYTES:,} are the most"
                 return Look(status.st_size, status.st_mtime_ns, Header(Kind.BAD, reason=size), content_hash(b""))
             begin, content = file.read(min(_PIECE if hashed else _BEGIN, status.st_size + 1)), math.nan
             if hashed:

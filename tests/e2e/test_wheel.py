@@ -47,6 +47,7 @@ def test_the_wheel_holds_every_package_and_nothing_else(wheel):
     }
     assert {name.partition("/")[0] for name in names if "dist-info" not in name} == {"convoy"}
     assert "convoy/launch/k8s/README.md" in names
+    assert {"convoy/trainer/report/page.html", "convoy/trainer/tryout/page.html"} <= set(names)
     assert {f"convoy/recipes/{path.name}" for path in (REPOSITORY / "recipes").iterdir()} <= set(names)
 
 

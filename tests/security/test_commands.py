@@ -68,7 +68,7 @@ def a_configuration(root: Path, chance: random.Random) -> Path:
 
 def evaluate(root: Path, chance: random.Random) -> None:
     run = a_configuration(root, chance)
-    verb = chance.choice([["evaluate"], ["predict", "a.png"]])
+    verb = chance.choice([["evaluate"], ["predict", "a.png"], ["try"], ["report", "--watch"]])
     assert "config.json" in hostile(root, *verb, f"--run_dir={run}").err
 
 

@@ -17,13 +17,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 from convoy import exits
 from convoy.cli import dispatch
 from convoy.data.config import DataConfig
 from convoy.data.images.listing import ImageFile, image_files
-from convoy.data.sources.opening import open_dataset
 from convoy.data.unlabelled import Shown
 from convoy.trainer import predict as prediction
 from convoy.trainer.config import RunConfig
@@ -31,23 +29,9 @@ from convoy.trainer.experiment import open_run
 from convoy.trainer.predictions import Guess, Prediction, Predictions
 from convoy.trainer.run import run
 from convoy.trainer.run_dir.dataset import Preprocessing
-from support import once, result_of, write_images
+from support import result_of, write_images
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """A finished run on digits, whose test split lies beside it as PNG files named INDEX-DIGIT."""
-
-    def make(place: Path) -> None:
-        test = open_dataset(DataConfig("digits")).split("test")
-        (place / "new").mkdir()
-        for index, (image, label) in enumerate(zip(test.images, test.labels, strict=True)):
-            Image.fromarray(image[..., 0]).save(place / "new" / f"{index:04d}-{label}.png")
-        train(place / "run", DataConfig("digits", eval_split="none"), duration="25st")
-
-    return once(tmp_path_factory, "predict", make)
 
 
 def train(run_dir: Path, data: DataConfig, **flags) -> None:

@@ -1,5 +1,7 @@
-"""What a run shows of itself at its end: its page, and TensorBoard's pictures. Whatever fails here is a note: it ends no run and
-changes no exit code."""
+"""What a run shows of itself at its end: its page, and TensorBoard's pictures.
+
+Whatever fails here is a note: it ends no run and changes no exit code.
+"""
 
 from __future__ import annotations
 
