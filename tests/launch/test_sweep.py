@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 from hypothesis import given, strategies
@@ -169,6 +170,26 @@ def test_the_command_ends_with_the_code_of_the_first_point_that_failed(submitted
     assert capsys.readouterr().out.splitlines().count("lr-seed1: failed, exit code 70") == 1
     # One point is a sweep, too.
     assert submitted(Place({"lr-seed5": (FAILED, 65)}), "--sweep=seed=5:6") == 65
+
+
+def test_the_runs_of_a_sweep_that_have_finished_are_compared(submitted, monkeypatch, capsys):
+    commands = []
+
+    def run(command, **how):
+        commands.append(command)
+        code, out, err = (0, "Wrote there\n", "") if len(commands) == 1 else (78, "", "convoy: no such bucket.\n")
+        return subprocess.CompletedProcess(command, code, out, err)
+
+    monkeypatch.setattr(submit.subprocess, "run", run)
+    assert submitted(Place({"lr-seed1": (FAILED, 70)}), "--sweep", "seed=0:4") == 70
+    base = TRAIN[0].partition("=")[2]
+    words = ["report", f"--output={base}/comparison.html", "--", *(f"{base}/seed{seed}" for seed in (0, 2, 3))]
+    assert commands[0][-len(words) :] == words
+    assert "Wrote there: the runs of the sweep compared" in capsys.readouterr().err
+    assert submitted(Place({}), "--sweep", "seed=0:2") == 0, "that they cannot be compared fails nothing"
+    assert "Not compared: convoy: no such bucket." in capsys.readouterr().err
+    submitted(Place({"lr-seed1": (FAILED, 70)}), "--sweep", "seed=0:2")
+    assert len(commands) == 2, "one run is not compared"
 
 
 def test_ctrl_c_leaves_the_jobs_of_a_sweep_alone(submitted, monkeypatch):

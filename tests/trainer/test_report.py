@@ -189,6 +189,15 @@ def test_a_run_that_is_not_finished_says_how_it_continues(tmp_path):
     assert "Where the time went" in found.text
 
 
+def test_a_run_that_has_only_begun_has_a_page(tmp_path):
+    run_dir = run_directory(tmp_path / "run", ["a", "b"], None, finished=False)
+    for name in ("dataset.json", "metrics.jsonl", "events.jsonl"):
+        (run_dir / name).unlink()
+    found = page_of(run_dir)
+    assert "This run is not finished." in found.text
+    assert found.sources == []
+
+
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", None])
 def test_a_page_without_predictions_says_why(tmp_path, damage):
     run_dir = run_directory(tmp_path / "run", ["a", "b"], predicted(2))
