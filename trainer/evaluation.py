@@ -95,10 +95,10 @@ def measure(
 
 def _with_intervals(measurement: dict[str, Any], logits: Logits) -> dict[str, Any]:
     """The measurement with 95 % intervals: of shares by Wilson's method, of the loss by the normal distribution."""
-    for values in measurement["per_class"].values():
-        hits = round(values["count"] * values["recall"]) if values["count"] else 0
-        recall = figures.share(hits, values["count"])
-        values["recall_interval"] = [recall.low, recall.high] if recall else None
+    recalls = {
+        name: figures.share(round(values["count"] * (values["recall"] or 0)), values["count"])
+        for name, values in measurement["per_class"].items()
+    }
     losses = logits.losses
     reach = figures.Z * float(losses.std(ddof=1)) / math.sqrt(len(losses)) if len(losses) > 1 else math.inf
     intervals = {
@@ -106,6 +106,7 @@ def _with_intervals(measurement: dict[str, Any], logits: Logits) -> dict[str, An
         "method": METHOD,
         "accuracy": accuracy(logits)["interval"],
         "loss": [measurement["loss"] - reach, measurement["loss"] + reach],
+        "recall": {name: [recall.low, recall.high] if recall else None for name, recall in recalls.items()},
     }
     return {**measurement, "intervals": intervals}
 
@@ -116,13 +117,15 @@ def show(measurement: dict[str, Any], lines: Sequence[str] = ()) -> None:
     table = Table("class", box=None, pad_edge=False)
     for name in ("examples", "recall", "95% interval", "precision"):
         table.add_column(name, justify="right")
+    intervals = measurement.get("intervals", {})
+    recalls = intervals.get("recall", {})
     for name, values in measurement["per_class"].items():
         recall, precision = ("-" if values[key] is None else f"{values[key]:.1%}" for key in ("recall", "precision"))
-        bounds = values.get("recall_interval")
+        bounds = recalls.get(name)
         between = f"{100 * bounds[0]:.1f} to {bounds[1]:.1%}" if bounds else "-"
         table.add_row(Text(printable(name)), f"{values['count']:,}", recall, between, precision)
     console.print(table)
-    bounds = measurement.get("intervals", {}).get("accuracy")
+    bounds = intervals.get("accuracy")
     between = f", {interval(*bounds)}" if bounds else ""
     examples = counted(measurement["examples"], f"{measurement['split']} example")
     summary = (

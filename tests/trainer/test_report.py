@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow  # draws charts
 def charts_are_not_drawn(request, monkeypatch):
     """But in the tests that are about charts: one takes a tenth of a second."""
     if "draws" not in request.fixturenames:
-        blank = lambda draw, text, size, columns=1: charts.Chart("data:image/svg+xml;base64,", text)  # noqa: E731
+        blank = lambda draw, text, size, columns=1, named=False: charts.Chart("data:image/svg+xml;base64,", text)  # noqa: E731
         monkeypatch.setattr(charts, "_chart", blank)
 
 

@@ -18,12 +18,13 @@ _TEXT = "#767676"  # 4.5:1 on white and on black
 _BLUE, _ORANGE = "#3b82c4", "#d9722e"
 _STYLE: dict[str, Any] = {
     "axes.edgecolor": _TEXT, "axes.labelcolor": _TEXT, "axes.spines.right": False, "axes.spines.top": False,
-    "axes.titlecolor": _TEXT, "figure.constrained_layout.use": True, "figure.facecolor": "none",
+    "axes.titlecolor": _TEXT, "figure.facecolor": "none",
     "axes.facecolor": "none", "font.family": "sans-serif", "font.size": 10, "grid.alpha": 0.3, "grid.color": _TEXT,
     "legend.frameon": False, "legend.labelcolor": _TEXT, "svg.fonttype": "none", "svg.hashsalt": "convoy",
     "text.color": _TEXT, "text.parse_math": False, "xtick.color": _TEXT, "ytick.color": _TEXT,
 }  # fmt: skip
 _FROM_ZERO = ("learning_rate", "images_per_second", "noise_scale")
+_MARGINS = (0.8, 0.12, 0.5, 0.1, 0.8)  # inches: left, right, below, above, between two axes
 LISTED = 20  # runs in a legend
 NUMBERED = 20  # classes whose confusion matrix has numbers
 
@@ -51,7 +52,8 @@ def lines(records: Sequence[dict[str, Any]], names: Sequence[tuple[str, str]], t
             if name in _FROM_ZERO:
                 axis.set_ylim(bottom=0)  # or a thousandth of it would look like a jump
             axis.grid()
-        axes[0].legend()
+        if len(axes[0].lines) > 1:
+            axes[0].legend()
 
     return _chart(draw, text, columns=len(panels), size=(4.4 * len(panels), 3.2))
 
@@ -106,7 +108,7 @@ def shares(seconds: dict[str, float], text: str) -> Chart | None:
         axes[0].margins(x=0.25)
         axes[0].set(xlabel="seconds")
 
-    return _chart(draw, text, size=(8, 0.6 + 0.34 * len(kinds)))
+    return _chart(draw, text, size=(8, 0.6 + 0.34 * len(kinds)), named=True)
 
 
 def balance(examples: Sequence[int], text: str) -> Chart | None:
@@ -147,7 +149,7 @@ def matrix(confusion: np.ndarray, names: Sequence[str], text: str) -> Chart:
                     axis.text(column + 0.5, row + 0.5, f"{count:,}", ha="center", va="center", color=colour, fontsize=8)
 
     side = min(2 + 0.42 * classes, 9)
-    return _chart(draw, text, size=(side, side))
+    return _chart(draw, text, size=(side, side), named=True)
 
 
 def reliability(calibration: Calibration, text: str) -> Chart:
@@ -173,16 +175,32 @@ def _rgb(colour: str) -> tuple[float, float, float]:
     return to_rgb(colour)
 
 
-def _chart(draw: Any, text: str, size: tuple[float, float], columns: int = 1) -> Chart:
-    """What `draw` makes of a row of axes."""
+def _chart(draw: Any, text: str, size: tuple[float, float], columns: int = 1, named: bool = False) -> Chart:
+    """What `draw` makes of a row of axes.
+
+    Args:
+      size: (width, height), inches.
+      named: whether names of any length stand at the axes. To make room for them the chart is drawn twice.
+    """
     from matplotlib import style  # late: it takes half a second
     from matplotlib.figure import Figure
 
     with style.context(_STYLE):
-        figure = Figure(figsize=size)
-        draw(figure.subplots(1, columns, squeeze=False)[0])
+        figure = Figure(figsize=size, layout="constrained" if named else None)
+        axes = figure.subplots(1, columns, squeeze=False)[0]
+        if not named:
+            _place(figure, size, columns)
+        draw(axes)
         file = io.BytesIO()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # text stays text, and the reader's fonts have more
             figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return Chart(f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}", text)
+
+
+def _place(figure: Any, size: tuple[float, float], columns: int) -> None:
+    """Leaves room for numbers and labels around axes."""
+    width, height = size
+    left, right, below, above, between = _MARGINS
+    axis = (width - left - right - (columns - 1) * between) / columns
+    figure.subplots_adjust(left / width, below / height, 1 - right / width, 1 - above / height, between / axis)
