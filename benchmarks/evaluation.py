@@ -55,7 +55,7 @@ import sys, tempfile, time
 import numpy as np
 sys.path.append(sys.argv[1])
 from pathlib import Path
-from test_report import drawn, run_directory
+from run_pages import drawn, run_directory
 from convoy.store import open_store
 from convoy.trainer.logits import Collector
 from convoy.trainer.run_dir import opening
@@ -106,7 +106,7 @@ def row(backend: str, rounds: int, before: Path) -> dict[str, object]:
                 raise RuntimeError("a process ended before it was ready; what it said is above")
         for number in range(rounds):
             for side in sorted(sides, reverse=bool(number % 2)):
-                processes[side].stdin.write("\\n")
+                processes[side].stdin.write("\n")
                 processes[side].stdin.flush()
                 measured[side].append(float(processes[side].stdout.readline()))
             print(backend, number, {side: round(times[-1], 3) for side, times in measured.items()}, flush=True)
@@ -130,7 +130,7 @@ def row(backend: str, rounds: int, before: Path) -> dict[str, object]:
 
 def page() -> tuple[float, int]:
     """Seconds and bytes of a page of 10,000 examples and 100 classes with all its pictures, in a new process."""
-    argv = [sys.executable, "-c", PAGE, str(HERE.parent / "tests" / "trainer")]
+    argv = [sys.executable, "-c", PAGE, str(HERE.parent / "tests")]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=HERE.parent)
     seconds, size = done.stdout.split()
     return round(float(seconds), 2), int(size)

@@ -133,14 +133,18 @@ def matrix(confusion: np.ndarray, names: Sequence[str], text: str) -> Chart:
         shades = LinearSegmentedColormap.from_list("shares", [(*_rgb(_BLUE), 0.0), (*_rgb(_BLUE), 1.0)])
         rows = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
         axis = axes[0]
-        axis.pcolormesh(rows, cmap=shades, vmin=0, vmax=1, edgecolors=_TEXT, linewidth=0.1)
+        if classes <= NUMBERED:
+            axis.pcolormesh(rows, cmap=shades, vmin=0, vmax=1, edgecolors=_TEXT, linewidth=0.1)
+        else:  # as a picture: ten thousand cells would be megabytes of paths
+            extent = (0, classes, classes, 0)
+            axis.imshow(rows, cmap=shades, vmin=0, vmax=1, interpolation="nearest", extent=extent)
         labels = [printable(name) if len(name) <= 24 else printable(name[:23]) + "…" for name in names]
         places = np.arange(classes) + 0.5
         size = 9 if classes <= NUMBERED else max(3, 240 / classes)
         axis.set_xticks(places, labels, rotation=90, fontsize=size)
         axis.set_yticks(places, labels, fontsize=size)
         axis.tick_params(length=0)
-        axis.invert_yaxis()
+        axis.set_ylim(classes, 0)
         axis.set(xlabel="taken for", ylabel="is", aspect="equal")
         if classes <= NUMBERED:
             for (row, column), count in np.ndenumerate(confusion):
