@@ -50,7 +50,7 @@ def lines(records: Sequence[dict[str, Any]], names: Sequence[tuple[str, str]], t
                     axis.plot(*zip(*points, strict=True), color=colour, marker=marker, label=split)
             axis.set(xlabel="epoch", ylabel=label)
             if name in _FROM_ZERO:
-                axis.set_ylim(bottom=0)  # or a thousandth of it would look like a jump
+                axis.set_ylim(0, 1.05 * axis.get_ylim()[1])  # or a thousandth of it would look like a jump
             axis.grid()
         if len(axes[0].lines) > 1:
             axes[0].legend()
