@@ -24,7 +24,7 @@ _STYLE: dict[str, Any] = {
     "text.color": _TEXT, "text.parse_math": False, "xtick.color": _TEXT, "ytick.color": _TEXT,
 }  # fmt: skip
 _FROM_ZERO = ("learning_rate", "images_per_second", "noise_scale")
-_MARGINS = (0.8, 0.12, 0.5, 0.1, 0.8)  # inches: left, right, below, above, between two axes
+_MARGINS = (0.8, 0.12, 0.5, 0.1, 0.8)  # inches: before, behind, below, above, between two axes
 LISTED = 20  # runs in a legend
 NUMBERED = 20  # classes whose confusion matrix has numbers
 
@@ -205,6 +205,6 @@ def _chart(draw: Any, text: str, size: tuple[float, float], columns: int = 1, na
 def _place(figure: Any, size: tuple[float, float], columns: int) -> None:
     """Leaves room for numbers and labels around axes."""
     width, height = size
-    left, right, below, above, between = _MARGINS
-    axis = (width - left - right - (columns - 1) * between) / columns
-    figure.subplots_adjust(left / width, below / height, 1 - right / width, 1 - above / height, between / axis)
+    before, behind, below, above, between = _MARGINS
+    axis = (width - before - behind - (columns - 1) * between) / columns
+    figure.subplots_adjust(before / width, below / height, 1 - behind / width, 1 - above / height, between / axis)
