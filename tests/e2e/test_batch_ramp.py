@@ -20,7 +20,7 @@ BORDERS, STEPS, EXAMPLES = (11, 21), 34, 11 * 128 + 10 * 256 + 13 * 512
 FLAGS = ["--dataset=digits", "--augment=article", "--seed=1", "--deterministic", "--optimizer=adamw", "--weight_decay=0.01",
          "--ema=0.9", "--schedule=cosine", "--warmup=1ep", "--clip_norm=1", "--batch_size=512", "--accumulate=4",
          "--batch_ramp=128:1ep,256:2ep", "--duration=8ep", "--eval_every=2ep", "--checkpoint_every=5st",
-         "--keep=9"]  # fmt: skip
+         "--keep=9", "--noreport"]  # fmt: skip
 
 
 @pytest.fixture(scope="session")

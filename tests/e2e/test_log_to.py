@@ -21,7 +21,7 @@ pytestmark = pytest.mark.thorough
 
 # Long enough to be killed after a service has opened, which takes seconds.
 LONG = ["--dataset=digits", "--batch_size=64", "--duration=6000st", "--eval_every=100st", "--checkpoint_every=400st",
-        "--seed=3"]  # fmt: skip
+        "--seed=3", "--noreport"]  # fmt: skip
 SERVICES = ["mlflow", "wandb", "trackio"]
 Points = list[tuple[str, int]]
 

@@ -24,7 +24,7 @@ def stretched(input_shape, num_classes):
 # 25 images, 10 epochs of 5 steps: the black one comes once in each.
 FLAGS = ["--dataset=folder:images", "--image_size=16", "--eval_split=none", "--batch_size=5", "--duration=50st",
          "--model=mine:stretched", "--checkpoint_every=2st", "--eval_every=10st", "--run_dir=run",
-         "--deterministic"]  # fmt: skip
+         "--deterministic", "--noreport"]  # fmt: skip
 
 
 @pytest.fixture

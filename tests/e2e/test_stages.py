@@ -43,7 +43,7 @@ def staged(input_shape, num_classes):
 FLAGS = ["--dataset=digits", "--model=mine:staged", "--augment=article", "--batch_size=64", "--seed=1", "--deterministic",
          "--optimizer=adamw", "--weight_decay=0.01", "--learning_rate=0.003", "--ema=0.9", "--clip_norm=1",
          "--groups=norm/:wd=0;dense/bias:freeze;logits:lr=2", "--layer_decay=0.75", "--unfreeze=20st,30st",
-         "--duration=40st", "--eval_every=20st", "--checkpoint_every=10st", "--keep=9"]  # fmt: skip
+         "--duration=40st", "--eval_every=20st", "--checkpoint_every=10st", "--keep=9", "--noreport"]  # fmt: skip
 # Before, at and after the first border; between the save at the second border and its first step; after it.
 KILLS = ["kill:step@18", "kill:between@20", "kill:step@23", "kill:manifest@30", "kill:step@31"]
 

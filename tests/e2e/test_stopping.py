@@ -8,7 +8,7 @@ from support import assert_same_bits, events_of, records_of, result_of
 
 # Its learning rate is far too high: what a step finds is hardly ever better than what was found before.
 FLAGS = ["--dataset=digits", "--batch_size=64", "--duration=200st", "--checkpoint_every=15st", "--eval_every=10st",
-         "--augment=article", "--seed=3", "--deterministic", "--learning_rate=0.05", "--patience=3"]  # fmt: skip
+         "--augment=article", "--seed=3", "--deterministic", "--learning_rate=0.05", "--patience=3", "--noreport"]  # fmt: skip
 
 
 @pytest.mark.thorough

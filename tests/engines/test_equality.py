@@ -34,7 +34,7 @@ def everything(input_shape, num_classes):
 """
 FLAGS = ["--dataset=digits", "--model=mine:everything", "--augment=article", "--batch_size=64", "--precision=float64",
          "--deterministic", "--seed=1", "--clip_norm=1", "--ema=0.9", "--label_smoothing=0.1", "--accumulate=2",
-         "--optimizer=adamw", "--weight_decay=0.01", "--eval_every=25st", "--checkpoint_every=25st"]  # fmt: skip
+         "--optimizer=adamw", "--weight_decay=0.01", "--eval_every=25st", "--checkpoint_every=25st", "--noreport"]  # fmt: skip
 
 
 def flags(*more: object) -> list[object]:

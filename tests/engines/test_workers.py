@@ -32,7 +32,7 @@ BACKENDS = ["tensorflow", "jax"]
 THOROUGH = pytest.mark.thorough
 # Steps that no test waits for the end of.
 LONG = ["--dataset=digits", "--batch_size=64", "--duration=100000st", "--eval_every=50000st", "--checkpoint_every=50000st",
-        "--hang_timeout=20", "--run_dir=run"]  # fmt: skip
+        "--hang_timeout=20", "--run_dir=run", "--noreport"]  # fmt: skip
 
 
 def wait_until(condition: Callable[[], bool], what: str, *workers: subprocess.Popen[str]) -> None:

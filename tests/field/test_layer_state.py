@@ -41,7 +41,7 @@ def build(shape, classes):
     return keras.Model(image, keras.layers.Dense(classes)(Moving()(keras.layers.Flatten()(image))))
 """
 FLAGS = ["--dataset=digits", "--batch_size=64", "--duration=20st", "--checkpoint_every=5st", "--eval_every=20st",
-         "--augment=none", "--seed=3", "--deterministic", "--model=my_model:build"]  # fmt: skip
+         "--augment=none", "--seed=3", "--deterministic", "--model=my_model:build", "--noreport"]  # fmt: skip
 
 
 QUICK = {

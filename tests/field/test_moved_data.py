@@ -33,7 +33,7 @@ ODD = os.fsdecode(b"cat/\xff.png")  # no UTF-8
 def train(run_dir, dataset, duration="2st"):
     data = DataConfig(dataset, eval_split="hash:0.3")
     values = {"batch_size": 8, "devices": "cpu:1", "checkpoint_every": "1st"}
-    return run.run(RunConfig(str(run_dir), data, duration=duration, **values))
+    return run.run(RunConfig(str(run_dir), data, duration=duration, report=False, **values))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -158,7 +158,7 @@ def test_a_run_does_not_end_with_a_checkpoint_from_beyond_its_end(forgery, monke
     monkeypatch.setattr("convoy.trainer.run_dir.opening.refuse_other_model", lambda *values: None)
     data = DataConfig("synthetic:4x4x1:2:8", eval_split="none")
     with pytest.raises(exits.BadData, match="its checkpoint is of step 40, and the run ends at step 39"):
-        run(RunConfig(str(forgery.root), data, batch_size=8, duration="39st", devices="cpu:1"))
+        run(RunConfig(str(forgery.root), data, batch_size=8, duration="39st", devices="cpu:1", report=False))
 
 
 def outcome(forgery):

@@ -25,6 +25,7 @@ LONG = (
     "--duration=100000st",
     "--eval_every=50000st",
     "--checkpoint_every=50000st",
+    "--noreport",
 )
 WAITING = "dns:worker-0,dns:worker-1"
 

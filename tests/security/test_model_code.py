@@ -67,7 +67,9 @@ def forget() -> None:
 
 
 def train(run_dir: str = "run", model: str = "users_net:build", duration: str = "2st") -> None:
-    config = RunConfig(run_dir=run_dir, model=model, duration=duration, eval_every="100st", checkpoint_every="100st")
+    config = RunConfig(
+        run_dir=run_dir, model=model, duration=duration, eval_every="100st", checkpoint_every="100st", report=False
+    )
     training.run(config)
     forget()
 

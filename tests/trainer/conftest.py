@@ -37,6 +37,6 @@ def digits(tmp_path_factory) -> Path:
             Image.fromarray(image[..., 0]).save(place / "new" / f"{index:04d}-{label}.png")
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("convoy.trainer.outputs.curves.draw", lambda *values: None)
-            run(RunConfig(str(place / "run"), DataConfig("digits", eval_split="none"), duration="25st"))
+            run(RunConfig(str(place / "run"), DataConfig("digits", eval_split="none"), duration="25st", report=False))
 
     return once(tmp_path_factory, "predict", make)

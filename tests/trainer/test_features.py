@@ -40,7 +40,7 @@ def build(image_shape, num_classes):
 # What PROGRAM trains as staged-True.
 FLAGS = ["--model=network:build", "--batch_size=64", "--duration=10st", "--eval_every=5st", "--checkpoint_every=3st",
          "--eval_split=hash:0.1", "--precision=float64", "--learning_rate=0.01", "--ema=0.9", "--label_smoothing=0.1",
-         "--seed=3", "--devices=cpu:1", "--cache_features", "--unfreeze=5st", "--run_dir=run"]  # fmt: skip
+         "--seed=3", "--devices=cpu:1", "--cache_features", "--unfreeze=5st", "--run_dir=run", "--noreport"]  # fmt: skip
 PROGRAM = """
 import sys
 backend, devices, extent, place = sys.argv[1:]

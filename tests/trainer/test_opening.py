@@ -44,7 +44,7 @@ def lines_of(work: str, cwd) -> list[str]:
 
 def train(run_dir="run", eval_split="hash:0.3", **flags):
     data = DataConfig("folder:photos", image_size=8, eval_split=eval_split)
-    return run(RunConfig(run_dir, data, batch_size=8, duration="2st", ema=0.5, **flags))
+    return run(RunConfig(run_dir, data, batch_size=8, duration="2st", ema=0.5, report=False, **flags))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def home(finished, tmp_path, monkeypatch):
 
 FLAGS = [
     "--run_dir=run", "--dataset=folder:photos", "--image_size=8", "--eval_split=hash:0.3", "--batch_size=8",
-    "--duration=2st", "--ema=0.5",
+    "--duration=2st", "--ema=0.5", "--noreport",
 ]  # fmt: skip
 
 

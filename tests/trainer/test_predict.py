@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 def train(run_dir: Path, data: DataConfig, **flags) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("convoy.trainer.outputs.curves.draw", lambda *values: None)
-        run(RunConfig(str(run_dir), data, **flags))
+        run(RunConfig(str(run_dir), data, report=False, **flags))
 
 
 def counted(predictions: list[Prediction], labels: list[str]) -> dict:

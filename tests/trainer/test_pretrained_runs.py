@@ -33,7 +33,9 @@ def build(input_shape, num_classes):
 
 def config(run_dir: str, photos: str, **flags) -> RunConfig:
     data = DataConfig(f"folder:{photos}", image_size=flags.pop("image_size", 0), eval_split="none")
-    return RunConfig(run_dir, data, **{"batch_size": 4, "duration": "2st", "steps_per_loop": 1, "ema": 0.5, **flags})
+    return RunConfig(
+        run_dir, data, **{"batch_size": 4, "duration": "2st", "steps_per_loop": 1, "ema": 0.5, "report": False, **flags}
+    )
 
 
 @pytest.fixture(scope="module")

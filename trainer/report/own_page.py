@@ -38,6 +38,8 @@ def fill_board(
     experiment: Experiment, session: Session, step: int, measured: Mapping[str, Any], logits: Logits
 ) -> None:
     """Gives TensorBoard what a finished run mistakes, examples of the split, and its flags."""
+    if not experiment.config.report:
+        return
     data = experiment.data
 
     def images(indices: np.ndarray) -> np.ndarray:
