@@ -56,6 +56,7 @@ def test_rollback_skips_the_failed_examples_three_times_and_then_ends(convoy, on
         assert event["position"] == 5 * (event["failed"] + passed)
 
 
+@pytest.mark.thorough  # rolling back, and being killed, have tests of their own
 def test_a_run_that_rolled_back_and_was_killed_continues_to_the_same_bits(convoy, one_black):
     # Three epochs and a step.
     outcome = train(convoy, one_black, "--on_nan=rollback", "--duration=14st")

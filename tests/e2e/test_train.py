@@ -169,6 +169,7 @@ def test_a_folder_of_photographs_trains_in_a_directory_with_a_strange_name(convo
     assert set(result["eval"]["per_class"]) == {"cat", "dog"}
 
 
+@pytest.mark.thorough  # half a minute; every part of it has a test of its own
 def test_the_real_cifar10_trains_in_bfloat16_with_everything_on(convoy, cifar10, tmp_path):
     outcome = convoy("train", "--dataset=cifar10", f"--data_dir={cifar10}", "--augment=standard", "--duration=40st",
                      "--precision=mixed_bfloat16", "--accumulate=3", "--ema=0.9", "--clip_norm=1", "--optimizer=adamw",

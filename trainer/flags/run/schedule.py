@@ -60,7 +60,7 @@ class ScheduleFlags:
 
     report: bool = option(
         True,
-        "write report.html, the page of the run, keep the pictures that it shows, and give TensorBoard its own (docs/report.md).",
+        "write report.html, the page of the run, keep its pictures, and give TensorBoard some (docs/report.md).",
         group=_SCHEDULE,
         may_change=True,
     )
