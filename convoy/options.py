@@ -18,7 +18,7 @@ from absl import flags
 from convoy import bounds, elsewhere, exits, flagfiles
 from convoy.bounds import Bounds
 from convoy.outside import printable
-from convoy.table import near
+from convoy.table import Table, near
 
 _MAX_SHOWN = 60  # characters of a value in a sentence
 _INTEGER = re.compile(r"\s*[+-]?(0x[0-9a-f]+|0o[0-7]+|[0-9]+(_[0-9]+)*)\s*", re.IGNORECASE | re.ASCII)
@@ -196,6 +196,20 @@ def impossible(flag: str, value: object, remedy: str) -> exits.CannotRun:
     """The sentence for a flag whose value cannot be; `remedy` is an imperative or a question."""
     end = "" if remedy.endswith("?") else "."
     return exits.CannotRun(f"--{flag}={shortened(value)} is not possible: {remedy.rstrip('.')}{end}")
+
+
+def names_in(flag: str, text: str, table: Table[Any]) -> tuple[str, ...]:
+    """The names of rows that commas join, in the order in which they are given.
+
+    Raises exits.CannotRun for a name that is no row, and for one that comes twice.
+    """
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in table:
+            raise impossible(flag, text, f"`{shortened(name)}` is no {table.kind}; {table.near(name)}")
+        if names.count(name) > 1:
+            raise impossible(flag, text, f"give {name} once")
+    return names
 
 
 def shortened(value: object, limit: int = _MAX_SHOWN) -> str:

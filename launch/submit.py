@@ -79,7 +79,7 @@ def _submit(submission: tuple[JobOptions, list[str], SubmitOptions]) -> int:
             "the jobs that have begun go on; the same command waits for them and begins the others."
         ):
             ends = sweep.submit_all(target, specs, how.max_parallel, how.replace, _report)
-            _compare(specs, ends)
+        _compare(specs, ends)
         return next(filter(None, map(follow.exit_code, ends)), exits.OK)
     status = follow.command("status", given.name, given)
     with follow.interrupted(f"{status} says whether {given.name} has begun."):

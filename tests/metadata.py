@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from support import serving
+
 PREEMPTED, MAINTENANCE = "instance/preempted", "instance/maintenance-event"
 
 
@@ -73,11 +75,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def metadata_server() -> Iterator[MetadataServer]:
     server = MetadataServer()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with serving(server, server.serve_forever, 0.05):
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from convoy.trainer import figures
 from convoy.trainer.config import RunConfig
 from convoy.trainer.logits import Collector, Logits
-from convoy.trainer.report import figures, pictures
+from convoy.trainer.report import pictures
 from convoy.trainer.report.pictures import Pictures
 
 HOSTILE = [

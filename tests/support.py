@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import signal
+import socketserver
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
+S = TypeVar("S", bound=socketserver.BaseServer)
 DATA = Path(os.environ.get("CONVOY_TEST_DATA", REPOSITORY.parent / "shared")).absolute()
 
 # A run that is over in a second or two, whose bits are the same every time.
@@ -181,3 +186,16 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
             (place / "made").touch()
     assert (place / "made").exists(), f"making {name} failed before"
     return place
+
+
+@contextlib.contextmanager
+def serving(server: S, serve: Callable[..., object], *args: object) -> Iterator[S]:
+    """A server that answers in a thread, by `serve(*args)`, until the end."""
+    thread = threading.Thread(target=serve, args=args)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

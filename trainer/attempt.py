@@ -203,8 +203,7 @@ def _finish(experiment: Experiment, session: Session, progress: Progress, asked:
     result, logits = measured
     if engine.cluster.is_leader:
         if logits:
-            own_page.keep_pictures(experiment, session, logits)
-            own_page.fill_board(experiment, session, result["step"], result["eval"], logits)
+            own_page.keep_pictures(experiment, session, result, logits)
         curves.draw(store, experiment.data.dataset.name)
         session.recorder.event("finished", step=progress.step)
         session.recorder.close()

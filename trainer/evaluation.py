@@ -18,6 +18,7 @@ from convoy.counting import counted
 from convoy.data.sources.examples import Examples
 from convoy.outside import printable
 from convoy.store import Store
+from convoy.trainer import figures
 from convoy.trainer.checkpoints import select
 from convoy.trainer.config import RunConfig
 from convoy.trainer.evaluations.measuring import LEVEL, METHOD, Measuring, accuracy, interval, logits_of
@@ -27,7 +28,6 @@ from convoy.trainer.logits import Logits
 from convoy.trainer.outputs import measured
 from convoy.trainer.processes import consensus
 from convoy.trainer.processes.signals import Signals
-from convoy.trainer.report import figures
 from convoy.trainer.run_dir import data_identity, opening
 
 

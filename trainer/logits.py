@@ -7,6 +7,7 @@ docs/report.md has the format. Imports no TensorFlow and no JAX.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import zipfile
 from typing import NamedTuple
@@ -56,17 +57,17 @@ class Logits:
     def __len__(self) -> int:
         return len(self.label)
 
-    @property
+    @functools.cached_property
     def guess(self) -> np.ndarray:
         """int [N], the most probable class; of several the first."""
         return self.shortened.classes[:, 0] if self.shortened else self.logits.argmax(axis=1)
 
-    @property
+    @functools.cached_property
     def rank(self) -> np.ndarray:
         """int [N], how many classes have a larger logit than the right one."""
         return self.shortened.rank if self.shortened else _ranks(self.logits, self.label)
 
-    @property
+    @functools.cached_property
     def log_sum(self) -> np.ndarray:
         """float64 [N], the logarithm of what the exponentials of all logits sum to."""
         return self.shortened.log_sum if self.shortened else _log_sums(self.logits)
@@ -77,7 +78,7 @@ class Logits:
         own = self.shortened.own if self.shortened else _of(self.logits, self.label)
         return self.log_sum - own
 
-    @property
+    @functools.cached_property
     def confidence(self) -> np.ndarray:
         """float64 [N], the probability of the most probable class."""
         return np.exp(self.logits.max(axis=1) - self.log_sum)
@@ -154,9 +155,8 @@ def _most_probable(logits: np.ndarray) -> np.ndarray:
     rows, best = np.arange(len(logits))[:, None], logits.argmax(axis=1)[:, None]
     rest = -logits
     rest[rows, best] = np.inf
-    others = np.argpartition(rest, TOP - 1, axis=1)[
-        :, : TOP - 1
-    ]  # sorting all of 20,000 classes would take longer than the model
+    # Sorting all of 20,000 classes would take longer than the model.
+    others = np.argpartition(rest, TOP - 1, axis=1)[:, : TOP - 1]
     others = others[rows, np.argsort(rest[rows, others], axis=1, kind="stable")]
     return np.concatenate([best, others], axis=1).astype(np.int32)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from convoy import exits
-from convoy.options import shortened
-from convoy.table import Entry, Table, near
+from convoy.options import names_in
+from convoy.table import Entry, Table
 
 SEVERITIES = (1, 2, 3, 4, 5)
 ALL = "all"
@@ -72,18 +71,6 @@ class CorruptionsSpec:
 
     @classmethod
     def parse(cls, text: str) -> CorruptionsSpec:
-        """`all`, or names joined by commas. CannotRun, a sentence, for anything else."""
-        if text == ALL:
-            return cls(tuple(CORRUPTIONS))
-        names = text.split(",")
-        for name in names:
-            if name == ALL:
-                raise exits.CannotRun(f"--corruptions={shortened(text)} has all and more; write all, or the names.")
-            if name not in CORRUPTIONS:
-                hint = near(
-                    name, [*CORRUPTIONS, ALL], f"there are {', '.join(CORRUPTIONS)}, joined by commas, and all."
-                )
-                raise exits.CannotRun(f"--corruptions={shortened(text)}: {shortened(name)!r} is no corruption; {hint}")
-            if names.count(name) > 1:
-                raise exits.CannotRun(f"--corruptions={shortened(text)} has {name} twice; once is enough.")
+        """`all`, or names joined by commas; raises exits.CannotRun as options.names_in does."""
+        names = {*CORRUPTIONS} if text == ALL else names_in("corruptions", text, CORRUPTIONS)
         return cls(tuple(name for name in CORRUPTIONS if name in names))

@@ -12,20 +12,14 @@ import time
 import pytest
 
 from convoy import exits, loopback
+from support import serving
 
 MAX_BYTES = 1000
 
 
-@contextlib.contextmanager
-def serving(pages):
-    with loopback.Server(0) as server:
-        thread = threading.Thread(target=server.serve, args=(pages, MAX_BYTES))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def shown(pages):
+    server = loopback.Server(0)
+    return serving(server, server.serve, pages, MAX_BYTES)
 
 
 def echo(body: loopback.Body) -> loopback.Answer:
@@ -45,7 +39,7 @@ def server():
         raise RuntimeError("a bug\x1b")
 
     pages = {("GET", "/"): lambda body: loopback.Answer(b"<p>", "text/html", policy="default-src 'self'", refresh=7)}
-    with serving({**pages, ("POST", "/echo"): echo, ("GET", "/refuses"): refuses, ("GET", "/fails"): fails}) as server:
+    with shown({**pages, ("POST", "/echo"): echo, ("GET", "/refuses"): refuses, ("GET", "/fails"): fails}) as server:
         yield server
 
 
@@ -187,7 +181,7 @@ def test_a_client_that_does_not_go_on_is_left(server, monkeypatch, capfd):
 
 def test_connections_are_bounded(monkeypatch):
     monkeypatch.setattr(loopback, "CONNECTIONS", 2)
-    with serving({("GET", "/"): echo}) as server:
+    with shown({("GET", "/"): echo}) as server:
         idle = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(2)]
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as third:
             assert third.recv(1) == b"", "closed at once"
@@ -208,7 +202,7 @@ def test_clients_are_answered_side_by_side():
         both.wait(10)
         return loopback.sentence("both are here", 200)
 
-    with serving({("GET", "/"): page}) as server:
+    with shown({("GET", "/"): page}) as server:
         answers = []
         threads = [threading.Thread(target=lambda: answers.append(ask(server).status)) for _ in range(2)]
         for thread in threads:

@@ -15,7 +15,7 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.measurement import Measurement
 from convoy.trainer.metrics import EvaluationSums
 from convoy.trainer.models.downloads import downloading
-from convoy.trainer.outputs.advice import chance_advice
+from convoy.trainer.outputs.alerts import Seen, evaluation_at_chance
 from convoy.trainer.outputs.measured import chose, note
 from convoy.trainer.processes.cluster import Cluster
 from fake_run import BATCH, FakeEngine, Run
@@ -25,6 +25,12 @@ def evaluated(correct: int, counts: tuple[int, ...] = (50, 50)) -> EvaluationSum
     """The sums of an evaluation that got so many right."""
     zeros = np.zeros(len(counts), np.int64)
     return EvaluationSums(1.0, sum(counts), correct, 0, np.array(counts), zeros, zeros)
+
+
+def said(trained: float | None, sums: EvaluationSums, momentum: float | None, steps: int) -> str:
+    """What is said of an evaluation after so many steps of training of this accuracy."""
+    train = [{"step": steps, "epoch": 1.0, "loss": 0.5, "accuracy": trained}] if trained is not None else []
+    return evaluation_at_chance(Seen(train, [], ["a", "b"], [], sums.count, sums.predicted, sums.correct, momentum))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +48,7 @@ def evaluated(correct: int, counts: tuple[int, ...] = (50, 50)) -> EvaluationSum
     ],
 )
 def test_evaluation_at_chance_while_training_is_right_is_told(trained, sums, told):
-    assert bool(chance_advice(trained, sums, 0.99, 100)) is told
+    assert bool(said(trained, sums, 0.99, 100)) is told
 
 
 @pytest.mark.parametrize(
@@ -50,7 +56,7 @@ def test_evaluation_at_chance_while_training_is_right_is_told(trained, sums, tol
     [(0.99, 100, "37%"), (0.99, 300, "5%"), (0.999, 2000, "14%"), (0.9, 300, ""), (None, 9, "")],
 )
 def test_the_momentum_of_batch_normalization_is_named_where_it_can_be_the_cause(momentum, steps, share):
-    sentence = chance_advice(0.95, evaluated(50), momentum, steps)
+    sentence = said(0.95, evaluated(50), momentum, steps)
     named = f"whose averages are still {share} what they began with, after {steps:,} steps of momentum {momentum}"
     assert (named in sentence) is bool(share)
     assert sentence.startswith("evaluation is at chance (50.0%) while training is right (95.0%); likely causes: ")

@@ -10,7 +10,10 @@ from convoy.trainer.outputs.alerts import ALERTS, Seen, Watch, sentences
 
 
 def records(*losses: float, accuracy: float = 0.6) -> list[dict[str, float]]:
-    return [{"epoch": float(epoch), "loss": loss, "accuracy": accuracy} for epoch, loss in enumerate(losses, 1)]
+    return [
+        {"step": 10 * epoch, "epoch": float(epoch), "loss": loss, "accuracy": accuracy}
+        for epoch, loss in enumerate(losses, 1)
+    ]
 
 
 WELL = Seen(
@@ -30,6 +33,9 @@ CASES = {
     },
     "accuracy in training stays at chance (10.0%; guessing gives 10.0%)": {
         "train": records(2.3, 2.3, 2.3, accuracy=0.1)
+    },
+    "evaluation is at chance (10.0%) while training is right (90.0%); likely causes: held-out images": {
+        "train": records(2.2, 1.5, 1.0, accuracy=0.9), "hits": 50
     },
     "2 classes are never predicted (a, d); try --balance=oversample": {
         "taken": np.array([0, 90, 60, 0, 50, 50, 50, 50, 50, 100])
@@ -79,8 +85,8 @@ def test_each_alert_is_given_once():
     watch = Watch(list("abcdefghij"), [100] * 9 + [3])
     given = []
     for epoch in range(1, 6):
-        watch.record("train", float(epoch), {"loss": 2 / epoch, "accuracy": 0.5})
-        watch.record("eval", float(epoch), {"loss": 2 / epoch, "accuracy": 0.5})
+        watch.record("train", 10 * epoch, float(epoch), {"loss": 2 / epoch, "accuracy": 0.5})
+        watch.record("eval", 10 * epoch, float(epoch), {"loss": 2 / epoch, "accuracy": 0.5})
         given.append(watch.new(sums))
     assert [len(each) for each in given] == [1, 0, 1, 0, 0]
     assert "fewer than 10" in given[0][0]

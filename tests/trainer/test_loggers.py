@@ -202,10 +202,13 @@ def test_records_of_a_stranger_name_no_figures(service, store):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("wanbd", "--log_to=wanbd is not possible: did you mean wandb?"),
-        ("mlflow,tensorboard", "--log_to=mlflow,tensorboard is not possible: there are mlflow, wandb, trackio."),
+        ("wanbd", "--log_to=wanbd is not possible: `wanbd` is no logger; did you mean wandb?"),
+        (
+            "mlflow,tensorboard",
+            "--log_to=mlflow,tensorboard is not possible: `tensorboard` is no logger; there are mlflow, wandb, trackio.",
+        ),
         ("mlflow,mlflow", "--log_to=mlflow,mlflow is not possible: give mlflow once."),
-        ("wandb,", "--log_to=wandb, is not possible: there are mlflow, wandb, trackio."),
+        ("wandb,", "--log_to=wandb, is not possible: `` is no logger; there are mlflow, wandb, trackio."),
     ],
 )
 def test_names_that_are_none(text, sentence):

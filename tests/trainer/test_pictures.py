@@ -12,8 +12,9 @@ from PIL import Image
 from convoy.data.config import DataConfig
 from convoy.data.opening import open_splits
 from convoy.data.pipeline import BatchSharding, training_stream
+from convoy.trainer import figures
 from convoy.trainer.logits import Logits
-from convoy.trainer.report import figures, pictures
+from convoy.trainer.report import pictures
 from convoy.trainer.report.pictures import Pictures
 
 

@@ -29,6 +29,7 @@ from convoy.trainer.experiment import open_run
 from convoy.trainer.predictions import Guess, Prediction
 from convoy.trainer.tryout import asking, page
 from convoy.trainer.verbs import predict, tryout
+from support import serving
 
 pytestmark = pytest.mark.slow
 
@@ -42,23 +43,16 @@ HOSTILE = (
 )
 
 
-@contextlib.contextmanager
-def serving(model, run_dir="runs/x"):
-    with loopback.Server(0) as server:
-        pages = page.pages(model, RunConfig(run_dir=run_dir).with_defaults())
-        thread = threading.Thread(target=server.serve, args=(pages, MAX_BYTES))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def shown(model, run_dir="runs/x"):
+    server = loopback.Server(0)
+    pages = page.pages(model, RunConfig(run_dir=run_dir).with_defaults())
+    return serving(server, server.serve, pages, MAX_BYTES)
 
 
 @pytest.fixture(scope="module")
 def server(digits):
     """`convoy try` of the run on digits, without its processes."""
-    with asking.Model(open_run(str(digits / "run")), 5, False) as model, serving(model) as server:
+    with asking.Model(open_run(str(digits / "run")), 5, False) as model, shown(model) as server:
         yield server
 
 
@@ -180,7 +174,7 @@ class Tags(HTMLParser):
 
 def test_names_are_data_and_no_part_of_the_page():
     guesses = tuple(Guess(name, index, 1 / 8) for index, name in enumerate(HOSTILE))
-    with serving(lambda file: (Prediction("x", guesses), np.zeros((2, 2, 3), np.uint8)), HOSTILE[0]) as server:
+    with shown(lambda file: (Prediction("x", guesses), np.zeros((2, 2, 3), np.uint8)), HOSTILE[0]) as server:
         _, _, content = request(server, "GET", "/")
         text = Tags(content.decode())
         assert [tag for tag, _ in text.tags].count("script") == 1, "but the one of the page"
@@ -194,7 +188,7 @@ def test_names_are_data_and_no_part_of_the_page():
 
 
 def test_one_script_and_one_style_run_and_nothing_else_is_loaded():
-    with serving(None) as server:
+    with shown(None) as server:
         nonces = set()
         for _ in range(2):
             _, headers, content = request(server, "GET", "/")
@@ -221,7 +215,7 @@ def test_a_disk_without_room_is_a_sentence(monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(page.tempfile, "TemporaryFile", full)
-    with serving(None) as server:
+    with shown(None) as server:
         status, _, content = request(server, "POST", "/predict", b"x")
     assert status == 500
     assert re.fullmatch(rb"the picture cannot be kept in .*: no space left on device; make room there\.\n", content)

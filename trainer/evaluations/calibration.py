@@ -10,9 +10,9 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from convoy import exits
+from convoy.trainer import figures
 from convoy.trainer.evaluations.measuring import Measuring, Outcome
 from convoy.trainer.logits import Logits
-from convoy.trainer.report import figures
 
 _BOUNDS = math.log(0.05), math.log(20)  # of the temperature's logarithm
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from convoy.data.sources.examples import Examples
+from convoy.trainer import figures
 from convoy.trainer.experiment import Experiment
 from convoy.trainer.logits import Collector, Logits
-from convoy.trainer.report import figures
 
 LEVEL = 0.95
 METHOD = "Wilson 1927"

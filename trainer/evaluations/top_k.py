@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convoy import exits
 from convoy.trainer.evaluations.measuring import Measuring, Outcome, interval
-from convoy.trainer.report.figures import share
+from convoy.trainer.figures import share
 
 
 def measure(measuring: Measuring, k: int) -> Outcome:

@@ -10,10 +10,11 @@ import numpy as np
 
 from convoy import exits
 from convoy.data.sources.changed import Changed
+from convoy.trainer import paired
 from convoy.trainer.evaluations.measuring import Measuring, Outcome, accuracy, interval
 from convoy.trainer.evaluations.names import VIEWS
 from convoy.trainer.logits import Logits
-from convoy.trainer.report import paired
+from convoy.trainer.paired import Guesses
 
 # uint8 [n, h, w, c] -> the same
 View = Callable[[np.ndarray], np.ndarray]
@@ -33,7 +34,7 @@ def measure(measuring: Measuring, name: str) -> Outcome:
         f"with the mean over {values['views']} views ({name}): {values['accuracy']:.2%} ({interval(*values['interval'])}),"
         f" loss {values['loss']:.4f}"
     ]
-    if difference := paired.difference(logits, measuring.logits):
+    if difference := paired.difference(Guesses.of_logits(logits), Guesses.of_logits(measuring.logits)):
         values["difference"] = difference._asdict()
         lines.append(
             f"  {difference.value:+.2%} ({interval(difference.low, difference.high)}), p = {difference.p:.2g} by McNemar's test"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from convoy.options import impossible
+from convoy.options import names_in
 from convoy.table import Entry, Table
 
 
@@ -57,11 +57,5 @@ class LoggersSpec:
 
     @classmethod
     def parse(cls, text: str) -> LoggersSpec:
-        """Raises exits.CannotRun for a name that is no row, and for one that comes twice."""
-        names = tuple(text.split(",")) if text else ()
-        for name in names:
-            if name not in LOGGERS:
-                raise impossible("log_to", text, LOGGERS.near(name))
-            if names.count(name) > 1:
-                raise impossible("log_to", text, f"give {name} once")
-        return cls(names)
+        """Raises exits.CannotRun as options.names_in does."""
+        return cls(names_in("log_to", text, LOGGERS) if text else ())

@@ -28,7 +28,7 @@ from convoy.trainer.engines.steps_per_loop import StepsPerLoop
 from convoy.trainer.loop import nan, stopping
 from convoy.trainer.loop.nan import NanFound
 from convoy.trainer.loop.progress import Progress
-from convoy.trainer.metrics import EvaluationSums, TrainingSums
+from convoy.trainer.metrics import TrainingSums
 from convoy.trainer.noise_scale import NoiseAverages
 from convoy.trainer.outputs import advice, alerts
 from convoy.trainer.outputs.goodput import Ledger
@@ -60,10 +60,10 @@ class Loop:
         self.experiment, self.session, self.progress = experiment, session, progress
         self.config, self.plan, self.engine = experiment.config, experiment.plan, experiment.engine
         self.steps_per_loop, self.ledger = StepsPerLoop(self.config.steps_per_loop), Ledger()
-        self._trained = self._advised = self._told_waiting = self._told_chance = False
+        self._trained = self._advised = self._told_waiting = False
         names = experiment.data.dataset.class_names
-        self._alerts = alerts.Watch(names, experiment.data.examples_per_class.tolist())
-        self._accuracy: float | None = None  # of the steps that were recorded last
+        trained = experiment.data.examples_per_class.tolist()
+        self._alerts = alerts.Watch(names, trained, self.engine.normalization_momentum)
         self._stage: int | None = None
         self._fed: Fed | None = Fed(experiment.train(progress.step), self.plan.clock.batch_size(progress.step))
         self._since = time.perf_counter()
@@ -243,7 +243,6 @@ class Loop:
                 raise NanFound(f"the evaluation loss at step {step} is {metrics['loss']:g}", step, progress.position)
             self._record("eval", metrics)
             best = progress.better(step, metrics)
-            self._advise_at_chance(sums)
             noted = self._alerts.new(sums)
             line += f"  eval loss {metrics['loss']:.4f} {metrics['accuracy']:>7.2%}{' best' if best else '     '}"
         self.session.display.line(line + speed)
@@ -268,7 +267,7 @@ class Loop:
         rate = self.engine.learning_rate(progress.step - 1)
         noise = progress.noise.metrics() if progress.noise else {}
         self._record("train", {**metrics, "learning_rate": rate, "images_per_second": round(speed, 1), **noise})
-        progress.window, self._accuracy = TrainingSums(), metrics["accuracy"]
+        progress.window = TrainingSums()
         self._advise()
         loss = "none" if metrics["loss"] is None else f"{metrics['loss']:.4f}"
         noise_scale = f"  {progress.noise.describe()}" if progress.noise else ""
@@ -283,18 +282,10 @@ class Loop:
         if sentence := advice.input_advice(progress.wait_seconds / progress.timed_seconds, self.config.data):
             self.session.display.line(f"  Note: {sentence}")
 
-    def _advise_at_chance(self, sums: EvaluationSums) -> None:
-        """Notes once that evaluations find nothing of what training does."""
-        step, momentum = self.progress.step, self.engine.normalization_momentum
-        sentence = advice.chance_advice(self._accuracy, sums, momentum, step)
-        if sentence and not self._told_chance:
-            self._told_chance = True
-            self.session.display.line(f"  Note: {sentence}")
-
     def _record(self, split: str, metrics: Mapping[str, float | None]) -> None:
         step, recorder = self.progress.step, self.session.recorder
         recorder.metrics(split, step, self.plan.epoch(step), self.plan.clock.position(step), **metrics)
-        self._alerts.record(split, self.plan.epoch(step), metrics)
+        self._alerts.record(split, step, self.plan.epoch(step), metrics)
         self.progress.lines = recorder.lines
 
     def _record_time_spent(self) -> None:

@@ -18,6 +18,7 @@ from convoy.trainer.metrics import EvaluationSums
 FEW = 10  # training examples of a class
 _NAMED = 3  # classes in a sentence
 _TIMES = 3  # records in a row
+_STALE = 0.02  # of an average: more of what it began with shows in evaluations
 _RISEN, _FAR_RISEN, _ABOVE_GUESSING = 1.1, 1.5, 1.1
 
 
@@ -31,6 +32,8 @@ class Seen(NamedTuple):
       trained: the training examples of each class; empty where that is not known.
       measured: int64 [classes], the examples of the last measurement; None without one.
       taken: int64 [classes], how many of them were taken for each class.
+      hits: how many were right.
+      momentum: the largest of the network's BatchNormalization layers; None without one, or where that is not known.
     """
 
     train: Sequence[Mapping[str, Any]]
@@ -39,6 +42,8 @@ class Seen(NamedTuple):
     trained: Sequence[int]
     measured: np.ndarray | None = None
     taken: np.ndarray | None = None
+    hits: int | None = None
+    momentum: float | None = None
 
     @classmethod
     def from_records(
@@ -50,8 +55,11 @@ class Seen(NamedTuple):
     ) -> Seen:
         """From a run directory. `predictions`: labels and guesses, int [n] each, of the last measurement."""
         train, held_out = ([record for record in records if record["split"] == split] for split in ("train", "eval"))
-        counts = [np.bincount(each, minlength=len(names)) for each in predictions or ()]
-        return cls(train, held_out, names, trained, *counts)
+        seen = cls(train, held_out, names, trained)
+        if not predictions:
+            return seen
+        measured, taken = (np.bincount(each, minlength=len(names)) for each in predictions)
+        return seen._replace(measured=measured, taken=taken, hits=int((predictions[0] == predictions[1]).sum()))
 
 
 def overfits(seen: Seen) -> str:
@@ -105,6 +113,28 @@ def at_chance(seen: Seen) -> str:
     )
 
 
+def evaluation_at_chance(seen: Seen) -> str:
+    """An evaluation finds no more than chance although training finds the classes."""
+    trained = seen.train[-1].get("accuracy") if seen.train else None
+    examples = 0 if seen.measured is None else int(seen.measured.sum())
+    if trained is None or seen.measured is None or seen.hits is None or not examples:
+        return ""
+    commonest, accuracy = int(seen.measured.max()) / examples, seen.hits / examples
+    deviation = math.sqrt(commonest * (1 - commonest) / examples)
+    if not 0 < commonest < 1 or accuracy > commonest + 2 * deviation or trained < (1 + commonest) / 2:
+        return ""
+    causes = ["held-out images of another kind, or with other labels", "a layer that does something else in training"]
+    steps = seen.train[-1]["step"]
+    if seen.momentum and (rest := seen.momentum**steps) >= _STALE:
+        causes.insert(
+            0,
+            f"BatchNormalization, whose averages are still {rest:.0%} what they began with, after {counted(steps, 'step')} of"
+            f" momentum {seen.momentum:g} (build its layers with momentum=0.9, or train longer)",
+        )
+    symptom = f"evaluation is at chance ({accuracy:.1%}) while training is right ({trained:.1%})"
+    return f"{symptom}; likely causes: {'; '.join(causes)}."
+
+
 def never_predicted(seen: Seen) -> str:
     """Classes that no example was taken for."""
     if seen.measured is None or seen.taken is None or len(seen.held_out) < _TIMES:
@@ -130,13 +160,18 @@ def few_examples(seen: Seen) -> str:
 
 
 ALERTS: tuple[Callable[[Seen], str], ...] = (
-    rises, worse_than_guessing, at_chance, overfits, never_predicted, few_examples,
+    rises, worse_than_guessing, at_chance, evaluation_at_chance, overfits, never_predicted, few_examples,
 )  # fmt: skip
 
 
 def sentences(seen: Seen) -> list[str]:
     """All alerts, as sentences for a page."""
-    return [sentence[0].upper() + sentence[1:] for alert in ALERTS if (sentence := alert(seen))]
+    return [as_sentence(clause) for alert in ALERTS if (clause := alert(seen))]
+
+
+def as_sentence(clause: str) -> str:
+    """What follows `Note: ` on the screen, as it stands alone."""
+    return clause[:1].upper() + clause[1:]
 
 
 class Watch:
@@ -145,21 +180,22 @@ class Watch:
     Args:
       names: of the classes.
       trained: the training examples of each.
+      momentum: that of Seen.
     """
 
-    def __init__(self, names: Sequence[str], trained: Sequence[int]) -> None:
-        self._names, self._trained = names, trained
+    def __init__(self, names: Sequence[str], trained: Sequence[int], momentum: float | None = None) -> None:
         self._train, self._held_out = list[Mapping[str, Any]](), list[Mapping[str, Any]]()
+        self._seen = Seen(self._train, self._held_out, names, trained, momentum=momentum)
         self._told = set[Callable[[Seen], str]]()
 
-    def record(self, split: str, epoch: float, metrics: Mapping[str, float | None]) -> None:
+    def record(self, split: str, step: int, epoch: float, metrics: Mapping[str, float | None]) -> None:
         """Takes what metrics.jsonl gets."""
         records = self._train if split == "train" else self._held_out
-        records.append({"epoch": epoch, **metrics})
+        records.append({"step": step, "epoch": epoch, **metrics})
 
     def new(self, sums: EvaluationSums) -> list[str]:
         """The alerts that hold after an evaluation and were not given before."""
-        seen = Seen(self._train, self._held_out, self._names, self._trained, sums.count, sums.predicted)
+        seen = self._seen._replace(measured=sums.count, taken=sums.predicted, hits=sums.correct)
         given = {alert: sentence for alert in ALERTS if alert not in self._told and (sentence := alert(seen))}
         self._told.update(given)
         return list(given.values())

@@ -6,13 +6,13 @@ import base64
 import io
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from convoy.outside import printable
-from convoy.trainer.report.figures import BINS, Calibration
+from convoy.trainer.figures import BINS, Calibration
 
 _TEXT = "#767676"  # 4.5:1 on white and on black
 _BLUE, _ORANGE = "#3b82c4", "#d9722e"
@@ -26,7 +26,11 @@ _STYLE: dict[str, Any] = {
 _FROM_ZERO = ("learning_rate", "images_per_second", "noise_scale")
 _MARGINS = (0.8, 0.12, 0.5, 0.1, 0.8)  # inches: before, behind, below, above, between two axes
 LISTED = 20  # runs in a legend
+DRAWN = 100  # classes of which a matrix is drawn: of more it cannot be read
 NUMBERED = 20  # classes whose confusion matrix has numbers
+
+Draw = Callable[[Sequence[Any]], None]  # of axes of Matplotlib
+Size = tuple[float, float]  # (width, height), inches
 
 
 class Chart(NamedTuple):
@@ -55,7 +59,7 @@ def lines(records: Sequence[dict[str, Any]], names: Sequence[tuple[str, str]], t
         if len(axes[0].lines) > 1:
             axes[0].legend()
 
-    return _chart(draw, text, columns=len(panels), size=(4.4 * len(panels), 3.2))
+    return _chart(draw, (4.4 * len(panels), 3.2), text, columns=len(panels))
 
 
 def overlaid(runs: Mapping[str, Sequence[dict[str, Any]]], split: str, names: Sequence[str], text: str) -> Chart | None:
@@ -81,7 +85,7 @@ def overlaid(runs: Mapping[str, Sequence[dict[str, Any]]], split: str, names: Se
         if len(runs) <= LISTED:
             axes[-1].legend(fontsize=8)
 
-    return _chart(draw, text, columns=len(names), size=(4.4 * len(names), 3.2))
+    return _chart(draw, (4.4 * len(names), 3.2), text, columns=len(names))
 
 
 def _points(records: Sequence[dict[str, Any]], split: str, name: str) -> list[tuple[float, float]]:
@@ -108,7 +112,7 @@ def shares(seconds: dict[str, float], text: str) -> Chart | None:
         axes[0].margins(x=0.25)
         axes[0].set(xlabel="seconds")
 
-    return _chart(draw, text, size=(8, 0.6 + 0.34 * len(kinds)), named=True)
+    return _chart(draw, (8, 0.6 + 0.34 * len(kinds)), text, named=True)
 
 
 def balance(examples: Sequence[int], text: str) -> Chart | None:
@@ -120,11 +124,20 @@ def balance(examples: Sequence[int], text: str) -> Chart | None:
         axes[0].bar(np.arange(len(examples)), sorted(examples, reverse=True), width=1, color=_BLUE)
         axes[0].set(xlabel="class, by its number of examples", ylabel="training examples", xticks=[])
 
-    return _chart(draw, text, size=(6, 2.2))
+    return _chart(draw, (6, 2.2), text)
 
 
 def matrix(confusion: np.ndarray, names: Sequence[str], text: str) -> Chart:
-    """A confusion matrix, coloured by the share of a row."""
+    """A confusion matrix of at most DRAWN classes, coloured by the share of a row."""
+    return _chart(*_matrix(confusion, names), text, named=True)
+
+
+def matrix_png(confusion: np.ndarray, names: Sequence[str]) -> bytes:
+    """The same as a PNG on white."""
+    return _file(*_matrix(confusion, names), named=True, form="png")
+
+
+def _matrix(confusion: np.ndarray, names: Sequence[str]) -> tuple[Draw, Size]:
     classes = len(names)
 
     def draw(axes: Sequence[Any]) -> None:
@@ -153,7 +166,7 @@ def matrix(confusion: np.ndarray, names: Sequence[str], text: str) -> Chart:
                     axis.text(column + 0.5, row + 0.5, f"{count:,}", ha="center", va="center", color=colour, fontsize=8)
 
     side = min(2 + 0.42 * classes, 9)
-    return _chart(draw, text, size=(side, side), named=True)
+    return draw, (side, side)
 
 
 def reliability(calibration: Calibration, text: str) -> Chart:
@@ -170,7 +183,7 @@ def reliability(calibration: Calibration, text: str) -> Chart:
         axes[1].bar(edges[:-1], calibration.examples, width=1 / BINS, align="edge", color=_BLUE)
         axes[1].set(xlabel="confidence", ylabel="examples", xlim=(0, 1.02))
 
-    return _chart(draw, text, columns=2, size=(8.4, 3.6))
+    return _chart(draw, (8.4, 3.6), text, columns=2)
 
 
 def _rgb(colour: str) -> tuple[float, float, float]:
@@ -179,12 +192,19 @@ def _rgb(colour: str) -> tuple[float, float, float]:
     return to_rgb(colour)
 
 
-def _chart(draw: Any, text: str, size: tuple[float, float], columns: int = 1, named: bool = False) -> Chart:
+def _chart(draw: Draw, size: Size, text: str, columns: int = 1, named: bool = False) -> Chart:
+    """What `draw` makes of a row of axes, for a page; see `_file`."""
+    svg = _file(draw, size, columns, named)
+    return Chart(f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}", text)
+
+
+def _file(draw: Draw, size: Size, columns: int = 1, named: bool = False, form: str = "svg") -> bytes:
     """What `draw` makes of a row of axes.
 
     Args:
-      size: (width, height), inches.
+      size: of the figure.
       named: whether names of any length stand at the axes. To make room for them the chart is drawn twice.
+      form: svg, without a ground, or png, on white.
     """
     from matplotlib import style  # late: it takes half a second
     from matplotlib.figure import Figure
@@ -195,14 +215,15 @@ def _chart(draw: Any, text: str, size: tuple[float, float], columns: int = 1, na
         if not named:
             _place(figure, size, columns)
         draw(axes)
+        how: dict[str, Any] = {"metadata": {"Date": None, "Creator": None}} if form == "svg" else {"facecolor": "white"}
         file = io.BytesIO()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # text stays text, and the reader's fonts have more
-            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return Chart(f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}", text)
+            figure.savefig(file, format=form, **how)
+    return file.getvalue()
 
 
-def _place(figure: Any, size: tuple[float, float], columns: int) -> None:
+def _place(figure: Any, size: Size, columns: int) -> None:
     """Leaves room for numbers and labels around axes."""
     width, height = size
     before, behind, below, above, between = _MARGINS

@@ -9,13 +9,13 @@ from convoy import options
 from convoy.data.config import DataConfig
 from convoy.outside import printable
 from convoy.store import Store
+from convoy.trainer import figures, paired
 from convoy.trainer.config import RunConfig
-from convoy.trainer.logits import Logits
+from convoy.trainer.figures import Share
 from convoy.trainer.outputs import measured, records, template
-from convoy.trainer.report import charts, figures, paired
-from convoy.trainer.report.figures import Share
+from convoy.trainer.paired import Difference, Guesses
+from convoy.trainer.report import charts
 from convoy.trainer.report.page import predictions_of, result_of
-from convoy.trainer.report.paired import Difference
 from convoy.trainer.run_dir import dataset
 
 # Of each run by itself: where it is, and what the machine was.
@@ -29,7 +29,8 @@ class Compared(NamedTuple):
       name: what tells its directory from the others'.
       config: its flags.
       result: None of a run that is not finished.
-      logits: of its measurement, if they were kept.
+      accuracy: with its interval; of a finished run whose predictions were kept.
+      guesses: of the same.
       metrics: its records.
       missing: what there is to say of its predictions.
     """
@@ -37,14 +38,10 @@ class Compared(NamedTuple):
     name: str
     config: RunConfig
     result: dict[str, Any] | None
-    logits: Logits | None
+    accuracy: Share | None
+    guesses: Guesses | None
     metrics: list[dict[str, Any]]
     missing: str
-
-    @property
-    def accuracy(self) -> Share | None:
-        """With its interval; of a finished run whose predictions were kept."""
-        return figures.accuracy(self.logits) if self.logits else None
 
 
 class Test(NamedTuple):
@@ -109,12 +106,16 @@ def shortest_names(places: Sequence[str]) -> list[str]:
 def _read(name: str, store: Store, config: RunConfig) -> Compared:
     result, described = result_of(store), dataset.read(store)
     logits, missing = predictions_of(store, result, len(described.class_names) if described else 0)
-    return Compared(name, config, result, logits, records.read_metrics(store), missing)
+    # Not the logits: those of a sweep on many classes would fill the memory.
+    accuracy, guesses = (figures.accuracy(logits), Guesses.of_logits(logits)) if logits else (None, None)
+    return Compared(name, config, result, accuracy, guesses, records.read_metrics(store), missing)
 
 
 def _tests(best: Compared, finished: Sequence[Compared]) -> list[Test]:
     others = [run for run in finished if run is not best]
-    differences = [paired.difference(best.logits, run.logits) if best.logits and run.logits else None for run in others]
+    differences = [
+        paired.difference(best.guesses, run.guesses) if best.guesses and run.guesses else None for run in others
+    ]
     corrected = iter(paired.holm([each.p for each in differences if each]))
     return [
         Test(run.name, each, next(corrected) if each else 1.0) for run, each in zip(others, differences, strict=True)

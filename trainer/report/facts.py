@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from convoy.counting import counted
 from convoy.outside import printable
 from convoy.trainer.config import RunConfig
-from convoy.trainer.outputs import measured
+from convoy.trainer.outputs import advice, alerts, goodput, measured
 from convoy.trainer.run_dir.dataset import Description
 
 
@@ -61,3 +62,11 @@ def of_measurement(result: dict[str, Any] | None, config: RunConfig) -> str:
         return ""
     split = result["eval"]["split"]
     return measured.note(split, measured.chose(split, config.data.eval_split)).capitalize()
+
+
+def of_input(seconds: Mapping[str, float], config: RunConfig) -> str:
+    """A sentence where steps waited for data; empty where they hardly did. `seconds`: goodput's, by kind."""
+    waited, computed = seconds.get("input_wait", 0.0), seconds.get(goodput.COUNTED, 0.0)
+    if not waited + computed:
+        return ""
+    return alerts.as_sentence(advice.input_advice(waited / (waited + computed), config.data))

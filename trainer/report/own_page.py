@@ -10,45 +10,33 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from convoy import exits, heartbeat
 from convoy.trainer.experiment import Experiment
 from convoy.trainer.logits import Logits
-from convoy.trainer.outputs import final_board
 from convoy.trainer.outputs.display import Display
-from convoy.trainer.run_dir.files import PICTURES, REPORT, TENSORBOARD
+from convoy.trainer.run_dir.files import PICTURES, REPORT
 from convoy.trainer.session import Session
 
 CUT_SHORT_SECONDS = 8.0  # well below supervise.ANSWER_SECONDS
 
 
-def keep_pictures(experiment: Experiment, session: Session, logits: Logits) -> None:
-    """Keeps the pictures of the examples that the page will show, while the data set is at hand."""
-    config = experiment.config
+def keep_pictures(experiment: Experiment, session: Session, result: Mapping[str, Any], logits: Logits) -> None:
+    """Keeps the pictures of the examples that the page will show, while the data set is at hand; TensorBoard gets them too,
+    with what the run mistakes and its flags.
+
+    Args:
+      result: of result.json, its step and `eval`.
+      logits: of that measurement.
+    """
+    config, data, store = experiment.config, experiment.data, session.store
     if not config.report:
         return
     with _in_nobodys_way(session.display, PICTURES):
-        from convoy.trainer.report import pictures
+        from convoy.trainer.report import board, pictures
 
-        session.store.put(PICTURES, pictures.keep(experiment.data, logits, config.seed).to_bytes())
-
-
-def fill_board(
-    experiment: Experiment, session: Session, step: int, measured: Mapping[str, Any], logits: Logits
-) -> None:
-    """Gives TensorBoard what a finished run mistakes, examples of the split, and its flags."""
-    if not experiment.config.report:
-        return
-    data = experiment.data
-
-    def images(indices: np.ndarray) -> np.ndarray:
-        return np.asarray(data.final[1].fetcher()(indices, None).images)
-
-    with _in_nobodys_way(session.display, TENSORBOARD):
-        final_board.write(
-            session.store, step, experiment.config.to_dict(), measured, logits, data.dataset.class_names, images
-        )
+        kept = pictures.keep(data, logits, config.seed)
+        store.put(PICTURES, kept.to_bytes())
+        board.write(store, result["step"], config.to_dict(), result["eval"], logits, data.dataset.class_names, kept)
 
 
 def write(experiment: Experiment, session: Session) -> None:

@@ -13,17 +13,17 @@ from convoy.counting import counted
 from convoy.data import memory
 from convoy.outside import printable
 from convoy.store import Store
+from convoy.trainer import figures
 from convoy.trainer.config import RunConfig
 from convoy.trainer.logits import Logits, most_bytes
 from convoy.trainer.outputs import alerts, goodput, measured, records, template
-from convoy.trainer.report import charts, facts, figures, pictures
+from convoy.trainer.report import charts, facts, pictures
 from convoy.trainer.report.pictures import Pictures
 from convoy.trainer.run_dir import commands, dataset
 from convoy.trainer.run_dir.files import PICTURES, PREDICTIONS, REPORT
 from convoy.trainer.run_dir.finished import read_result
 
 PAIRS = 10  # of classes that are mistaken
-DRAWN = 100  # classes of which a matrix is drawn: of more it cannot be read
 CLASSES = 1000  # in the table
 
 
@@ -63,7 +63,8 @@ def _content(store: Store, config: RunConfig) -> dict[str, Any]:
     kept, unkept = _pictures(store, logits)
     trained = described.examples_per_class if described else ()
     seen = alerts.Seen.from_records(metrics, names, trained, (logits.label, logits.guess) if logits else None)
-    notes = [facts.of_measurement(result, config), missing, unkept, *map(printable, alerts.sentences(seen))]
+    notes = [facts.of_measurement(result, config), missing, unkept]
+    notes += map(printable, [*alerts.sentences(seen), facts.of_input(spent, config)])
     content: dict[str, Any] = {
         "title": template.title(config),
         "result": result,
@@ -98,7 +99,7 @@ def _content(store: Store, config: RunConfig) -> dict[str, Any]:
 def _predicted(logits: Logits, names: Sequence[str]) -> dict[str, Any]:
     """What follows from the predictions."""
     calibration, matrix = figures.calibration(logits), None
-    if len(names) <= DRAWN:
+    if len(names) <= charts.DRAWN:
         confusion = figures.confusion(logits, len(names))
         matrix = charts.matrix(confusion, names, "How often examples of a class, by row, were taken for each class.")
     return {

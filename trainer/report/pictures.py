@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from convoy import exits
+from convoy.trainer import figures
 from convoy.trainer.checkpoints.archive import members
 from convoy.trainer.checkpoints.snapshot import add_tensor
 from convoy.trainer.logits import Logits
-from convoy.trainer.report import figures
 
 if TYPE_CHECKING:
     from convoy.data.opening import Splits

@@ -57,7 +57,6 @@ class ScheduleFlags:
         choices=ON_NAN,
         may_change=True,
     )
-
     report: bool = option(
         True,
         "write report.html, the page of the run, keep its pictures, and give TensorBoard some (docs/report.md).",

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from convoy.outside import below
 from convoy.store import Store
+from convoy.trainer import figures
 from convoy.trainer.logits import Logits
-from convoy.trainer.outputs import sheets
+from convoy.trainer.report import charts, sheets
+from convoy.trainer.report.pictures import Pictures
 from convoy.trainer.run_dir.files import TENSORBOARD
 
 _SUFFIX = ".result"
 _HPARAMS = "hparams"  # the plugin's name
-_SHEET = 25  # examples, spread evenly over the split
 
 
 def write(
@@ -31,7 +33,7 @@ def write(
     measured: Mapping[str, Any],
     logits: Logits,
     class_names: Sequence[str],
-    images: Callable[[np.ndarray], np.ndarray],
+    pictures: Pictures,
 ) -> None:
     """Writes what TensorBoard gets of a run that ends.
 
@@ -42,18 +44,18 @@ def write(
       measured: `accuracy` and `loss` of the last measurement.
       logits: of its examples.
       class_names: of the classes, in order.
-      images: indices int64 [n] of the split -> uint8 [n, h, w, channels].
+      pictures: of some of these examples.
     """
     board = FinalBoard()
-    figures = {f"result/{name}": float(measured[name]) for name in ("accuracy", "loss")}
-    board.scalars(step, figures)
-    board.hyperparameters(flags, tuple(figures))
-    guess = logits.guess
-    if len(class_names) <= sheets.MAX_CLASSES:
-        board.image("result/confusion", step, sheets.confusion(logits.label, guess, class_names))
-    rows = np.unique(np.linspace(0, len(logits) - 1, _SHEET).astype(np.int64))
-    labels, guesses = ([class_names[label] for label in each[rows]] for each in (logits.label, guess))
-    board.image("result/examples", step, sheets.examples(images(logits.index[rows]), labels, guesses))
+    results = {f"result/{name}": float(measured[name]) for name in ("accuracy", "loss")}
+    board.scalars(step, results)
+    board.hyperparameters(flags, tuple(results))
+    if len(class_names) <= charts.DRAWN:
+        counts = figures.confusion(logits, len(class_names))
+        board.image("result/confusion", step, charts.matrix_png(counts, class_names))
+    rows = np.searchsorted(logits.index, pictures.index)
+    labels, guesses = ([class_names[label] for label in each[rows]] for each in (logits.label, logits.guess))
+    board.image("result/examples", step, sheets.examples(pictures.images, labels, guesses))
     board.write(store)
 
 
@@ -63,17 +65,12 @@ class FinalBoard:
     def __init__(self) -> None:
         self._file = io.BytesIO()
 
-    def image(self, tag: str, step: int, array: np.ndarray) -> None:
-        """Adds a picture, uint8 [height, width, 3]."""
-        from PIL import Image
+    def image(self, tag: str, step: int, png: bytes) -> None:
+        """Adds a picture."""
         from tensorboard.compat.proto import summary_pb2
 
-        encoded = io.BytesIO()
-        Image.fromarray(array).save(encoded, "PNG")
-        height, width, channels = array.shape
-        picture = summary_pb2.Summary.Image(
-            height=height, width=width, colorspace=channels, encoded_image_string=encoded.getvalue()
-        )
+        width, height = Image.open(io.BytesIO(png)).size
+        picture = summary_pb2.Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
         self._add(step, tag=tag, image=picture)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from convoy.trainer.figures import Z
 from convoy.trainer.logits import Logits
-from convoy.trainer.report.figures import Z
 
 
 class Difference(NamedTuple):
@@ -31,15 +32,37 @@ class Difference(NamedTuple):
     p: float
 
 
-def difference(first: Logits, second: Logits) -> Difference | None:
-    """Of the predictions of two runs; None where they are not on the same examples, or on none."""
-    if not len(first) or not (np.array_equal(first.index, second.index) and np.array_equal(first.label, second.label)):
+@dataclasses.dataclass(frozen=True)
+class Guesses:
+    """What a run took N examples for.
+
+    Attributes:
+      index: int64 [N], their places in the split.
+      label: int32 [N], the right class.
+      guess: int32 [N], the most probable class.
+    """
+
+    index: np.ndarray
+    label: np.ndarray
+    guess: np.ndarray
+
+    @classmethod
+    def of_logits(cls, logits: Logits) -> Guesses:
+        """They take no part of the logits' memory."""
+        return cls(logits.index.copy(), logits.label.copy(), logits.guess.astype(np.int32))
+
+
+def difference(first: Guesses, second: Guesses) -> Difference | None:
+    """Of two runs; None where they were not measured on the same examples, or on none."""
+    if not len(first.label) or not (
+        np.array_equal(first.index, second.index) and np.array_equal(first.label, second.label)
+    ):
         return None
     from scipy.stats import binomtest  # late: it takes seconds
 
-    rights = [logits.guess == logits.label for logits in (first, second)]
+    rights = [run.guess == run.label for run in (first, second)]
     own, other = int((rights[0] & ~rights[1]).sum()), int((rights[1] & ~rights[0]).sum())
-    total, split = len(first), own + other
+    total, split = len(first.label), own + other
     value = (own - other) / total
     reach = Z * math.sqrt(max(split / total - value * value, 0.0) / total)
     p = binomtest(own, split).pvalue if split else 1.0
