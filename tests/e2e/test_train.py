@@ -250,6 +250,7 @@ def test_a_finished_run_has_a_page(convoy, finished, tmp_path):
     assert again.replace(str(tmp_path / "run"), "DIR") == written.replace(str(run_dir), "DIR")
 
 
+@pytest.mark.thorough  # tests/trainer/test_own_page.py shows it without processes
 def test_a_page_is_in_nobodys_way(convoy, undisturbed, tmp_path):
     """A run that is cut short has one too; one that cannot be written changes neither code nor bits."""
     flags = [*QUICK, "--report", "--run_dir=run"]
