@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from subprocess import PIPE
 from typing import NamedTuple
@@ -49,13 +49,19 @@ def main(sides: dict[str, Side], prepare: Callable[[Path], str], results: Path, 
     parser.add_argument("--output", type=Path, default=results)
     flags = parser.parse_args()
     if flags.side:
-        _serve(sides[flags.side].start(flags.data))
+        serve(sides[flags.side].start(flags.data))
         return
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         data = prepare(Path(folder))
-        teams = {name: team for name in flags.only if (team := _Team(name, sides[name], data)).ready}
+        teams = {}
+        for name in flags.only:
+            team = _team(name, sides[name], data)
+            if team.ready:
+                teams[name] = team
+            else:
+                print(f"{name} could not be started and is left out", flush=True)
         speeds: dict[str, list[float]] = {name: [] for name in teams}
         for round_ in range(flags.rounds):
             for name, team in teams.items():
@@ -83,7 +89,8 @@ def main(sides: dict[str, Side], prepare: Callable[[Path], str], results: Path, 
     write(flags.output, rows)
 
 
-def _serve(make: Callable[[], int]) -> None:
+def serve(make: Callable[[], int]) -> None:
+    """Is a process of a side."""
     make()
     print("ready", flush=True)
     for line in sys.stdin:
@@ -101,24 +108,27 @@ def _for(seconds: float, make: Callable[[], int]) -> int:
     return count
 
 
-class _Team:
-    """The processes of a side."""
+def _team(name: str, side: Side, data: str) -> Team:
+    command = [sys.executable, sys.argv[0], f"--side={name}", f"--data={data}"]
+    if side.alone:
+        return Team(command)
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return Team(command, len(os.sched_getaffinity(0)), threads)
 
-    def __init__(self, name: str, side: Side, data: str):
-        cores = len(os.sched_getaffinity(0))
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-        if not side.alone:
-            environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        command = [sys.executable, sys.argv[0], f"--side={name}", f"--data={data}"]
+
+class Team:
+    """The processes of a side, each started by `command` to call `serve`; none is left if they do not get `ready`."""
+
+    def __init__(self, command: Sequence[str], processes: int = 1, environment: Mapping[str, str] | None = None):
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", **(environment or {})}
         self.workers = [
             subprocess.Popen(command, stdin=PIPE, stdout=PIPE, env=environment, text=True, start_new_session=True)
-            for _ in range(1 if side.alone else cores)
+            for _ in range(processes)
         ]
         self.ready = all(self._line(worker) == "ready" for worker in self.workers)
         if self.ready:
             self._signal(signal.SIGSTOP)
         else:
-            print(f"{name} could not be started and is left out", flush=True)
             self.end()
 
     def turn(self, seconds: float) -> float:

@@ -99,7 +99,7 @@ def build(
     config = config.with_defaults()
     if config.model == AUTO:
         config = settle(config)
-    backend = engines.choose(config.backend)
+    backend = engines.choose(config.backend, config.onednn)
     runtime = backend.prepare(config, single_process)
     if signals:
         signals.install_again()
@@ -219,7 +219,7 @@ def open_run(
         xla="auto",
         deterministic=False,
     )
-    config = engines.choose(config.backend).prepare(config, True).config
+    config = engines.choose(config.backend, config.onednn).prepare(config, True).config
     built = build_model(config.model, described.image_shape, len(described.class_names), **config.model_options)
     _assign(built, tensors, config)
     return OpenedRun(config, selected, described.class_names, described.image_shape, described.preprocessing, built)

@@ -52,7 +52,7 @@ def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
             opening.stored_config(store)  # a folder that holds no run gets no lock
     with store.locked(), Status(store) as status:
         stored = opening.stored_config(store)
-        config, load = _with_weights(config, store, stored)
+        config, load = _as_begun(config, store, stored)
         # Other processes would wait for this one.
         if processes.processes == 1 and (result := _finished(config, store, stored)):
             return result
@@ -60,7 +60,7 @@ def run(config: RunConfig, signals: Signals | None = None) -> dict[str, Any]:
         own_module.check(config.model)
         installed.check(config.log_to)
         with heartbeat.beating():
-            engines.choose(config.backend)
+            engines.choose(config.backend, config.onednn)
             from convoy.trainer.attempt import attempt  # imports Keras, which now has the right backend
         return attempt(config, store, stored, status, signals, BEGAN, load)
 
@@ -69,7 +69,7 @@ def is_finished(config: RunConfig) -> bool:
     """Whether nothing is left to do of a run, which is shown then; CannotRun where another run lives in its directory."""
     config, store = config.with_defaults(), open_store(config.run_dir)
     stored = opening.stored_config(store)
-    config, _ = _with_weights(config, store, stored)
+    config, _ = _as_begun(config, store, stored)
     return _finished(config, store, stored) is not None
 
 
@@ -80,15 +80,17 @@ def _finished(config: RunConfig, store: Store, stored: StoredConfig | None) -> d
     return result
 
 
-def _with_weights(config: RunConfig, store: Store, stored: StoredConfig | None) -> tuple[RunConfig, bool]:
-    """The configuration without what --pretrained decides, and whether that is to be loaded: a checkpoint has its own weights.
+def _as_begun(config: RunConfig, store: Store, stored: StoredConfig | None) -> tuple[RunConfig, bool]:
+    """The configuration without what --pretrained decides and with the ways to compute of a run that goes on; and whether
+    pretrained weights are to be loaded: a checkpoint has its own.
 
     Every process of a run comes to the same answer, if it can see the run directory.
     """
+    seen = store if store.url else open_store(config.run_dir)
+    begun = stored if store.url else opening.begun_config(seen)
+    config = begun.computing(config) if begun else config
     if not config.pretrained:
         return config, False
-    seen = store if store.url else open_store(config.run_dir)
-    begun = stored or opening.begun_config(seen)
     return settle(config, begun), not (begun and format.complete(seen))
 
 

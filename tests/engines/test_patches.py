@@ -12,6 +12,7 @@ from keras.src import backend
 from keras.src.backend.common import dtypes
 from keras.src.models import functional
 from tensorflow.python.data.ops import multi_device_iterator_ops
+from tensorflow.python.util import _pywrap_util_port
 
 from convoy import exits
 from convoy.trainer.engines import patches
@@ -131,6 +132,9 @@ def test_a_target_that_is_gone_is_refused(monkeypatch):
         patches.nodes_of(types.SimpleNamespace())
     with pytest.raises(exits.CannotRun, match=r"\._aggregation of TensorFlow"):
         patches.assign_without_aggregation(types.SimpleNamespace(value=object()))
+    monkeypatch.delattr(_pywrap_util_port, "IsMklEnabled")
+    with pytest.raises(exits.CannotRun, match=r"\.IsMklEnabled of TensorFlow"):
+        patches.computes_with_onednn()
 
 
 def test_float64_is_computed_in_float64_where_it_is_allowed(monkeypatch):

@@ -8,13 +8,13 @@ import sys
 from types import ModuleType
 
 from convoy import exits, imports, noise
-from convoy.trainer.engines import allocator
+from convoy.trainer.engines import allocator, onednn
 from convoy.trainer.flags.choices import BACKENDS
 
 
-def choose(backend: str) -> ModuleType:
-    """The engine package of --backend: `prepare(config)` -> Runtime, and `Engine`. Before Keras is imported for the first
-    time in this process, which decides on its backend."""
+def choose(backend: str, use_onednn: str = "auto") -> ModuleType:
+    """The engine package of --backend: `prepare(config)` -> Runtime, and `Engine`. Before Keras and TensorFlow are imported for
+    the first time in this process, which decides on Keras' backend and --onednn."""
     for name, value in noise.QUIET.items():
         os.environ.setdefault(name, value)
     if "keras" in sys.modules and sys.modules["keras"].backend.backend() != backend:
@@ -29,5 +29,6 @@ def choose(backend: str) -> ModuleType:
             " --backend out."
         )
     allocator.keep_freed_memory()
+    onednn.choose(use_onednn)
     imports.tensorflow_and_keras(backend)
     return BACKENDS.load(backend)

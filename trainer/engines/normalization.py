@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -16,6 +17,23 @@ from convoy.trainer.engines import patches, stages
 from convoy.trainer.flags.specs import BatchNormSpec
 
 AllSum = Callable[[Array], Array]  # a tensor of one replica -> the sum over all replicas, differentiable
+
+
+class Normalized(NamedTuple):
+    """What a layer makes of a replica's inputs in training.
+
+    Attributes:
+      outputs: in the type of the inputs.
+      mean, variance: floats [channels] of the inputs, of which no gradient is taken; the variance is divided by their count.
+    """
+
+    outputs: Array
+    mean: Array
+    variance: Array
+
+
+# A backend's own way: (layer, inputs) -> what it makes of them, None of inputs that it does not compute.
+Normalize = Callable[[keras.layers.BatchNormalization, Array], Normalized | None]
 
 
 def layers_of(model: keras.Model) -> list[keras.layers.BatchNormalization]:
@@ -39,7 +57,12 @@ def largest_momentum(model: keras.Model) -> float | None:
 
 
 def install(
-    model: keras.Model, spec: BatchNormSpec, all_sum: AllSum, replicas: int, frozen: Collection[int] = ()
+    model: keras.Model,
+    spec: BatchNormSpec,
+    all_sum: AllSum,
+    replicas: int,
+    frozen: Collection[int] = (),
+    normalize: Normalize | None = None,
 ) -> None:
     """Applies --batchnorm to every BatchNormalization of a model that is not frozen for ever.
 
@@ -51,20 +74,58 @@ def install(
       all_sum: sums over the replicas.
       replicas: how many there are; all hold equally many examples.
       frozen: layers that are, by `id`.
+      normalize: how a layer computes where all examples of a replica are normalized together; None: as Keras does.
     """
-    if spec.mode == "sync" and replicas == 1:
+    if spec.mode == "sync" and replicas == 1 and not normalize:
         return  # Keras' own is that
     for layer in layers_of(model):
         if id(layer) in frozen:
             continue
-        if spec.mode == "sync":
+        if spec.mode == "sync" and replicas == 1 and normalize:
+            patches.replace_normalization(
+                layer,
+                functools.partial(_by_itself, layer, normalize, functools.partial(type(layer).call, layer), all_sum, 1),
+            )
+        elif spec.mode == "sync":
             patches.replace_moments(layer, functools.partial(_global_moments, layer, all_sum, replicas))
         else:
             if layer.renorm:
                 raise exits.CannotRun(
                     f"--batchnorm={spec} is not built for the renormalization of the layer {layer.name}; use sync."
                 )
-            patches.replace_normalization(layer, functools.partial(_grouped, layer, spec.group, all_sum, replicas))
+            call = functools.partial(_grouped, layer, spec.group, all_sum, replicas)
+            if normalize and not spec.group:
+                call = functools.partial(_by_itself, layer, normalize, call, all_sum, replicas)
+            patches.replace_normalization(layer, call)
+
+
+def _by_itself(
+    layer: keras.layers.BatchNormalization,
+    normalize: Normalize,
+    otherwise: Callable[..., Array],
+    all_sum: AllSum,
+    replicas: int,
+    inputs: Array,
+    training: bool | None = None,
+    mask: Array | None = None,
+) -> Array:
+    """The layer's call with the statistics of this replica: the backend's own, or `otherwise` where it has none."""
+    normalized = normalize(layer, inputs) if training and layer.trainable and mask is None else None
+    if normalized is None:
+        return otherwise(inputs, training=training, mask=mask)
+    mean, variance = normalized.mean, normalized.variance
+    if replicas > 1:
+        channels = mean.shape[0]
+        both = all_sum(ops.concatenate([mean, variance])) / replicas
+        mean, variance = both[:channels], both[channels:]
+    _move(layer, mean, variance)
+    return normalized.outputs
+
+
+def _move(layer: keras.layers.BatchNormalization, mean: Array, variance: Array) -> None:
+    """Brings the moving statistics of a layer closer to those of a batch."""
+    for moving, new in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+        moving.assign(ops.cast(moving, new.dtype) * layer.momentum + new * (1 - layer.momentum))
 
 
 def _global_moments(
@@ -133,8 +194,7 @@ def _grouped(
     channels = shape[axis + 1]
     both = ops.concatenate([ops.reshape(ops.mean(moment, 0), (channels,)) for moment in (mean, variance)])
     both = all_sum(ops.stop_gradient(both)) / replicas
-    for moving, new in ((layer.moving_mean, both[:channels]), (layer.moving_variance, both[channels:])):
-        moving.assign(ops.cast(moving, x.dtype) * layer.momentum + new * (1 - layer.momentum))
+    _move(layer, both[:channels], both[channels:])
     return ops.cast(ops.reshape(y, inputs.shape), layer.compute_dtype)
 
 

@@ -24,7 +24,7 @@ from convoy.trainer.engines import (
     variables,
 )
 from convoy.trainer.engines.depths import build_depths
-from convoy.trainer.engines.normalization import AllSum
+from convoy.trainer.engines.normalization import AllSum, Normalize
 from convoy.trainer.engines.runtime import Runtime, check_microbatches
 from convoy.trainer.engines.stages import Stage
 from convoy.trainer.losses.build import Loss, build_loss
@@ -82,6 +82,7 @@ def build_parts(
     draws: ClassCounts,
     all_sum: AllSum,
     replica: Callable[[], Scalar],
+    normalize: Normalize | None = None,
 ) -> Parts:
     """Builds a run's model with its optimizer, and installs in its layers what several replicas need.
 
@@ -92,6 +93,7 @@ def build_parts(
         the schedule into steps, and --loss corrects for them.
       all_sum: sums over the replicas, inside a step.
       replica: the index of the replica that asks, inside a step.
+      normalize: the backend's own way to normalize batches, if it has one.
 
     Raises:
       exits.CannotRun: the model cannot be saved, or not be trained with these flags.
@@ -121,7 +123,7 @@ def build_parts(
         notes.append(_DEPENDENT_PARTS)
     if OPTIMIZERS[config.optimizer].averages and normalization.has_batch_normalization(model, frozen):
         notes.append(_STATISTICS_OF_TRAINING)
-    normalization.install(model, config.batchnorm_spec, all_sum, replicas, frozen)
+    normalization.install(model, config.batchnorm_spec, all_sum, replicas, frozen, normalize)
     notes += randomness.install(model, config.model, replicas, replica)
     if config.remat:
         remat.install(model, config.model)

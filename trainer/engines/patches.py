@@ -23,6 +23,7 @@ from keras.src.ops.node import Node as KerasNode
 from keras.src.ops.operation import Operation
 from keras.src.random import seed_generator
 from tensorflow.python.data.ops import multi_device_iterator_ops
+from tensorflow.python.util import _pywrap_util_port
 
 from convoy import exits
 from convoy.data.arrays import Array, Scalar
@@ -75,6 +76,11 @@ def compute_in_float64(allowed: bool) -> None:
     """
     table = _expected(keras, dtypes, "BIT64_TO_BIT32_DTYPE")
     table["float64"] = "float64" if allowed else "float32"
+
+
+def computes_with_onednn() -> bool:
+    """Whether TensorFlow computes with oneDNN in this process."""
+    return bool(_expected(tf, _pywrap_util_port, "IsMklEnabled")())
 
 
 def replace_moments(

@@ -11,7 +11,7 @@ import keras
 from convoy import exits
 from convoy.data.pipeline import BatchSharding
 from convoy.trainer.config import RunConfig
-from convoy.trainer.engines import normalization
+from convoy.trainer.engines import normalization, onednn, patches
 from convoy.trainer.processes.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from convoy.trainer.models.pretrained.loading import Loaded
+
+NEWEST = "2"  # of --kernels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +93,15 @@ def set_up_keras(config: RunConfig) -> str:
     keras.config.set_floatx("float64" if precision == "float64" else "float32")
     keras.config.set_dtype_policy(precision)
     return precision
+
+
+def resolved(config: RunConfig) -> RunConfig:
+    """Sets up Keras; returns the configuration with what that and this process decide in the place of `auto`."""
+    kernels = NEWEST if config.kernels == "auto" else config.kernels
+    used = config.onednn
+    if used != onednn.TENSORFLOWS_OWN:  # what is so in this process, into which TensorFlow was imported
+        used = "on" if patches.computes_with_onednn() else "off"
+    return dataclasses.replace(config, precision=set_up_keras(config), kernels=kernels, onednn=used)
 
 
 def topology(config: RunConfig, cluster: Cluster, local_replicas: int) -> str:

@@ -47,6 +47,23 @@ XLA = Table(
     "compilation",
     {"auto": Entry("", "off"), "on": Entry("", "compiled"), "off": Entry("", "run operation by operation")},
 )
+KERNELS = Table(
+    "generation",
+    {
+        "auto": Entry("", "the newest; a run that goes on keeps its own"),
+        "1": Entry("", "that of runs which wrote down none"),
+        "2": Entry("", "with fewer passes over memory on CPUs and GPUs"),
+    },
+)
+ONEDNN = Table(
+    "use of oneDNN",
+    {
+        "auto": Entry("", "as this kind of CPU is fastest; a run that goes on keeps its own"),
+        "on": Entry("", "used"),
+        "off": Entry("", "not used"),
+        "tensorflow": Entry("", "left to TensorFlow, as in runs which wrote down nothing of it"),
+    },
+)
 ON_NAN = Table(
     "policy",
     {

@@ -62,6 +62,8 @@ class TrainFlags(TypedDict, total=False):
     backend: str
     strategy: str
     xla: str
+    kernels: str
+    onednn: str
     hang_timeout: float | None
     data_dir: str | os.PathLike[str]
     eval_split: str

@@ -14,7 +14,8 @@ from convoy.outside import parse_object
 from convoy.trainer.config import RunConfig, from_dict
 
 _RUN_ID, _MINUTES = re.compile(r"[0-9a-f]{32}"), re.compile(r"(?=.*[1-9])[0-9]{1,12}(\.[0-9]{1,20})?min")
-# Flags that every run has. One that was added later may be missing: its default does what runs did before it.
+# Flags that every run has. One that was added later may be missing: its default does what runs did before it, or what stands
+# in _BEFORE does.
 _FIRST = {
     "run_dir", "dataset", "data_dir", "eval_split", "image_size", "augment", "balance", "bad_images", "max_bad_fraction",
     "cache_bytes", "model", "stochastic_depth", "precision", "batchnorm", "batch_size", "duration", "optimizer",
@@ -22,6 +23,8 @@ _FIRST = {
     "accumulate", "eval_every", "checkpoint_every", "keep", "steps_per_loop", "restarts", "on_nan", "seed", "deterministic",
     "devices", "backend", "strategy", "xla", "hang_timeout",
 }  # fmt: skip
+
+_BEFORE = {"kernels": "1", "onednn": "tensorflow"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,11 @@ class StoredConfig:
     run_id: str
     minutes: str = ""
 
+    def computing(self, config: RunConfig) -> RunConfig:
+        """A configuration that goes on with this run: `auto` where the run has measured or chosen a way to compute is that."""
+        kept = {name: getattr(self.unchecked, name) for name in _BEFORE if getattr(config, name) == "auto"}
+        return dataclasses.replace(config, **kept)
+
 
 def from_json(text: bytes, place: str) -> StoredConfig:
     """Parses a run directory's config.json.
@@ -52,7 +60,7 @@ def from_json(text: bytes, place: str) -> StoredConfig:
     values = parse_object(text, place)
     run_id, minutes = values.pop("run_id", ""), values.pop("minutes", "")
     flags = {field.name: field.default for field in options.fields(RunConfig, DataConfig)}
-    values = {name: default for name, default in flags.items() if name not in _FIRST} | values
+    values = {name: default for name, default in flags.items() if name not in _FIRST} | _BEFORE | values
     if mismatched := sorted(flags.keys() ^ values.keys()):
         raise exits.CannotRun(
             f"{place} is not the configuration of a run that this version of Convoy understands (it"

@@ -55,7 +55,7 @@ def _work(parsed: tuple[RunConfig, BenchConfig]) -> None:
     places.check(config.data)
     own_module.check(config.model)
     with contextlib.redirect_stdout(sys.stderr):  # notes about the data
-        engines.choose(config.backend)
+        engines.choose(config.backend, config.onednn)
         from convoy.trainer import bench  # imports Keras, which now has the right backend
 
         measurement = bench.measure(config, flags.rounds, flags.seconds)

@@ -112,7 +112,7 @@ def evaluate(config: EvaluateConfig, signals: Signals) -> tuple[dict[str, Any], 
     download = bool(config.dataset or config.data_dir) or trust.own_place(stored)
     if download or not trained.data.dataset_spec.source.downloads:  # whose server a stranger may have named
         places.check(trained.data)
-    engines.choose(trained.backend)
+    engines.choose(trained.backend, trained.onednn)
     from convoy.trainer import evaluation  # imports Keras, which now has the right backend
 
     return evaluation.measure(trained, store, config.checkpoint, config.split, signals, download, config.additions)

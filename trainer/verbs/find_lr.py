@@ -55,7 +55,7 @@ def work(config: RunConfig) -> None:
     own_module.check(config.model)
     with store.locked():
         with heartbeat.beating():
-            engines.choose(config.backend)
+            engines.choose(config.backend, config.onednn)
             from convoy.trainer import rate_search  # imports Keras, which now has the right backend
         result = rate_search.search(config, store)
     print(f"{result.sentence}\nThe losses are in {store.url}: {RATES}, {RATE_CURVE}.")

@@ -50,7 +50,7 @@ def _work(parsed: tuple[PredictConfig, list[str]]) -> int:
         print(note, file=sys.stderr)
     if not total:
         raise exits.UsageError(f"--list={config.list} names no image; give files, folders or patterns.")
-    engines.choose(config.backend or stored.unchecked.backend)
+    engines.choose(config.backend or stored.unchecked.backend, stored.unchecked.onednn)
     from convoy.trainer import predict  # imports Keras, which now has the right backend
 
     return predict.predict_and_print(config, files(LeftOut()), total)

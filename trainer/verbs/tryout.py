@@ -27,7 +27,7 @@ def _work(config: TryConfig) -> None:
     stored = opening.trained_config(store, config.run_dir)
     find(store, config.checkpoint)
     with loopback.Server(config.port) as server:
-        engines.choose(config.backend or stored.unchecked.backend)
+        engines.choose(config.backend or stored.unchecked.backend, stored.unchecked.onednn)
         from convoy.trainer.tryout import page  # imports Keras, which now has the right backend
 
         page.serve(config, server)

@@ -17,7 +17,7 @@ from convoy.trainer.engines import memory, patches
 from convoy.trainer.engines.jax import gloo
 from convoy.trainer.engines.lost import cannot_join
 from convoy.trainer.engines.memory import StepMemory
-from convoy.trainer.engines.runtime import Runtime, check_batch, set_up_keras, topology
+from convoy.trainer.engines.runtime import Runtime, check_batch, resolved, topology
 from convoy.trainer.processes import cluster as clusters
 from convoy.trainer.processes.cluster import Cluster
 
@@ -89,7 +89,7 @@ def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
             f"the processes have {counted(len(devices), 'device')} together, which is not {where}; give all the same."
         )
     check_batch(config, len(devices), where)
-    config = dataclasses.replace(config, precision=set_up_keras(config))
+    config = resolved(config)
     # In the order of processes, which is the order of their shares of a batch.
     devices = sorted(devices, key=lambda device: (device.process_index, device.id))
     return Runtime(config, cluster, len(here), jax.sharding.Mesh(np.array(devices), (AXIS,)))

@@ -17,7 +17,7 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import memory
 from convoy.trainer.engines.lost import cannot_join
 from convoy.trainer.engines.memory import LIMITLESS, OutOfMemory, StepMemory
-from convoy.trainer.engines.runtime import Runtime, check_batch, set_up_keras, topology
+from convoy.trainer.engines.runtime import Runtime, check_batch, resolved, topology
 from convoy.trainer.processes import cluster as clusters
 from convoy.trainer.processes.cluster import Cluster
 
@@ -64,7 +64,7 @@ def _settle(
         global deterministic
         tf.config.experimental.enable_op_determinism()
         deterministic = True
-    config = dataclasses.replace(config, precision=set_up_keras(config))
+    config = resolved(config)
     return Runtime(config, cluster, local_replicas, build())
 
 

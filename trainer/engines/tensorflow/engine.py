@@ -20,7 +20,7 @@ from convoy.trainer.engines.parts import build_parts
 from convoy.trainer.engines.protocol import LoopResult
 from convoy.trainer.engines.runtime import Runtime
 from convoy.trainer.engines.stages import Stage
-from convoy.trainer.engines.tensorflow import devices, graph
+from convoy.trainer.engines.tensorflow import devices, graph, kernels
 from convoy.trainer.engines.tensorflow.average import Average
 from convoy.trainer.engines.tensorflow.evaluation import evaluation_loop
 from convoy.trainer.engines.tensorflow.forward import forward
@@ -46,6 +46,7 @@ class TensorFlowEngine(BaseEngine):
                 draws,
                 all_sum,
                 lambda: tf.distribute.get_replica_context().replica_id_in_sync_group,
+                kernels.normalized if config.kernels != "1" else None,
             )
             self._average = Average(parts.averaged_variables) if parts.averaged_variables else None
             self._scale = LossScale() if config.precision == "mixed_float16" else None

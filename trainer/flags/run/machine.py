@@ -7,7 +7,7 @@ import functools
 
 from convoy.bounds import real, whole
 from convoy.options import option
-from convoy.trainer.flags.choices import BACKENDS, STRATEGIES
+from convoy.trainer.flags.choices import BACKENDS, KERNELS, ONEDNN, STRATEGIES
 from convoy.trainer.flags.choices import XLA as XLAS
 from convoy.trainer.flags.specs import DevicesSpec
 
@@ -55,6 +55,25 @@ class MachineFlags:
         lambda: f"whether XLA compiles a step of TensorFlow: {XLAS.help()}. JAX always compiles.",
         group=_MACHINE,
         choices=XLAS,
+        may_change=True,
+    )
+    kernels: str = option(
+        "auto",
+        lambda: (
+            f"which generation of Convoy's own ways to compute layers: {KERNELS.help()}. The numbers differ by rounding."
+        ),
+        group=_MACHINE,
+        choices=KERNELS,
+        may_change=True,
+    )
+    onednn: str = option(
+        "auto",
+        lambda: (
+            f"whether TensorFlow computes with oneDNN on a CPU: {ONEDNN.help()}. TF_ENABLE_ONEDNN_OPTS in the environment"
+            " decides where it is set (docs/performance.md)."
+        ),
+        group=_MACHINE,
+        choices=ONEDNN,
         may_change=True,
     )
     hang_timeout: float | None = option(

@@ -1,0 +1,192 @@
+"""A training step on this machine's cores: Convoy on TensorFlow and on JAX beside torch.
+
+    python benchmarks/step_torch.py --torch_python=PYTHON    # of an environment that has torch, timm and psutil
+
+The same network (torch's is timm's), batch, precision and optimizer, SGD with Nesterov's momentum and weight decay, on batches
+of bytes that lie in memory. Every side has its best settings, and a process of its own, which keeps the memory that it frees.
+The sides of a network take turns, round by round. Writes results/step_torch.csv, in which it replaces the rows of the
+networks and precisions that it measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from rows import HERE, checkout, describe, replace
+from sides import Team, serve
+
+RESULTS = HERE / "results" / "step_torch.csv"
+CLASSES = 10
+# What Convoy does by itself (trainer/engines/allocator.py), by the environment of a peer.
+KEEPS_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
+
+
+class Network(NamedTuple):
+    model: str  # --model
+    timm: str
+    size: int
+    batch: int
+
+
+NETWORKS = {
+    "resnet18": Network("resnet18", "resnet18", 32, 128),
+    "resnet50": Network("resnet50", "resnet50", 224, 32),
+    "efficientnet_b0": Network("keras:EfficientNetB0", "efficientnet_b0", 224, 32),
+    "mobilenet_v3_large": Network("keras:MobileNetV3Large", "mobilenetv3_large_100", 224, 32),
+}
+SIDES = {
+    "tensorflow": "Convoy",
+    "jax": "Convoy",
+    "torch": "channels_last",
+    "torch_compiled": "torch.compile, channels_last",
+}
+
+
+def convoy_step(backend: str, network: Network, precision: str, flags: list[str]) -> Callable[[], int]:
+    """Some steps of a run, as its loop makes them."""
+    from convoy.trainer import engines
+    from convoy.trainer.config import from_argv
+
+    config = from_argv([
+        f"--backend={backend}", f"--dataset=synthetic:{network.size}x{network.size}x3:{CLASSES}:{4 * network.batch}",
+        "--eval_split=none", f"--model={network.model}", "--optimizer=sgd", "--learning_rate=0.01", "--weight_decay=1e-4",
+        "--devices=cpu:1", f"--batch_size={network.batch}", f"--precision={precision}", *flags,
+    ])  # fmt: skip
+    engines.choose(backend)
+    from convoy.trainer.experiment import build
+
+    experiment = build(config)
+    experiment.engine.feed(experiment.data.train, 0, cached=2)
+
+    def train() -> int:
+        experiment.engine.train(2)
+        return 2 * network.batch
+
+    return train
+
+
+def torch_step(side: str, network: Network, precision: str) -> Callable[[], int]:
+    import timm
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    model: nn.Module = timm.create_model(network.timm, num_classes=CLASSES)
+    if network.size < 64:  # the stem for small images
+        model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        model.maxpool = nn.Identity()
+    model = model.to(memory_format=torch.channels_last)
+    model.train()
+    call = torch.compile(model) if side == "torch_compiled" else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True)
+    batches = [
+        (
+            torch.randint(0, 256, (network.batch, 3, network.size, network.size), dtype=torch.uint8).to(
+                memory_format=torch.channels_last
+            ),
+            torch.randint(0, CLASSES, (network.batch,)),
+        )
+        for _ in range(2)
+    ]
+
+    def train() -> int:
+        for images, labels in batches:
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed_bfloat16"):
+                loss = nn.functional.cross_entropy(call(images.float() / 255), labels)
+            loss.backward()
+            optimizer.step()
+        return 2 * network.batch
+
+    return train
+
+
+def start(words: list[str]) -> Callable[[], int]:
+    side, network, precision, *flags = words
+    if side.startswith("torch"):
+        return torch_step(side, NETWORKS[network], precision)
+    return convoy_step(side, NETWORKS[network], precision, flags)
+
+
+def version_of(python: str, package: str) -> str:
+    """Of a package that an interpreter has; empty without one."""
+    program = f"import importlib.metadata as m; print(m.version({package!r}))"
+    done = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def measure(flags: argparse.Namespace, network: str, precision: str, sides: dict[str, Team]) -> None:
+    speeds: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(flags.rounds):
+        for side, team in sides.items():
+            speeds[side].append(team.turn(flags.seconds))
+        print(network, precision, *(f"{side} {own[-1]:.1f}" for side, own in speeds.items()), flush=True)
+    best = (
+        max(statistics.median(own) for side, own in speeds.items() if side.startswith("torch"))
+        if any(side.startswith("torch") for side in speeds)
+        else None
+    )
+    for side, own in speeds.items():
+        median = statistics.median(own)
+        row = {
+            **describe(),
+            "torch": version_of(flags.torch_python, "torch"),
+            "network": network,
+            "batch": NETWORKS[network].batch,
+            "precision": precision,
+            "side": side,
+            "rounds": flags.rounds,
+            "images_per_second": round(median, 1),
+            "least": round(min(own), 1),
+            "most": round(max(own), 1),
+            "of_torch": round(median / best, 3) if best else "",
+            "rss_mib": round(sides[side].rss() / 2**20),
+            "notes": SIDES.get(side, flags.before),
+        }
+        replace(flags.output, row, "network", "precision", "side")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--torch_python", default=sys.executable, help="an interpreter whose environment has torch")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["resnet18", "resnet50"])
+    parser.add_argument("--precisions", nargs="+", default=["float32", "mixed_bfloat16"])
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--before", default="", help="a commit of Convoy that is measured beside, on both engines")
+    parser.add_argument("--flags", nargs="+", default=[], help="more flags for Convoy")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--be", nargs="+", help="be one process of a side")
+    flags = parser.parse_args()
+    if flags.be:
+        serve(start(flags.be))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if flags.before:
+            Path(folder, "convoy").symlink_to(folder)
+            checkout(flags.before, Path(folder))
+        for network in flags.networks:
+            for precision in flags.precisions:
+                teams = {}
+                for side in flags.sides:
+                    python = flags.torch_python if side.startswith("torch") else sys.executable
+                    environment = KEEPS_MEMORY if side.startswith("torch") else {}
+                    teams[side] = Team(
+                        [python, __file__, "--be", side, network, precision, *flags.flags], 1, environment
+                    )
+                teams = {side: team for side, team in teams.items() if team.ready}
+                measure(flags, network, precision, teams)
+                for team in teams.values():
+                    team.end()
+
+
+if __name__ == "__main__":
+    main()
