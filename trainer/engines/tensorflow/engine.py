@@ -20,7 +20,7 @@ from convoy.trainer.engines.parts import build_parts
 from convoy.trainer.engines.protocol import LoopResult
 from convoy.trainer.engines.runtime import Runtime
 from convoy.trainer.engines.stages import Stage
-from convoy.trainer.engines.tensorflow import devices, graph, kernels
+from convoy.trainer.engines.tensorflow import convolutions, devices, graph, kernels
 from convoy.trainer.engines.tensorflow.average import Average
 from convoy.trainer.engines.tensorflow.evaluation import evaluation_loop
 from convoy.trainer.engines.tensorflow.forward import forward
@@ -48,6 +48,8 @@ class TensorFlowEngine(BaseEngine):
                 lambda: tf.distribute.get_replica_context().replica_id_in_sync_group,
                 kernels.normalized if config.kernels != "1" else None,
             )
+            if config.kernels != "1" and config.devices_spec.platform == "cpu":
+                convolutions.install(parts.model)
             self._average = Average(parts.averaged_variables) if parts.averaged_variables else None
             self._scale = LossScale() if config.precision == "mixed_float16" else None
         super().__init__(runtime, devices.describe(runtime), parts)

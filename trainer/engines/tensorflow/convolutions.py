@@ -1,0 +1,121 @@
+"""Gradients of kernels that oneDNN computes slowly on a CPU, as matrix products, which it computes fast: the same sums.
+
+Where images are small and channels many, its convolution gives each thread a copy of the whole kernel's gradient, more than
+caches hold, and adds the copies up (benchmarks/results/step_torch.csv).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import keras
+import tensorflow as tf
+
+from convoy.trainer.engines import patches
+
+Strides: TypeAlias = tuple[int, int]
+Gradients: TypeAlias = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+# Of a product for each place of a window: fewer channels leave too little to do between two passes over memory.
+_CHANNELS = 256
+# The most rows of it, places in all images, for which the 16-bit product is ahead.
+_ROWS = 32 * 28 * 28
+
+
+def install(model: keras.Model) -> None:
+    """Has the convolutions of a model use them, where they apply."""
+    for layer in model._flatten_layers(include_self=False):
+        if type(layer) is not keras.layers.Conv2D or layer.data_format != "channels_last":
+            continue
+        if layer.groups == 1 and tuple(layer.dilation_rate) == (1, 1):
+            patches.replace_convolution(layer, functools.partial(_layer_convolution, layer))
+
+
+def _layer_convolution(layer: keras.layers.Conv2D, images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    strides, padding = tuple(layer.strides), layer.padding.upper()
+    images, kernel = tf.convert_to_tensor(images), tf.convert_to_tensor(kernel)
+    if by_products(images, kernel, strides, padding):
+        return convolution(images, kernel, strides, padding)
+    return tf.nn.conv2d(images, kernel, strides, padding)
+
+
+def by_products(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding: str) -> bool:
+    """Whether products are ahead for the gradient of this kernel, by measurements."""
+    height, width, channels, outputs = kernel.shape
+    alone = height == width == 1
+    rows = images.shape[0] * math.prod(_output_sizes(images, kernel, strides, padding))
+    if images.dtype == tf.float32:
+        return alone and strides == (1, 1)
+    return images.dtype == tf.bfloat16 and rows <= _ROWS and (alone or min(channels, outputs) >= _CHANNELS)
+
+
+def convolution(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding: str) -> tf.Tensor:
+    """Images [n, h, w, c], kernel [kh, kw, c, o], padding "SAME" or "VALID" -> [n, h', w', o]."""
+
+    @tf.custom_gradient
+    def convolve(images: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
+        def gradients(of_outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            of_images = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=tf.shape(images),
+                filter=kernel,
+                out_backprop=of_outputs,
+                strides=[1, *strides, 1],
+                padding=padding,
+            )
+            return of_images, kernel_gradient(images, of_outputs, kernel.shape, strides, padding)
+
+        return tf.nn.conv2d(images, kernel, strides, padding), gradients
+
+    return convolve(images, kernel)
+
+
+def kernel_gradient(
+    images: tf.Tensor, of_outputs: tf.Tensor, shape: tf.TensorShape, strides: Strides, padding: str
+) -> tf.Tensor:
+    """[kh, kw, c, o]: for each place of the window, the images there times the gradient of the outputs [n, h', w', o]."""
+    height, width, channels, outputs = shape
+    rows = tf.reshape(of_outputs, [-1, outputs])
+    if height == width == 1 and strides == (1, 1):
+        return tf.reshape(tf.matmul(tf.reshape(images, [-1, channels]), rows, transpose_a=True), shape)
+    products = [
+        tf.matmul(tf.reshape(place, [-1, channels]), rows, transpose_a=True)
+        for place in _places(images, of_outputs.shape[1:3], (height, width), strides, padding)
+    ]
+    return tf.reshape(tf.stack(products), shape)
+
+
+def _places(
+    images: tf.Tensor, sizes: tuple[int, int], window: tuple[int, int], strides: Strides, padding: str
+) -> list[tf.Tensor]:
+    """What each place of a window meets, [n, h', w', c] for each, row by row."""
+    count, *sides, channels = images.shape
+    grid = [(size + (place - 1) // stride) * stride for size, place, stride in zip(sizes, window, strides, strict=True)]
+    borders = []
+    for side, size, place, stride, whole in zip(sides, sizes, window, strides, grid, strict=True):
+        before = max((size - 1) * stride + place - side, 0) // 2 if padding == "SAME" else 0
+        borders.append((before, max(whole - side - before, 0)))
+    padded = tf.pad(images, [(0, 0), *borders, (0, 0)])[:, : grid[0], : grid[1]]
+    if strides != (1, 1):  # neighbours a stride apart come to lie side by side: slices with steps are slow
+        split = [count, grid[0] // strides[0], strides[0], grid[1] // strides[1], strides[1], channels]
+        padded = tf.transpose(tf.reshape(padded, split), [2, 4, 0, 1, 3, 5])
+    else:
+        padded = padded[None, None]
+    return [
+        padded[
+            y % strides[0],
+            x % strides[1],
+            :,
+            y // strides[0] : y // strides[0] + sizes[0],
+            x // strides[1] : x // strides[1] + sizes[1],
+        ]
+        for y in range(window[0])
+        for x in range(window[1])
+    ]
+
+
+def _output_sizes(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding: str) -> list[int]:
+    lost = [0, 0] if padding == "SAME" else [side - 1 for side in kernel.shape[:2]]
+    return [-(-(side - less) // stride) for side, less, stride in zip(images.shape[1:3], lost, strides, strict=True)]
