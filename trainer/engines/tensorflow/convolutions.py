@@ -19,9 +19,9 @@ from convoy.trainer.engines import patches
 Strides: TypeAlias = tuple[int, int]
 Gradients: TypeAlias = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
-# Of a product for each place of a window: fewer channels leave too little to do between two passes over memory.
+# Of a product for each offset of a window: fewer channels leave too little to do between two passes over memory.
 _CHANNELS = 256
-# The most rows of it, places in all images, for which the 16-bit product is ahead.
+# The most rows of it, pixels of all outputs, for which the 16-bit product is ahead.
 _ROWS = 32 * 28 * 28
 
 
@@ -44,12 +44,14 @@ def _layer_convolution(layer: keras.layers.Conv2D, images: tf.Tensor, kernel: tf
 
 def by_products(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding: str) -> bool:
     """Whether products are ahead for the gradient of this kernel, by measurements."""
+    if None in images.shape:
+        return False
     height, width, channels, outputs = kernel.shape
-    alone = height == width == 1
+    pointwise = height == width == 1
     rows = images.shape[0] * math.prod(_output_sizes(images, kernel, strides, padding))
     if images.dtype == tf.float32:
-        return alone and strides == (1, 1)
-    return images.dtype == tf.bfloat16 and rows <= _ROWS and (alone or min(channels, outputs) >= _CHANNELS)
+        return pointwise and strides == (1, 1)
+    return images.dtype == tf.bfloat16 and rows <= _ROWS and (pointwise or min(channels, outputs) >= _CHANNELS)
 
 
 def convolution(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding: str) -> tf.Tensor:
@@ -75,27 +77,29 @@ def convolution(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding:
 def kernel_gradient(
     images: tf.Tensor, of_outputs: tf.Tensor, shape: tf.TensorShape, strides: Strides, padding: str
 ) -> tf.Tensor:
-    """[kh, kw, c, o]: for each place of the window, the images there times the gradient of the outputs [n, h', w', o]."""
+    """[kh, kw, c, o]: for each offset of the window, the images there times the gradient of the outputs [n, h', w', o]."""
     height, width, channels, outputs = shape
     rows = tf.reshape(of_outputs, [-1, outputs])
     if height == width == 1 and strides == (1, 1):
         return tf.reshape(tf.matmul(tf.reshape(images, [-1, channels]), rows, transpose_a=True), shape)
     products = [
-        tf.matmul(tf.reshape(place, [-1, channels]), rows, transpose_a=True)
-        for place in _places(images, of_outputs.shape[1:3], (height, width), strides, padding)
+        tf.matmul(tf.reshape(met, [-1, channels]), rows, transpose_a=True)
+        for met in _offsets(images, of_outputs.shape[1:3], (height, width), strides, padding)
     ]
     return tf.reshape(tf.stack(products), shape)
 
 
-def _places(
+def _offsets(
     images: tf.Tensor, sizes: tuple[int, int], window: tuple[int, int], strides: Strides, padding: str
 ) -> list[tf.Tensor]:
-    """What each place of a window meets, [n, h', w', c] for each, row by row."""
+    """What each offset in a window meets, [n, h', w', c] for each, row by row."""
     count, *sides, channels = images.shape
-    grid = [(size + (place - 1) // stride) * stride for size, place, stride in zip(sizes, window, strides, strict=True)]
+    grid = [
+        (size + (extent - 1) // stride) * stride for size, extent, stride in zip(sizes, window, strides, strict=True)
+    ]
     borders = []
-    for side, size, place, stride, whole in zip(sides, sizes, window, strides, grid, strict=True):
-        before = max((size - 1) * stride + place - side, 0) // 2 if padding == "SAME" else 0
+    for side, size, extent, stride, whole in zip(sides, sizes, window, strides, grid, strict=True):
+        before = max((size - 1) * stride + extent - side, 0) // 2 if padding == "SAME" else 0
         borders.append((before, max(whole - side - before, 0)))
     padded = tf.pad(images, [(0, 0), *borders, (0, 0)])[:, : grid[0], : grid[1]]
     if strides != (1, 1):  # neighbours a stride apart come to lie side by side: slices with steps are slow
