@@ -64,14 +64,14 @@ class Team:
     """The processes of a side: every host has one, with a core of its own."""
 
     def __init__(
-        self, side: str, python: str, hosts: Sequence[Host], batch: int, environment: dict[str, str], *model: str
+        self, side: str, python: str, hosts: Sequence[Host], batch: int, environment: dict[str, str], *words: str
     ) -> None:
         cores = sorted(os.sched_getaffinity(0))
         addresses = ",".join(host.address for host in hosts)
         environment = {**noise.QUIET, **os.environ, "OMP_NUM_THREADS": "1", **environment}
         self.processes = []
         for index, host in enumerate(hosts):
-            argv = [python, HERE / "cluster_worker.py", side, index, addresses, batch, *model]
+            argv = [python, HERE / "cluster_worker.py", side, index, addresses, batch, *words]
             pinned = ["taskset", "--cpu-list", cores[index % len(cores)], *argv]
             process = subprocess.Popen(host.command(pinned), stdin=PIPE, stdout=PIPE, env=environment, text=True)
             self.processes.append(process)
@@ -113,12 +113,15 @@ def team(flags: argparse.Namespace, side: str, hosts: Sequence[Host]) -> Iterato
     with contextlib.ExitStack() as stack:
         quotas = [stack.enter_context(quota(host.name)) for host in hosts]
         python = flags.torch_python if side.startswith("torch") else sys.executable
-        own = Team(side, python, hosts, flags.batch, KEEPS_MEMORY if side.startswith("torch") else {})
+        peer = side.startswith("torch")
+        words = [flags.model] if peer else [flags.model, *flags.flags]
+        own = Team(side, python, hosts, flags.batch, KEEPS_MEMORY if peer else {}, *words)
         stack.callback(own.end)
         own.wait()
         for process, limit in zip(own.processes, quotas, strict=True):
-            limit.add(process.pid)
-            limit.limit(flags.share)
+            if flags.share:
+                limit.add(process.pid)
+                limit.limit(flags.share)
         yield own
 
 
@@ -158,7 +161,9 @@ def main() -> int:
     )
     parser.add_argument("--delay_us", type=int, default=0, help="of what a host sends over a shaped link")
     parser.add_argument("--batch", type=int, default=128, help="of each process")
-    parser.add_argument("--share", type=float, default=0.45, help="of a core that a process has")
+    parser.add_argument("--model", choices=["article_cnn", "resnet18"], default="article_cnn")
+    parser.add_argument("--flags", type=str.split, default=[], help="more flags of Convoy's, as one word")
+    parser.add_argument("--share", type=float, default=0.45, help="of a core that a process has; 0: no limit")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "cluster.csv")

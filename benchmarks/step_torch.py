@@ -17,10 +17,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rows import HERE, checkout, describe, replace
 from sides import Team, serve
+
+if TYPE_CHECKING:
+    import torch
 
 RESULTS = HERE / "results" / "step_torch.csv"
 CLASSES = 10
@@ -72,18 +75,24 @@ def convoy_step(backend: str, network: Network, precision: str, flags: list[str]
     return train
 
 
-def torch_step(side: str, network: Network, precision: str) -> Callable[[], int]:
+def torch_network(network: Network) -> torch.nn.Module:
     import timm
     import torch
     from torch import nn
 
-    torch.manual_seed(0)
     model: nn.Module = timm.create_model(network.timm, num_classes=CLASSES)
     if network.size < 64:  # the stem for small images
         model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         model.maxpool = nn.Identity()
-    model = model.to(memory_format=torch.channels_last)
-    model.train()
+    return model.to(memory_format=torch.channels_last).train()
+
+
+def torch_step(side: str, network: Network, precision: str) -> Callable[[], int]:
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    model = torch_network(network)
     call = torch.compile(model) if side == "torch_compiled" else model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True)
     batches = [
@@ -160,7 +169,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["float32", "mixed_bfloat16"])
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--before", default="", help="a commit of Convoy that is measured beside, on both engines")
-    parser.add_argument("--flags", nargs="+", default=[], help="more flags for Convoy")
+    parser.add_argument("--flags", type=str.split, default=[], help="more flags of Convoy's, as one word")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--output", type=Path, default=RESULTS)

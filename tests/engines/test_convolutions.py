@@ -19,11 +19,12 @@ def numbers(*shape: int, dtype: str = "float32") -> tf.Tensor:
 @pytest.mark.parametrize(("image", "padding"), [((9, 8), "SAME"), ((7, 11), "VALID")])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 1)])
 @pytest.mark.parametrize("window", [(1, 1), (3, 3), (2, 5)])
-def test_gradients_are_tensorflows(image, window, strides, padding):
+@pytest.mark.parametrize("products", [True, False])
+def test_gradients_are_tensorflows(image, window, strides, padding, products):
     images, kernel = numbers(2, *image, 3), numbers(*window, 3, 4)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([images, kernel])
-        ours = convolutions.convolution(images, kernel, strides, padding)
+        ours = convolutions.convolution(images, kernel, strides, padding, products, in_order=True)
         theirs = tf.nn.conv2d(images, kernel, strides, padding)
     np.testing.assert_array_equal(ours, theirs)
     of_outputs = numbers(*ours.shape)
@@ -60,7 +61,7 @@ def test_layers_keep_bias_and_activation_and_others_stay():
         return keras.Model(image, keras.layers.Conv2D(4, 1, groups=2, name="grouped")(x))
 
     theirs, ours = network(), network()
-    convolutions.install(ours)
+    convolutions.install(ours, in_order=False)
     assert [layer.name for layer in ours.layers if "convolution_op" in vars(layer)] == ["pointwise"]
     images = numbers(2, 8, 8, 4)
 

@@ -8,7 +8,7 @@ copies must be equal by themselves, as a count of steps is.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NoReturn
 
 import keras
@@ -21,17 +21,23 @@ from convoy.trainer.engines.normalization import AllSum
 from convoy.trainer.engines.protocol import Engine
 
 
-def merged_variables(model: keras.Model, replicas: int) -> list[int]:
-    """Which of `model.non_trainable_variables` are merged over the replicas after every step, by index.
+def merged_variables(model: keras.Model, replicas: int, moving: Collection[keras.Variable] = ()) -> dict[int, str]:
+    """Which of `model.non_trainable_variables` are merged over the replicas after every step: index -> how (`merge`).
+
+    Args:
+      model: whose layers are called by every replica with its own share of the batch.
+      replicas: their number.
+      moving: variables whose mean over the replicas is taken, whatever they ask for.
 
     Raises:
       exits.CannotRun: a variable asks for an aggregation that its type does not have.
     """
     if replicas == 1:
-        return []
-    merged = []
+        return {}
+    merged, means = {}, {id(variable) for variable in moving}
     for index, variable in enumerate(model.non_trainable_variables):
-        kind, dtype = variable.aggregation, keras.backend.standardize_dtype(variable.dtype)
+        kind = "mean" if id(variable) in means else variable.aggregation
+        dtype = keras.backend.standardize_dtype(variable.dtype)
         if (kind == "mean" and not keras.backend.is_float_dtype(dtype)) or (kind == "sum" and dtype == "bool"):
             raise exits.CannotRun(
                 f'the variable {variable.path} asks for aggregation="{kind}", which {dtype} does not have; make it a float,'
@@ -43,7 +49,7 @@ def merged_variables(model: keras.Model, replicas: int) -> list[int]:
                 " out."
             )
         if kind != "none":
-            merged.append(index)
+            merged[index] = kind
     return merged
 
 

@@ -63,10 +63,12 @@ def install(
     replicas: int,
     frozen: Collection[int] = (),
     normalize: Normalize | None = None,
-) -> None:
+    merges: bool = False,
+) -> list[keras.Variable]:
     """Applies --batchnorm to every BatchNormalization of a model that is not frozen for ever.
 
-    The moving statistics are those of all replicas together in each mode, so that a replica's own never reach a checkpoint.
+    The moving statistics are those of all replicas together in each mode, so that a replica's own never reach a checkpoint:
+    each replica has moved its own, and the step is to take the mean of the variables that are returned, all in one collective.
 
     Args:
       model: changed in place.
@@ -75,9 +77,11 @@ def install(
       replicas: how many there are; all hold equally many examples.
       frozen: layers that are, by `id`.
       normalize: how a layer computes where all examples of a replica are normalized together; None: as Keras does.
+      merges: whether the step can take that mean. Without, there is a collective for each layer, and nothing is returned.
     """
+    moving: list[keras.Variable] = []
     if spec.mode == "sync" and replicas == 1 and not normalize:
-        return  # Keras' own is that
+        return moving  # Keras' own is that
     for layer in layers_of(model):
         if id(layer) in frozen:
             continue
@@ -93,10 +97,13 @@ def install(
                 raise exits.CannotRun(
                     f"--batchnorm={spec} is not built for the renormalization of the layer {layer.name}; use sync."
                 )
-            call = functools.partial(_grouped, layer, spec.group, all_sum, replicas)
+            sums = (lambda tensor: tensor, 1) if merges else (all_sum, replicas)
+            call = functools.partial(_grouped, layer, spec.group, *sums)
             if normalize and not spec.group:
-                call = functools.partial(_by_itself, layer, normalize, call, all_sum, replicas)
+                call = functools.partial(_by_itself, layer, normalize, call, *sums)
             patches.replace_normalization(layer, call)
+            moving += [layer.moving_mean, layer.moving_variance] if merges else []
+    return moving
 
 
 def _by_itself(

@@ -54,7 +54,7 @@ class Parts:
     """A model with all that trains it.
 
     Attributes:
-      merged: those of the model's other variables that become one after every step, by index.
+      merged: those of the model's other variables that become one after every step: index -> how (copies.merge).
       stages: of the run, in order.
       averaged_variables: the weights of which evaluations take an average, with --ema or an optimizer that has one.
       adaptive_clipping: --clip_agc.
@@ -64,7 +64,7 @@ class Parts:
     loss: Loss
     schedule: Schedule
     optimizer: keras.optimizers.Optimizer
-    merged: list[int]
+    merged: dict[int, str]
     stages: list[Stage]
     averaged_variables: list[keras.Variable]
     adaptive_clipping: AdaptiveClipping | None
@@ -123,13 +123,15 @@ def build_parts(
         notes.append(_DEPENDENT_PARTS)
     if OPTIMIZERS[config.optimizer].averages and normalization.has_batch_normalization(model, frozen):
         notes.append(_STATISTICS_OF_TRAINING)
-    normalization.install(model, config.batchnorm_spec, all_sum, replicas, frozen, normalize)
+    moving = normalization.install(
+        model, config.batchnorm_spec, all_sum, replicas, frozen, normalize, merges=config.kernels != "1"
+    )
     notes += randomness.install(model, config.model, replicas, replica)
     if config.remat:
         remat.install(model, config.model)
     stages.install(model, run_stages)
     loss = build_loss(config.loss_spec, config.label_smoothing, np.asarray(draws))
-    merged = copies.merged_variables(model, replicas)
+    merged = copies.merged_variables(model, replicas, moving)
     has_average = config.ema or hasattr(optimizer, "evaluation_value")
     averaged_variables = variables.averaged_variables(model, run_stages[-1].still) if has_average else []
     clipping = adaptive_clipping(config.clip_agc, model) if config.clip_agc else None

@@ -12,6 +12,7 @@ from convoy import exits
 from convoy.data.pipeline import BatchSharding
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import normalization, onednn, patches
+from convoy.trainer.flags.run.machine import AUTO_BUCKETS
 from convoy.trainer.processes.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from convoy.trainer.models.pretrained.loading import Loaded
 
 NEWEST = "2"  # of --kernels
+BUCKETS = 8  # of gradients between hosts: what is left to send when the backward pass ends is an eighth
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,13 +97,17 @@ def set_up_keras(config: RunConfig) -> str:
     return precision
 
 
-def resolved(config: RunConfig) -> RunConfig:
-    """Sets up Keras; returns the configuration with what that and this process decide in the place of `auto`."""
+def resolved(config: RunConfig, processes: int) -> RunConfig:
+    """Sets up Keras; returns the configuration with what that and the processes decide in the place of `auto`."""
     kernels = NEWEST if config.kernels == "auto" else config.kernels
     used = config.onednn
     if used != onednn.TENSORFLOWS_OWN:  # what is so in this process, into which TensorFlow was imported
         used = "on" if patches.computes_with_onednn() else "off"
-    return dataclasses.replace(config, precision=set_up_keras(config), kernels=kernels, onednn=used)
+    buckets = config.gradient_buckets
+    if buckets == AUTO_BUCKETS:
+        buckets = BUCKETS if processes > 1 else 1
+    precision = set_up_keras(config)
+    return dataclasses.replace(config, precision=precision, kernels=kernels, onednn=used, gradient_buckets=buckets)
 
 
 def topology(config: RunConfig, cluster: Cluster, local_replicas: int) -> str:

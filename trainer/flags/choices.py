@@ -64,6 +64,13 @@ ONEDNN = Table(
         "tensorflow": Entry("", "left to TensorFlow, as in runs which wrote down nothing of it"),
     },
 )
+GRADIENT_DTYPES = Table(
+    "type of gradients that travel",
+    {
+        "full": Entry("", "that of the loss"),
+        "bfloat16": Entry("", "half the bytes of float32; every addition on the way is rounded to 8 bits"),
+    },
+)
 ON_NAN = Table(
     "policy",
     {

@@ -64,6 +64,8 @@ class TrainFlags(TypedDict, total=False):
     xla: str
     kernels: str
     onednn: str
+    gradient_buckets: int
+    gradient_dtype: str
     hang_timeout: float | None
     data_dir: str | os.PathLike[str]
     eval_split: str

@@ -12,6 +12,7 @@ from convoy import exits, options
 from convoy.data.config import DataConfig
 from convoy.outside import parse_object
 from convoy.trainer.config import RunConfig, from_dict
+from convoy.trainer.flags.run.machine import AUTO_BUCKETS
 
 _RUN_ID, _MINUTES = re.compile(r"[0-9a-f]{32}"), re.compile(r"(?=.*[1-9])[0-9]{1,12}(\.[0-9]{1,20})?min")
 # Flags that every run has. One that was added later may be missing: its default does what runs did before it, or what stands
@@ -24,7 +25,7 @@ _FIRST = {
     "devices", "backend", "strategy", "xla", "hang_timeout",
 }  # fmt: skip
 
-_BEFORE = {"kernels": "1", "onednn": "tensorflow"}
+_BEFORE = {"kernels": "1", "onednn": "tensorflow", "gradient_buckets": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,9 @@ class StoredConfig:
 
     def computing(self, config: RunConfig) -> RunConfig:
         """A configuration that goes on with this run: `auto` where the run has measured or chosen a way to compute is that."""
-        kept = {name: getattr(self.unchecked, name) for name in _BEFORE if getattr(config, name) == "auto"}
+        kept = {
+            name: getattr(self.unchecked, name) for name in _BEFORE if getattr(config, name) in ("auto", AUTO_BUCKETS)
+        }
         return dataclasses.replace(config, **kept)
 
 

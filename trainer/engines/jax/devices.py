@@ -89,7 +89,7 @@ def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
             f"the processes have {counted(len(devices), 'device')} together, which is not {where}; give all the same."
         )
     check_batch(config, len(devices), where)
-    config = resolved(config)
+    config = resolved(config, cluster.processes)
     # In the order of processes, which is the order of their shares of a batch.
     devices = sorted(devices, key=lambda device: (device.process_index, device.id))
     return Runtime(config, cluster, len(here), jax.sharding.Mesh(np.array(devices), (AXIS,)))

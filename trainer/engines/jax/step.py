@@ -16,6 +16,7 @@ from jax import lax
 from convoy.data.pipeline import Batch
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import copies, hidden, loss_scale
+from convoy.trainer.engines.buckets import buckets
 from convoy.trainer.engines.jax.devices import AXIS
 from convoy.trainer.engines.parts import Parts
 from convoy.trainer.engines.stages import Stage, stepping
@@ -148,20 +149,26 @@ class TrainingStep:
         return carry
 
     def reduce(self, sums: Sums) -> Sums:
-        """The sums over all replicas, in one collective: everything travels in one vector."""
+        """The sums over all replicas, in --gradient_buckets collectives: each takes one vector, as soon as it is there."""
         if lax.axis_size(AXIS) == 1:
             return sums
         gradients, loss, correct, squares = sums
-        pieces = [gradient.astype(loss.dtype).ravel() for gradient in gradients]
         numbers = jnp.stack([loss, correct.astype(loss.dtype), *squares])
-        vector = all_sum(jnp.concatenate([*pieces, numbers]))
-        *pieces, numbers = jnp.split(vector, np.cumsum([piece.size for piece in pieces]))
-        gradients = [
-            piece.reshape(gradient.shape).astype(gradient.dtype)
-            for piece, gradient in zip(pieces, gradients, strict=True)
-        ]
+        summed = [*gradients]
+        travels = jnp.bfloat16 if self.config.gradient_dtype == "bfloat16" else loss.dtype
+        groups = buckets([gradient.size for gradient in gradients], self.config.gradient_buckets)
+        for group in groups:
+            pieces = [gradients[index].astype(travels).ravel() for index in group]
+            with_numbers = group is groups[-1] and travels == loss.dtype
+            vector = all_sum(jnp.concatenate([*pieces, numbers] if with_numbers else pieces))
+            *pieces, rest = jnp.split(vector, np.cumsum([piece.size for piece in pieces]))
+            numbers = rest if with_numbers else numbers
+            for index, piece in zip(group, pieces, strict=True):
+                summed[index] = piece.reshape(gradients[index].shape).astype(gradients[index].dtype)
+        if travels != loss.dtype:  # which would lose the count of correct examples
+            numbers = all_sum(numbers)
         squares = [numbers[2] for _ in squares]
-        return Sums(gradients, numbers[0], jnp.round(numbers[1]).astype(correct.dtype), squares)
+        return Sums(summed, numbers[0], jnp.round(numbers[1]).astype(correct.dtype), squares)
 
     def merge(self, before: list[jax.Array], other: list[jax.Array]) -> list[jax.Array]:
         """The model's other variables, made one over the replicas where their layers ask for it."""
@@ -170,7 +177,7 @@ class TrainingStep:
         if not merged:
             return other
         values = copies.merge(
-            [variables[index].aggregation for index in merged],
+            [self.parts.merged[index] for index in merged],
             [before[index] for index in merged],
             [other[index] for index in merged],
             all_sum,

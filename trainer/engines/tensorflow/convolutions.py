@@ -25,20 +25,21 @@ _CHANNELS = 256
 _ROWS = 32 * 28 * 28
 
 
-def install(model: keras.Model) -> None:
-    """Has the convolutions of a model use them, where they apply."""
+def install(model: keras.Model, in_order: bool) -> None:
+    """Has the convolutions of a model use them, where they apply; `in_order` is that of `convolution`."""
     for layer in model._flatten_layers(include_self=False):
         if type(layer) is not keras.layers.Conv2D or layer.data_format != "channels_last":
             continue
         if layer.groups == 1 and tuple(layer.dilation_rate) == (1, 1):
-            patches.replace_convolution(layer, functools.partial(_layer_convolution, layer))
+            patches.replace_convolution(layer, functools.partial(_layer_convolution, layer, in_order))
 
 
-def _layer_convolution(layer: keras.layers.Conv2D, images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+def _layer_convolution(layer: keras.layers.Conv2D, in_order: bool, images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     strides, padding = tuple(layer.strides), layer.padding.upper()
     images, kernel = tf.convert_to_tensor(images), tf.convert_to_tensor(kernel)
-    if by_products(images, kernel, strides, padding):
-        return convolution(images, kernel, strides, padding)
+    products = by_products(images, kernel, strides, padding)
+    if products or in_order:
+        return convolution(images, kernel, strides, padding, products, in_order)
     return tf.nn.conv2d(images, kernel, strides, padding)
 
 
@@ -54,20 +55,31 @@ def by_products(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding:
     return images.dtype == tf.bfloat16 and rows <= _ROWS and (pointwise or min(channels, outputs) >= _CHANNELS)
 
 
-def convolution(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding: str) -> tf.Tensor:
-    """Images [n, h, w, c], kernel [kh, kw, c, o], padding "SAME" or "VALID" -> [n, h', w', o]."""
+def convolution(
+    images: tf.Tensor,
+    kernel: tf.Tensor,
+    strides: Strides,
+    padding: str,
+    products: bool = True,
+    in_order: bool = False,
+) -> tf.Tensor:
+    """Images [n, h, w, c], kernel [kh, kw, c, o], padding "SAME" or "VALID" -> [n, h', w', o].
+
+    `products` computes the kernel's gradient by them. `in_order` computes it before that of the images: the sum over hosts
+    begins as soon as can be, and two convolutions do not take turns in the caches of one core.
+    """
 
     @tf.custom_gradient
     def convolve(images: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
         def gradients(of_outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            of_images = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=tf.shape(images),
-                filter=kernel,
-                out_backprop=of_outputs,
-                strides=[1, *strides, 1],
-                padding=padding,
-            )
-            return of_images, kernel_gradient(images, of_outputs, kernel.shape, strides, padding)
+            options = {"out_backprop": of_outputs, "strides": [1, *strides, 1], "padding": padding}
+            if products:
+                of_kernel = kernel_gradient(images, of_outputs, kernel.shape, strides, padding)
+            else:
+                of_kernel = tf.raw_ops.Conv2DBackpropFilter(input=images, filter_sizes=kernel.shape, **options)
+            with tf.control_dependencies([of_kernel] if in_order else []):
+                of_images = tf.raw_ops.Conv2DBackpropInput(input_sizes=tf.shape(images), filter=kernel, **options)
+            return of_images, of_kernel
 
         return tf.nn.conv2d(images, kernel, strides, padding), gradients
 

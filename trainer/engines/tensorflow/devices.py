@@ -21,6 +21,7 @@ from convoy.trainer.engines.runtime import Runtime, check_batch, resolved, topol
 from convoy.trainer.processes import cluster as clusters
 from convoy.trainer.processes.cluster import Cluster
 
+INTER_OP, ANSWERING = "TF_NUM_INTEROP_THREADS", 4
 # Whether operations are deterministic in this process: TensorFlow can turn that on, not off again.
 deterministic = False
 
@@ -36,6 +37,9 @@ def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
       ignore_cluster: whatever processes the environment names, this one works for itself.
     """
     cluster = Cluster() if ignore_cluster else clusters.from_environment("tensorflow")
+    if cluster.processes > 1 and INTER_OP not in os.environ:
+        # A peer asks for what it adds up; a host whose threads all compute would answer between two operations only.
+        tf.config.threading.set_inter_op_parallelism_threads(max(ANSWERING, cores()))
     if config.strategy == "tpu" or (config.strategy == "auto" and config.devices_spec.is_auto and _tpu_is_here()):
         return _prepare_tpu(config)
     gpus = tf.config.list_physical_devices("GPU")
@@ -64,7 +68,7 @@ def _settle(
         global deterministic
         tf.config.experimental.enable_op_determinism()
         deterministic = True
-    config = resolved(config)
+    config = resolved(config, cluster.processes)
     return Runtime(config, cluster, local_replicas, build())
 
 

@@ -49,7 +49,7 @@ class TensorFlowEngine(BaseEngine):
                 kernels.normalized if config.kernels != "1" else None,
             )
             if config.kernels != "1" and config.devices_spec.platform == "cpu":
-                convolutions.install(parts.model)
+                convolutions.install(parts.model, in_order=runtime.cluster.processes > 1)
             self._average = Average(parts.averaged_variables) if parts.averaged_variables else None
             self._scale = LossScale() if config.precision == "mixed_float16" else None
         super().__init__(runtime, devices.describe(runtime), parts)
@@ -170,7 +170,9 @@ class TensorFlowEngine(BaseEngine):
     def _training_loop(self) -> Loop:
         """Of this stage; traced anew by its first call."""
         stage = self._stage
-        has_cross_replica_layers = self.replicas > 1 and normalization.has_batch_normalization(self.model, stage.frozen)
+        spec, own = self.config.batchnorm_spec, self.config.kernels == "1"  # whose layers sum in every mode
+        has_cross_replica_layers = (own or spec.mode == "sync") and self.replicas > 1
+        has_cross_replica_layers &= normalization.has_batch_normalization(self.model, stage.frozen)
         sizes = self.runtime.sharding(stage.batch_size).microbatch_sizes
         step: Callable[..., tf.Tensor] = TrainingStep(
             self.parts, self.config, stage, sizes, self._average, self._scale, has_cross_replica_layers

@@ -12,6 +12,7 @@ import tensorflow as tf
 from convoy.data.pipeline import Batch
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import copies
+from convoy.trainer.engines.buckets import buckets
 from convoy.trainer.engines.parts import Parts
 from convoy.trainer.engines.stages import Stage, stepping
 from convoy.trainer.engines.tensorflow import undo
@@ -75,10 +76,11 @@ class TrainingStep:
 
     def __call__(self, batch: Batch) -> Outcome:
         state = undo.snapshot(self._undone())
-        other = undo.snapshot([variable.value for variable in self._merged()])
+        other = undo.snapshot([variable.value for variable, _ in self._merged()])
         sums = self.accumulated_gradients(batch)
-        sums = self.reduce(sums)
+        # Before the gradients: collectives come one after the other in this order, and what layers write is there first.
         self.merge(other)
+        sums = self.reduce(sums)
         gradients, norm = self.clip(sums.gradients)
         step = self.apply(gradients)
         self.average(step)
@@ -140,29 +142,37 @@ class TrainingStep:
         return sums
 
     def reduce(self, sums: Sums) -> Sums:
-        """The sums over all replicas, in one collective: everything travels in one vector."""
+        """The sums over all replicas, in --gradient_buckets collectives: each takes one vector, as soon as it is there."""
         if tf.distribute.get_replica_context().num_replicas_in_sync == 1:
             return sums
         gradients, loss, correct, squares = sums
-        pieces = [tf.cast(tf.reshape(gradient, [-1]), loss.dtype) for gradient in gradients]
         numbers = tf.stack([loss, tf.cast(correct, loss.dtype), *squares])
-        vector = all_sum(tf.concat([*pieces, numbers], axis=0))
-        *pieces, numbers = tf.split(vector, [piece.shape.num_elements() for piece in [*pieces, numbers]])
-        gradients = [
-            tf.cast(tf.reshape(piece, gradient.shape), gradient.dtype)
-            for piece, gradient in zip(pieces, gradients, strict=True)
-        ]
+        summed = [*gradients]
+        travels = tf.bfloat16 if self.config.gradient_dtype == "bfloat16" else loss.dtype
+        groups = buckets([gradient.shape.num_elements() for gradient in gradients], self.config.gradient_buckets)
+        for group in groups:
+            pieces = [tf.cast(tf.reshape(gradients[index], [-1]), travels) for index in group]
+            with_numbers = group is groups[-1] and travels == loss.dtype
+            vector = all_sum(tf.concat([*pieces, numbers] if with_numbers else pieces, axis=0))
+            lengths = [piece.shape.num_elements() for piece in pieces]
+            if with_numbers:
+                vector, numbers = tf.split(vector, [sum(lengths), numbers.shape.num_elements()])
+            for index, piece in zip(group, tf.split(vector, lengths), strict=True):
+                summed[index] = tf.cast(tf.reshape(piece, gradients[index].shape), gradients[index].dtype)
+        if travels != loss.dtype:  # which would lose the count of correct examples
+            numbers = all_sum(numbers)
         squares = [numbers[2] for _ in squares]
-        return Sums(gradients, numbers[0], tf.cast(tf.round(numbers[1]), tf.int64), squares)
+        return Sums(summed, numbers[0], tf.cast(tf.round(numbers[1]), tf.int64), squares)
 
     def merge(self, before: list[tf.Tensor]) -> None:
         """Makes the model's other variables one over the replicas where their layers ask for it."""
-        variables = self._merged()
-        if not variables:
+        merged = self._merged()
+        if not merged:
             return
+        variables, kinds = zip(*merged, strict=True)
         context = tf.distribute.get_replica_context()
         values = copies.merge(
-            [variable.aggregation for variable in variables],
+            kinds,
             before,
             undo.snapshot([variable.value for variable in variables]),
             all_sum,
@@ -237,9 +247,10 @@ class TrainingStep:
         variables = [*moving, *optimizer.variables, *averages]
         return [variable.value for variable in variables if variable is not optimizer.iterations]
 
-    def _merged(self) -> list[keras.Variable]:
-        merged = [self.parts.model.non_trainable_variables[index] for index in self.parts.merged]
-        return [variable for variable in merged if id(variable) not in self.stage.still]
+    def _merged(self) -> list[tuple[keras.Variable, str]]:
+        variables = self.parts.model.non_trainable_variables
+        merged = [(variables[index], kind) for index, kind in self.parts.merged.items()]
+        return [(variable, kind) for variable, kind in merged if id(variable) not in self.stage.still]
 
 
 def _slice(batch: Batch, start: tf.Tensor | int, length: int) -> Batch:

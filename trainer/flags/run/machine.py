@@ -7,9 +7,11 @@ import functools
 
 from convoy.bounds import real, whole
 from convoy.options import option
-from convoy.trainer.flags.choices import BACKENDS, KERNELS, ONEDNN, STRATEGIES
+from convoy.trainer.flags.choices import BACKENDS, GRADIENT_DTYPES, KERNELS, ONEDNN, STRATEGIES
 from convoy.trainer.flags.choices import XLA as XLAS
 from convoy.trainer.flags.specs import DevicesSpec
+
+AUTO_BUCKETS = 0
 
 _MACHINE = "Machine"
 
@@ -75,6 +77,21 @@ class MachineFlags:
         group=_MACHINE,
         choices=ONEDNN,
         may_change=True,
+    )
+    gradient_buckets: int = option(
+        AUTO_BUCKETS,
+        "in how many parts gradients are summed over devices, each as soon as the backward pass has it; auto: 8 where several"
+        " processes share the run, else 1.",
+        group=_MACHINE,
+        within=whole(1, 1000),
+        words={"auto": AUTO_BUCKETS},
+        may_change=True,
+    )
+    gradient_dtype: str = option(
+        "full",
+        lambda: f"of gradients on their way between devices: {GRADIENT_DTYPES.help()}.",
+        group=_MACHINE,
+        choices=GRADIENT_DTYPES,
     )
     hang_timeout: float | None = option(
         None,
