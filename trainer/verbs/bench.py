@@ -87,6 +87,7 @@ convoy bench WHAT --help lists its flags.""",
             "step": Entry(
                 "convoy.trainer.verbs.step:VERB", "a step beside what the devices can do, and where its time goes"
             ),
+            "hardware": Entry("convoy.trainer.verbs.hardware:VERB", "what --onednn=auto means here, measured and kept"),
             "scaling": Entry("convoy.trainer.verbs.scaling:VERB", "the throughput of 1, 2, 4, ... devices"),
         },
     ),
