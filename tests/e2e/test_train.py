@@ -283,6 +283,7 @@ def test_a_profile_stands_where_tensorboard_looks(convoy, tmp_path, backend):
     assert b"convoy.optimizer" in trace.read_bytes()
 
 
+@pytest.mark.thorough
 def test_a_profile_of_steps_that_a_run_has_not_is_refused_before_anything_is_written(convoy, tmp_path):
     done = convoy("train", "--dataset=digits", "--duration=1ep", "--batch_size=64", "--profile=30:32", "--run_dir=run")
     assert done.code == 78

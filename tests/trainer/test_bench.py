@@ -39,7 +39,7 @@ def test_bench_prints_one_object(convoy):
     assert convoy("bench", "output").code == 2
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.thorough)])
 def test_a_step_is_measured_beside_what_the_devices_can_do(convoy, backend):
     flags = ["--dataset=synthetic:16x16x3:3:200", "--batch_size=16", "--rounds=1", "--seconds=0.1", "--json"]
     done = convoy("bench", "step", f"--backend={backend}", *flags)

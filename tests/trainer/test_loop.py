@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from convoy import exits
+from convoy.outside import Name
+from convoy.store import open_store
 from convoy.store.local import LocalStore
 from convoy.trainer.checkpoints import select
 from convoy.trainer.loop import loop
@@ -367,6 +369,14 @@ def test_a_profile_has_its_steps_and_changes_nothing(run, undisturbed):
     run.attempt(TracedEngine(), profile="5:7", steps_per_loop=100)
     assert profiles(run) == ["5:7"]
     assert_ends_like(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_profile_goes_into_a_bucket(run, bucket):
+    store = open_store(bucket)
+    run.attempt(TracedEngine(), profile="5:7", store=store)
+    (name,) = store.list_names(Name("tensorboard/plugins"))
+    assert store.get(name) == b"5:7"
 
 
 def test_a_run_that_goes_on_within_its_profile_has_the_rest(run, undisturbed):
