@@ -7,7 +7,7 @@ UV := --require-hashes --requirement launch/locks/uv.txt
 COMPILE := uv pip compile --universal --generate-hashes --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-fast test-all soak lint format lock bench gpu-check findings clean
+.PHONY: help setup train test test-fast test-all soak lint format lock bench bench-all gpu-check findings clean
 
 help:
 	@echo "make train      train the embedded digits into runs/digits"
@@ -19,6 +19,7 @@ help:
 	@echo "make format     ruff format and the fixes that are safe"
 	@echo "make lock       renew requirements.lock and launch/locks from setup.py"
 	@echo "make bench      Convoy beside the article's Keras code, rows in benchmarks/results"
+	@echo "make bench-all  every table of the documents measured again, for hours; python benchmarks/all.py --list shows them"
 	@echo "make findings   show again what surprised us in other software: findings/*.sh, each with packages of its own"
 	@echo "make gpu-check  one GPU and all of them, both engines: speed, NCCL, equality; a row in benchmarks/results"
 
@@ -71,6 +72,9 @@ lock:
 
 bench: setup
 	$(BIN)/python benchmarks/article_cifar10.py
+
+bench-all: setup
+	$(BIN)/python benchmarks/all.py
 
 gpu-check: setup
 	$(BIN)/python benchmarks/gpu_check.py

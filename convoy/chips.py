@@ -2,8 +2,9 @@
 
 A figure is here only if it was read at its source: machines, shapes of slices, memory that a label names and list prices
 in GoogleCloudPlatform/cluster-autoscaler of 2026-08, spot prices of TPUs in skypilot-org/skypilot-catalog; memory, peaks and
-links of TPUs in docs.cloud.google.com/tpu/docs/{v3,v4,v5e,v5p,v6e,tpu7x} of 2026-11. Nothing is filled in from memory: None is
-unknown, and printed as such. No peak of a GPU has been confirmed yet: MFU is unknown with them.
+links of TPUs in docs.cloud.google.com/tpu/docs/{v3,v4,v5e,v5p,v6e,tpu7x} of 2026-11; JAX's names in JAX 0.10's tpu_info.py.
+Nothing is filled in from memory: None is unknown, and printed as such. No peak of a GPU has been confirmed yet: MFU is
+unknown with them.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Chip:
     # Dense, a second, by precision.
     peak_flops: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
     link_gb_per_s: float | None = None  # both ways together
+    jax_names: tuple[str, ...] = ()  # of JAX's devices
+    jax_devices: int = 1  # that JAX sees in each chip
 
 
 def size(topology: str) -> int:
@@ -155,6 +158,8 @@ CHIPS = (
         topologies=("2x2", *_SQUARES, "16x32", "32x32", "32x64"),
         hbm_gb=32,
         peak_flops={"bfloat16": 123e12},
+        jax_names=("TPU v3",),
+        jax_devices=2,
     ),
     Chip(
         "v4",
@@ -166,6 +171,7 @@ CHIPS = (
         topologies=(*_SMALL, *_LARGE),
         hbm_gb=32,
         peak_flops={"bfloat16": 275e12},
+        jax_names=("TPU v4",),
     ),
     Chip(
         "v5e",
@@ -181,6 +187,7 @@ CHIPS = (
         topologies=("1x1", "2x2", "2x4", *_SQUARES),
         hbm_gb=16,
         peak_flops={"bfloat16": 197e12},
+        jax_names=("TPU v5 lite", "TPU v5e"),
         link_gb_per_s=400,
     ),
     Chip(
@@ -193,6 +200,7 @@ CHIPS = (
         topologies=(*_SMALL, *_LARGE),
         hbm_gb=95,
         peak_flops={"bfloat16": 459e12},
+        jax_names=("TPU v5", "TPU v5p"),
         link_gb_per_s=1200,
     ),
     Chip(
@@ -208,6 +216,7 @@ CHIPS = (
         topologies=("1x1", "2x2", "2x4", *_SQUARES),
         hbm_gb=32,
         peak_flops={"bfloat16": 918e12},
+        jax_names=("TPU v6 lite", "TPU v6e"),
         link_gb_per_s=800,
     ),
     Chip(
@@ -225,6 +234,16 @@ CHIPS = (
         topologies=("1x1x1", *_SMALL, *_cubes(range(4, 61, 4), 144 * 64)),
         hbm_gb=192,
         peak_flops={"bfloat16": 2307e12},
+        jax_names=("TPU7x",),
+        jax_devices=2,
         link_gb_per_s=1200,
     ),
 )
+
+
+def peak_flops(device: str, dtype: str) -> float | None:
+    """A device's dense peak, FLOPs a second, by JAX's name of it; None where that is not known."""
+    for chip in CHIPS:
+        if device in chip.jax_names and dtype in chip.peak_flops:
+            return chip.peak_flops[dtype] / chip.jax_devices
+    return None

@@ -59,6 +59,7 @@ def attempt(
     beginning = _decide(experiment, store, stored)
     if beginning.finished:
         return _already_finished(experiment, config, store, display, beginning.finished)
+    experiment.config.profile_spec.check(experiment.plan.total)
     if experiment.config.noise_scale:
         for sizes in engine.part_sizes.values():
             noise_scale.check(sizes)

@@ -47,7 +47,7 @@ def measure(config: RunConfig, rounds: int, seconds: float) -> dict[str, Any]:
     waits: list[float] = []
     for _ in range(rounds):
         loader, step = _loader(experiment, seconds), _step(experiment, seconds)
-        together, wait = _together(experiment, seconds)
+        together, wait = with_input(experiment, seconds)
         for part, rate in zip(PARTS, (loader, step, together), strict=True):
             speeds[part].append(rate * config.batch_size)
         if wait is not None:
@@ -77,7 +77,7 @@ def _loader(experiment: Experiment, seconds: float) -> float:
     sharding = BatchSharding(config.batch_size, config.accumulate, replicas, 0, replicas)
     try:
         fetch = fetcher(training_stream(train, sharding, config.data, config.seed, 0))
-        return _rate(lambda steps: fetch(steps * replicas), seconds)
+        return rate(lambda steps: fetch(steps * replicas), seconds)
     except tf.errors.OpError as error:
         if sentence := train.explain():
             raise exits.BadData(sentence) from error
@@ -88,10 +88,10 @@ def _step(experiment: Experiment, seconds: float) -> float:
     """Steps a second on batches that lie in memory."""
     engine = experiment.engine
     engine.feed(experiment.data.train, 0, cached=CACHED)
-    return _rate(lambda steps: _train(engine, steps), seconds)
+    return rate(lambda steps: train(engine, steps), seconds)
 
 
-def _together(experiment: Experiment, seconds: float) -> tuple[float, float | None]:
+def with_input(experiment: Experiment, seconds: float) -> tuple[float, float | None]:
     """Steps a second as in training, and the fraction of the time that they wait for data; None if it is not measured."""
     engine = experiment.engine
     engine.feed(experiment.data.train, 0)
@@ -100,11 +100,11 @@ def _together(experiment: Experiment, seconds: float) -> tuple[float, float | No
 
     def loop(steps: int) -> None:
         begun = time.perf_counter()
-        waits.append(_train(engine, steps) or 0.0)
+        waits.append(train(engine, steps) or 0.0)
         times.append(time.perf_counter() - begun)
 
-    rate = _rate(loop, seconds)
-    return rate, None if experiment.config.deterministic else sum(waits) / sum(times)
+    steps = rate(loop, seconds)
+    return steps, None if experiment.config.deterministic else sum(waits) / sum(times)
 
 
 def fetcher(stream: Any) -> Callable[[int], None]:
@@ -122,7 +122,7 @@ def fetcher(stream: Any) -> Callable[[int], None]:
     return lambda count: loop(tf.constant(count))
 
 
-def _train(engine: Engine, steps: int) -> float | None:
+def train(engine: Engine, steps: int) -> float | None:
     """Trains so many steps; returns the seconds that they waited for input."""
     result = engine.train(steps)
     if not result.finite:
@@ -132,7 +132,7 @@ def _train(engine: Engine, steps: int) -> float | None:
     return result.input_wait_seconds
 
 
-def _rate(work: Callable[[int], object], seconds: float) -> float:
+def rate(work: Callable[[int], object], seconds: float) -> float:
     """How many steps a second `work(steps)` makes, over at least `seconds`; what the first call compiles is left out."""
     steps_per_loop, done, spent = StepsPerLoop(), 0, 0.0
     work(CACHED)

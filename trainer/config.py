@@ -45,6 +45,8 @@ class RunConfig(MachineFlags, ScheduleFlags, TrainingFlags, OptimizerFlags, Mode
         freezes = bool(self.groups or self.unfreeze)
         validation.check_features(self.cache_features, self.data.augment, freezes, self.duration_spec)
         validation.check_scaling(self.scale_lr_spec, self.optimizer, self.learning_rate)
+        if self.duration_spec.unit == "st":
+            self.profile_spec.check(int(self.duration_spec.amount))
         validation.check_peak(self.scale_lr, self.peak_learning_rate)
         validation.check_end(self.schedule_spec, self.peak_learning_rate)
         if self.model != AUTO or not self.pretrained:

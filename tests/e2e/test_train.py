@@ -271,3 +271,21 @@ def test_a_run_that_diverged_has_a_page(convoy, tmp_path):
     done = convoy("train", *QUICK, "--report", "--run_dir=run", "--optimizer=sgd", "--learning_rate=1e30")
     assert done.code == 70, done
     assert "This run is not finished." in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.thorough)])
+def test_a_profile_stands_where_tensorboard_looks(convoy, tmp_path, backend):
+    flags = [*QUICK, f"--backend={backend}", "--profile=30:32", "--run_dir=run"]
+    done = convoy("train", *flags)
+    assert done.code == 0, done
+    assert "the profile of steps 30 to 32 is in" in done.out
+    (trace,) = tmp_path.glob("run/tensorboard/plugins/profile/*/*.xplane.pb")
+    assert b"convoy.optimizer" in trace.read_bytes()
+
+
+@pytest.mark.thorough
+def test_a_profile_of_steps_that_a_run_has_not_is_refused_before_anything_is_written(convoy, tmp_path):
+    done = convoy("train", "--dataset=digits", "--duration=1ep", "--batch_size=64", "--profile=30:32", "--run_dir=run")
+    assert done.code == 78
+    assert "--profile=30:32 is not possible: the run has 21 steps; give FIRST:END with an END up to that." in done.err
+    assert not (tmp_path / "run" / "config.json").exists()

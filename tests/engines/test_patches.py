@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras.src import backend
 from keras.src.backend.common import dtypes
 from keras.src.models import functional
+from keras.src.ops.operation import Operation
 from tensorflow.python.data.ops import multi_device_iterator_ops
 from tensorflow.python.util import _pywrap_util_port
 
@@ -74,6 +75,10 @@ PATCHES = {
     "random.dropout": (
         (backend.random, "dropout"),
         lambda: patches.draw_through({"dropout": lambda original: original}),
+    ),
+    "Operation.call": (
+        (Operation, "call"),
+        lambda: patches.observed_calls(one_layer(), print).__enter__(),
     ),
     "StatelessScope.add_update": (
         (keras.StatelessScope, "add_update"),

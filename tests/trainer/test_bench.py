@@ -1,4 +1,4 @@
-"""`convoy bench input` and `convoy data preview` as processes, and the sentence about input."""
+"""`convoy bench input` and `step` and `convoy data preview` as processes, and the sentence about input."""
 
 from __future__ import annotations
 
@@ -37,6 +37,25 @@ def test_bench_prints_one_object(convoy):
     bound = 1 / (1 / speeds[0] + 1 / speeds[1])
     assert abs(found["bound"]["images_per_second"] / bound - 1) < 1e-9
     assert convoy("bench", "output").code == 2
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.thorough)])
+def test_a_step_is_measured_beside_what_the_devices_can_do(convoy, backend):
+    flags = ["--dataset=synthetic:16x16x3:3:200", "--batch_size=16", "--rounds=1", "--seconds=0.1", "--json"]
+    done = convoy("bench", "step", f"--backend={backend}", *flags)
+    assert done.code == 0, done
+    found = json.loads(done.out)
+    # 3x3 convolution of 3 colours into 32 without the gradient of its images; 7x7x32 pooled numbers into 128; the head.
+    multiplications = 2 * 14 * 14 * 27 * 32 + 3 * (7 * 7 * 32 * 128 + 128 * 3)
+    assert found["flops_per_step"] == 16 * 2 * multiplications
+    assert found["flops_per_second"] == pytest.approx(found["images_per_second"] * 2 * multiplications)
+    assert found["peak_fraction"] == pytest.approx(found["flops_per_second"] / found["peak"]["flops_per_second"])
+    spread = found["spread"]["images_per_second"]
+    assert spread["least"] <= found["images_per_second"] <= spread["most"]
+    assert {"conv", "pool", "dense", "logits"} <= {row["layer"] for row in found["layers"]}
+    assert sum(found["parts"].values()) == pytest.approx(1)
+    assert found["parts"]["layers"] == pytest.approx(sum(row["share"] for row in found["layers"]))
+    assert found["parts"]["optimizer"] > 0
 
 
 def test_preview_draws_a_picture(convoy, tmp_path):

@@ -82,6 +82,7 @@ def test_flags_reproduce_a_configuration(tmp_path):
         steps_per_loop=5,
         restarts=2,
         report=False,
+        profile="100:110",
         seed=-7,
         deterministic=True,
         devices="cpu:1",
@@ -124,6 +125,9 @@ def test_a_configuration_is_frozen():
         ("steps_per_loop", -1, "from 0 to"),
         ("restarts", -1, "from 0 to"),
         ("seed", 2**31, "from -2,147,483,648 to 2,147,483,647"),
+        ("profile", "100", "give FIRST:END in steps"),
+        ("profile", "110:100", "give FIRST:END in steps"),
+        ("profile", "0:2147483648", "give FIRST:END in steps"),
         ("duration", "0ep", "above zero"),
         ("duration", "10", "10ep"),
         ("eval_every", "0st", "above zero"),
@@ -217,7 +221,7 @@ def test_flags_that_may_change_are_these():
         "run_dir", "devices", "strategy", "backend", "xla", "hang_timeout", "on_nan", "steps_per_loop", "checkpoint_every",
         "eval_every", "keep", "data_dir", "restarts", "report", "cache_bytes", "max_bad_fraction",
         "cache_features", "remat", "patience", "max_minutes", "noise_scale", "log_to", "kernels", "onednn",
-        "gradient_buckets",
+        "gradient_buckets", "profile",
     }  # fmt: skip
 
 

@@ -61,3 +61,48 @@ def test_a_run_goes_on_as_it_began():
     continued = newer.computing(RunConfig())
     assert (continued.kernels, continued.onednn) == ("2", "off")
     assert newer.computing(RunConfig(kernels="1", onednn="on")).kernels == "1"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The user's cache, empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "convoy" / "hardware.json"
+
+
+def test_what_was_measured_comes_before_the_table(cache, monkeypatch):
+    monkeypatch.setattr(onednn, "instructions", lambda: frozenset({"avx512f"}))
+    assert onednn.for_this_machine() == "tensorflow"
+    for value in ("on", "off"):
+        assert onednn.keep(value) == cache
+        assert onednn.for_this_machine() == value
+    monkeypatch.setattr(onednn, "processor", lambda: "another")
+    assert onednn.for_this_machine() == "tensorflow"
+    onednn.keep("on")
+    assert len(json.loads(cache.read_text())) == 2
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"KEY": "on"}', '{"KEY": {"onednn": "0; rm"}}', "\xff"])
+def test_a_file_that_is_not_ours_says_nothing(cache, monkeypatch, text):
+    monkeypatch.setattr(onednn, "instructions", lambda: frozenset({"avx2", "fma"}))
+    cache.parent.mkdir()
+    cache.write_text(text.replace("KEY", onednn._key()), encoding="latin-1")
+    assert onednn.for_this_machine() == "on"
+    onednn.keep("off")
+    assert onednn.for_this_machine() == "off"
+
+
+def test_hardware_keeps_what_is_faster(cache, monkeypatch, capsys):
+    from convoy.trainer import hardware
+    from convoy.trainer.verbs.hardware import VERB
+
+    def child(switch, seconds):
+        speed = 2.0 if switch == "1" else 3.0
+        return {"steps_per_second": speed, "peak_flops_per_second": {"float32": 1e9}, "bytes_per_second": 1e9}
+
+    monkeypatch.setattr(hardware, "_child", child)
+    VERB(["--nokeep"])
+    assert not cache.exists()
+    VERB([])
+    assert "--onednn=auto is off from now on" in capsys.readouterr().out
+    assert onednn.for_this_machine() == "off"

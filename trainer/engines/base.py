@@ -60,11 +60,11 @@ class Evaluated(NamedTuple):
 class BaseEngine(Engine):
     """The global batch on one device, or shared by several, of one process or many, that hold the same weights."""
 
-    def __init__(self, runtime: Runtime, description: str, parts: Parts):
+    def __init__(self, runtime: Runtime, description: str, parts: Parts, device_name: str):
         self.runtime, self.config = runtime, runtime.config
         self.cluster, self.replicas = runtime.cluster, runtime.replicas
         self.part_sizes = {size: runtime.sharding(size).part_sizes for size in runtime.config.batch_sizes}
-        self.description, self.parts = description, parts
+        self.description, self.device_name, self.parts = description, device_name, parts
         self.model, self.optimizer, self.notes = parts.model, parts.optimizer, parts.notes
         self.pretrained = parts.loaded.record if parts.loaded else None
         self.parameters = variables.trainable_numbers(parts.model)

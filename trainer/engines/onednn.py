@@ -1,18 +1,28 @@
 """Whether TensorFlow computes with oneDNN on a CPU, --onednn. TensorFlow reads its switch once, when it is imported.
 
-By itself it leaves oneDNN off on processors that have neither VNNI nor BF16 nor AMX instructions, where it is faster too.
+`auto` is what `convoy bench hardware` measured on this processor with this TensorFlow, else what a table says of its kind.
+By itself TensorFlow leaves oneDNN off on processors that have neither VNNI nor BF16 nor AMX instructions, where it is faster
+too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from convoy import exits, shapes
+from convoy.data.records.caches import caches
+from convoy.outside import parse_json, read_file
+
 SWITCH = "TF_ENABLE_ONEDNN_OPTS"
 TENSORFLOWS_OWN = "tensorflow"
+_VALUES = frozenset({"on", "off"})  # that a measurement can have
 
 
 class Kind(NamedTuple):
@@ -36,16 +46,60 @@ def choose(asked: str) -> None:
 
 
 def for_this_machine() -> str:
-    """What `auto` means here, by the instructions of the processor."""
+    """What `auto` means here: as it was measured, else by the instructions of the processor."""
+    if known := measured():
+        return known
     here = instructions()
     return next((kind.onednn for kind in KINDS if kind.instructions <= here), TENSORFLOWS_OWN)
+
+
+def measured() -> str:
+    """on or off, as `convoy bench hardware` found it for this processor and TensorFlow; "" where it was not asked, or the file
+    is none of its own."""
+    try:
+        every = shapes.check(parse_json(read_file(_file()), str(_file())), {str: {"onednn": _VALUES}}, str(_file()))
+        return every.get(_key(), {}).get("onednn", "")
+    except (OSError, exits.BadData):
+        return ""
+
+
+def keep(value: str) -> Path:
+    """Writes down what is faster here, beside what is known of others; returns the file. OSError where that cannot be."""
+    every: dict[str, dict[str, str]] = {}
+    with contextlib.suppress(OSError, exits.BadData):
+        every = shapes.check(parse_json(read_file(_file()), str(_file())), {str: {"onednn": _VALUES}}, str(_file()))
+    every[_key()] = {"onednn": value}
+    _file().parent.mkdir(parents=True, exist_ok=True)
+    partial = _file().with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(every, indent=1))
+    partial.replace(_file())  # at once: a run may read it
+    return _file()
+
+
+def processor() -> str:
+    """This machine's, as Linux names it, with its family and model: virtual machines often have a name without a number."""
+    lines = [line.partition(":") for line in _cpuinfo()]
+    values = {name.strip(): value.strip() for name, _, value in reversed(lines)}  # of the first core
+    parts = (values.get(name, "") for name in ("vendor_id", "model name", "cpu family", "model"))
+    return " ".join(part for part in parts if part) or "unknown"
+
+
+def _file() -> Path:
+    return caches() / "hardware.json"
+
+
+def _key() -> str:
+    return f"{processor()}, TensorFlow {version('tensorflow')}"
 
 
 @functools.cache
 def instructions() -> frozenset[str]:
     """Of this machine's processor, as Linux names them; none where that is not known."""
+    return frozenset(next((line.partition(":")[2].split() for line in _cpuinfo() if line.startswith("flags")), ()))
+
+
+def _cpuinfo() -> list[str]:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return frozenset()
-    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
+        return []

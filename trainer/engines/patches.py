@@ -254,6 +254,36 @@ def around_call(layer: keras.layers.Layer, begin: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
+def observed_calls(
+    model: keras.Model, observe: Callable[[Operation, tuple[Array, ...], Array], None]
+) -> Iterator[None]:
+    """Within, calls `observe(operation, inputs, outputs)` after every call of a layer of a model, in the layer's name scope,
+    and of an operation in the graph of a functional one."""
+    _expected(keras, Operation, "call", ("self", "args", "kwargs"))
+    layers = list(model._flatten_layers())
+    graphs = [graph for layer in layers if isinstance(layer, keras.Model) and (graph := functional(layer))]
+    every = {id(operation): operation for operation in [*layers, *(o for graph in graphs for o in graph.operations)]}
+    originals = [(operation, operation.call) for operation in every.values() if operation is not model]
+
+    def observed(operation: Operation, call: Callable[..., Array]) -> Callable[..., Array]:
+        @functools.wraps(call)
+        def call_and_observe(*inputs: Array, **options: object) -> Array:
+            outputs = call(*inputs, **options)
+            observe(operation, inputs, outputs)
+            return outputs
+
+        return call_and_observe
+
+    for operation, call in originals:
+        operation.call = observed(operation, call)
+    try:
+        yield
+    finally:
+        for operation, call in originals:
+            operation.call = call
+
+
+@contextlib.contextmanager
 def observed_updates(observe: Callable[[keras.Variable], None]) -> Iterator[None]:
     """Within, calls `observe(variable)` for every assignment in a stateless call of a model."""
     add_update = _expected(keras, keras.StatelessScope, "add_update", ("self", "update"))

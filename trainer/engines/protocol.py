@@ -41,6 +41,7 @@ class Engine(Protocol):
     """
 
     description: str  # the devices for a person
+    device_name: str  # of one device, as its maker or the backend names it; "" of a CPU
     replicas: int  # of all processes
     part_sizes: Mapping[int, list[int]]  # batch size -> examples of each part that a replica differentiates at once
     parameters: int  # trainable numbers
@@ -85,6 +86,23 @@ class Engine(Protocol):
 
     def train(self, steps: int) -> LoopResult:
         """Runs `steps` optimizer steps, fewer if one is not finite."""
+
+    def start_trace(self, folder: str) -> None:
+        """Begins to record what the devices do, which stop_trace writes below a folder, for TensorBoard."""
+
+    def stop_trace(self) -> None:
+        """Ends the record and writes it. Called after start_trace."""
+
+    def products(self, side: int) -> Callable[[int], None]:
+        """A function that multiplies matrices [side, side] so many times, in the run's precision, on every device of this
+        process, and waits for them: what the devices can do at best."""
+
+    def operations(self) -> Mapping[str, str]:
+        """What a trace calls an operation of this stage's program -> the scopes in which it was traced; empty where a trace
+        has those scopes themselves. Called after `compile`."""
+
+    def compiler_flops(self) -> float | None:
+        """FLOPs of a step of this stage by the compiler's own account, of one device; None where it gives none."""
 
     def check_layers(self) -> None:
         """Raises CannotRun, in every process, for a layer that keeps state where no checkpoint finds it, or whose variables

@@ -97,6 +97,11 @@ def set_up_keras(config: RunConfig) -> str:
     return precision
 
 
+def compute_dtype(precision: str) -> str:
+    """What layers compute in with a --precision that is resolved."""
+    return precision.removeprefix("mixed_")
+
+
 def resolved(config: RunConfig, processes: int) -> RunConfig:
     """Sets up Keras; returns the configuration with what that and the processes decide in the place of `auto`."""
     kernels = NEWEST if config.kernels == "auto" else config.kernels

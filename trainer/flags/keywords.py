@@ -56,6 +56,7 @@ class TrainFlags(TypedDict, total=False):
     restarts: int
     on_nan: str
     report: bool
+    profile: str
     seed: int
     deterministic: bool
     devices: str

@@ -15,6 +15,7 @@ evaluations or checkpoints are cut.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
@@ -27,6 +28,7 @@ from convoy.trainer.engines.protocol import LoopResult
 from convoy.trainer.engines.steps_per_loop import StepsPerLoop
 from convoy.trainer.loop import nan, stopping
 from convoy.trainer.loop.nan import NanFound
+from convoy.trainer.loop.profile import Profile
 from convoy.trainer.loop.progress import Progress
 from convoy.trainer.metrics import TrainingSums
 from convoy.trainer.noise_scale import NoiseAverages
@@ -64,6 +66,7 @@ class Loop:
         names = experiment.data.dataset.class_names
         trained = experiment.data.examples_per_class.tolist()
         self._alerts = alerts.Watch(names, trained, self.engine.normalization_momentum)
+        self._profile = Profile(self.config.profile_spec, self.engine, session.store, session.display)
         self._stage: int | None = None
         self._fed: Fed | None = Fed(experiment.train(progress.step), self.plan.clock.batch_size(progress.step))
         self._since = time.perf_counter()
@@ -75,7 +78,8 @@ class Loop:
           exits.Diverged: NaN, and --on_nan does not help.
           exits.TryAgain, exits.Stopped: a signal came, and the run is saved.
         """
-        with self.session.display.start(self.plan.total, self.progress.step):
+        with self.session.display.start(self.plan.total, self.progress.step), contextlib.ExitStack() as stack:
+            stack.callback(self._profile.drop)
             if self.progress.step < self.plan.total:
                 self._enter_stage()
                 self._compile_ahead()
@@ -87,6 +91,7 @@ class Loop:
                     if self.config.on_nan != "rollback":
                         nan.diverge(self.experiment, self.session, self.progress.step, str(error), error.in_first_step)
                     with self.ledger.counting("rollback"):
+                        self._profile.drop()
                         self.progress = nan.roll_back(self.experiment, self.session, self.progress, error)
                     self._fed = None
             consensus.leader_decides(self.engine, self.session.saver.join)
@@ -104,8 +109,11 @@ class Loop:
             self.session.chaos.at("between", progress.step)
             self._enter_stage()
             # The leader chooses one length for all processes, each of which would measure another time.
-            length = functools.partial(self._next_length, plan.next_boundary(progress.step))
+            self._profile.begin(progress.step)
+            boundary = self._profile.boundary(progress.step, plan.next_boundary(progress.step))
+            length = functools.partial(self._next_length, boundary)
             self._train(consensus.leader_decides(self.engine, length))
+            self._profile.end(progress.step)
             over = self._is_over()
             if over or plan.evaluates_at(progress.step):
                 over = self._evaluate_and_save(over)

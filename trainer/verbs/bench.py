@@ -45,7 +45,7 @@ class BenchConfig:
         options.check(self)
 
 
-def _parse(argv: list[str]) -> tuple[RunConfig, BenchConfig]:
+def parse(argv: list[str]) -> tuple[RunConfig, BenchConfig]:
     values = options.parse(recipes.inlined(argv), BenchConfig, RunConfig, DataConfig)
     return settle(configuration.from_dict(values)), BenchConfig(**options.take(BenchConfig, values))
 
@@ -68,7 +68,7 @@ def _work(parsed: tuple[RunConfig, BenchConfig]) -> None:
 VERB = ChildVerb(
     USAGE,
     (BenchConfig,),
-    _parse,
+    parse,
     _work,
     of_train=(RecipeFlag, RunConfig, DataConfig),
     module="convoy.trainer.verbs.bench",
@@ -84,6 +84,10 @@ convoy bench WHAT --help lists its flags.""",
         "measurement",
         {
             "input": Entry("convoy.trainer.verbs.bench:VERB", "input and step, alone and together"),
+            "step": Entry(
+                "convoy.trainer.verbs.step:VERB", "a step beside what the devices can do, and where its time goes"
+            ),
+            "hardware": Entry("convoy.trainer.verbs.hardware:VERB", "what --onednn=auto means here, measured and kept"),
             "scaling": Entry("convoy.trainer.verbs.scaling:VERB", "the throughput of 1, 2, 4, ... devices"),
         },
     ),

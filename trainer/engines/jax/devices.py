@@ -114,6 +114,12 @@ def step_memory(usage: jax.stages.CompiledMemoryStats | None, runtime: Runtime) 
     return StepMemory(needed * (runtime.local_replicas if on_cpu else 1), memory.USABLE * limit)
 
 
+def name(runtime: Runtime) -> str:
+    """One of the devices, as JAX names it; "" of a CPU."""
+    device = runtime.strategy_or_mesh.local_devices[0]
+    return "" if device.platform == "cpu" else device.device_kind
+
+
 def describe(runtime: Runtime) -> str:
     """The devices for a person."""
     devices = runtime.config.devices_spec

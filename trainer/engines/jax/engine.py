@@ -19,7 +19,7 @@ from convoy.data.arrays import Array, ClassCounts
 from convoy.data.sources.examples import Examples
 from convoy.trainer.engines import hidden
 from convoy.trainer.engines.base import BaseEngine, Evaluated
-from convoy.trainer.engines.jax import devices
+from convoy.trainer.engines.jax import devices, probe
 from convoy.trainer.engines.jax.devices import REPLICATED, SHARDED
 from convoy.trainer.engines.jax.feed import Feed
 from convoy.trainer.engines.jax.forward import forward
@@ -28,7 +28,7 @@ from convoy.trainer.engines.jax.programs import Images, Programs
 from convoy.trainer.engines.lost import lost_peer
 from convoy.trainer.engines.memory import StepMemory
 from convoy.trainer.engines.protocol import LoopResult
-from convoy.trainer.engines.runtime import Runtime
+from convoy.trainer.engines.runtime import Runtime, compute_dtype
 from convoy.trainer.engines.stages import Stage
 from convoy.trainer.models import halves
 
@@ -46,6 +46,7 @@ class Compiled(NamedTuple):
     """The program of a stage, and what it needs of a device's memory, where JAX can say that."""
 
     loop: Loop
+    program: jax.stages.Compiled
     usage: jax.stages.CompiledMemoryStats | None
 
 
@@ -56,7 +57,7 @@ class JaxEngine(BaseEngine):
 
     def __init__(self, runtime: Runtime, image_shape: tuple[int, int, int], draws: ClassCounts):
         self.programs = Programs(runtime, image_shape, draws)
-        super().__init__(runtime, devices.describe(runtime), self.programs.parts)
+        super().__init__(runtime, devices.describe(runtime), self.programs.parts, devices.name(runtime))
         if (
             self.config.remat
             and self.config.devices_spec.platform == "cpu"
@@ -101,6 +102,23 @@ class JaxEngine(BaseEngine):
         )
         correct, noise = sum(int(outcome.correct) for outcome in outcomes), self._noise(norms, squares)
         return LoopResult(sum(steps_made), losses, norms, correct, waited, finite, noise)
+
+    def start_trace(self, folder: str) -> None:
+        options = jax.profiler.ProfileOptions()
+        options.python_tracer_level = 0  # Python's own calls would fill a trace
+        jax.profiler.start_trace(folder, profiler_options=options)
+
+    def stop_trace(self) -> None:
+        jax.profiler.stop_trace()
+
+    def products(self, side: int) -> Callable[[int], None]:
+        return probe.products(self.runtime, side, compute_dtype(self.config.precision))
+
+    def operations(self) -> Mapping[str, str]:
+        return probe.operations(self._program(self._images).program.as_text())
+
+    def compiler_flops(self) -> float | None:
+        return probe.flops(self._program(self._images).program)
 
     def check_layers(self) -> None:
         if self.replicas == 1:
@@ -152,7 +170,7 @@ class JaxEngine(BaseEngine):
                 self._attributes.check(lower)
             each = self.programs.dispatches_each_step
             loop = dispatch_each_step(compiled, self.config.noise_scale) if each else compiled
-            self._compiled[key] = Compiled(loop, compiled.memory_analysis())
+            self._compiled[key] = Compiled(loop, compiled, compiled.memory_analysis())
         return self._compiled[key]
 
     @contextlib.contextmanager

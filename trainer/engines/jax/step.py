@@ -15,7 +15,7 @@ from jax import lax
 
 from convoy.data.pipeline import Batch
 from convoy.trainer.config import RunConfig
-from convoy.trainer.engines import copies, hidden, loss_scale
+from convoy.trainer.engines import copies, hidden, loss_scale, scopes
 from convoy.trainer.engines.buckets import buckets
 from convoy.trainer.engines.jax.devices import AXIS
 from convoy.trainer.engines.parts import Parts
@@ -84,12 +84,18 @@ class TrainingStep:
 
     def __call__(self, state: State, batch: Batch) -> tuple[State, Outcome]:
         other, sums = self.accumulated_gradients(state, batch)
-        sums = self.reduce(sums)
-        other = self.merge(state.other, other)
-        gradients, norm = self.clip(state, sums.gradients)
-        updated = self.apply(state, other, gradients)
-        updated = self.average(state, updated)
-        updated, going = self.decide(state, updated, sums.loss, norm)
+        # The scopes are for a profile; no number depends on them.
+        with jax.named_scope(scopes.GRADIENT_SUM):
+            sums = self.reduce(sums)
+            other = self.merge(state.other, other)
+        with jax.named_scope(scopes.CLIPPING):
+            gradients, norm = self.clip(state, sums.gradients)
+        with jax.named_scope(scopes.OPTIMIZER):
+            updated = self.apply(state, other, gradients)
+        with jax.named_scope(scopes.AVERAGE):
+            updated = self.average(state, updated)
+        with jax.named_scope(scopes.GUARDS):
+            updated, going = self.decide(state, updated, sums.loss, norm)
         return updated, Outcome(sums.loss, sums.correct, norm, going, sums.squares)
 
     def microbatch_gradients(self, state: State, batch: Batch) -> tuple[list[jax.Array], Sums]:
@@ -114,11 +120,13 @@ class TrainingStep:
                 logits, other, penalties = parts.model.stateless_call(
                     trainable, state.other, to_floats(batch.images), training=True, return_losses=True
                 )
-            losses = parts.loss(logits, batch.labels, batch.label_weights)
-            loss = jnp.sum(losses) / self.stage.batch_size
+            with jax.named_scope(scopes.LOSS):
+                losses = parts.loss(logits, batch.labels, batch.label_weights)
+                loss = jnp.sum(losses) / self.stage.batch_size
             if penalties:
                 loss += jnp.asarray(sum(penalties), loss.dtype) * (batch.images.shape[0] / self.stage.batch_size)
-            correct = jnp.sum(is_correct(logits, batch.labels, batch.label_weights), dtype=jnp.int32)
+            with jax.named_scope(scopes.METRICS):
+                correct = jnp.sum(is_correct(logits, batch.labels, batch.label_weights), dtype=jnp.int32)
             return loss * scale.astype(loss.dtype), (loss, correct, other)
 
         gradients, (loss, correct, other) = jax.grad(scaled_loss, has_aux=True)(self._trained(state))

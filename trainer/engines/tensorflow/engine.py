@@ -18,9 +18,9 @@ from convoy.trainer.engines.lost import lost_peer
 from convoy.trainer.engines.memory import StepMemory
 from convoy.trainer.engines.parts import build_parts
 from convoy.trainer.engines.protocol import LoopResult
-from convoy.trainer.engines.runtime import Runtime
+from convoy.trainer.engines.runtime import Runtime, compute_dtype
 from convoy.trainer.engines.stages import Stage
-from convoy.trainer.engines.tensorflow import convolutions, devices, graph, kernels
+from convoy.trainer.engines.tensorflow import convolutions, devices, graph, kernels, probe
 from convoy.trainer.engines.tensorflow.average import Average
 from convoy.trainer.engines.tensorflow.evaluation import evaluation_loop
 from convoy.trainer.engines.tensorflow.forward import forward
@@ -52,7 +52,7 @@ class TensorFlowEngine(BaseEngine):
                 convolutions.install(parts.model, in_order=runtime.cluster.processes > 1)
             self._average = Average(parts.averaged_variables) if parts.averaged_variables else None
             self._scale = LossScale() if config.precision == "mixed_float16" else None
-        super().__init__(runtime, devices.describe(runtime), parts)
+        super().__init__(runtime, devices.describe(runtime), parts, "")
         if self.replicas > 1:
             patches.apply_gradients_as_they_are(self.optimizer)
         for index in parts.merged:
@@ -84,6 +84,23 @@ class TensorFlowEngine(BaseEngine):
         waited = None if devices.deterministic else float(outcome.waited)
         correct, noise = int(outcome.correct), self._noise(norms, squares)
         return LoopResult(int(outcome.steps), losses, norms, correct, waited, bool(outcome.going), noise)
+
+    def start_trace(self, folder: str) -> None:
+        # Without Python's own calls, which would fill a trace.
+        options = tf.profiler.experimental.ProfilerOptions(host_tracer_level=2, python_tracer_level=0)
+        tf.profiler.experimental.start(folder, options)
+
+    def stop_trace(self) -> None:
+        tf.profiler.experimental.stop()
+
+    def products(self, side: int) -> Callable[[int], None]:
+        return probe.products(self.runtime, side, compute_dtype(self.config.precision))
+
+    def operations(self) -> Mapping[str, str]:
+        return {}
+
+    def compiler_flops(self) -> float | None:
+        return None
 
     def check_layers(self) -> None:
         local_results = self._strategy.experimental_local_results

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from convoy.data.pipeline import Batch
 from convoy.trainer.config import RunConfig
-from convoy.trainer.engines import copies
+from convoy.trainer.engines import copies, scopes
 from convoy.trainer.engines.buckets import buckets
 from convoy.trainer.engines.parts import Parts
 from convoy.trainer.engines.stages import Stage, stepping
@@ -78,13 +78,19 @@ class TrainingStep:
         state = undo.snapshot(self._undone())
         other = undo.snapshot([variable.value for variable, _ in self._merged()])
         sums = self.accumulated_gradients(batch)
-        # Before the gradients: collectives come one after the other in this order, and what layers write is there first.
-        self.merge(other)
-        sums = self.reduce(sums)
-        gradients, norm = self.clip(sums.gradients)
-        step = self.apply(gradients)
-        self.average(step)
-        going = self.decide(state, sums.loss, norm)
+        # The scopes are for a profile; no number depends on them.
+        with tf.name_scope(scopes.GRADIENT_SUM):
+            # Collectives come one after the other in this order, and what layers write is there first.
+            self.merge(other)
+            sums = self.reduce(sums)
+        with tf.name_scope(scopes.CLIPPING):
+            gradients, norm = self.clip(sums.gradients)
+        with tf.name_scope(scopes.OPTIMIZER):
+            step = self.apply(gradients)
+        with tf.name_scope(scopes.AVERAGE):
+            self.average(step)
+        with tf.name_scope(scopes.GUARDS):
+            going = self.decide(state, sums.loss, norm)
         return Outcome(sums.loss, sums.correct, norm, going, sums.squares)
 
     def microbatch_gradients(self, batch: Batch) -> Sums:
@@ -99,15 +105,17 @@ class TrainingStep:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(weights)
                 logits = model(to_floats(batch.images), training=True)
-                losses = self.parts.loss(logits, batch.labels, batch.label_weights)
-                loss = tf.reduce_sum(losses) / self.stage.batch_size
+                with tf.name_scope(scopes.LOSS):
+                    losses = self.parts.loss(logits, batch.labels, batch.label_weights)
+                    loss = tf.reduce_sum(losses) / self.stage.batch_size
                 if model.losses:
                     loss += tf.cast(tf.add_n(model.losses), loss.dtype) * (
                         batch.images.shape[0] / self.stage.batch_size
                     )
                 scaled_loss = loss * tf.cast(self.scale.value, loss.dtype) if self.scale else loss
             gradients = tape.gradient(scaled_loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        correct = is_correct(logits, batch.labels, batch.label_weights)
+        with tf.name_scope(scopes.METRICS):
+            correct = is_correct(logits, batch.labels, batch.label_weights)
         squares = []
         if config.noise_scale:
             square = tf.cast(squared_norm(gradients), keras.config.floatx())

@@ -9,6 +9,7 @@ from convoy.bounds import real, whole
 from convoy.options import option
 from convoy.trainer.flags.choices import ON_NAN
 from convoy.trainer.flags.durations import MAX_STEPS, Duration
+from convoy.trainer.flags.profile import ProfileSpec
 
 _SCHEDULE = "Schedule and checkpoints"
 
@@ -63,6 +64,18 @@ class ScheduleFlags:
         group=_SCHEDULE,
         may_change=True,
     )
+
+    profile: str = option(
+        "",
+        "FIRST:END: a trace of these steps, END not among them, in the run directory, where TensorBoard finds it; 100:110 for"
+        " one (docs/performance.md).",
+        group=_SCHEDULE,
+        may_change=True,
+    )
+
+    @functools.cached_property
+    def profile_spec(self) -> ProfileSpec:
+        return ProfileSpec.parse(self.profile)
 
     @functools.cached_property
     def eval_every_spec(self) -> Duration:
