@@ -19,7 +19,7 @@ from jax.sharding import NamedSharding
 from convoy.data.arrays import Array, ClassCounts
 from convoy.data.pipeline import Batch
 from convoy.trainer.engines import loss_scale, variables
-from convoy.trainer.engines.jax import kernels
+from convoy.trainer.engines.jax import depthwise, kernels
 from convoy.trainer.engines.jax.devices import AXIS, CHUNK, REPLICATED
 from convoy.trainer.engines.jax.evaluation import evaluation_step
 from convoy.trainer.engines.jax.feed import chunk_length
@@ -52,6 +52,8 @@ class Programs:
         on_cpu = runtime.config.devices_spec.platform == "cpu"
         if on_cpu:
             kernels.install(self.parts.model)
+            if runtime.config.kernels != "1":
+                depthwise.install(self.parts.model)
         self.parameters = variables.trainable_numbers(self.parts.model)
         # A step is large by what it computes with, whether it trains that or not.
         still = self.parts.stages[-1].still
