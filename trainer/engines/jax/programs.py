@@ -19,7 +19,7 @@ from jax.sharding import NamedSharding
 from convoy.data.arrays import Array, ClassCounts
 from convoy.data.pipeline import Batch
 from convoy.trainer.engines import loss_scale, variables
-from convoy.trainer.engines.jax import batch_normalization, convolutions, depthwise, kernels
+from convoy.trainer.engines.jax import convolutions, depthwise, kernels
 from convoy.trainer.engines.jax.devices import AXIS, CHUNK, REPLICATED
 from convoy.trainer.engines.jax.evaluation import evaluation_step
 from convoy.trainer.engines.jax.feed import chunk_length
@@ -50,8 +50,7 @@ class Programs:
         self.runtime, self.mesh = runtime, runtime.strategy_or_mesh
         on_cpu = runtime.config.devices_spec.platform == "cpu"
         newer = on_cpu and runtime.config.kernels != "1"
-        normalize = batch_normalization.normalized if newer else None
-        self.parts = build_parts(runtime, image_shape, draws, all_sum, lambda: lax.axis_index(AXIS), normalize)
+        self.parts = build_parts(runtime, image_shape, draws, all_sum, lambda: lax.axis_index(AXIS))
         if on_cpu:
             kernels.install(self.parts.model)
         if newer:
