@@ -48,6 +48,14 @@ PATCHES = {
         (keras.layers.Conv2D, "convolution_op"),
         lambda: patches.replace_convolution(keras.layers.Conv2D(2, 3), lambda inputs, kernel: inputs),
     ),
+    "DepthwiseConv2D.call": (
+        (keras.layers.DepthwiseConv2D, "call"),
+        lambda: patches.replace_depthwise(keras.layers.DepthwiseConv2D(3), lambda inputs: inputs),
+    ),
+    "SeparableConv2D.call": (
+        (keras.layers.SeparableConv2D, "call"),
+        lambda: patches.replace_separable(keras.layers.SeparableConv2D(2, 3), lambda inputs: inputs),
+    ),
     "SGD._all_reduce_sum_gradients": (
         (keras.optimizers.Optimizer, "_all_reduce_sum_gradients"),
         lambda: patches.apply_gradients_as_they_are(keras.optimizers.SGD()),
@@ -161,6 +169,12 @@ def test_a_layer_computes_what_it_was_given_and_others_stay_as_they_were():
     np.testing.assert_array_equal(pooling(IMAGES), -IMAGES)
     patches.replace_convolution(convolution, lambda inputs, kernel: 5 * inputs)
     np.testing.assert_array_equal(convolution(IMAGES), 5 * IMAGES + 1)
+    for replace, layer in (
+        (patches.replace_depthwise, keras.layers.DepthwiseConv2D(3)),
+        (patches.replace_separable, keras.layers.SeparableConv2D(2, 3)),
+    ):
+        replace(layer, lambda inputs: 7 * inputs)
+        np.testing.assert_array_equal(layer(IMAGES), 7 * IMAGES)
 
 
 def test_an_optimizer_passes_gradients_on():

@@ -156,6 +156,18 @@ def replace_convolution(layer: keras.layers.Conv2D, convolution: Callable[[Array
     layer.convolution_op = convolution
 
 
+def replace_depthwise(layer: keras.layers.DepthwiseConv2D, call: Callable[[Array], Array]) -> None:
+    """Replaces all that one layer does with its inputs."""
+    _expected(keras, keras.layers.DepthwiseConv2D, "call", ("self", "inputs"))
+    layer.call = call
+
+
+def replace_separable(layer: keras.layers.SeparableConv2D, call: Callable[[Array], Array]) -> None:
+    """Replaces all that one layer does with its inputs."""
+    _expected(keras, keras.layers.SeparableConv2D, "call", ("self", "inputs"))
+    layer.call = call
+
+
 def apply_gradients_as_they_are(optimizer: keras.optimizers.Optimizer) -> None:
     """Keeps Keras' optimizer from summing gradients over replicas inside `apply`: one collective per variable, after clipping.
 

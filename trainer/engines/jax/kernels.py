@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TypeAlias
 
 import jax
@@ -19,22 +20,36 @@ from convoy.trainer.engines import patches
 
 Strides: TypeAlias = tuple[int, int]
 Padding: TypeAlias = tuple[tuple[int, int], ...]  # (before, after) of each side
+Convolution: TypeAlias = Callable[[Strides, Padding, jax.Array, jax.Array], jax.Array]  # as `convolution`
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
 def install(model: keras.Model) -> None:
     """Has the layers of a model use them, where they apply."""
+    for layer in convolutions_of(model):
+        patches.replace_convolution(layer, functools.partial(convolve, layer, convolution))
     for layer in model._flatten_layers(include_self=False):
         if getattr(layer, "data_format", "") != "channels_last":
             continue
-        if type(layer) is keras.layers.Conv2D and layer.groups == 1 and tuple(layer.dilation_rate) == (1, 1):
-            patches.replace_convolution(layer, functools.partial(_layer_convolution, layer))
         side_by_side = type(layer) is keras.layers.MaxPooling2D and tuple(layer.pool_size) == tuple(layer.strides)
         if side_by_side and layer.padding == "valid":
             patches.replace_pooling(layer, functools.partial(max_pool, tuple(layer.pool_size)))
 
 
-def _layer_convolution(layer: keras.layers.Conv2D, inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+def convolutions_of(model: keras.Model) -> list[keras.layers.Conv2D]:
+    """The layers whose convolution is `convolution`."""
+    return [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if type(layer) is keras.layers.Conv2D
+        and layer.data_format == "channels_last"
+        and layer.groups == 1
+        and tuple(layer.dilation_rate) == (1, 1)
+    ]
+
+
+def convolve(layer: keras.layers.Conv2D, convolution: Convolution, inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A layer's inputs, convolved with its kernel."""
     strides = tuple(layer.strides)
     padding = lax.padtype_to_pads(inputs.shape[1:3], kernel.shape[:2], strides, layer.padding.upper())
     return convolution(strides, tuple(padding), inputs, jnp.asarray(kernel))
@@ -56,30 +71,40 @@ def _backward(
     strides: Strides, padding: Padding, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
-    height, width, channels, outputs = kernel.shape
-    count, rows, columns, _ = gradient.shape
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
-    windows = [
+    columns = jnp.concatenate(windows(strides, padded, kernel.shape[:2], gradient.shape[1:3]), axis=1)
+    product = columns.T @ gradient.reshape(-1, kernel.shape[3])
+    return image_gradient(strides, padding, images.shape[1:3], kernel, gradient), product.reshape(kernel.shape)
+
+
+def windows(strides: Strides, padded: jax.Array, kernel: tuple[int, ...], outputs: tuple[int, ...]) -> list[jax.Array]:
+    """For each tap of a kernel [kh, kw] the pixels that meet it, [n * h' * w', c], where outputs have [h', w']."""
+    (count, _, _, channels), (rows, columns) = padded.shape, outputs
+    return [
         lax.slice(
             padded,
             (0, y, x, 0),
             (count, y + (rows - 1) * strides[0] + 1, x + (columns - 1) * strides[1] + 1, channels),
             (1, *strides, 1),
         ).reshape(-1, channels)
-        for y in range(height)
-        for x in range(width)
+        for y in range(kernel[0])
+        for x in range(kernel[1])
     ]
-    product = jnp.concatenate(windows, axis=1).T @ gradient.reshape(-1, outputs)
+
+
+def image_gradient(
+    strides: Strides, padding: Padding, image: tuple[int, ...], kernel: jax.Array, gradient: jax.Array
+) -> jax.Array:
+    """The gradient of images of [h, w] pixels."""
     # Written out: XLA brings a convolution of another dimension order into its fast form outside of loops only.
     turned = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
     sides = [
         (k - 1 - low, size - 1 - (out - 1) * stride + low)
         for k, size, out, stride, (low, _) in zip(
-            kernel.shape[:2], images.shape[1:3], gradient.shape[1:3], strides, padding, strict=True
+            kernel.shape[:2], image, gradient.shape[1:3], strides, padding, strict=True
         )
     ]
-    of_images = lax.conv_general_dilated(gradient, turned, (1, 1), sides, strides, dimension_numbers=_NHWC)
-    return of_images, product.reshape(kernel.shape)
+    return lax.conv_general_dilated(gradient, turned, (1, 1), sides, strides, dimension_numbers=_NHWC)
 
 
 convolution.defvjp(_forward, _backward)

@@ -19,7 +19,7 @@ from jax.sharding import NamedSharding
 from convoy.data.arrays import Array, ClassCounts
 from convoy.data.pipeline import Batch
 from convoy.trainer.engines import loss_scale, variables
-from convoy.trainer.engines.jax import kernels
+from convoy.trainer.engines.jax import convolutions, depthwise, kernels
 from convoy.trainer.engines.jax.devices import AXIS, CHUNK, REPLICATED
 from convoy.trainer.engines.jax.evaluation import evaluation_step
 from convoy.trainer.engines.jax.feed import chunk_length
@@ -48,10 +48,14 @@ class Programs:
 
     def __init__(self, runtime: Runtime, image_shape: tuple[int, int, int], draws: ClassCounts):
         self.runtime, self.mesh = runtime, runtime.strategy_or_mesh
-        self.parts = build_parts(runtime, image_shape, draws, all_sum, lambda: lax.axis_index(AXIS))
         on_cpu = runtime.config.devices_spec.platform == "cpu"
+        newer = on_cpu and runtime.config.kernels != "1"
+        self.parts = build_parts(runtime, image_shape, draws, all_sum, lambda: lax.axis_index(AXIS))
         if on_cpu:
             kernels.install(self.parts.model)
+        if newer:
+            convolutions.install(self.parts.model)
+            depthwise.install(self.parts.model)
         self.parameters = variables.trainable_numbers(self.parts.model)
         # A step is large by what it computes with, whether it trains that or not.
         still = self.parts.stages[-1].still
