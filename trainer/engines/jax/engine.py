@@ -166,7 +166,7 @@ class JaxEngine(BaseEngine):
             lower = functools.partial(self.programs.lower, stage=self._stage, images=images)
             with self._sentences(None):
                 with self._attributes.explaining():
-                    compiled = lower().compile()
+                    compiled = lower().compile(self.programs.compiler_options)
                 self._attributes.check(lower)
             each = self.programs.dispatches_each_step
             loop = dispatch_each_step(compiled, self.config.noise_scale) if each else compiled

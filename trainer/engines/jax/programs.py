@@ -56,6 +56,9 @@ class Programs:
         if newer:
             convolutions.install(self.parts.model)
             depthwise.install(self.parts.model)
+        # XLA's CPU backend would make one sum of all, which begins when the last gradient is there.
+        apart = on_cpu and runtime.config.gradient_buckets > 1
+        self.compiler_options = {"xla_disable_hlo_passes": "cpu-all-reduce-combiner"} if apart else {}
         self.parameters = variables.trainable_numbers(self.parts.model)
         # A step is large by what it computes with, whether it trains that or not.
         still = self.parts.stages[-1].still
