@@ -90,6 +90,8 @@ def test_flags_reproduce_a_configuration(tmp_path):
         xla="on",
         kernels="1",
         onednn="off",
+        compile_cache="gs://bucket/programs",
+        trust_compile_cache=True,
         hang_timeout=30.0,
         on_nan="skip",
         batchnorm="ghost:32",
@@ -215,6 +217,7 @@ def test_flags_that_may_change_are_these():
         "run_dir", "devices", "strategy", "backend", "xla", "hang_timeout", "on_nan", "steps_per_loop", "checkpoint_every",
         "eval_every", "keep", "data_dir", "restarts", "report", "cache_bytes", "max_bad_fraction",
         "cache_features", "remat", "patience", "max_minutes", "noise_scale", "log_to", "kernels", "onednn",
+        "compile_cache", "trust_compile_cache",
     }  # fmt: skip
 
 

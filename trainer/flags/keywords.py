@@ -64,6 +64,8 @@ class TrainFlags(TypedDict, total=False):
     xla: str
     kernels: str
     onednn: str
+    compile_cache: str
+    trust_compile_cache: bool
     hang_timeout: float | None
     data_dir: str | os.PathLike[str]
     eval_split: str
