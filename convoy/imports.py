@@ -28,7 +28,7 @@ def tensorflow_and_keras(backend: str = "tensorflow") -> None:
 def lasting() -> Iterator[None]:
     """Within, Python does not look for garbage among what is imported, and afterwards never again among what there is then.
 
-    Modules stay as long as the process does, and TensorFlow's have a million objects.
+    Modules stay as long as the process does, and TensorFlow's have half a million objects.
     """
     looks = gc.isenabled()
     gc.disable()
