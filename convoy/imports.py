@@ -1,18 +1,20 @@
 """Imports TensorFlow and Keras without what they only look for, which is two fifths of the CPU time of that import
-(findings/tensorflow_imports_jax_sklearn_matplotlib.sh).
+(findings/tensorflow_imports_jax_sklearn_matplotlib.sh), and without a search for garbage, which is a quarter of what remains.
 
-TensorFlow's converter for phones imports JAX, Keras' wrappers scikit-learn, its plots matplotlib, each inside a `try`, and each
-for as long as a second. No run uses them through these, and whoever imports them afterwards gets them.
+TensorFlow's converter for phones imports JAX, Keras' wrappers scikit-learn, its plots matplotlib, its editor of files IPython,
+each inside a `try`, and some for as long as a second. No run uses them through these, and whoever imports them afterwards gets
+them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import sys
 from collections.abc import Iterator
 
-LOOKED_FOR = ("jax", "sklearn", "matplotlib")
+LOOKED_FOR = ("jax", "sklearn", "matplotlib", "IPython")
 
 
 def tensorflow_and_keras(backend: str = "tensorflow") -> None:
@@ -20,6 +22,22 @@ def tensorflow_and_keras(backend: str = "tensorflow") -> None:
     with absent(*(name for name in LOOKED_FOR if name != backend)):
         importlib.import_module("tensorflow")
         importlib.import_module("keras")
+
+
+@contextlib.contextmanager
+def lasting() -> Iterator[None]:
+    """Within, Python does not look for garbage among what is imported, and afterwards never again among what there is then.
+
+    Modules stay as long as the process does, and TensorFlow's have half a million objects.
+    """
+    looks = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if looks:
+            gc.enable()
 
 
 @contextlib.contextmanager

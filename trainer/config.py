@@ -54,6 +54,7 @@ class RunConfig(MachineFlags, ScheduleFlags, TrainingFlags, OptimizerFlags, Mode
         validation.check_options("optimizer", self.optimizer, OPTIMIZERS, given)
         validation.check_averages(self.lookahead_spec, self.optimizer, OPTIMIZERS[self.optimizer].averages)
         validation.check_clipping(self.clip_norm, self.clip_agc)
+        validation.check_compile_cache(self.compile_cache, self.trust_compile_cache)
         validation.check_machine(self.backend, self.devices_spec, self.strategy, self.precision, self.xla)
 
     def with_defaults(self) -> RunConfig:

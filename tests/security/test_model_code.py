@@ -125,6 +125,15 @@ def test_the_real_command_imports_nothing_of_a_stranger(home, convoy):
     assert "--trust_model_code" in refused.err
 
 
+def test_a_run_directory_does_not_say_where_compiled_programs_are_read(home):
+    from convoy.trainer.run_dir import stored_config, trust
+
+    edit(compile_cache="gs://theirs/programs", trust_compile_cache=True)
+    stored = stored_config.from_json(Path("run/config.json").read_bytes(), "run")
+    config = trust.consented(stored, "run", trusted=True)
+    assert (config.compile_cache, config.trust_compile_cache) == ("auto", False)
+
+
 def test_a_person_can_trust_a_strangers_code(home):
     assert_refused("users_net:other", "users_net:build", model="users_net:other")
     assert measure(model="users_net:build")["examples"] == 376

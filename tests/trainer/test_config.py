@@ -93,6 +93,8 @@ def test_flags_reproduce_a_configuration(tmp_path):
         onednn="off",
         gradient_buckets=3,
         gradient_dtype="bfloat16",
+        compile_cache="gs://bucket/programs",
+        trust_compile_cache=True,
         hang_timeout=30.0,
         on_nan="skip",
         batchnorm="ghost:32",
@@ -222,6 +224,7 @@ def test_flags_that_may_change_are_these():
         "eval_every", "keep", "data_dir", "restarts", "report", "cache_bytes", "max_bad_fraction",
         "cache_features", "remat", "patience", "max_minutes", "noise_scale", "log_to", "kernels", "onednn",
         "gradient_buckets", "profile",
+        "compile_cache", "trust_compile_cache",
     }  # fmt: skip
 
 

@@ -30,5 +30,8 @@ def choose(backend: str, use_onednn: str = "auto") -> ModuleType:
         )
     allocator.keep_freed_memory()
     onednn.choose(use_onednn)
-    imports.tensorflow_and_keras(backend)
-    return BACKENDS.load(backend)
+    if "keras" in sys.modules:
+        return BACKENDS.load(backend)
+    with imports.lasting():
+        imports.tensorflow_and_keras(backend)
+        return BACKENDS.load(backend)

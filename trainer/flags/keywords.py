@@ -67,6 +67,8 @@ class TrainFlags(TypedDict, total=False):
     onednn: str
     gradient_buckets: int
     gradient_dtype: str
+    compile_cache: str
+    trust_compile_cache: bool
     hang_timeout: float | None
     data_dir: str | os.PathLike[str]
     eval_split: str

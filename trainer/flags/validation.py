@@ -132,6 +132,18 @@ def check_clipping(clip_norm: float, clip_agc: float) -> None:
     _require(not (clip_norm and clip_agc), "clip_agc", f"{clip_agc:g}", remedy)
 
 
+def check_compile_cache(place: str, trusted: bool) -> None:
+    """Raises exits.CannotRun for what is no place for compiled programs, and for a bucket that the person does not trust."""
+    scheme, separator, _ = place.partition("://")
+    remedy = "give auto, off, a folder, or gs://BUCKET/PATH"
+    _require(bool(place) and (not separator or scheme == "gs"), "compile_cache", place, remedy)
+    remedy = (
+        "whoever may write to that bucket can run code as you; give --trust_compile_cache too if you trust them all, or a"
+        " folder of yours"
+    )
+    _require(not separator or trusted, "compile_cache", place, remedy)
+
+
 def check_machine(backend: str, devices: DevicesSpec, strategy: str, precision: str, xla: str) -> None:
     """Raises exits.CannotRun for a combination that no machine can run."""
     if backend == "jax":

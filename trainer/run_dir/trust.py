@@ -75,7 +75,7 @@ def remember(run_id: str, config: RunConfig) -> list[str]:
 
 def consented(stored: StoredConfig, run_dir: str, model: str = "", trusted: bool = False) -> RunConfig:
     """Returns the run's configuration. Refuses code that this user does not stand for; drops a --data_dir that somebody else
-    chose.
+    chose, and every --compile_cache.
 
     Args:
       stored: the configuration in the run directory.
@@ -102,6 +102,8 @@ def consented(stored: StoredConfig, run_dir: str, model: str = "", trusted: bool
             f"{run_dir} names --model={config.model}, code that would run with your rights, and {reason}; nothing was imported."
             f" If you trust it, give --model={config.model} too, or --trust_model_code."
         )
+    # A compiled program is code: where it is read from is this user's to say.
+    config = dataclasses.replace(config, compile_cache="auto", trust_compile_cache=False)
     if config.data.dataset_spec.source.copies and not own_place(stored):
         # Copies of records go to the user's cache then, also of those that --dataset says are in a bucket now.
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=""))

@@ -14,7 +14,7 @@ from convoy.counting import counted
 from convoy.data.parallel import cores
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import memory, patches
-from convoy.trainer.engines.jax import gloo
+from convoy.trainer.engines.jax import compile_cache, gloo
 from convoy.trainer.engines.lost import cannot_join
 from convoy.trainer.engines.memory import StepMemory
 from convoy.trainer.engines.runtime import Runtime, check_batch, resolved, topology
@@ -89,6 +89,10 @@ def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
             f"the processes have {counted(len(devices), 'device')} together, which is not {where}; give all the same."
         )
     check_batch(config, len(devices), where)
+    # GPUs of several processes share the search for kernels: one that finds its program kept would leave the others waiting.
+    share_search = cluster.processes > 1 and here[0].platform == "gpu"
+    kept = "off" if config.compile_cache == "auto" and share_search else config.compile_cache
+    compile_cache.use(kept, config.trust_compile_cache)
     config = resolved(config, cluster.processes)
     # In the order of processes, which is the order of their shares of a batch.
     devices = sorted(devices, key=lambda device: (device.process_index, device.id))

@@ -142,7 +142,9 @@ class JaxEngine(BaseEngine):
         if state is not None:
             self.check(state)
         leaves = [
-            np.zeros(tensor.shape, tensor.dtype) if state is None else np.asarray(state[name]).astype(tensor.dtype)
+            np.zeros(tensor.shape, tensor.dtype)
+            if state is None
+            else np.asarray(state[name]).astype(tensor.dtype, copy=False)
             for name, tensor in zip(self._names, jax.tree.leaves(self._state), strict=True)
         ]
         with self._sentences(None):

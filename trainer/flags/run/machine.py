@@ -93,6 +93,21 @@ class MachineFlags:
         group=_MACHINE,
         choices=GRADIENT_DTYPES,
     )
+    compile_cache: str = option(
+        "auto",
+        "where programs that JAX has compiled are kept for the next start: auto (convoy/compiled in your cache folder, at most"
+        " 1 GiB), off, a folder that you alone may write to, or gs://BUCKET/PATH with --trust_compile_cache."
+        " JAX_COMPILATION_CACHE_DIR in the environment decides where it is set (docs/performance.md).",
+        group=_MACHINE,
+        may_change=True,
+    )
+    trust_compile_cache: bool = option(
+        False,
+        "run the compiled programs in a --compile_cache in a bucket: whoever may write there can run code as you"
+        " (docs/security.md).",
+        group=_MACHINE,
+        may_change=True,
+    )
     hang_timeout: float | None = option(
         None,
         "seconds without a finished loop or another heartbeat after which a process prints the stacks of its threads and"
