@@ -8,7 +8,7 @@ as fast as memory, or shaped in both directions by `tc`. Every process has the s
 scaling): efficiency is images per second and process, against those of one process.
 
 The sides take turns, round by round, and start anew in each. Starting and compiling is neither limited nor measured. Needs
-root. Writes results/cluster.csv.
+root. Writes results/cluster.csv, in which it replaces the rows of the model and flags that it measures.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from subprocess import PIPE
 from typing import NamedTuple
 
 from quota import quota, version
-from rows import HERE, describe, write
+from rows import HERE, describe, replace
 
 from convoy import entry, exits, noise
 
@@ -34,8 +34,8 @@ sys.path.append(str(HERE.parent / "tests"))
 from hosts import Host, network, refused
 
 SIDES = {  # how gradients are summed
-    "tensorflow": "all at once after the backward pass, a ring over gRPC",
-    "jax": "all at once after the backward pass, over Gloo",
+    "tensorflow": "in buckets during the backward pass, a ring over gRPC",
+    "jax": "in buckets, over Gloo",
     "torch": "in buckets during the backward pass, over Gloo",
     "torch_compiled": "the same, by torch.compile",
 }
@@ -175,7 +175,9 @@ def main() -> int:
     if missing := sorted({*flags.sides} - {*sides}):
         print(f"{', '.join(missing)} is not installed, and left out; benchmarks/peers.txt names the peers", flush=True)
     measured = measure(flags, sides)
-    write(flags.output, [row(flags, versions, measured, setting) for setting in measured])
+    for setting in measured:
+        own = row(flags, versions, measured, setting)
+        replace(flags.output, own, "model", "flags", "side", "processes", "gbit")
     return exits.OK
 
 
@@ -205,6 +207,8 @@ def row(
     alone = statistics.median(flags.batch / measurement.seconds for measurement in measured[of_one])
     return {
         **{name: versions[name] for name in ("date", "machine", "python", "tensorflow", "keras", "jax", "torch")},
+        "model": flags.model,
+        "flags": " ".join(flags.flags),
         **setting._asdict(),
         "delay_us": flags.delay_us if setting.gbit else 0,
         "share_of_core": flags.share,

@@ -279,8 +279,17 @@ def find_lr() -> str:
 
 
 def cluster() -> str:
+    return _cluster("article_cnn", "python benchmarks/cluster.py")
+
+
+def cluster_resnet18() -> str:
+    more = "--model=resnet18 --batch=64 --processes=2 --share=0 --flags=--batchnorm=local"
+    return _cluster("resnet18", f"python benchmarks/cluster.py {more}")
+
+
+def _cluster(model: str, command: str) -> str:
     """Images per second and process on several hosts: a side a row, a number of processes and a speed of links a column."""
-    rows = rows_of("cluster")
+    rows = [row for row in rows_of("cluster") if row["model"] == model and "sync" not in row["flags"]]
     names = {
         "tensorflow": "Convoy, TensorFlow",
         "jax": "Convoy, JAX",
@@ -303,9 +312,42 @@ def cluster() -> str:
             lines.append(f"| {name} | {' | '.join(cells)} |")
     first = rows[0]
     lines.append(
-        f"\nHosts that are network namespaces, {float(first['share_of_core']):.0%} of a core each; article_cnn, float32,"
+        f"\nHosts that are network namespaces, {float(first['share_of_core']) or 1:.0%} of a core each; {model}, float32,"
         f" {first['batch']} images of 32x32 a process, {first['rounds']} rounds; {machine_of(first)}, JAX {first['jax']},"
-        f" torch {first['torch']} {source('cluster')}"
+        f" torch {first['torch']} {source('cluster', command)}"
+    )
+    return "\n".join(lines)
+
+
+def step_torch() -> str:
+    """A training step of each network and precision: a side a column."""
+    rows = rows_of("step_torch")
+    names = {
+        "tensorflow": "Convoy, TensorFlow",
+        "jax": "Convoy, JAX",
+        "torch": "torch",
+        "torch_compiled": "torch.compile",
+    }
+    lines = [
+        f"| images/s, median (range) | {' | '.join(names.values())} | the faster Convoy, of the faster torch |",
+        "|---" * (2 + len(names)) + "|",
+    ]
+    for network, precision in dict.fromkeys((row["network"], row["precision"]) for row in rows):
+        own = {row["side"]: row for row in rows if (row["network"], row["precision"]) == (network, precision)}
+        if "torch" not in own:
+            continue
+        cells = [
+            f"{float(row['images_per_second']):.3g} ({float(row['least']):.3g} to {float(row['most']):.3g})"
+            if (row := own.get(side))
+            else ""
+            for side in names
+        ]
+        ahead = max(float(own[side]["of_torch"]) for side in ("tensorflow", "jax") if side in own)
+        lines.append(f"| {network}, {own['torch']['batch']}, {precision} | {' | '.join(cells)} | {ahead:.2f}x |")
+    first = rows[0]
+    lines.append(
+        f"\nresnet18 for 32x32 pixels, others 224x224; a batch beside each name; {first['rounds']} rounds, the sides in turn;"
+        f" {machine_of(first)}, JAX {first['jax']}, torch {first['torch']} {source('step_torch')}"
     )
     return "\n".join(lines)
 
@@ -366,6 +408,8 @@ TABLES = {
     "allocator": allocator,
     "find_lr": find_lr,
     "cluster": cluster,
+    "cluster_resnet18": cluster_resnet18,
+    "step_torch": step_torch,
     "frozen_backbone": frozen_backbone,
     "fine_tune": fine_tune,
 }

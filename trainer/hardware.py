@@ -15,7 +15,7 @@ import sys
 from importlib.metadata import version
 from typing import Any
 
-from convoy import exits
+from convoy import entry, exits
 from convoy.trainer.engines import onednn
 
 SIDE, MEGABYTES, DTYPES = 1024, 256, ("float32", "bfloat16", "float16")
@@ -89,7 +89,11 @@ def _in_this_process(seconds: float) -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":
+def _main() -> None:
     with contextlib.redirect_stdout(sys.stderr):
         figures = _in_this_process(float(sys.argv[1]))
     print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    entry.call(_main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -39,7 +40,8 @@ def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
     cluster = Cluster() if ignore_cluster else clusters.from_environment("tensorflow")
     if cluster.processes > 1 and INTER_OP not in os.environ:
         # A peer asks for what it adds up; a host whose threads all compute would answer between two operations only.
-        tf.config.threading.set_inter_op_parallelism_threads(max(ANSWERING, cores()))
+        with contextlib.suppress(RuntimeError):  # TensorFlow has computed in this process before, and keeps its threads
+            tf.config.threading.set_inter_op_parallelism_threads(max(ANSWERING, cores()))
     if config.strategy == "tpu" or (config.strategy == "auto" and config.devices_spec.is_auto and _tpu_is_here()):
         return _prepare_tpu(config)
     gpus = tf.config.list_physical_devices("GPU")
