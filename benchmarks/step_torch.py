@@ -11,6 +11,7 @@ networks and precisions that it measures.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 RESULTS = HERE / "results" / "step_torch.csv"
 CLASSES = 10
+BEFORE = " before"  # of a side
 # What Convoy does by itself (trainer/engines/allocator.py), by the environment of a peer.
 KEEPS_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
 
@@ -137,11 +139,7 @@ def measure(flags: argparse.Namespace, network: str, precision: str, sides: dict
         for side, team in sides.items():
             speeds[side].append(team.turn(flags.seconds))
         print(network, precision, *(f"{side} {own[-1]:.1f}" for side, own in speeds.items()), flush=True)
-    best = (
-        max(statistics.median(own) for side, own in speeds.items() if side.startswith("torch"))
-        if any(side.startswith("torch") for side in speeds)
-        else None
-    )
+    peers = [statistics.median(own) for side, own in speeds.items() if side.startswith("torch")]
     for side, own in speeds.items():
         median = statistics.median(own)
         row = {
@@ -155,7 +153,7 @@ def measure(flags: argparse.Namespace, network: str, precision: str, sides: dict
             "images_per_second": round(median, 1),
             "least": round(min(own), 1),
             "most": round(max(own), 1),
-            "of_torch": round(median / best, 3) if best else "",
+            "of_torch": round(median / max(peers), 3) if peers else "",
             "rss_mib": round(sides[side].rss() / 2**20),
             "notes": SIDES.get(side, flags.before),
         }
@@ -168,7 +166,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["resnet18", "resnet50"])
     parser.add_argument("--precisions", nargs="+", default=["float32", "mixed_bfloat16"])
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
-    parser.add_argument("--before", default="", help="a commit of Convoy that is measured beside, on both engines")
+    parser.add_argument("--before", default="", help="a commit of Convoy that is measured beside")
     parser.add_argument("--flags", type=str.split, default=[], help="more flags of Convoy's, as one word")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8)
@@ -179,22 +177,24 @@ def main() -> None:
         serve(start(flags.be))
         return
     with tempfile.TemporaryDirectory() as folder:
+        sides = [*flags.sides]
         if flags.before:
-            Path(folder, "convoy").symlink_to(folder)
             checkout(flags.before, Path(folder))
-        for network in flags.networks:
-            for precision in flags.precisions:
-                teams = {}
-                for side in flags.sides:
-                    python = flags.torch_python if side.startswith("torch") else sys.executable
-                    environment = KEEPS_MEMORY if side.startswith("torch") else {}
-                    teams[side] = Team(
-                        [python, __file__, "--be", side, network, precision, *flags.flags], 1, environment
-                    )
-                teams = {side: team for side, team in teams.items() if team.ready}
-                measure(flags, network, precision, teams)
-                for team in teams.values():
-                    team.end()
+            sides += [f"{side}{BEFORE}" for side in flags.sides if not side.startswith("torch")]
+        for network, precision in itertools.product(flags.networks, flags.precisions):
+            teams = {}
+            for side in sides:
+                peer = side.startswith("torch")
+                environment = KEEPS_MEMORY if peer else {"PYTHONPATH": folder} if side.endswith(BEFORE) else {}
+                words = ["--be", side.removesuffix(BEFORE), network, precision, *flags.flags]
+                team = Team([flags.torch_python if peer else sys.executable, __file__, *words], 1, environment)
+                if team.ready:
+                    teams[side] = team
+                else:
+                    print(f"{side} could not be started and is left out", flush=True)
+            measure(flags, network, precision, teams)
+            for team in teams.values():
+                team.end()
 
 
 if __name__ == "__main__":

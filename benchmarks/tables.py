@@ -352,6 +352,27 @@ def step_torch() -> str:
     return "\n".join(lines)
 
 
+def step_before() -> str:
+    """Steps beside an earlier commit of Convoy."""
+    rows = rows_of("step_torch")
+    lines = ["| images/s, median (range) | before | now | |", "|---|---|---|---|"]
+    for before in rows:
+        if not before["side"].endswith(" before"):
+            continue
+        same = ("network", "precision", "date")
+        side = before["side"].removesuffix(" before")
+        now = next(row for row in rows if row["side"] == side and all(row[key] == before[key] for key in same))
+        cells = [
+            f"{float(row['images_per_second']):.3g} ({float(row['least']):.3g} to {float(row['most']):.3g})"
+            for row in (before, now)
+        ]
+        times = float(now["images_per_second"]) / float(before["images_per_second"])
+        lines.append(f"| {now['network']}, {now['batch']}, {side} | {' | '.join(cells)} | {times:.1f}x |")
+    last = next(row for row in rows if row["side"].endswith(" before"))
+    lines.append(f"\nBefore is {last['notes']}; {last['rounds']} rounds, the sides in turn {source('step_torch')}")
+    return "\n".join(lines)
+
+
 def frozen_backbone() -> str:
     """Training of a new head, all sides."""
     rows = rows_of("frozen_backbone")
@@ -410,6 +431,7 @@ TABLES = {
     "cluster": cluster,
     "cluster_resnet18": cluster_resnet18,
     "step_torch": step_torch,
+    "step_before": step_before,
     "frozen_backbone": frozen_backbone,
     "fine_tune": fine_tune,
 }
