@@ -32,7 +32,7 @@ class Kind(NamedTuple):
     onednn: str
 
 
-# The first that matches. AVX2: benchmarks/results/forward.csv, 1.1 to 2.3 times as fast, and benchmarks/results/onednn.csv.
+# The first that matches. AVX2: 1.1 to 2.3 times as fast (benchmarks/results/forward.csv).
 KINDS = (Kind(frozenset({"avx512f"}), TENSORFLOWS_OWN), Kind(frozenset({"avx2", "fma"}), "on"))
 
 
