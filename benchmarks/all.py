@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import tables
+from step_tables import MORE, OF_SCRIPT
 
 # Tables whose rows no script of their name measures.
 WITHOUT_SCRIPT = {"digits": "convoy train --flagfile=recipes/digits.flags --seed=N, for each row"}
@@ -35,13 +36,14 @@ def main() -> int:
         parser.error(f"there is no table {unknown[0]}; --list shows those there are")
     failed = []
     for name in flags.tables or tables.TABLES:
-        script = tables.HERE / f"{name}.py"
-        command = f"python benchmarks/{name}.py" if script.exists() else WITHOUT_SCRIPT[name]
+        rows, more = OF_SCRIPT.get(name, name), MORE.get(name, [])
+        script = tables.HERE / f"{rows}.py"
+        command = " ".join(["python", f"benchmarks/{rows}.py", *more]) if script.exists() else WITHOUT_SCRIPT[name]
         if flags.list:
-            print(f"{name:<18}{age(name):>10}  {command}")
+            print(f"{name:<18}{age(rows):>10}  {command}")
         elif script.exists():
             print(f"== {command}", flush=True)
-            if subprocess.run([sys.executable, script], check=False, cwd=tables.ROOT).returncode:
+            if subprocess.run([sys.executable, script, *more], check=False, cwd=tables.ROOT).returncode:
                 failed.append(name)
     if not flags.list:
         for page in tables.PAGES:

@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from quota import quota, version
 from rows import HERE, describe, replace
+from step_torch import KEEPS_MEMORY, version_of
 
 from convoy import entry, exits, noise
 
@@ -39,8 +40,6 @@ SIDES = {  # how gradients are summed
     "torch": "in buckets during the backward pass, over Gloo",
     "torch_compiled": "the same, by torch.compile",
 }
-# What Convoy does by itself (trainer/engines/allocator.py), by the environment of a peer.
-KEEPS_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
 WARM_STEPS = 3  # of each measurement
 UNSHAPED = 0.0
 
@@ -142,13 +141,6 @@ def shape(hosts: Sequence[Host], switch: Sequence[str], gbit: float, delay_us: i
                     )
 
 
-def torch_version(python: str) -> str:
-    """Of the torch that an interpreter has; empty without one."""
-    program = "import torch; print(torch.__version__)"
-    done = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch_python", default=sys.executable, help="an interpreter whose environment has torch")
@@ -170,7 +162,7 @@ def main() -> int:
     flags = parser.parse_args()
     if why := refused():
         raise exits.CannotRun(f"no hosts can be made on this machine: {why}.")
-    versions = {**describe(), "torch": torch_version(flags.torch_python)}
+    versions = {**describe(), "torch": version_of(flags.torch_python, "torch")}
     sides = [side for side in flags.sides if versions[side.removesuffix("_compiled")]]
     if missing := sorted({*flags.sides} - {*sides}):
         print(f"{', '.join(missing)} is not installed, and left out; benchmarks/peers.txt names the peers", flush=True)

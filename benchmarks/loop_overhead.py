@@ -51,7 +51,8 @@ def bare_tensorflow(engine: Any) -> Callable[[int], None]:
     """A function that makes so many steps and waits for the last."""
     import tensorflow as tf
 
-    step = tf.function(lambda batch: engine._step(batch).loss, autograph=False)
+    own = engine._training_step()
+    step = tf.function(lambda batch: own(batch).loss, autograph=False)
     batch = next(engine._stream)
 
     def steps(count: int) -> None:
@@ -69,8 +70,10 @@ def bare_jax(engine: Any) -> Callable[[int], None]:
 
     from convoy.trainer.engines.jax.devices import REPLICATED, SHARDED
 
+    own = engine.programs.step(engine._stage)
+
     def step(state: Any, batch: Any) -> tuple[Any, Any]:
-        state, outcome = engine.programs.step(state, batch)
+        state, outcome = own(state, batch)
         return state, outcome.loss
 
     mesh = engine.programs.mesh
@@ -115,9 +118,9 @@ def measure(flags: argparse.Namespace) -> Rates:
     with tempfile.TemporaryDirectory() as folder:
         data = DataConfig(f"synthetic:32x32x3:10:{BATCHES * flags.batch_size}", eval_split="none")
         config = RunConfig(
-            f"{folder}/run",
-            data,
-            flags.model,
+            run_dir=f"{folder}/run",
+            data=data,
+            model=flags.model,
             precision=flags.precision,
             batch_size=flags.batch_size,
             duration=NEVER,

@@ -140,11 +140,11 @@ def measure(flags: argparse.Namespace, network: str, precision: str, sides: dict
             speeds[side].append(team.turn(flags.seconds))
         print(network, precision, *(f"{side} {own[-1]:.1f}" for side, own in speeds.items()), flush=True)
     peers = [statistics.median(own) for side, own in speeds.items() if side.startswith("torch")]
+    versions = {**describe(), "torch": version_of(flags.torch_python, "torch")}
     for side, own in speeds.items():
         median = statistics.median(own)
         row = {
-            **describe(),
-            "torch": version_of(flags.torch_python, "torch"),
+            **versions,
             "network": network,
             "batch": NETWORKS[network].batch,
             "precision": precision,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import statistics
 from pathlib import Path
 
-HERE = Path(__file__).parent
+from cells import HERE, machine_of, rows_of, source, spread
+from step_tables import cluster, cluster_resnet18, step_before, step_torch
+
 ROOT = HERE.parent
 PAGES = tuple(
     ROOT / page
@@ -22,25 +23,6 @@ PAGES = tuple(
         "docs/performance.md",
     )
 )
-
-
-def rows_of(name: str) -> list[dict[str, str]]:
-    with (HERE / "results" / f"{name}.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def machine_of(row: dict[str, str]) -> str:
-    """Where, with what and when a row was measured."""
-    return f"{row['machine']}, TensorFlow {row['tensorflow']}, Keras {row['keras']}, {row['date']}"
-
-
-def source(name: str, more: str = "") -> str:
-    """The rows of a table, and the script that measures them; `more` is another command."""
-    return f"([rows](benchmarks/results/{name}.csv), `{more or f'python benchmarks/{name}.py'}`)."
-
-
-def spread(row: dict[str, str]) -> str:
-    return f"{float(row['images_per_second']):,.0f} ({int(row['least']):,} to {int(row['most']):,})"
 
 
 def article_cifar10() -> str:
@@ -275,101 +257,6 @@ def find_lr() -> str:
         rate, middle, low, high = (float(row[column]) for column in ("learning_rate", "accuracy", "low", "high"))
         lines.append(f"| `{row['optimizer']}`, {name} | {rate:.3g} | {middle:.1%} ({low:.1%} to {high:.1%}) |")
     lines.append(f"\nDigits, article_cnn, batch 128, 10 epochs, cosine to 0, {machine_of(rows[0])} {source('find_lr')}")
-    return "\n".join(lines)
-
-
-def cluster() -> str:
-    return _cluster("article_cnn", "python benchmarks/cluster.py")
-
-
-def cluster_resnet18() -> str:
-    more = "--model=resnet18 --batch=64 --processes=2 --share=0 --flags=--batchnorm=local"
-    return _cluster("resnet18", f"python benchmarks/cluster.py {more}")
-
-
-def _cluster(model: str, command: str) -> str:
-    """Images per second and process on several hosts: a side a row, a number of processes and a speed of links a column."""
-    rows = [row for row in rows_of("cluster") if row["model"] == model and "sync" not in row["flags"]]
-    names = {
-        "tensorflow": "Convoy, TensorFlow",
-        "jax": "Convoy, JAX",
-        "torch": "torch DistributedDataParallel",
-        "torch_compiled": "the same, compiled",
-    }
-    settings = list(dict.fromkeys((row["processes"], float(row["gbit"])) for row in rows))
-    heads = (f"{count} at {gbit:g} Gbit/s" if gbit else f"{count}" for count, gbit in settings)
-    lines = [f"| images/s of a process (range) | {' | '.join(heads)} |", "|---" * (1 + len(settings)) + "|"]
-    for side, name in names.items():
-        cells = []
-        for count, gbit in settings:
-            for row in rows:
-                if (row["side"], row["processes"], float(row["gbit"])) == (side, count, gbit):
-                    middle, low, high = (
-                        float(row[column]) / int(count) for column in ("images_per_second", "least", "most")
-                    )
-                    cells.append(f"{middle:,.0f} ({low:,.0f} to {high:,.0f})")
-        if cells:
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-    first = rows[0]
-    lines.append(
-        f"\nHosts that are network namespaces, {float(first['share_of_core']) or 1:.0%} of a core each; {model}, float32,"
-        f" {first['batch']} images of 32x32 a process, {first['rounds']} rounds; {machine_of(first)}, JAX {first['jax']},"
-        f" torch {first['torch']} {source('cluster', command)}"
-    )
-    return "\n".join(lines)
-
-
-def step_torch() -> str:
-    """A training step of each network and precision: a side a column."""
-    rows = rows_of("step_torch")
-    names = {
-        "tensorflow": "Convoy, TensorFlow",
-        "jax": "Convoy, JAX",
-        "torch": "torch",
-        "torch_compiled": "torch.compile",
-    }
-    lines = [
-        f"| images/s, median (range) | {' | '.join(names.values())} | the faster Convoy, of the faster torch |",
-        "|---" * (2 + len(names)) + "|",
-    ]
-    for network, precision in dict.fromkeys((row["network"], row["precision"]) for row in rows):
-        own = {row["side"]: row for row in rows if (row["network"], row["precision"]) == (network, precision)}
-        if "torch" not in own:
-            continue
-        cells = [
-            f"{float(row['images_per_second']):.3g} ({float(row['least']):.3g} to {float(row['most']):.3g})"
-            if (row := own.get(side))
-            else ""
-            for side in names
-        ]
-        ahead = max(float(own[side]["of_torch"]) for side in ("tensorflow", "jax") if side in own)
-        lines.append(f"| {network}, {own['torch']['batch']}, {precision} | {' | '.join(cells)} | {ahead:.2f}x |")
-    first = rows[0]
-    lines.append(
-        f"\nresnet18 for 32x32 pixels, others 224x224; a batch beside each name; {first['rounds']} rounds, the sides in turn;"
-        f" {machine_of(first)}, JAX {first['jax']}, torch {first['torch']} {source('step_torch')}"
-    )
-    return "\n".join(lines)
-
-
-def step_before() -> str:
-    """Steps beside an earlier commit of Convoy."""
-    rows = rows_of("step_torch")
-    lines = ["| images/s, median (range) | before | now | |", "|---|---|---|---|"]
-    for before in rows:
-        if not before["side"].endswith(" before"):
-            continue
-        same = ("network", "precision", "date")
-        side = before["side"].removesuffix(" before")
-        now = next(row for row in rows if row["side"] == side and all(row[key] == before[key] for key in same))
-        cells = [
-            f"{float(row['images_per_second']):.3g} ({float(row['least']):.3g} to {float(row['most']):.3g})"
-            for row in (before, now)
-        ]
-        times = float(now["images_per_second"]) / float(before["images_per_second"])
-        lines.append(f"| {now['network']}, {now['batch']}, {side} | {' | '.join(cells)} | {times:.1f}x |")
-    last = next(row for row in rows if row["side"].endswith(" before"))
-    lines.append(f"\nBefore is {last['notes']}; {last['rounds']} rounds, the sides in turn {source('step_torch')}")
     return "\n".join(lines)
 
 

@@ -1,5 +1,5 @@
 """Imports TensorFlow and Keras without what they only look for, which is two fifths of the CPU time of that import
-(findings/tensorflow_imports_jax_sklearn_matplotlib.sh), and without a search for garbage, which is a quarter of what remains.
+(findings/tensorflow_imports_jax_sklearn_matplotlib.sh), and without a search for garbage (benchmarks/results/start.csv).
 
 TensorFlow's converter for phones imports JAX, Keras' wrappers scikit-learn, its plots matplotlib, its editor of files IPython,
 each inside a `try`, and some for as long as a second. No run uses them through these, and whoever imports them afterwards gets
@@ -28,7 +28,7 @@ def tensorflow_and_keras(backend: str = "tensorflow") -> None:
 def lasting() -> Iterator[None]:
     """Within, Python does not look for garbage among what is imported, and afterwards never again among what there is then.
 
-    Modules stay as long as the process does, and TensorFlow's have half a million objects.
+    Modules stay as long as the process does, and TensorFlow's have very many objects.
     """
     looks = gc.isenabled()
     gc.disable()

@@ -42,6 +42,14 @@ def test_the_tables_of_the_documents_are_those_of_the_results():
         assert tables.filled(page) == text, "run `python benchmarks/tables.py`"
 
 
+def test_every_table_of_the_documents_has_its_command():
+    import tables
+
+    argv = [sys.executable, "benchmarks/all.py", "--list"]
+    done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(tables.TABLES)
+
+
 def test_every_row_of_the_results_has_the_columns_of_its_file():
     for path in tracked("benchmarks/results/*.csv"):
         with path.open(newline="") as file:

@@ -25,7 +25,7 @@ SWITCHES = {"on": "1", "off": "0"}
 
 
 def measure(rounds: int, seconds: float) -> dict[str, Any]:
-    """What `--json` prints: steps a second with oneDNN and without, in turn, and what is faster by more than the rounds differ.
+    """What `--json` prints: steps a second with oneDNN and without, in turn, and which is faster.
 
     Args:
       rounds: how often each is measured, in turn.

@@ -86,7 +86,7 @@ def _as_begun(config: RunConfig, store: Store, stored: StoredConfig | None) -> t
 
     Every process of a run comes to the same answer, if it can see the run directory.
     """
-    seen = store if store.url else open_store(config.run_dir)
+    seen = store if store.url else open_store(config.run_dir)  # a leader's, which has read it
     begun = stored if store.url else opening.begun_config(seen)
     config = begun.computing(config) if begun else config
     if not config.pretrained:

@@ -26,7 +26,7 @@ from convoy.trainer.engines import patches, scopes
 from convoy.trainer.engines.base import BaseEngine
 from convoy.trainer.engines.protocol import Engine
 from convoy.trainer.engines.runtime import compute_dtype
-from convoy.trainer.experiment import Experiment, build
+from convoy.trainer.experiment import build
 
 SIDES = {"cpu": 2048, "gpu": 8192, "tpu": 8192}  # of the matrices whose product is the peak
 ROWS = 12  # of the table of layers
@@ -87,7 +87,7 @@ def measure(config: RunConfig, rounds: int, seconds: float) -> dict[str, Any]:
             "fraction": speed * per_step / (table_peak * devices),
         },
         **breakdown,
-        "input_wait_fraction": _input_wait(experiment, seconds),
+        "input_wait_fraction": bench.with_input(experiment, seconds)[1],
         "copy_of_state_seconds": _copy_seconds(engine),
     }
 
@@ -173,12 +173,6 @@ def _breakdown(
         else {},
         "layers": rows,
     }
-
-
-def _input_wait(experiment: Experiment, seconds: float) -> float | None:
-    """The part of the time that steps wait for the run's own input; None where that is not measured."""
-    _, wait = bench.with_input(experiment, seconds)
-    return wait
 
 
 def _copy_seconds(engine: Engine) -> float:

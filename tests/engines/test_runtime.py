@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 import types
 
@@ -20,6 +21,7 @@ from convoy.trainer.engines.runtime import check_microbatches
 from convoy.trainer.engines.tensorflow import Engine, prepare
 from convoy.trainer.processes import cluster
 from convoy.trainer.processes.cluster import Cluster
+from support import cluster_variables, environment
 
 TWO = {"worker": ["a:1", "b:2"]}
 
@@ -203,3 +205,31 @@ def test_groups_that_do_not_divide_what_a_device_has_are_refused(monkeypatch):
     engine.feed(InMemory(np.zeros((23, 4, 4, 1)), np.arange(23) % 3), 0)
     with pytest.raises(exits.CannotRun, match="--batchnorm=ghost:4 cannot cut the 10 examples"):
         engine.train(1)
+
+
+AGREE = """
+import json, sys
+from convoy.trainer.config import RunConfig
+from convoy.trainer.engines import choose
+
+backend, values = sys.argv[1], json.loads(sys.argv[2])
+config = choose(backend).prepare(RunConfig(backend=backend, devices="cpu:1", batch_size=8, **values)).config
+print(json.dumps([config.kernels, config.gradient_buckets]), flush=True)
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_processes_that_cannot_see_the_run_compute_as_the_leading_one_does(backend):
+    """Else their collectives would not be the same, and all would wait for ever."""
+    own = [{"kernels": "1", "gradient_buckets": 1}, {}]  # of a run that goes on, and of nothing known
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", AGREE, backend, json.dumps(values)],
+            env=environment(**variables),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for values, variables in zip(own, cluster_variables(backend, 2), strict=True)
+    ]
+    said = [process.communicate(timeout=150)[0].splitlines()[-1] for process in processes]
+    assert [json.loads(line) for line in said] == [["1", 1], ["1", 1]]

@@ -76,8 +76,9 @@ def install(
       all_sum: sums over the replicas.
       replicas: how many there are; all hold equally many examples.
       frozen: layers that are, by `id`.
-      normalize: how a layer computes where all examples of a replica are normalized together; None: as Keras does.
-      merges: whether the step can take that mean. Without, there is a collective for each layer, and nothing is returned.
+      normalize: how a layer computes where all examples of a replica are normalized together; None: as Keras does. It moves
+        this replica's statistics, so with several replicas it needs `merges`.
+      merges: whether the step takes that mean. Without, there is a collective for each layer, and nothing is returned.
     """
     moving: list[keras.Variable] = []
     if spec.mode == "sync" and replicas == 1 and not normalize:
@@ -86,10 +87,8 @@ def install(
         if id(layer) in frozen:
             continue
         if spec.mode == "sync" and replicas == 1 and normalize:
-            patches.replace_normalization(
-                layer,
-                functools.partial(_by_itself, layer, normalize, functools.partial(type(layer).call, layer), all_sum, 1),
-            )
+            otherwise = functools.partial(type(layer).call, layer)
+            patches.replace_normalization(layer, functools.partial(_by_itself, layer, normalize, otherwise))
         elif spec.mode == "sync":
             patches.replace_moments(layer, functools.partial(_global_moments, layer, all_sum, replicas))
         else:
@@ -100,7 +99,7 @@ def install(
             sums = (lambda tensor: tensor, 1) if merges else (all_sum, replicas)
             call = functools.partial(_grouped, layer, spec.group, *sums)
             if normalize and not spec.group:
-                call = functools.partial(_by_itself, layer, normalize, call, *sums)
+                call = functools.partial(_by_itself, layer, normalize, call)
             patches.replace_normalization(layer, call)
             moving += [layer.moving_mean, layer.moving_variance] if merges else []
     return moving
@@ -110,8 +109,6 @@ def _by_itself(
     layer: keras.layers.BatchNormalization,
     normalize: Normalize,
     otherwise: Callable[..., Array],
-    all_sum: AllSum,
-    replicas: int,
     inputs: Array,
     training: bool | None = None,
     mask: Array | None = None,
@@ -120,12 +117,7 @@ def _by_itself(
     normalized = normalize(layer, inputs) if training and layer.trainable and mask is None else None
     if normalized is None:
         return otherwise(inputs, training=training, mask=mask)
-    mean, variance = normalized.mean, normalized.variance
-    if replicas > 1:
-        channels = mean.shape[0]
-        both = all_sum(ops.concatenate([mean, variance])) / replicas
-        mean, variance = both[:channels], both[channels:]
-    _move(layer, mean, variance)
+    _move(layer, normalized.mean, normalized.variance)
     return normalized.outputs
 
 

@@ -56,19 +56,12 @@ def for_this_machine() -> str:
 def measured() -> str:
     """on or off, as `convoy bench hardware` found it for this processor and TensorFlow; "" where it was not asked, or the file
     is none of its own."""
-    try:
-        every = shapes.check(parse_json(read_file(_file()), str(_file())), {str: {"onednn": _VALUES}}, str(_file()))
-        return every.get(_key(), {}).get("onednn", "")
-    except (OSError, exits.BadData):
-        return ""
+    return _known().get(_key(), {}).get("onednn", "")
 
 
 def keep(value: str) -> Path:
     """Writes down what is faster here, beside what is known of others; returns the file. OSError where that cannot be."""
-    every: dict[str, dict[str, str]] = {}
-    with contextlib.suppress(OSError, exits.BadData):
-        every = shapes.check(parse_json(read_file(_file()), str(_file())), {str: {"onednn": _VALUES}}, str(_file()))
-    every[_key()] = {"onednn": value}
+    every = {**_known(), _key(): {"onednn": value}}
     _file().parent.mkdir(parents=True, exist_ok=True)
     partial = _file().with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(every, indent=1))
@@ -82,6 +75,13 @@ def processor() -> str:
     values = {name.strip(): value.strip() for name, _, value in reversed(lines)}  # of the first core
     parts = (values.get(name, "") for name in ("vendor_id", "model name", "cpu family", "model"))
     return " ".join(part for part in parts if part) or "unknown"
+
+
+def _known() -> dict[str, dict[str, str]]:
+    """What was measured, by processor and TensorFlow; nothing where the file is missing or none of its own."""
+    with contextlib.suppress(OSError, exits.BadData):
+        return shapes.check(parse_json(read_file(_file()), str(_file())), {str: {"onednn": _VALUES}}, str(_file()))
+    return {}
 
 
 def _file() -> Path:

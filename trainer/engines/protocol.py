@@ -41,7 +41,7 @@ class Engine(Protocol):
     """
 
     description: str  # the devices for a person
-    device_name: str  # of one device, as its maker or the backend names it; "" of a CPU
+    device_name: str  # of one device, as JAX names it; "" of a CPU, and on TensorFlow
     replicas: int  # of all processes
     part_sizes: Mapping[int, list[int]]  # batch size -> examples of each part that a replica differentiates at once
     parameters: int  # trainable numbers

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import keras
+import numpy as np
 
 from convoy import exits
 from convoy.data.pipeline import BatchSharding
@@ -113,6 +114,22 @@ def resolved(config: RunConfig, processes: int) -> RunConfig:
         buckets = BUCKETS if processes > 1 else 1
     precision = set_up_keras(config)
     return dataclasses.replace(config, precision=precision, kernels=kernels, onednn=used, gradient_buckets=buckets)
+
+
+def agreed(config: RunConfig, cluster: Cluster, from_leader: Callable[[np.ndarray], np.ndarray]) -> RunConfig:
+    """The configuration with the leading process's ways to compute, which decide on the collectives of a step.
+
+    Another process may not see the run directory, and so not know what a run that goes on was begun with.
+
+    Args:
+      config: resolved.
+      cluster: of the processes, all of which call this.
+      from_leader: an array -> the leading process's.
+    """
+    if cluster.processes == 1:
+        return config
+    kernels, buckets = from_leader(np.array([int(config.kernels), config.gradient_buckets], np.int32)).tolist()
+    return dataclasses.replace(config, kernels=str(kernels), gradient_buckets=buckets)
 
 
 def topology(config: RunConfig, cluster: Cluster, local_replicas: int) -> str:

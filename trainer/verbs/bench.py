@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
+from collections.abc import Callable
+from types import ModuleType
 
 from convoy import options
 from convoy.bounds import real, whole
@@ -50,26 +53,32 @@ def parse(argv: list[str]) -> tuple[RunConfig, BenchConfig]:
     return settle(configuration.from_dict(values)), BenchConfig(**options.take(BenchConfig, values))
 
 
-def _work(parsed: tuple[RunConfig, BenchConfig]) -> None:
+def work(parsed: tuple[RunConfig, BenchConfig], load: Callable[[], ModuleType]) -> None:
+    """Measures and prints. `load` imports what has `measure` and `show`, and Keras with it."""
     config, flags = parsed
     places.check(config.data)
     own_module.check(config.model)
     with contextlib.redirect_stdout(sys.stderr):  # notes about the data
         engines.choose(config.backend, config.onednn)
-        from convoy.trainer import bench  # imports Keras, which now has the right backend
-
-        measurement = bench.measure(config, flags.rounds, flags.seconds)
+        module = load()  # Keras has the right backend now
+        measurement = module.measure(config, flags.rounds, flags.seconds)
     if flags.json:
         print(json.dumps(measurement))
     else:
-        bench.show(measurement)
+        module.show(measurement)
+
+
+def _load() -> ModuleType:
+    from convoy.trainer import bench
+
+    return bench
 
 
 VERB = ChildVerb(
     USAGE,
     (BenchConfig,),
     parse,
-    _work,
+    functools.partial(work, load=_load),
     of_train=(RecipeFlag, RunConfig, DataConfig),
     module="convoy.trainer.verbs.bench",
 )

@@ -15,8 +15,8 @@ from convoy.verbs import verb
 USAGE = """usage: convoy bench hardware [--flag=value ...]
 
 Measures a small training step with oneDNN and without, in processes of their own, and keeps in your cache which is faster:
-that is what --onednn=auto means on this processor with this TensorFlow from then on. A run that goes on keeps its own. It
-takes less than a minute, and prints the speed of matrix products and of memory, too."""
+that is what --onednn=auto means on this processor with this TensorFlow from then on. A run that goes on keeps its own. The
+speed of matrix products and of memory is printed, too."""
 
 
 @dataclasses.dataclass(frozen=True)

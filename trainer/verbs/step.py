@@ -5,17 +5,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
+import functools
+from types import ModuleType
 
 from convoy.data.config import DataConfig
-from convoy.data.sources import places
-from convoy.trainer import engines
 from convoy.trainer.config import RunConfig
 from convoy.trainer.flags.recipes import RecipeFlag
-from convoy.trainer.models import own_module
-from convoy.trainer.verbs.bench import BenchConfig, parse
+from convoy.trainer.verbs.bench import BenchConfig, parse, work
 from convoy.verbs import ChildVerb
 
 USAGE = """usage: convoy bench step [--flag=value ...]
@@ -25,26 +21,17 @@ precision on the same devices, in turn: images and FLOPs a second, the fraction 
 network's own layers. FLOPs are counted from the network, two for a multiplication with its addition. Nothing is written."""
 
 
-def _work(parsed: tuple[RunConfig, BenchConfig]) -> None:
-    config, flags = parsed
-    places.check(config.data)
-    own_module.check(config.model)
-    with contextlib.redirect_stdout(sys.stderr):  # notes about the data
-        engines.choose(config.backend, config.onednn)
-        from convoy.trainer import step_bench  # imports Keras, which now has the right backend
+def _load() -> ModuleType:
+    from convoy.trainer import step_bench
 
-        measurement = step_bench.measure(config, flags.rounds, flags.seconds)
-    if flags.json:
-        print(json.dumps(measurement))
-    else:
-        step_bench.show(measurement)
+    return step_bench
 
 
 VERB = ChildVerb(
     USAGE,
     (BenchConfig,),
     parse,
-    _work,
+    functools.partial(work, load=_load),
     of_train=(RecipeFlag, RunConfig, DataConfig),
     module="convoy.trainer.verbs.step",
 )

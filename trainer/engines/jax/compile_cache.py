@@ -31,7 +31,7 @@ from convoy.store import Store, open_store
 from convoy.trainer.engines.onednn import instructions
 
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"
-MAX_BYTES = 1 << 30  # of a folder; a step of resnet18 has 400 KB
+MAX_BYTES = 1 << 30  # of a folder
 _MAX_ENTRY_BYTES = 1 << 28
 _DIGEST_BYTES = 32
 _SUFFIX, _PARTIAL = ".xla", ".partial"
@@ -210,7 +210,8 @@ def use(asked: str, trusted: bool = False) -> None:
 
 def _storage(asked: str, trusted: bool) -> Storage:
     if is_remote(asked):
-        assert trusted, "validation.check_compile_cache"
+        if not trusted:  # validation.check_compile_cache has refused it before
+            raise exits.CannotRun(f"{asked} is a bucket, which needs --trust_compile_cache")
         return Bucket(asked)
     return Folder(caches() / "compiled" if asked == "auto" else Path(os.path.expanduser(asked)))  # noqa: PTH111
 

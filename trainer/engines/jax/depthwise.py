@@ -111,8 +111,8 @@ def _kernel_gradient(
     outputs, gradient = list(gradient.shape[1:3]), gradient.astype(_sum_dtype(gradient))
     products = [window * gradient for _, window in _windows(images, kernel, outputs, strides, padding)]
     zeros = [np.zeros((), gradient.dtype)] * len(products)
-    # One reduction, in which XLA computes the products too, in a tenth of the time of one reduction for each tap. It keeps the
-    # images apart, as XLA shares such a loop among cores only by what it keeps.
+    # One reduction, in which XLA computes the products too: one for each tap would read all as often. It keeps the images
+    # apart, as XLA shares such a loop among cores only by what it keeps.
     per_image = lax.reduce(products, zeros, lambda a, b: [x + y for x, y in zip(a, b, strict=True)], (1, 2))
     return jnp.stack([jnp.sum(tap, axis=0) for tap in per_image]).reshape(kernel)
 

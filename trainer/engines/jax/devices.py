@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import numpy as np
 import tensorflow as tf
+from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec
 
 from convoy import exits
@@ -17,7 +18,7 @@ from convoy.trainer.engines import memory, patches
 from convoy.trainer.engines.jax import compile_cache, gloo
 from convoy.trainer.engines.lost import cannot_join
 from convoy.trainer.engines.memory import StepMemory
-from convoy.trainer.engines.runtime import Runtime, check_batch, resolved, topology
+from convoy.trainer.engines.runtime import Runtime, agreed, check_batch, resolved, topology
 from convoy.trainer.processes import cluster as clusters
 from convoy.trainer.processes.cluster import Cluster
 
@@ -93,7 +94,10 @@ def prepare(config: RunConfig, ignore_cluster: bool = False) -> Runtime:
     share_search = cluster.processes > 1 and here[0].platform == "gpu"
     kept = "off" if config.compile_cache == "auto" and share_search else config.compile_cache
     compile_cache.use(kept, config.trust_compile_cache)
-    config = resolved(config, cluster.processes)
+    try:
+        config = agreed(resolved(config, cluster.processes), cluster, multihost_utils.broadcast_one_to_all)
+    except jax.errors.JaxRuntimeError as error:
+        raise cannot_join(cluster.processes, error) from error
     # In the order of processes, which is the order of their shares of a batch.
     devices = sorted(devices, key=lambda device: (device.process_index, device.id))
     return Runtime(config, cluster, len(here), jax.sharding.Mesh(np.array(devices), (AXIS,)))

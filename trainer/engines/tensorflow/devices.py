@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from convoy import exits
@@ -18,7 +19,8 @@ from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import memory
 from convoy.trainer.engines.lost import cannot_join
 from convoy.trainer.engines.memory import LIMITLESS, OutOfMemory, StepMemory
-from convoy.trainer.engines.runtime import Runtime, check_batch, resolved, topology
+from convoy.trainer.engines.runtime import Runtime, agreed, check_batch, resolved, topology
+from convoy.trainer.engines.tensorflow.processes import ProcessSum
 from convoy.trainer.processes import cluster as clusters
 from convoy.trainer.processes.cluster import Cluster
 
@@ -71,7 +73,16 @@ def _settle(
         tf.config.experimental.enable_op_determinism()
         deterministic = True
     config = resolved(config, cluster.processes)
-    return Runtime(config, cluster, local_replicas, build())
+    strategy = build()
+
+    def from_leader(array: np.ndarray) -> np.ndarray:
+        return ProcessSum(strategy, cluster.processes)(array if cluster.is_leader else np.zeros_like(array))
+
+    try:
+        config = agreed(config, cluster, from_leader)
+    except tf.errors.OpError as error:
+        raise cannot_join(cluster.processes, error) from error
+    return Runtime(config, cluster, local_replicas, strategy)
 
 
 def _strategy(config: RunConfig, processes: int) -> tf.distribute.Strategy:

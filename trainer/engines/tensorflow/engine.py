@@ -184,16 +184,19 @@ class TensorFlowEngine(BaseEngine):
             self._loops[self._stage] = self._training_loop()
         return self._loops[self._stage]
 
+    def _training_step(self) -> TrainingStep:
+        """Of this stage."""
+        stage = self._stage
+        # The layers of the first generation sum in every mode.
+        sums = self.config.batchnorm_spec.mode == "sync" or self.config.kernels == "1"
+        has_normalization = normalization.has_batch_normalization(self.model, stage.frozen)
+        has_cross_replica_layers = self.replicas > 1 and sums and has_normalization
+        sizes = self.runtime.sharding(stage.batch_size).microbatch_sizes
+        return TrainingStep(self.parts, self.config, stage, sizes, self._average, self._scale, has_cross_replica_layers)
+
     def _training_loop(self) -> Loop:
         """Of this stage; traced anew by its first call."""
-        stage = self._stage
-        spec, own = self.config.batchnorm_spec, self.config.kernels == "1"  # whose layers sum in every mode
-        has_cross_replica_layers = (own or spec.mode == "sync") and self.replicas > 1
-        has_cross_replica_layers &= normalization.has_batch_normalization(self.model, stage.frozen)
-        sizes = self.runtime.sharding(stage.batch_size).microbatch_sizes
-        step: Callable[..., tf.Tensor] = TrainingStep(
-            self.parts, self.config, stage, sizes, self._average, self._scale, has_cross_replica_layers
-        ).__call__
+        step: Callable[..., tf.Tensor] = self._training_step().__call__
         if self.config.xla == "on" and self.config.strategy != "tpu":  # TPUStrategy compiles what it runs by itself
             step = tf.function(step, autograph=False, jit_compile=True)
         return training_loop(step, self._strategy, timed=not devices.deterministic, noise_scale=self.config.noise_scale)

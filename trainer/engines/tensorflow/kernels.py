@@ -20,14 +20,9 @@ def normalized(layer: keras.layers.BatchNormalization, inputs: tf.Tensor) -> Nor
 
     Of 16-bit inputs the statistics are taken in float32, and the outputs have 16 bits, as with Keras.
     """
-    own = type(layer) is not keras.layers.BatchNormalization or layer.renorm
-    if (
-        own
-        or inputs.shape.rank != 4
-        or None in inputs.shape
-        or layer.axis not in (3, -1)
-        or inputs.dtype not in _COMPUTES
-    ):
+    plain = type(layer) is keras.layers.BatchNormalization and not layer.renorm and layer.axis in (3, -1)
+    images = inputs.shape.rank == 4 and None not in inputs.shape and inputs.dtype in _COMPUTES
+    if not (plain and images):
         return None
     channels, nothing = inputs.shape[-1], tf.zeros([0])
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(

@@ -1,0 +1,112 @@
+"""Tables of training steps: beside torch, beside an earlier commit, on several hosts."""
+
+from __future__ import annotations
+
+from cells import machine_of, rows_of, source
+
+# Tables of another script's rows: the script, and what it is given.
+OF_SCRIPT = {"cluster_resnet18": "cluster", "step_before": "step_torch"}
+MORE = {
+    "cluster_resnet18": [
+        *("--model=resnet18", "--batch=64", "--processes=2", "--share=0", "--flags=--batchnorm=local"),
+        *("--sides", "tensorflow", "jax", "torch", "--seconds=3"),
+    ],
+    "step_before": [
+        *("--networks", "efficientnet_b0", "mobilenet_v3_large", "--precisions=float32"),
+        *("--sides=jax", "--before=9d4fb4d", "--rounds=3"),
+    ],
+}
+
+
+def cluster() -> str:
+    return _cluster("article_cnn", "python benchmarks/cluster.py")
+
+
+def cluster_resnet18() -> str:
+    return _cluster("resnet18", f"python benchmarks/cluster.py {' '.join(MORE['cluster_resnet18'])}")
+
+
+def _cluster(model: str, command: str) -> str:
+    """Images per second and process on several hosts: a side a row, a number of processes and a speed of links a column."""
+    rows = [row for row in rows_of("cluster") if row["model"] == model and "sync" not in row["flags"]]
+    names = {
+        "tensorflow": "Convoy, TensorFlow",
+        "jax": "Convoy, JAX",
+        "torch": "torch DistributedDataParallel",
+        "torch_compiled": "the same, compiled",
+    }
+    settings = list(dict.fromkeys((row["processes"], float(row["gbit"])) for row in rows))
+    heads = (f"{count} at {gbit:g} Gbit/s" if gbit else f"{count}" for count, gbit in settings)
+    lines = [f"| images/s of a process (range) | {' | '.join(heads)} |", "|---" * (1 + len(settings)) + "|"]
+    for side, name in names.items():
+        cells = []
+        for count, gbit in settings:
+            for row in rows:
+                if (row["side"], row["processes"], float(row["gbit"])) == (side, count, gbit):
+                    middle, low, high = (
+                        float(row[column]) / int(count) for column in ("images_per_second", "least", "most")
+                    )
+                    cells.append(f"{middle:,.0f} ({low:,.0f} to {high:,.0f})")
+        if cells:
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    first = rows[0]
+    lines.append(
+        f"\nHosts that are network namespaces, {float(first['share_of_core']) or 1:.0%} of a core each; {model}, float32,"
+        f" {first['batch']} images of 32x32 a process, {first['rounds']} rounds; {machine_of(first)}, JAX {first['jax']},"
+        f" torch {first['torch']} {source('cluster', command)}"
+    )
+    return "\n".join(lines)
+
+
+def step_torch() -> str:
+    """A training step of each network and precision: a side a column."""
+    rows = rows_of("step_torch")
+    names = {
+        "tensorflow": "Convoy, TensorFlow",
+        "jax": "Convoy, JAX",
+        "torch": "torch",
+        "torch_compiled": "torch.compile",
+    }
+    lines = [
+        f"| images/s, median (range) | {' | '.join(names.values())} | the faster Convoy, of the faster torch |",
+        "|---" * (2 + len(names)) + "|",
+    ]
+    for network, precision in dict.fromkeys((row["network"], row["precision"]) for row in rows):
+        own = {row["side"]: row for row in rows if (row["network"], row["precision"]) == (network, precision)}
+        if "torch" not in own:
+            continue
+        cells = [_figures(own[side]) if side in own else "" for side in names]
+        ahead = max(float(own[side]["of_torch"]) for side in ("tensorflow", "jax") if side in own)
+        lines.append(f"| {network}, {own['torch']['batch']}, {precision} | {' | '.join(cells)} | {ahead:.2f}x |")
+    first = rows[0]
+    lines.append(
+        f"\nresnet18 for 32x32 pixels, others 224x224; a batch beside each name; {first['rounds']} rounds, the sides in turn;"
+        f" {machine_of(first)}, JAX {first['jax']}, torch {first['torch']} {source('step_torch')}"
+    )
+    return "\n".join(lines)
+
+
+def step_before() -> str:
+    """Steps beside an earlier commit of Convoy."""
+    rows = rows_of("step_torch")
+    lines = ["| images/s, median (range) | before | now | |", "|---|---|---|---|"]
+    for before in rows:
+        if not before["side"].endswith(" before"):
+            continue
+        same = ("network", "precision", "date")
+        side = before["side"].removesuffix(" before")
+        now = next(row for row in rows if row["side"] == side and all(row[key] == before[key] for key in same))
+        times = float(now["images_per_second"]) / float(before["images_per_second"])
+        what = ", ".join((now["network"], now["batch"], now["precision"], side))
+        lines.append(f"| {what} | {_figures(before)} | {_figures(now)} | {times:.1f}x |")
+    last = next(row for row in rows if row["side"].endswith(" before"))
+    command = f"python benchmarks/step_torch.py {' '.join(MORE['step_before'])}"
+    lines.append(
+        f"\nBefore is {last['notes']}; {last['rounds']} rounds, the sides in turn {source('step_torch', command)}"
+    )
+    return "\n".join(lines)
+
+
+def _figures(row: dict[str, str]) -> str:
+    """Three digits: a step of a large network makes few images a second."""
+    return f"{float(row['images_per_second']):.3g} ({float(row['least']):.3g} to {float(row['most']):.3g})"
