@@ -11,8 +11,9 @@ import datetime
 import subprocess
 import sys
 
-import tables
 from step_tables import MORE, OF_SCRIPT
+
+import tables
 
 # Tables whose rows no script of their name measures.
 WITHOUT_SCRIPT = {"digits": "convoy train --flagfile=recipes/digits.flags --seed=N, for each row"}
