@@ -27,6 +27,7 @@ from convoy.trainer.engines.depths import build_depths
 from convoy.trainer.engines.normalization import AllSum, Normalize
 from convoy.trainer.engines.runtime import Runtime, check_microbatches
 from convoy.trainer.engines.stages import Stage
+from convoy.trainer.engines.updates import Operations
 from convoy.trainer.losses.build import Loss, build_loss
 from convoy.trainer.models import rescaling
 from convoy.trainer.models.build import build_model
@@ -83,6 +84,7 @@ def build_parts(
     all_sum: AllSum,
     replica: Callable[[], Scalar],
     normalize: Normalize | None = None,
+    operations: Callable[[keras.optimizers.Optimizer], Operations | None] | None = None,
 ) -> Parts:
     """Builds a run's model with its optimizer, and installs in its layers what several replicas need.
 
@@ -94,6 +96,7 @@ def build_parts(
       all_sum: sums over the replicas, inside a step.
       replica: the index of the replica that asks, inside a step.
       normalize: the backend's own way to normalize batches, if it has one.
+      operations: an optimizer -> the backend's own operations for its updates, if it has any.
 
     Raises:
       exits.CannotRun: the model cannot be saved, or not be trained with these flags.
@@ -112,6 +115,7 @@ def build_parts(
         [treatments(variable.path) for variable in model.trainable_variables],
         [0, *config.unfreeze_borders(int(draws.sum()))],
         config.weight_decay,
+        operations(optimizer) if operations else None,
     )
     if config.lookahead_spec.interval:
         lookahead.install(optimizer, model.trainable_variables, config.lookahead_spec)

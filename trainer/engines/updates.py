@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -15,13 +16,28 @@ from convoy.trainer.optimizers.one_pass import OnePass
 Update = Callable[[Array, keras.Variable, Scalar], None]
 
 
+class Operations(NamedTuple):
+    """A backend's own for one optimizer, where it has any.
+
+    Attributes:
+      update: (gradient, variable, learning rate) -> None, as the optimizer's `update_step`.
+      decay: (variable, factor) -> None: variable <- variable - factor * variable.
+    """
+
+    update: Update
+    decay: Callable[[keras.Variable, Scalar], None]
+
+
 def install(
     optimizer: keras.optimizers.Optimizer,
     treatments: Sequence[Treatment],
     first_steps: Sequence[int],
     weight_decay: float,
+    operations: Operations | None = None,
 ) -> None:
-    """Has an optimizer treat each variable as its treatment says; where none says anything, the optimizer stays as it is.
+    """Has an optimizer treat each variable as its treatment says, by the operations if there are any.
+
+    Where treatments say nothing, and there are none, it stays as it is.
 
     A variable v with factors lr and wd, at a learning rate r: v <- v - (r lr) (weight_decay wd) v, then the optimizer's own
     update at the learning rate (r lr). Weight decay leaves out what the optimizer leaves out. Bias corrections count from the
@@ -32,8 +48,9 @@ def install(
       treatments: of the variables that the optimizer was built for, in their order.
       first_steps: of each stage.
       weight_decay: --weight_decay.
+      operations: the backend's.
     """
-    if all(treatment == Treatment() for treatment in treatments):
+    if not operations and all(treatment == Treatment() for treatment in treatments):
         return
     if isinstance(optimizer, OnePass):
         optimizer.treat(treatments, [first_steps[treatment.stage or 0] for treatment in treatments])
@@ -44,8 +61,11 @@ def install(
         assert treatment.stage is not None, "what never trains has no gradient"
         rate = rate * treatment.lr
         if (decay := weight_decay * treatment.wd) and optimizer._use_weight_decay(variable):
-            optimizer.assign_sub(variable, variable * (ops.cast(rate, variable.dtype) * decay))
+            (operations.decay if operations else shrink)(variable, ops.cast(rate, variable.dtype) * decay)
         with patches.counting_from(optimizer, first_steps[treatment.stage]):
-            step(gradient, variable, rate)
+            (operations.update if operations else step)(gradient, variable, rate)
+
+    def shrink(variable: keras.Variable, factor: Scalar) -> None:
+        optimizer.assign_sub(variable, variable * factor)
 
     patches.replace_update(optimizer, update)

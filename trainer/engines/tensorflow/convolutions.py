@@ -15,43 +15,60 @@ import keras
 import tensorflow as tf
 
 from convoy.trainer.engines import patches
+from convoy.trainer.engines.tensorflow import winograd
 
 Strides: TypeAlias = tuple[int, int]
 Gradients: TypeAlias = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 # Of a product for each offset of a window: fewer channels leave too little to do between two passes over memory.
 _CHANNELS = 256
+_STRIDED_CHANNELS = (
+    128  # the same where windows are strides apart, which oneDNN's convolution takes half as much again for
+)
 # The most rows of it, pixels of all outputs, for which the 16-bit product is ahead.
 _ROWS = 32 * 28 * 28
 
 
-def install(model: keras.Model, in_order: bool) -> None:
-    """Has the convolutions of a model use them, where they apply; `in_order` is that of `convolution`."""
+def install(model: keras.Model, in_order: bool, newest: bool) -> None:
+    """Has the convolutions of a model use them where they apply.
+
+    Args:
+      model: changed in place.
+      in_order: that of `convolution`.
+      newest: Winograd's too, and more products.
+    """
     for layer in model._flatten_layers(include_self=False):
         if type(layer) is not keras.layers.Conv2D or layer.data_format != "channels_last":
             continue
         if layer.groups == 1 and tuple(layer.dilation_rate) == (1, 1):
-            patches.replace_convolution(layer, functools.partial(_layer_convolution, layer, in_order))
+            patches.replace_convolution(layer, functools.partial(_layer_convolution, layer, in_order, newest))
 
 
-def _layer_convolution(layer: keras.layers.Conv2D, in_order: bool, images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+def _layer_convolution(
+    layer: keras.layers.Conv2D, in_order: bool, newest: bool, images: tf.Tensor, kernel: tf.Tensor
+) -> tf.Tensor:
     strides, padding = tuple(layer.strides), layer.padding.upper()
     images, kernel = tf.convert_to_tensor(images), tf.convert_to_tensor(kernel)
-    products = by_products(images, kernel, strides, padding)
+    if newest and None not in images.shape:
+        sizes = _output_sizes(images, kernel, strides, padding)
+        if winograd.applies(images, kernel, strides, sizes):
+            return winograd.convolution(images, kernel, sizes, in_order)
+    products = by_products(images, kernel, strides, padding, newest)
     if products or in_order:
         return convolution(images, kernel, strides, padding, products, in_order)
     return tf.nn.conv2d(images, kernel, strides, padding)
 
 
-def by_products(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding: str) -> bool:
-    """Whether products are ahead for the gradient of this kernel, by measurements."""
+def by_products(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding: str, newest: bool) -> bool:
+    """Whether products are ahead for the gradient of this kernel, by measurements; `newest` is that of `install`."""
     if None in images.shape:
         return False
     height, width, channels, outputs = kernel.shape
     pointwise = height == width == 1
     rows = images.shape[0] * math.prod(_output_sizes(images, kernel, strides, padding))
     if images.dtype == tf.float32:
-        return pointwise and strides == (1, 1)
+        strided = newest and strides != (1, 1) and not pointwise and min(channels, outputs) >= _STRIDED_CHANNELS
+        return strided or (pointwise and strides == (1, 1))
     return images.dtype == tf.bfloat16 and rows <= _ROWS and (pointwise or min(channels, outputs) >= _CHANNELS)
 
 
@@ -132,6 +149,9 @@ def _offsets(
     ]
 
 
-def _output_sizes(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding: str) -> list[int]:
+def _output_sizes(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding: str) -> Strides:
     lost = [0, 0] if padding == "SAME" else [side - 1 for side in kernel.shape[:2]]
-    return [-(-(side - less) // stride) for side, less, stride in zip(images.shape[1:3], lost, strides, strict=True)]
+    height, width = [
+        -(-(side - less) // stride) for side, less, stride in zip(images.shape[1:3], lost, strides, strict=True)
+    ]
+    return height, width

@@ -20,7 +20,7 @@ from convoy.trainer.engines.parts import build_parts
 from convoy.trainer.engines.protocol import LoopResult
 from convoy.trainer.engines.runtime import Runtime, compute_dtype
 from convoy.trainer.engines.stages import Stage
-from convoy.trainer.engines.tensorflow import convolutions, devices, graph, kernels, probe
+from convoy.trainer.engines.tensorflow import convolutions, devices, graph, kernels, probe, updates
 from convoy.trainer.engines.tensorflow.average import Average
 from convoy.trainer.engines.tensorflow.evaluation import evaluation_loop
 from convoy.trainer.engines.tensorflow.forward import forward
@@ -39,6 +39,8 @@ class TensorFlowEngine(BaseEngine):
 
     def __init__(self, runtime: Runtime, image_shape: tuple[int, int, int], draws: ClassCounts):
         config, self._strategy = runtime.config, runtime.strategy_or_mesh
+        on_cpu = config.devices_spec.platform == "cpu"
+        newest_on_cpu = on_cpu and config.kernels not in ("1", "2")
         with self._strategy.scope():
             parts = build_parts(
                 runtime,
@@ -47,9 +49,10 @@ class TensorFlowEngine(BaseEngine):
                 all_sum,
                 lambda: tf.distribute.get_replica_context().replica_id_in_sync_group,
                 kernels.normalized if config.kernels != "1" else None,
+                updates.operations if newest_on_cpu else None,
             )
-            if config.kernels != "1" and config.devices_spec.platform == "cpu":
-                convolutions.install(parts.model, in_order=runtime.cluster.processes > 1)
+            if config.kernels != "1" and on_cpu:
+                convolutions.install(parts.model, in_order=runtime.cluster.processes > 1, newest=newest_on_cpu)
             self._average = Average(parts.averaged_variables) if parts.averaged_variables else None
             self._scale = LossScale() if config.precision == "mixed_float16" else None
         super().__init__(runtime, devices.describe(runtime), parts, "")
