@@ -86,7 +86,7 @@ def sums(program: str) -> list[tuple[int, bool]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "kinds", nargs="*", choices=KINDS, default=[*KINDS], help=f"of devices: {', '.join(KINDS)}; default: all"
+        "--kinds", nargs="+", choices=KINDS, default=[*KINDS], help=f"of devices: {', '.join(KINDS)}; default: all"
     )
     kinds = parser.parse_args().kinds
     os.environ.update(JAX_PLATFORMS="cpu", TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")

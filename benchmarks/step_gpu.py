@@ -87,7 +87,7 @@ def start_teams(flags: argparse.Namespace, network: Network, teams: dict[str, Te
         add(teams, side, Team([python, __file__, *words], 1, environment))
 
 
-def be(words: list[str], device: str) -> None:
+def be(words: list[str], device: str) -> int:
     """Is a process of a side."""
     side, model, timm, *numbers = words
     network = Network(model, timm, *map(int, numbers))
@@ -95,6 +95,7 @@ def be(words: list[str], device: str) -> None:
         serve(torch_step(side, network, PRECISION, "cuda" if device == "gpu" else device))
     else:
         serve(convoy_step(side, network, PRECISION, [], device))
+    return exits.OK
 
 
 def give_up(minutes: float, *_: object) -> NoReturn:
@@ -116,8 +117,7 @@ def main() -> int:
     parser.add_argument("--be", nargs=5, help="be one process of a side")
     flags = parser.parse_args()
     if flags.be:
-        be(flags.be, flags.device)
-        return exits.OK
+        return be(flags.be, flags.device)
     gpu = find_gpu() if flags.device == "gpu" else None
     signal.signal(signal.SIGALRM, functools.partial(give_up, flags.minutes))
     signal.alarm(round(60 * flags.minutes))
@@ -134,8 +134,7 @@ def main() -> int:
         "torch": version_of(flags.torch_python, "torch"),
         **(gpu or Gpu("CPU", "", 0))._asdict(),
         **network._asdict(),
-        "precision": PRECISION,
-        "rounds": flags.rounds,
+        **{"precision": PRECISION, "rounds": flags.rounds},
     }
     output = flags.output or (RESULTS if gpu else Path(tempfile.mkdtemp()) / RESULTS.name)
     peer = statistics.median(speeds["torch_compiled"]) if "torch_compiled" in speeds else None
