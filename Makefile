@@ -7,7 +7,7 @@ UV := --require-hashes --requirement launch/locks/uv.txt
 COMPILE := uv pip compile --universal --generate-hashes --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-fast test-all soak lint format lock bench bench-all gpu-check findings clean
+.PHONY: help setup train test test-fast test-all soak lint format lock bench bench-all gpu-check gpu-bench findings clean
 
 help:
 	@echo "make train      train the embedded digits into runs/digits"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench-all  every table of the documents measured again, for hours; python benchmarks/all.py --list shows them"
 	@echo "make findings   show again what surprised us in other software: findings/*.sh, each with packages of its own"
 	@echo "make gpu-check  one GPU and all of them, both engines: speed, NCCL, equality; a row in benchmarks/results"
+	@echo "make gpu-bench  a step on one GPU, Convoy beside torch, in ten minutes; rows in benchmarks/results; never run on a GPU yet"
 
 setup: $(VENV)/installed
 
@@ -78,6 +79,9 @@ bench-all: setup
 
 gpu-check: setup
 	$(BIN)/python benchmarks/gpu_check.py
+
+gpu-bench: setup
+	$(BIN)/python benchmarks/step_gpu.py
 
 findings:
 	@for script in findings/*.sh; do echo "== $$script"; bash "$$script" || exit 1; done

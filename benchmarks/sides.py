@@ -55,13 +55,9 @@ def main(sides: dict[str, Side], prepare: Callable[[Path], str], results: Path, 
 
     with tempfile.TemporaryDirectory() as folder:
         data = prepare(Path(folder))
-        teams = {}
+        teams: dict[str, Team] = {}
         for name in flags.only:
-            team = _team(name, sides[name], data)
-            if team.ready:
-                teams[name] = team
-            else:
-                print(f"{name} could not be started and is left out", flush=True)
+            add(teams, name, _team(name, sides[name], data))
         speeds: dict[str, list[float]] = {name: [] for name in teams}
         for round_ in range(flags.rounds):
             for name, team in teams.items():
@@ -99,6 +95,14 @@ def serve(make: Callable[[], int]) -> None:
         begun = time.perf_counter()
         count = _for(seconds, make)
         print(count / (time.perf_counter() - begun), flush=True)
+
+
+def add(teams: dict[str, Team], name: str, team: Team) -> None:
+    """Takes a side in, if it could be started."""
+    if team.ready:
+        teams[name] = team
+    else:
+        print(f"{name} could not be started and is left out", flush=True)
 
 
 def _for(seconds: float, make: Callable[[], int]) -> int:

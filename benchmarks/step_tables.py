@@ -58,6 +58,23 @@ def _cluster(model: str, command: str) -> str:
     return "\n".join(lines)
 
 
+def collectives() -> str:
+    """What XLA leaves of --gradient_buckets on each kind of device."""
+    rows = rows_of("collectives")
+    lines = ["| network, buckets | " + " | ".join(dict.fromkeys(row["devices"] for row in rows)) + " |"]
+    lines.append("|---" * (lines[0].count("|") - 1) + "|")
+    for network, buckets in dict.fromkeys((row["network"], row["buckets"]) for row in rows):
+        own = [row for row in rows if (row["network"], row["buckets"]) == (network, buckets)]
+        cells = [f"{row['all_reduces']}: {row['mib'].replace(' ', ', ')} MiB" for row in own]
+        lines.append(f"| {network}, {own[0]['before_xla']} of {buckets} | {' | '.join(cells)} |")
+    first = rows[0]
+    lines.append(
+        f"\nSums over devices in the optimized program of a step, with what each carries, in order; `n of 8`:"
+        f" a network with few tensors has fewer buckets; JAX {first['jax']}, {first['date']} {source('collectives')}"
+    )
+    return "\n".join(lines)
+
+
 def step_torch() -> str:
     """A training step of each network and precision: a side a column."""
     rows = rows_of("step_torch")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rows import HERE, checkout, describe, replace
-from sides import Team, serve
+from sides import Team, add, serve
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,9 @@ SIDES = {
 }
 
 
-def convoy_step(backend: str, network: Network, precision: str, flags: list[str]) -> Callable[[], int]:
+def convoy_step(
+    backend: str, network: Network, precision: str, flags: list[str], device: str = "cpu"
+) -> Callable[[], int]:
     """Some steps of a run, as its loop makes them."""
     from convoy.trainer import engines
     from convoy.trainer.config import from_argv
@@ -62,7 +64,7 @@ def convoy_step(backend: str, network: Network, precision: str, flags: list[str]
     config = from_argv([
         f"--backend={backend}", f"--dataset=synthetic:{network.size}x{network.size}x3:{CLASSES}:{4 * network.batch}",
         "--eval_split=none", f"--model={network.model}", "--optimizer=sgd", "--learning_rate=0.01", "--weight_decay=1e-4",
-        "--devices=cpu:1", f"--batch_size={network.batch}", f"--precision={precision}", *flags,
+        f"--devices={device}:1", f"--batch_size={network.batch}", f"--precision={precision}", *flags,
     ])  # fmt: skip
     engines.choose(backend)
     from convoy.trainer.experiment import build
@@ -77,7 +79,7 @@ def convoy_step(backend: str, network: Network, precision: str, flags: list[str]
     return train
 
 
-def torch_network(network: Network) -> torch.nn.Module:
+def torch_network(network: Network, device: str = "cpu") -> torch.nn.Module:
     import timm
     import torch
     from torch import nn
@@ -86,23 +88,25 @@ def torch_network(network: Network) -> torch.nn.Module:
     if network.size < 64:  # the stem for small images
         model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         model.maxpool = nn.Identity()
-    return model.to(memory_format=torch.channels_last).train()
+    return model.to(device, memory_format=torch.channels_last).train()
 
 
-def torch_step(side: str, network: Network, precision: str) -> Callable[[], int]:
+def torch_step(side: str, network: Network, precision: str, device: str = "cpu") -> Callable[[], int]:
+    """The same on torch, whose name for a GPU is cuda."""
     import torch
     from torch import nn
 
     torch.manual_seed(0)
-    model = torch_network(network)
+    torch.backends.cudnn.benchmark = True
+    model = torch_network(network, device)
     call = torch.compile(model) if side == "torch_compiled" else model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True)
     batches = [
         (
             torch.randint(0, 256, (network.batch, 3, network.size, network.size), dtype=torch.uint8).to(
-                memory_format=torch.channels_last
+                device, memory_format=torch.channels_last
             ),
-            torch.randint(0, CLASSES, (network.batch,)),
+            torch.randint(0, CLASSES, (network.batch,), device=device),
         )
         for _ in range(2)
     ]
@@ -110,10 +114,11 @@ def torch_step(side: str, network: Network, precision: str) -> Callable[[], int]
     def train() -> int:
         for images, labels in batches:
             optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed_bfloat16"):
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "mixed_bfloat16"):
                 loss = nn.functional.cross_entropy(call(images.float() / 255), labels)
             loss.backward()
             optimizer.step()
+        loss.item()  # a GPU is done then
         return 2 * network.batch
 
     return train
@@ -133,16 +138,33 @@ def version_of(python: str, package: str) -> str:
     return done.stdout.strip()
 
 
-def measure(flags: argparse.Namespace, network: str, precision: str, sides: dict[str, Team]) -> None:
+def take_turns(sides: dict[str, Team], rounds: int, seconds: float) -> dict[str, list[float]]:
+    """The speeds of each side, round by round."""
     speeds: dict[str, list[float]] = {side: [] for side in sides}
-    for _ in range(flags.rounds):
+    for _ in range(rounds):
         for side, team in sides.items():
-            speeds[side].append(team.turn(flags.seconds))
-        print(network, precision, *(f"{side} {own[-1]:.1f}" for side, own in speeds.items()), flush=True)
+            speeds[side].append(team.turn(seconds))
+        print(*(f"{side} {own[-1]:.1f}" for side, own in speeds.items()), flush=True)
+    return speeds
+
+
+def figures(speeds: list[float], torch: float | None) -> dict[str, object]:
+    """Of a side, in columns of its row, with torch's median beside it."""
+    median = statistics.median(speeds)
+    return {
+        "images_per_second": round(median, 1),
+        "least": round(min(speeds), 1),
+        "most": round(max(speeds), 1),
+        "of_torch": round(median / torch, 3) if torch else "",
+    }
+
+
+def measure(flags: argparse.Namespace, network: str, precision: str, sides: dict[str, Team]) -> None:
+    print(network, precision, flush=True)
+    speeds = take_turns(sides, flags.rounds, flags.seconds)
     peers = [statistics.median(own) for side, own in speeds.items() if side.startswith("torch")]
     versions = {**describe(), "torch": version_of(flags.torch_python, "torch")}
     for side, own in speeds.items():
-        median = statistics.median(own)
         row = {
             **versions,
             "network": network,
@@ -150,10 +172,7 @@ def measure(flags: argparse.Namespace, network: str, precision: str, sides: dict
             "precision": precision,
             "side": side,
             "rounds": flags.rounds,
-            "images_per_second": round(median, 1),
-            "least": round(min(own), 1),
-            "most": round(max(own), 1),
-            "of_torch": round(median / max(peers), 3) if peers else "",
+            **figures(own, max(peers, default=None)),
             "rss_mib": round(sides[side].rss() / 2**20),
             "notes": SIDES.get(side, flags.before),
         }
@@ -182,16 +201,13 @@ def main() -> None:
             checkout(flags.before, Path(folder))
             sides += [f"{side}{BEFORE}" for side in flags.sides if not side.startswith("torch")]
         for network, precision in itertools.product(flags.networks, flags.precisions):
-            teams = {}
+            teams: dict[str, Team] = {}
             for side in sides:
                 peer = side.startswith("torch")
                 environment = KEEPS_MEMORY if peer else {"PYTHONPATH": folder} if side.endswith(BEFORE) else {}
                 words = ["--be", side.removesuffix(BEFORE), network, precision, *flags.flags]
                 team = Team([flags.torch_python if peer else sys.executable, __file__, *words], 1, environment)
-                if team.ready:
-                    teams[side] = team
-                else:
-                    print(f"{side} could not be started and is left out", flush=True)
+                add(teams, side, team)
             measure(flags, network, precision, teams)
             for team in teams.values():
                 team.end()

@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 
 from cells import HERE, machine_of, rows_of, source, spread
-from step_tables import cluster, cluster_resnet18, step_before, step_torch
+from step_tables import cluster, cluster_resnet18, collectives, step_before, step_torch
 
 ROOT = HERE.parent
 PAGES = tuple(
@@ -317,6 +317,7 @@ TABLES = {
     "find_lr": find_lr,
     "cluster": cluster,
     "cluster_resnet18": cluster_resnet18,
+    "collectives": collectives,
     "step_torch": step_torch,
     "step_before": step_before,
     "frozen_backbone": frozen_backbone,
