@@ -53,6 +53,7 @@ KERNELS = Table(
         "auto": Entry("", "the newest; a run that goes on keeps its own"),
         "1": Entry("", "that of runs which wrote down none"),
         "2": Entry("", "with fewer passes over memory on CPUs and GPUs"),
+        "3": Entry("", "with Winograd's convolutions on CPUs"),
     },
 )
 ONEDNN = Table(
