@@ -17,7 +17,7 @@ from rows import HERE, describe, write
 
 from convoy.trainer.engines import allocator
 
-allocator.keep_freed_memory()  # before a thread has memory
+allocator.keep_freed_memory(one_heap=True)  # before a thread has memory
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
