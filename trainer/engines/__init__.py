@@ -28,7 +28,7 @@ def choose(backend: str, use_onednn: str = "auto") -> ModuleType:
             "--backend=jax needs JAX, which is not installed; pip install 'keras-convoy[jax]' (on a TPU: [tpu]), or leave"
             " --backend out."
         )
-    allocator.keep_freed_memory()
+    allocator.keep_freed_memory(one_heap=backend == "jax")
     onednn.choose(use_onednn)
     if "keras" in sys.modules:
         return BACKENDS.load(backend)

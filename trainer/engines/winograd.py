@@ -18,11 +18,11 @@ PLACES = OUTPUTS + WINDOW - 1
 def _constants() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of one tile: of inputs [6, 6], of a kernel [6, 3] and of outputs [4, 6]."""
     inputs, kernel, outputs = np.zeros((PLACES, PLACES)), np.zeros((PLACES, WINDOW)), np.zeros((OUTPUTS, PLACES))
-    for place, point in enumerate(_POINTS):
+    for row, point in enumerate(_POINTS):
         others = [other for other in _POINTS if other != point]
-        inputs[place, :-1] = polynomial.polyfromroots(others)
-        kernel[place] = point ** np.arange(WINDOW) / np.prod([point - other for other in others])
-        outputs[:, place] = point ** np.arange(OUTPUTS)
+        inputs[row, :-1] = polynomial.polyfromroots(others)
+        kernel[row] = point ** np.arange(WINDOW) / np.prod([point - other for other in others])
+        outputs[:, row] = point ** np.arange(OUTPUTS)
     inputs[-1] = polynomial.polyfromroots(_POINTS)
     kernel[-1, -1] = outputs[-1, -1] = 1  # infinity
     return inputs, kernel, outputs

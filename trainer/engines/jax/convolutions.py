@@ -1,4 +1,7 @@
-"""Convolutions of --kernels=2 on a CPU: a window of one pixel is a matrix product, and a kernel's gradient a few small ones."""
+"""Convolutions of --kernels=2 on a CPU: a window of one pixel is a matrix product, and a kernel's gradient a few small ones.
+
+With --kernels=3 those of 3x3 windows are Winograd's, where that is ahead.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,25 @@ import numpy as np
 from jax import lax
 
 from convoy.trainer.engines import patches
-from convoy.trainer.engines.jax import kernels
+from convoy.trainer.engines.jax import kernels, winograd
 from convoy.trainer.engines.jax.kernels import Padding, Strides
 
 # Of a matrix of windows that stays in a core's cache from where it is written to where it is read.
 _WINDOW_BYTES = 3e6
 
 
-def install(model: keras.Model) -> None:
-    """Has the layers of a model use them, where they apply."""
+def install(model: keras.Model, winograds: bool) -> None:
+    """Has the layers of a model use them, or Winograd's, where they apply."""
+    fastest = winograd_or_not if winograds else convolution
     for layer in kernels.convolutions_of(model):
-        patches.replace_convolution(layer, functools.partial(kernels.convolve, layer, convolution))
+        patches.replace_convolution(layer, functools.partial(kernels.convolve, layer, fastest))
+
+
+def winograd_or_not(strides: Strides, padding: Padding, images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """As `convolution`, by the way that is ahead."""
+    if winograd.applies(strides, padding, images, kernel):
+        return winograd.convolution(padding, images, kernel)
+    return convolution(strides, padding, images, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -54,7 +54,7 @@ class Programs:
         if on_cpu:
             kernels.install(self.parts.model)
         if newer:
-            convolutions.install(self.parts.model)
+            convolutions.install(self.parts.model, winograds=runtime.config.kernels != "2")
             depthwise.install(self.parts.model)
         # XLA's CPU backend would make one sum of all, which begins when the last gradient is there.
         apart = on_cpu and runtime.config.gradient_buckets > 1
