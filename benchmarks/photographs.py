@@ -8,6 +8,7 @@ results/photographs.csv.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import shutil
@@ -21,7 +22,8 @@ from rows import DATA, HERE
 from sides import Side, main
 
 BATCH, SIZE, MIN_AREA, ASPECT = 64, 224, 0.08, (3 / 4, 4 / 3)
-AREA = "bilinear; area average where reduced by two or more"
+REDUCED = "where reduced by two or more, first by 2, 4 or 8 in the decoder, then"
+AREA = f"whole files; {REDUCED} by area average; else bilinear"
 
 
 def prepare(folder: Path) -> str:
@@ -103,13 +105,27 @@ def window(height: int, width: int, draw: np.random.Generator) -> tuple[int, int
     return (height - side) // 2, (width - side) // 2, side, side
 
 
+@functools.cache
+def size_of(path: str) -> tuple[int, int]:
+    """(height, width) from the header, read once for each file, as Convoy does."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.height, image.width
+
+
 def opencv_image(path: str, draw: np.random.Generator) -> np.ndarray:
     import cv2
 
-    image = cv2.imread(path, cv2.IMREAD_COLOR_RGB)
-    top, left, h, w = window(*image.shape[:2], draw)
-    how = cv2.INTER_AREA if min(h, w) >= 2 * SIZE else cv2.INTER_LINEAR
-    image = cv2.resize(image[top : top + h, left : left + w], (SIZE, SIZE), interpolation=how)
+    reduced = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
+    reduced[8] = cv2.IMREAD_REDUCED_COLOR_8
+    top, left, h, w = window(*size_of(path), draw)
+    # Reduced within the decoder by Convoy's rule.
+    by = max(by for by in reduced if by == 1 or min(h, w) >= by * SIZE)
+    image = cv2.imread(path, reduced[by] - cv2.IMREAD_COLOR + cv2.IMREAD_COLOR_RGB)  # one excludes the other
+    top, left, bottom, right = (round(edge / by) for edge in (top, left, top + h, left + w))
+    how = cv2.INTER_LINEAR if by == 1 else cv2.INTER_AREA
+    image = cv2.resize(image[top:bottom, left:right], (SIZE, SIZE), interpolation=how)
     return cv2.flip(image, 1) if draw.random() < 0.5 else image
 
 
@@ -219,7 +235,9 @@ def dali(folder: str) -> Callable[[], int]:
 
 
 SIDES = {
-    "convoy": Side(convoy_with("photo"), "tensorflow", True, "antialiased where reduced by two or more"),
+    "convoy": Side(
+        convoy_with("photo"), "tensorflow", True, f"a part of each file; {REDUCED} antialiased; else bilinear"
+    ),
     "OpenCV in a bare loop": Side(opencv, "opencv-python-headless", False, AREA),
     "Pillow in a bare loop": Side(looping(pillow_image), "pillow", False, "always antialiased: Pillow has no other"),
     "torchvision": Side(torchvision, "torchvision", False, "never antialiased"),

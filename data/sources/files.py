@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from convoy import exits
 from convoy.data import memory
-from convoy.data.arrays import Array, Image, Indices, Scalar, Uniforms, Valid, Window, Windows
+from convoy.data.arrays import Array, Image, Indices, Scalar, Uniforms, Valid
 from convoy.data.images import decode
 from convoy.data.images.crop_geometry import NUMBERS, centre_windows, random_windows
 from convoy.data.images.probe import Kind, look
@@ -136,15 +136,15 @@ class Files:
         """Every image that counts; the first that cannot be read ends the stream."""
         watched = self._watched(indices, valid)
 
-        def image(example: tuple[Scalar, Array, Scalar]) -> Image:
-            index, window, counts = example
+        def image(example: tuple[Scalar, decode.Plan, Scalar]) -> Image:
+            index, plan, counts = example
             if not has_unreadable:
-                return self._image(index, window, min_area)
+                return self._image(index, plan, min_area)
             return tf.cond(
-                counts > 0, lambda: self._image(index, window, min_area), lambda: tf.zeros(self.shape, tf.uint8)
+                counts > 0, lambda: self._image(index, plan, min_area), lambda: tf.zeros(self.shape, tf.uint8)
             )
 
-        examples = (watched, self._windows(watched, numbers, min_area), valid)
+        examples = (watched, self._plans(watched, numbers, min_area), valid)
         images = tf.map_fn(image, examples, fn_output_signature=tf.TensorSpec(self.shape, tf.uint8))
         return Fetched(images, valid, indices)
 
@@ -154,8 +154,7 @@ class Files:
 
         def image(index: Scalar, numbers: Array) -> tuple[Image, Scalar]:
             index = self._watched(index[None], None)[0]
-            window = self._windows(index[None], numbers[None], min_area)[0]
-            return self._image(index, window, min_area), index
+            return self._image(index, self._plan(index, numbers, min_area), min_area), index
 
         def first_readable(index: Scalar, numbers: Array) -> tf.data.Dataset:
             candidates = (index + tf.range(tries + 1, dtype=tf.int64)) % len(self)
@@ -211,31 +210,42 @@ class Files:
             self.bad.add(self.split, self.paths[row], how)
         return np.array(list(changes), np.int64)
 
-    def _windows(self, indices: Indices, numbers: Uniforms, min_area: float) -> Windows:
-        """float32 [n, 4] of the images at `indices`; with `min_area`, by random numbers [n, NUMBERS]."""
-        heights, widths = tf.gather(self._heights, indices), tf.gather(self._widths, indices)
+    def _plans(self, indices: Indices, numbers: Uniforms, min_area: float) -> decode.Plan:
+        """How the images at `indices` are decoded; with `min_area`, a window of each by random numbers [n, NUMBERS]."""
+        _, orientations, heights, widths = self._facts(indices)
         if min_area:
-            return random_windows(numbers, heights, widths, min_area)
-        if self.view.size:
-            return centre_windows(heights, widths, self.view)
-        return tf.zeros([tf.size(indices), 4])
+            windows = random_windows(numbers, heights, widths, min_area)
+        elif self.view.size:
+            windows = centre_windows(heights, widths, self.view)
+        else:
+            windows = tf.zeros([tf.size(indices), 4])
+        return decode.plan(orientations, heights, widths, windows)
 
-    def _image(self, index: Scalar, window: Window, min_area: float) -> Image:
+    def _plan(self, index: Scalar, numbers: Array, min_area: float) -> decode.Plan:
+        """That of one image, by [NUMBERS] random numbers."""
+        return tf.nest.map_structure(lambda plans: plans[0], self._plans(index[None], numbers[None], min_area))
+
+    def _image(self, index: Scalar, plan: decode.Plan, min_area: float) -> Image:
         if min_area or self.view.size:
             smooth, cubic = not min_area, self.view.fraction != 1
-            return decode.part(self._file(index), window, self.shape[:2], smooth, cubic)
+            return decode.planned(self._file(index), plan, self.shape[:2], smooth, cubic)
         return tf.ensure_shape(decode.whole(self._file(index)), self.shape)
 
     def _file(self, index: Scalar) -> decode.File:
-        facts = (self._kinds, self._orientations, self._heights, self._widths)
-        kind, orientation, height, width = (fact[index] for fact in facts)
+        return decode.File(self._contents(index), *self._facts(index), self.view.bit_depth)
+
+    def _contents(self, index: Scalar) -> Scalar:
+        return tf.io.read_file(tf.gather(self._paths, index))
+
+    def _facts(self, indices: Array) -> tuple[Array | int, Array | int, Array, Array]:
+        """(kind, orientation, height, width) of one file or several, int32; a number of Python is that of all."""
+        known = ((self._kinds, "kind"), (self._orientations, "orientation"))
         # Most folders hold one kind, upright.
         kind, orientation = (
-            int(self.headers[name][0]) if len(np.unique(self.headers[name])) == 1 else fact
-            for name, fact in (("kind", kind), ("orientation", orientation))
+            int(self.headers[name][0]) if len(np.unique(self.headers[name])) == 1 else tf.gather(facts, indices)
+            for facts, name in known
         )
-        contents = tf.io.read_file(self._paths[index])
-        return decode.File(contents, kind, orientation, height, width, self.view.bit_depth)
+        return kind, orientation, tf.gather(self._heights, indices), tf.gather(self._widths, indices)
 
     def _in_memory(self) -> InMemory:
         if self._decoded is None:
@@ -259,7 +269,7 @@ class Files:
         def image(row: Scalar) -> tuple[Array, Array]:
             if whole:
                 return row, tf.size(decode.whole(self._file(row)))
-            return row, self._image(row, self._windows(row[None], tf.zeros([1, 0]), 0)[0], 0)
+            return row, self._image(row, self._plan(row, tf.zeros([0]), 0), 0)
 
         stream = in_parallel(tf.data.Dataset.from_tensor_slices(rows), image, ahead=64)
         if self.bad.policy != "fail":

@@ -10,7 +10,6 @@ import tensorflow as tf
 from convoy import exits
 from convoy.data import memory
 from convoy.data.arrays import Array, Indices, Scalar
-from convoy.data.images import decode
 from convoy.data.images.crop_geometry import NUMBERS
 from convoy.data.images.probe import probe
 from convoy.data.images.resize import resize_and_crop
@@ -56,11 +55,8 @@ class PackedFiles(Files):
         how = self.shape, self.view, self.cache_bytes, self.bad
         return PackedFiles(self.split, self._shards, rows, *how)
 
-    def _file(self, index: Scalar) -> decode.File:
-        contents = tf.numpy_function(self._content, [index], tf.string, stateful=False)
-        facts = (self._kinds, self._orientations, self._heights, self._widths)
-        facts = tuple(fact[index] for fact in facts)
-        return decode.File(tf.ensure_shape(contents, []), *facts, self.view.bit_depth)
+    def _contents(self, index: Scalar) -> Scalar:
+        return tf.ensure_shape(tf.numpy_function(self._content, [index], tf.string, stateful=False), [])
 
     def _content(self, row: int) -> bytes:
         content, indexed = self._shards.images(self._rows[row : row + 1])[0], header_of(self.headers[row])

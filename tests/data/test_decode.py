@@ -312,3 +312,18 @@ def test_a_window_is_the_same_wherever_in_a_batch_its_numbers_stand():
         together = crop_geometry.random_windows(tf.constant(numbers), sides, sides, 0.08)
         alone = crop_geometry.random_windows(tf.constant(numbers[:1]), sides[:1], sides[:1], 0.08)
         assert np.array_equal(together[:1], alone)
+
+
+@pytest.mark.parametrize("orientation", [1, 6, None])
+def test_a_plan_is_the_same_in_a_batch_and_alone(orientation):
+    """Else the pixels would depend on the batch size. `None` draws one for each image."""
+    generator, count = np.random.default_rng(5), 200
+    heights, widths = (generator.integers(1, 3000, count).astype(np.int32) for _ in range(2))
+    windows = np.floor(generator.random((count, 4)) * np.stack([heights, widths] * 2, axis=1)).astype(np.float32)
+    orientations = tf.constant(generator.integers(1, 9, count), tf.int32) if orientation is None else orientation
+    together = tf.nest.flatten(decode.plan(orientations, heights, widths, windows))
+    for row in range(count):
+        own = orientation or orientations[row]
+        alone = tf.nest.flatten(decode.plan(own, heights[row], widths[row], windows[row]))
+        for mine, others in zip(alone, together, strict=True):
+            assert np.array_equal(mine, others[row])

@@ -31,7 +31,10 @@ def encoded(sampling: str, **options: object) -> bytes:
 def assert_parts_are_those_of_the_whole(contents: bytes, by: int, every: int) -> None:
     file = decode.File(tf.constant(contents), int(Kind.JPEG), 1, tf.constant(HEIGHT), tf.constant(WIDTH))
     whole = tf.io.decode_jpeg(contents, 3, ratio=by, dct_method=DCT).numpy()
-    part = tf.function(lambda window: decode._decoded_part(file, window, by), autograph=False)
+    sides = tf.constant([HEIGHT, WIDTH])
+    part = tf.function(
+        lambda window: decode._decoded_part(file, sides, decode._part(window, sides, by), by), autograph=False
+    )
     height, width = whole.shape[:2]
     columns = [(left, right) for left in range(width) for right in range(left + 1, width + 1)]
     for index, (left, right) in enumerate(columns[::every]):
