@@ -1,4 +1,4 @@
-"""The constants of Winograd's convolution F(4x4, 3x3), of 36 products where the sum over a window needs 144.
+"""Winograd's convolution F(4x4, 3x3), of 36 products where the sums over windows need 144, as matrix products.
 
 Lavin and Gray 2016, https://arxiv.org/abs/1509.09308, section 4; built as Barabasz et al. 2020,
 https://arxiv.org/abs/1803.10986, section 3 do, with the points 0, 1, -1, 1/2, -2 and infinity, which round less than
@@ -7,12 +7,23 @@ https://arxiv.org/abs/1803.10986, section 3 do, with the points 0, 1, -1, 1/2, -
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numpy as np
+from keras import ops
 from numpy.polynomial import polynomial
+
+from convoy.data.arrays import Array
+
+Matrices: TypeAlias = list[np.ndarray]  # one for all pixels, or one for rows and one for columns
 
 _POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 OUTPUTS, WINDOW = 4, 3  # of a tile, and of a kernel, along each axis
 PLACES = OUTPUTS + WINDOW - 1
+# Pixels of images that one matrix transforms, not one for rows and one for columns.
+_SMALL = 64
 
 
 def _constants() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -53,3 +64,88 @@ def along(inputs: int, outputs: int, before: int) -> tuple[np.ndarray, np.ndarra
         leaves[first : first + OUTPUTS, :, tile] = _OUTPUTS
     reached = enters[:, :, before : before + inputs]
     return np.pad(reached, [(0, 0), (0, 0), (0, inputs - reached.shape[2])]), leaves[:outputs]
+
+
+def saved(sizes: Sequence[int]) -> float:
+    """How many times fewer multiplications outputs of these sizes need: 4 where no tile reaches beyond them."""
+    return math.prod(sizes) * WINDOW**2 / max(math.prod(map(tiles_of, sizes)) * PLACES**2, 1)
+
+
+class Transforms:
+    """Of images of one size, as products with constants, for which their pixels lead: [h, w, n, c].
+
+    What is transformed has the places of a tile in its leading axes, as each has a product of its own: [36, tiles * n, c] or
+    [6, rows of tiles, 6, tiles of a row * n, c].
+
+    Args:
+      sides: of images (h, w).
+      sizes: of outputs (h', w').
+      before: zeros before the first row, and before the first column.
+    """
+
+    def __init__(self, sides: Sequence[int], sizes: Sequence[int], before: Sequence[int]):
+        rows, columns = map(along, sides, sizes, before)
+        height, width = map(tiles_of, sizes)
+        if math.prod(sides) <= _SMALL:
+            enter = [np.einsum("qsh,ptw->qpsthw", rows[0], columns[0]).reshape(-1, math.prod(sides))]
+            leave = [np.einsum("hqs,wpt->hwqpst", rows[1], columns[1]).reshape(math.prod(sizes), -1)]
+            self._places, self._tiles, self._of_kernel = [PLACES**2], height * width, [PLACES**2]
+        else:
+            enter = [matrix.reshape(-1, matrix.shape[-1]) for matrix in (rows[0], columns[0])]
+            leave = [matrix.reshape(len(matrix), -1) for matrix in (rows[1], columns[1])]
+            self._places, self._tiles, self._of_kernel = [PLACES, height, PLACES], width, [PLACES, 1, PLACES]
+        self._enter, self._leave, self._kernel = enter, leave, np.kron(OF_KERNEL, OF_KERNEL)
+        self._sides, self._sizes = list(sides), list(sizes)
+
+    def enter(self, images: Array) -> Array:
+        """[n, h, w, c] -> transformed."""
+        return self._by_places(self._enter, images)
+
+    def enter_adjoint(self, entered: Array) -> Array:
+        return self._by_images(_turned(self._enter), entered, self._sides)
+
+    def leave(self, products: Array) -> Array:
+        """Transformed -> [n, h', w', o]."""
+        return self._by_images(self._leave, products, self._sizes)
+
+    def leave_adjoint(self, outputs: Array) -> Array:
+        return self._by_places(_turned(self._leave), outputs)
+
+    def of_kernel(self, kernel: Array) -> Array:
+        """[3, 3, c, o] -> transformed [36, c, o] or [6, 1, 6, c, o]."""
+        flat = ops.reshape(kernel, [WINDOW**2, -1])
+        return ops.reshape(_multiplied([self._kernel], flat), [*self._of_kernel, *kernel.shape[2:]])
+
+    def of_kernel_adjoint(self, transformed: Array) -> Array:
+        """Of each place, or of each place in each row of tiles."""
+        channels = transformed.shape[-2:]
+        if len(self._places) > 1:
+            transformed = ops.sum(transformed, axis=1)
+        flat = ops.reshape(transformed, [PLACES**2, -1])
+        return ops.reshape(_multiplied([self._kernel.T], flat), [WINDOW, WINDOW, *channels])
+
+    def _by_places(self, matrices: Matrices, images: Array) -> Array:
+        count, _, _, channels = images.shape
+        multiplied = _multiplied(matrices, ops.transpose(images, [1, 2, 0, 3]))
+        return ops.reshape(multiplied, [*self._places, self._tiles * count, channels])
+
+    def _by_images(self, matrices: Matrices, transformed: Array, sizes: list[int]) -> Array:
+        count, channels = transformed.shape[-2] // self._tiles, transformed.shape[-1]
+        images = ops.reshape(_multiplied(matrices, transformed), [*sizes, count, channels])
+        return ops.transpose(images, [2, 0, 1, 3])
+
+
+def _turned(matrices: Matrices) -> Matrices:
+    return [matrix.T for matrix in matrices]
+
+
+def _multiplied(matrices: Matrices, values: Array) -> Array:
+    """Leading axes of values by one matrix, or by one for rows and one for columns."""
+    first, *rest = (ops.convert_to_tensor(matrix, values.dtype) for matrix in matrices)
+    by_rows = first @ ops.reshape(values, [first.shape[1], -1])
+    if not rest:
+        return by_rows
+    # One for each row of outputs: XLA would turn what a single one is multiplied by, which is larger.
+    count, (outputs, inputs) = by_rows.shape[0], rest[0].shape
+    second = ops.broadcast_to(rest[0], [count, outputs, inputs])
+    return second @ ops.reshape(by_rows, [count, inputs, -1])
