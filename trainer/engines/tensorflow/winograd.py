@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -17,24 +17,34 @@ from convoy.trainer.engines.winograd import WINDOW, Transforms, saved, tiles_of
 Gradients: TypeAlias = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 Sizes: TypeAlias = tuple[int, int]
 
-# By measurements (benchmarks/results/winograd.csv): of fewer channels the transforms take what products save, and with fewer
-# tiles those of kernels do.
-_CHANNELS, _TILES, _SAVED = 128, 64, 2.7
+
+class _Least(NamedTuple):
+    """What it takes to be ahead: of fewer channels the transforms take what products save."""
+
+    channels: int
+    saved: float
+
+
+# By measurements (benchmarks/results/winograd.csv). It computes in float32, where products take twice the time of 16 bits.
+_LEAST = {tf.float32: _Least(channels=128, saved=2.7), tf.bfloat16: _Least(channels=512, saved=3.5)}
+_TILES = 64  # in all images: with fewer, transforms of kernels take it
 
 
 def applies(images: tf.Tensor, kernel: tf.Tensor, strides: Sizes, sizes: Sizes) -> bool:
     """Whether it is ahead: images [n, h, w, c], kernel [kh, kw, c, o], outputs of `sizes` (h', w')."""
     *window, channels, outputs = kernel.shape
-    if images.dtype != tf.float32 or strides != (1, 1) or window != [WINDOW, WINDOW]:
+    least = _LEAST.get(images.dtype)
+    if not least or strides != (1, 1) or window != [WINDOW, WINDOW]:
         return False
     tiles = images.shape[0] * math.prod(map(tiles_of, sizes))
-    return min(channels, outputs) >= _CHANNELS and tiles >= _TILES and saved(sizes) >= _SAVED
+    return min(channels, outputs) >= least.channels and tiles >= _TILES and saved(sizes) >= least.saved
 
 
 def convolution(images: tf.Tensor, kernel: tf.Tensor, sizes: Sizes, in_order: bool = False) -> tf.Tensor:
     """Images [n, h, w, c], kernel [3, 3, c, o] -> [n, h', w', o], of `sizes` (h', w'): as large, or smaller by two.
 
-    `in_order` computes the kernel's gradient before that of the images (`convolutions.convolution`).
+    Those of 16 bits are computed in float32: transforms would lose what digits they have. `in_order` computes the kernel's
+    gradient before that of the images (`convolutions.convolution`).
     """
     sides = images.shape[1:3]
     before = [(size + WINDOW - 1 - side) // 2 for side, size in zip(sides, sizes, strict=True)]
@@ -53,4 +63,4 @@ def convolution(images: tf.Tensor, kernel: tf.Tensor, sizes: Sizes, in_order: bo
 
         return transforms.leave(tf.matmul(entered, of_kernel)), gradients
 
-    return convolve(images, kernel)
+    return tf.cast(convolve(tf.cast(images, tf.float32), tf.cast(kernel, tf.float32)), images.dtype)
