@@ -47,9 +47,19 @@ def test_gradients_are_tensorflows(image, window, strides, padding, products):
         ((32, 14, 14, 256), 1, 1024, 1, "float64", False),
     ],
 )
-def test_products_where_they_are_ahead(shape, window, outputs, stride, dtype, expected):
+@pytest.mark.parametrize("generation", [2, 3])
+def test_products_where_they_are_ahead(shape, window, outputs, stride, dtype, expected, generation):
     images, kernel = tf.TensorSpec(shape, dtype), tf.TensorSpec((window, window, shape[-1], outputs), dtype)
-    assert convolutions.by_products(images, kernel, (stride, stride), "SAME") == expected
+    assert convolutions.by_products(images, kernel, (stride, stride), "SAME", generation) == expected
+
+
+@pytest.mark.parametrize(
+    ("window", "channels", "stride", "generation", "expected"),
+    [(3, 128, 2, 3, True), (3, 128, 2, 2, False), (3, 64, 2, 3, False), (1, 128, 2, 3, False)],
+)
+def test_products_of_strided_windows(window, channels, stride, generation, expected):
+    images, kernel = tf.TensorSpec((8, 16, 16, channels)), tf.TensorSpec((window, window, channels, 128))
+    assert convolutions.by_products(images, kernel, (stride, stride), "SAME", generation) == expected
 
 
 def test_layers_keep_bias_and_activation_and_others_stay():
@@ -61,7 +71,7 @@ def test_layers_keep_bias_and_activation_and_others_stay():
         return keras.Model(image, keras.layers.Conv2D(4, 1, groups=2, name="grouped")(x))
 
     theirs, ours = network(), network()
-    convolutions.install(ours, in_order=False)
+    convolutions.install(ours, in_order=False, generation=3)
     assert [layer.name for layer in ours.layers if "convolution_op" in vars(layer)] == ["pointwise"]
     images = numbers(2, 8, 8, 4)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
+from exact_convolution import exact
 from jax import lax
 
 from convoy.trainer.engines.jax import convolutions, winograd
@@ -17,20 +18,6 @@ ONE = (1, 1)
 
 def padding_of(sides: tuple[int, int], padding: str) -> winograd.Padding:
     return tuple(lax.padtype_to_pads(sides, (3, 3), ONE, padding))
-
-
-def exact(padding, images, kernel, gradient) -> list[np.ndarray]:
-    """The outputs and both gradients in float64, an offset of the window at a time."""
-    padded = np.pad(images, ((0, 0), *padding, (0, 0)))
-    height, width = gradient.shape[1:3]
-    outputs, of_padded, of_kernel = np.zeros(gradient.shape), np.zeros(padded.shape), np.zeros(kernel.shape)
-    for y, x in np.ndindex(3, 3):
-        place = np.s_[:, y : y + height, x : x + width]
-        outputs += padded[place] @ kernel[y, x]
-        of_padded[place] += gradient @ kernel[y, x].T
-        of_kernel[y, x] = np.einsum("nhwc,nhwo->co", padded[place], gradient)
-    (top, _), (left, _) = padding
-    return [outputs, of_padded[:, top : top + images.shape[1], left : left + images.shape[2]], of_kernel]
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])

@@ -10,10 +10,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from convoy.trainer.config import RunConfig
 from convoy.trainer.engines import updates
 from convoy.trainer.engines.depths import build_depths
+from convoy.trainer.engines.tensorflow import updates as fused_updates
 from convoy.trainer.models.build import build_model
 from convoy.trainer.models.names import rules_of
 from convoy.trainer.optimizers.build import build_optimizer
@@ -31,11 +33,11 @@ def model() -> keras.Model:
     return build_model("article_cnn", (8, 8, 1), 10)
 
 
-def built(model: keras.Model, optimizer: str, treatments: dict[str, Treatment], first_steps=(0,), decay: float = DECAY):
+def built(model, optimizer: str, treatments: dict[str, Treatment], first_steps=(0,), decay: float = DECAY, fused=False):
     config = RunConfig(optimizer=optimizer, learning_rate=RATE, weight_decay=decay)
     made = build_optimizer(config, build_schedule(config, 1000), model)
     each = [treatments.get(variable.path.split("/", 1)[1], Treatment()) for variable in model.trainable_variables]
-    updates.install(made, each, first_steps, decay)
+    updates.install(made, each, first_steps, decay, fused_updates.operations(made) if fused else None)
     return made
 
 
@@ -52,21 +54,43 @@ def value(model: keras.Model, path: str) -> np.ndarray:
 def test_factors_of_one_leave_an_update_as_it_is(model, optimizer):
     before = [variable.numpy() for variable in model.trainable_variables]
     after = []
-    for treatments in ({}, {"conv/bias": Treatment(wd=0.0)}):  # which has none anyway
+    for treatments, fused in (
+        ({}, False),
+        ({"conv/bias": Treatment(wd=0.0)}, False),
+        ({}, True),
+    ):  # a bias has none anyway
         for variable, weight in zip(model.trainable_variables, before, strict=True):
             variable.assign(weight)
-        made = built(model, optimizer, treatments)
+        made = built(model, optimizer, treatments, fused=fused)
         step(made, model, 1.0)
         step(made, model, 0.5)
         after.append([variable.numpy() for variable in model.trainable_variables])
-    for old, plain, factored in zip(before, *after, strict=True):
+    for old, plain, *others in zip(before, *after, strict=True):
         assert np.abs(plain - old).max() > 1e-6
-        np.testing.assert_allclose(factored, plain, rtol=1e-6, atol=1e-7)
+        for other in others:
+            np.testing.assert_allclose(other, plain, rtol=1e-6, atol=1e-7)
 
 
-def test_sgd_moves_by_its_rate_times_the_factor_and_decays_by_both(model):
+@pytest.mark.parametrize(
+    ("optimizer", "expected"), [("sgd", 1), ("adam", 1), ("adamw", 1), ("lion", 0), ("muon", 0), ("lamb", 0)]
+)
+def test_an_update_in_one_operation(model, optimizer, expected):
+    made = built(model, optimizer, {}, fused=True)
+
+    @tf.function(autograph=False)
+    def update():
+        step(made, model, 1.0)
+
+    operations = [node.type for node in update.get_concrete_function().graph.get_operations()]
+    count = sum(name in ("ResourceApplyKerasMomentum", "ResourceApplyAdam") for name in operations)
+    assert count == expected * len(model.trainable_variables)
+    assert not expected or "AssignSubVariableOp" not in operations
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_sgd_moves_by_its_rate_times_the_factor_and_decays_by_both(model, fused):
     treatments = {"dense/kernel": Treatment(lr=0.25, wd=0.5), "logits/kernel": Treatment(wd=0.0)}
-    made = built(model, "sgd", treatments)
+    made = built(model, "sgd", treatments, fused=fused)
     expected = {path: value(model, path) for path in ("conv/kernel", "dense/kernel", "logits/kernel", "dense/bias")}
     velocity = dict.fromkeys(expected, 0.0)
     rates = {"dense/kernel": 0.25 * RATE}
@@ -81,9 +105,11 @@ def test_sgd_moves_by_its_rate_times_the_factor_and_decays_by_both(model):
         np.testing.assert_allclose(value(model, path), weight, rtol=1e-5, atol=1e-6, err_msg=path)
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon"])
-def test_adam_corrects_its_bias_from_a_variables_own_first_step(model, optimizer):
-    made = built(model, optimizer, {"conv/kernel": Treatment(stage=1, lr=0.5)}, first_steps=(0, 2), decay=0.0)
+def test_adam_corrects_its_bias_from_a_variables_own_first_step(model, optimizer, fused):
+    late = {"conv/kernel": Treatment(stage=1, lr=0.5)}
+    made = built(model, optimizer, late, first_steps=(0, 2), decay=0.0, fused=fused)
     rest = model.trainable_variables[1:]
     before = value(model, "conv/kernel")
     for _ in range(2):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import ModuleType
 from typing import TypeAlias
 
 import numpy as np
-from keras import ops
 from numpy.polynomial import polynomial
 
 from convoy.data.arrays import Array
@@ -81,9 +81,10 @@ class Transforms:
       sides: of images (h, w).
       sizes: of outputs (h', w').
       before: zeros before the first row, and before the first column.
+      library: tensorflow or jax.numpy, of the arrays, which are float32.
     """
 
-    def __init__(self, sides: Sequence[int], sizes: Sequence[int], before: Sequence[int]):
+    def __init__(self, sides: Sequence[int], sizes: Sequence[int], before: Sequence[int], library: ModuleType):
         rows, columns = map(along, sides, sizes, before)
         height, width = map(tiles_of, sizes)
         if math.prod(sides) <= _SMALL:
@@ -94,8 +95,8 @@ class Transforms:
             enter = [matrix.reshape(-1, matrix.shape[-1]) for matrix in (rows[0], columns[0])]
             leave = [matrix.reshape(len(matrix), -1) for matrix in (rows[1], columns[1])]
             self._places, self._tiles, self._of_kernel = [PLACES, height, PLACES], width, [PLACES, 1, PLACES]
-        self._enter, self._leave, self._kernel = enter, leave, np.kron(OF_KERNEL, OF_KERNEL)
-        self._sides, self._sizes = list(sides), list(sizes)
+        self._enter, self._leave, self._kernel = enter, leave, [np.kron(OF_KERNEL, OF_KERNEL)]
+        self._sides, self._sizes, self._library = list(sides), list(sizes), library
 
     def enter(self, images: Array) -> Array:
         """[n, h, w, c] -> transformed."""
@@ -113,39 +114,38 @@ class Transforms:
 
     def of_kernel(self, kernel: Array) -> Array:
         """[3, 3, c, o] -> transformed [36, c, o] or [6, 1, 6, c, o]."""
-        flat = ops.reshape(kernel, [WINDOW**2, -1])
-        return ops.reshape(_multiplied([self._kernel], flat), [*self._of_kernel, *kernel.shape[2:]])
+        flat = self._library.reshape(kernel, [WINDOW**2, -1])
+        return self._library.reshape(self._multiplied(self._kernel, flat), [*self._of_kernel, *kernel.shape[2:]])
 
     def of_kernel_adjoint(self, transformed: Array) -> Array:
         """Of each place, or of each place in each row of tiles."""
         channels = transformed.shape[-2:]
         if len(self._places) > 1:
-            transformed = ops.sum(transformed, axis=1)
-        flat = ops.reshape(transformed, [PLACES**2, -1])
-        return ops.reshape(_multiplied([self._kernel.T], flat), [WINDOW, WINDOW, *channels])
+            transformed = self._library.einsum("qspco->qpco", transformed)
+        flat = self._library.reshape(transformed, [PLACES**2, -1])
+        return self._library.reshape(self._multiplied(_turned(self._kernel), flat), [WINDOW, WINDOW, *channels])
 
     def _by_places(self, matrices: Matrices, images: Array) -> Array:
         count, _, _, channels = images.shape
-        multiplied = _multiplied(matrices, ops.transpose(images, [1, 2, 0, 3]))
-        return ops.reshape(multiplied, [*self._places, self._tiles * count, channels])
+        multiplied = self._multiplied(matrices, self._library.transpose(images, [1, 2, 0, 3]))
+        return self._library.reshape(multiplied, [*self._places, self._tiles * count, channels])
 
     def _by_images(self, matrices: Matrices, transformed: Array, sizes: list[int]) -> Array:
         count, channels = transformed.shape[-2] // self._tiles, transformed.shape[-1]
-        images = ops.reshape(_multiplied(matrices, transformed), [*sizes, count, channels])
-        return ops.transpose(images, [2, 0, 1, 3])
+        images = self._library.reshape(self._multiplied(matrices, transformed), [*sizes, count, channels])
+        return self._library.transpose(images, [2, 0, 1, 3])
+
+    def _multiplied(self, matrices: Matrices, values: Array) -> Array:
+        """Leading axes of values by one matrix, or by one for rows and one for columns."""
+        library, (first, *rest) = self._library, [matrix.astype(np.float32) for matrix in matrices]
+        by_rows = library.matmul(first, library.reshape(values, [first.shape[1], -1]))
+        if not rest:
+            return by_rows
+        # One for each row of outputs: XLA would turn what a single one is multiplied by, which is larger.
+        count, (outputs, inputs) = by_rows.shape[0], rest[0].shape
+        second = library.broadcast_to(rest[0], [count, outputs, inputs])
+        return library.matmul(second, library.reshape(by_rows, [count, inputs, -1]))
 
 
 def _turned(matrices: Matrices) -> Matrices:
     return [matrix.T for matrix in matrices]
-
-
-def _multiplied(matrices: Matrices, values: Array) -> Array:
-    """Leading axes of values by one matrix, or by one for rows and one for columns."""
-    first, *rest = (ops.convert_to_tensor(matrix, values.dtype) for matrix in matrices)
-    by_rows = first @ ops.reshape(values, [first.shape[1], -1])
-    if not rest:
-        return by_rows
-    # One for each row of outputs: XLA would turn what a single one is multiplied by, which is larger.
-    count, (outputs, inputs) = by_rows.shape[0], rest[0].shape
-    second = ops.broadcast_to(rest[0], [count, outputs, inputs])
-    return second @ ops.reshape(by_rows, [count, inputs, -1])

@@ -71,7 +71,7 @@ def _sizes(sides: tuple[int, ...], padding: Padding) -> list[int]:
 
 
 def _transforms(sides: tuple[int, ...], padding: Padding) -> Transforms:
-    return Transforms(sides, _sizes(sides, padding), [before for before, _ in padding])
+    return Transforms(sides, _sizes(sides, padding), [before for before, _ in padding], jnp)
 
 
 def _products(transformed: jax.Array, of_kernel: jax.Array) -> jax.Array:

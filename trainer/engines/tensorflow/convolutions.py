@@ -29,45 +29,47 @@ _STRIDED_CHANNELS = (
 _ROWS = 32 * 28 * 28
 
 
-def install(model: keras.Model, in_order: bool, newest: bool) -> None:
+def install(model: keras.Model, in_order: bool, generation: int) -> None:
     """Has the convolutions of a model use them where they apply.
 
     Args:
       model: changed in place.
       in_order: that of `convolution`.
-      newest: Winograd's too, and more products.
+      generation: of --kernels.
     """
     for layer in model._flatten_layers(include_self=False):
         if type(layer) is not keras.layers.Conv2D or layer.data_format != "channels_last":
             continue
         if layer.groups == 1 and tuple(layer.dilation_rate) == (1, 1):
-            patches.replace_convolution(layer, functools.partial(_layer_convolution, layer, in_order, newest))
+            patches.replace_convolution(layer, functools.partial(_layer_convolution, layer, in_order, generation))
 
 
 def _layer_convolution(
-    layer: keras.layers.Conv2D, in_order: bool, newest: bool, images: tf.Tensor, kernel: tf.Tensor
+    layer: keras.layers.Conv2D, in_order: bool, generation: int, images: tf.Tensor, kernel: tf.Tensor
 ) -> tf.Tensor:
     strides, padding = tuple(layer.strides), layer.padding.upper()
     images, kernel = tf.convert_to_tensor(images), tf.convert_to_tensor(kernel)
-    if newest and None not in images.shape:
+    if generation >= 3 and None not in images.shape:
         sizes = _output_sizes(images, kernel, strides, padding)
         if winograd.applies(images, kernel, strides, sizes):
             return winograd.convolution(images, kernel, sizes, in_order)
-    products = by_products(images, kernel, strides, padding, newest)
+    products = by_products(images, kernel, strides, padding, generation)
     if products or in_order:
         return convolution(images, kernel, strides, padding, products, in_order)
     return tf.nn.conv2d(images, kernel, strides, padding)
 
 
-def by_products(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding: str, newest: bool) -> bool:
-    """Whether products are ahead for the gradient of this kernel, by measurements; `newest` is that of `install`."""
+def by_products(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding: str, generation: int) -> bool:
+    """Whether products are ahead for the gradient of this kernel, by measurements; `generation` is that of --kernels."""
     if None in images.shape:
         return False
     height, width, channels, outputs = kernel.shape
     pointwise = height == width == 1
     rows = images.shape[0] * math.prod(_output_sizes(images, kernel, strides, padding))
     if images.dtype == tf.float32:
-        strided = newest and strides != (1, 1) and not pointwise and min(channels, outputs) >= _STRIDED_CHANNELS
+        strided = (
+            generation >= 3 and strides != (1, 1) and not pointwise and min(channels, outputs) >= _STRIDED_CHANNELS
+        )
         return strided or (pointwise and strides == (1, 1))
     return images.dtype == tf.bfloat16 and rows <= _ROWS and (pointwise or min(channels, outputs) >= _CHANNELS)
 

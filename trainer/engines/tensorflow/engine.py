@@ -40,7 +40,7 @@ class TensorFlowEngine(BaseEngine):
     def __init__(self, runtime: Runtime, image_shape: tuple[int, int, int], draws: ClassCounts):
         config, self._strategy = runtime.config, runtime.strategy_or_mesh
         on_cpu = config.devices_spec.platform == "cpu"
-        newest_on_cpu = on_cpu and config.kernels not in ("1", "2")
+        generation = int(config.kernels)
         with self._strategy.scope():
             parts = build_parts(
                 runtime,
@@ -48,11 +48,11 @@ class TensorFlowEngine(BaseEngine):
                 draws,
                 all_sum,
                 lambda: tf.distribute.get_replica_context().replica_id_in_sync_group,
-                kernels.normalized if config.kernels != "1" else None,
-                updates.operations if newest_on_cpu else None,
+                kernels.normalized if generation >= 2 else None,
+                updates.operations if on_cpu and generation >= 3 else None,
             )
-            if config.kernels != "1" and on_cpu:
-                convolutions.install(parts.model, in_order=runtime.cluster.processes > 1, newest=newest_on_cpu)
+            if on_cpu and generation >= 2:
+                convolutions.install(parts.model, runtime.cluster.processes > 1, generation)
             self._average = Average(parts.averaged_variables) if parts.averaged_variables else None
             self._scale = LossScale() if config.precision == "mixed_float16" else None
         super().__init__(runtime, devices.describe(runtime), parts, "")

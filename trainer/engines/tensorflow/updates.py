@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
 
+from convoy.data.arrays import Array, Scalar
 from convoy.trainer.engines.updates import Operations
+
+Variable: TypeAlias = keras.Variable | tf.Variable
 
 
 def operations(optimizer: keras.optimizers.Optimizer) -> Operations | None:
@@ -21,7 +24,7 @@ def operations(optimizer: keras.optimizers.Optimizer) -> Operations | None:
     return None
 
 
-def _sgd(optimizer: keras.optimizers.SGD, gradient: tf.Tensor, variable: Any, rate: Any) -> None:
+def _sgd(optimizer: keras.optimizers.SGD, gradient: tf.Tensor, variable: Variable, rate: Scalar) -> None:
     number = _numbers_of(variable)
     tf.raw_ops.ResourceApplyKerasMomentum(
         var=_handle(variable),
@@ -33,7 +36,7 @@ def _sgd(optimizer: keras.optimizers.SGD, gradient: tf.Tensor, variable: Any, ra
     )
 
 
-def _adam(optimizer: keras.optimizers.Adam, gradient: tf.Tensor, variable: Any, rate: Any) -> None:
+def _adam(optimizer: keras.optimizers.Adam, gradient: tf.Tensor, variable: Variable, rate: Scalar) -> None:
     number = _numbers_of(variable)
     index, step = optimizer._get_variable_index(variable), number(optimizer.iterations + 1)
     tf.raw_ops.ResourceApplyAdam(
@@ -50,16 +53,16 @@ def _adam(optimizer: keras.optimizers.Adam, gradient: tf.Tensor, variable: Any, 
     )
 
 
-def _decay(variable: Any, factor: Any) -> None:
+def _decay(variable: Variable, factor: Scalar) -> None:
     number = _numbers_of(variable)
     tf.raw_ops.ResourceApplyGradientDescent(var=_handle(variable), alpha=number(factor), delta=number(variable))
 
 
-def _numbers_of(variable: Any) -> Callable[[Any], tf.Tensor]:
+def _numbers_of(variable: Variable) -> Callable[[Array | Scalar | Variable], tf.Tensor]:
     """A number, or a variable -> the same in the type of `variable`."""
     return lambda number: tf.cast(number.value if isinstance(number, keras.Variable) else number, variable.dtype)
 
 
-def _handle(variable: Any) -> tf.Tensor:
+def _handle(variable: Variable) -> tf.Tensor:
     """Of this replica's copy."""
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle

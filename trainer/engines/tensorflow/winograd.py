@@ -18,7 +18,7 @@ Gradients: TypeAlias = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 Sizes: TypeAlias = tuple[int, int]
 
 
-class _Least(NamedTuple):
+class _Bounds(NamedTuple):
     """What it takes to be ahead: of fewer channels the transforms take what products save."""
 
     channels: int
@@ -26,18 +26,18 @@ class _Least(NamedTuple):
 
 
 # By measurements (benchmarks/results/winograd.csv). It computes in float32, where products take twice the time of 16 bits.
-_LEAST = {tf.float32: _Least(channels=128, saved=2.7), tf.bfloat16: _Least(channels=512, saved=3.5)}
+_BOUNDS = {tf.float32: _Bounds(channels=128, saved=2), tf.bfloat16: _Bounds(channels=256, saved=3.5)}
 _TILES = 64  # in all images: with fewer, transforms of kernels take it
 
 
 def applies(images: tf.Tensor, kernel: tf.Tensor, strides: Sizes, sizes: Sizes) -> bool:
     """Whether it is ahead: images [n, h, w, c], kernel [kh, kw, c, o], outputs of `sizes` (h', w')."""
     *window, channels, outputs = kernel.shape
-    least = _LEAST.get(images.dtype)
-    if not least or strides != (1, 1) or window != [WINDOW, WINDOW]:
+    bounds = _BOUNDS.get(images.dtype)
+    if not bounds or strides != (1, 1) or window != [WINDOW, WINDOW]:
         return False
     tiles = images.shape[0] * math.prod(map(tiles_of, sizes))
-    return min(channels, outputs) >= least.channels and tiles >= _TILES and saved(sizes) >= least.saved
+    return min(channels, outputs) >= bounds.channels and tiles >= _TILES and saved(sizes) >= bounds.saved
 
 
 def convolution(images: tf.Tensor, kernel: tf.Tensor, sizes: Sizes, in_order: bool = False) -> tf.Tensor:
@@ -48,7 +48,7 @@ def convolution(images: tf.Tensor, kernel: tf.Tensor, sizes: Sizes, in_order: bo
     """
     sides = images.shape[1:3]
     before = [(size + WINDOW - 1 - side) // 2 for side, size in zip(sides, sizes, strict=True)]
-    transforms = Transforms(sides, sizes, before)
+    transforms = Transforms(sides, sizes, before, tf)
 
     @tf.custom_gradient
     def convolve(images: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
