@@ -124,6 +124,38 @@ def step_before() -> str:
     return "\n".join(lines)
 
 
+def winograd() -> str:
+    """A layer a row: with gradients, by both ways."""
+    rows = rows_of("winograd")
+    names = {"tensorflow": "TensorFlow", "jax": "JAX"}
+    settings = list(dict.fromkeys((row["backend"], row["precision"]) for row in rows))
+    lines = ["| images, side, channels | " + " | ".join(f"{names[backend]}, {kind}" for backend, kind in settings) + " |"]
+    lines.append("|---" * (1 + len(settings)) + "|")
+    for layer in dict.fromkeys((row["images"], row["side"], row["channels"]) for row in rows):
+        cells = []
+        for setting in settings:
+            before, now = (
+                row
+                for row in rows
+                if (row["images"], row["side"], row["channels"]) == layer and (row["backend"], row["precision"]) == setting
+            )
+            times = f"{before['with_gradients_ms']} -> {now['with_gradients_ms']}"
+            cells.append(f"**{times}**" if now["rule"] == "1" else times)
+        lines.append(f"| {', '.join(layer)} | {' | '.join(cells)} |")
+    single = [row for row in rows if row["precision"] == "float32"]
+    errors = [
+        f"{min(own, key=float)} to {max(own, key=float)}"
+        for own in ([row["error"] for row in single if row["kernels"] == kernels] for kernels in ("2", "3"))
+    ]
+    first = rows[0]
+    lines.append(
+        f"\nMilliseconds of a 3x3 convolution and both its gradients, by --kernels=2 and as Winograd's; bold where --kernels=3"
+        f" has it. Root mean square error in float32, of the numbers' own: {errors[0]}, as Winograd's {errors[1]};"
+        f" {first['rounds']} rounds in turn, {machine_of(first)}, JAX {first['jax']} {source('winograd')}"
+    )
+    return "\n".join(lines)
+
+
 def _figures(row: dict[str, str]) -> str:
     """Three digits: a step of a large network makes few images a second."""
     return f"{float(row['images_per_second']):.3g} ({float(row['least']):.3g} to {float(row['most']):.3g})"
