@@ -129,7 +129,9 @@ def winograd() -> str:
     rows = rows_of("winograd")
     names = {"tensorflow": "TensorFlow", "jax": "JAX"}
     settings = list(dict.fromkeys((row["backend"], row["precision"]) for row in rows))
-    lines = ["| images, side, channels | " + " | ".join(f"{names[backend]}, {kind}" for backend, kind in settings) + " |"]
+    lines = [
+        "| images, side, channels | " + " | ".join(f"{names[backend]}, {kind}" for backend, kind in settings) + " |"
+    ]
     lines.append("|---" * (1 + len(settings)) + "|")
     for layer in dict.fromkeys((row["images"], row["side"], row["channels"]) for row in rows):
         cells = []
@@ -137,7 +139,8 @@ def winograd() -> str:
             before, now = (
                 row
                 for row in rows
-                if (row["images"], row["side"], row["channels"]) == layer and (row["backend"], row["precision"]) == setting
+                if (row["images"], row["side"], row["channels"]) == layer
+                and (row["backend"], row["precision"]) == setting
             )
             times = f"{before['with_gradients_ms']} -> {now['with_gradients_ms']}"
             cells.append(f"**{times}**" if now["rule"] == "1" else times)
