@@ -95,7 +95,7 @@ def step_torch() -> str:
         cells = [_figures(own[side]) if side in own else "" for side in names]
         ahead = max(float(own[side]["of_torch"]) for side in ("tensorflow", "jax") if side in own)
         lines.append(f"| {network}, {own['torch']['batch']}, {precision} | {' | '.join(cells)} | {ahead:.2f}x |")
-    first = rows[0]
+    first = next(row for row in rows if row["side"] == "torch")
     lines.append(
         f"\nresnet18 for 32x32 pixels, others 224x224; a batch beside each name; {first['rounds']} rounds, the sides in turn;"
         f" {machine_of(first)}, JAX {first['jax']}, torch {first['torch']} {source('step_torch')}"
