@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -25,3 +26,9 @@ def source(name: str, more: str = "") -> str:
 
 def spread(row: dict[str, str]) -> str:
     return f"{float(row['images_per_second']):,.0f} ({int(row['least']):,} to {int(row['most']):,})"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
+    """In Markdown."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+    return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:], "", caption])

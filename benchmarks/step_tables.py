@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cells import machine_of, rows_of, source
+from cells import machine_of, rows_of, source, table
 
 # Tables of another script's rows: the script, and what it is given.
 OF_SCRIPT = {"cluster_resnet18": "cluster", "step_before": "step_torch"}
@@ -37,7 +37,7 @@ def _cluster(model: str, command: str) -> str:
     }
     settings = list(dict.fromkeys((row["processes"], float(row["gbit"])) for row in rows))
     heads = (f"{count} at {gbit:g} Gbit/s" if gbit else f"{count}" for count, gbit in settings)
-    lines = [f"| images/s of a process (range) | {' | '.join(heads)} |", "|---" * (1 + len(settings)) + "|"]
+    lines = []
     for side, name in names.items():
         cells = []
         for count, gbit in settings:
@@ -48,31 +48,30 @@ def _cluster(model: str, command: str) -> str:
                     )
                     cells.append(f"{middle:,.0f} ({low:,.0f} to {high:,.0f})")
         if cells:
-            lines.append(f"| {name} | {' | '.join(cells)} |")
+            lines.append([name, *cells])
     first = rows[0]
-    lines.append(
-        f"\nHosts that are network namespaces, {float(first['share_of_core']) or 1:.0%} of a core each; {model}, float32,"
+    caption = (
+        f"Hosts that are network namespaces, {float(first['share_of_core']) or 1:.0%} of a core each; {model}, float32,"
         f" {first['batch']} images of 32x32 a process, {first['rounds']} rounds; {machine_of(first)}, JAX {first['jax']},"
         f" torch {first['torch']} {source('cluster', command)}"
     )
-    return "\n".join(lines)
+    return table(["images/s of a process (range)", *heads], lines, caption)
 
 
 def collectives() -> str:
     """What XLA leaves of --gradient_buckets on each kind of device."""
     rows = rows_of("collectives")
-    lines = ["| network, buckets | " + " | ".join(dict.fromkeys(row["devices"] for row in rows)) + " |"]
-    lines.append("|---" * (lines[0].count("|") - 1) + "|")
+    lines = []
     for network, buckets in dict.fromkeys((row["network"], row["buckets"]) for row in rows):
         own = [row for row in rows if (row["network"], row["buckets"]) == (network, buckets)]
         cells = [f"{row['all_reduces']}: {row['mib'].replace(' ', ', ')} MiB" for row in own]
-        lines.append(f"| {network}, {own[0]['before_xla']} of {buckets} | {' | '.join(cells)} |")
+        lines.append([f"{network}, {own[0]['before_xla']} of {buckets}", *cells])
     first = rows[0]
-    lines.append(
-        f"\nSums over devices in the optimized program of a step, with what each carries, in order; `n of 8`:"
+    caption = (
+        f"Sums over devices in the optimized program of a step, with what each carries, in order; `n of 8`:"
         f" a network with few tensors has fewer buckets; JAX {first['jax']}, {first['date']} {source('collectives')}"
     )
-    return "\n".join(lines)
+    return table(["network, buckets", *dict.fromkeys(row["devices"] for row in rows)], lines, caption)
 
 
 def step_torch() -> str:
@@ -84,29 +83,26 @@ def step_torch() -> str:
         "torch": "torch",
         "torch_compiled": "torch.compile",
     }
-    lines = [
-        f"| images/s, median (range) | {' | '.join(names.values())} | the faster Convoy, of the faster torch |",
-        "|---" * (2 + len(names)) + "|",
-    ]
+    lines = []
     for network, precision in dict.fromkeys((row["network"], row["precision"]) for row in rows):
         own = {row["side"]: row for row in rows if (row["network"], row["precision"]) == (network, precision)}
         if "torch" not in own:
             continue
         cells = [_figures(own[side]) if side in own else "" for side in names]
         ahead = max(float(own[side]["of_torch"]) for side in ("tensorflow", "jax") if side in own)
-        lines.append(f"| {network}, {own['torch']['batch']}, {precision} | {' | '.join(cells)} | {ahead:.2f}x |")
+        lines.append([f"{network}, {own['torch']['batch']}, {precision}", *cells, f"{ahead:.2f}x"])
     first = next(row for row in rows if row["side"] == "torch")
-    lines.append(
-        f"\nresnet18 for 32x32 pixels, others 224x224; a batch beside each name; {first['rounds']} rounds, the sides in turn;"
+    caption = (
+        f"resnet18 for 32x32 pixels, others 224x224; a batch beside each name; {first['rounds']} rounds, the sides in turn;"
         f" {machine_of(first)}, JAX {first['jax']}, torch {first['torch']} {source('step_torch')}"
     )
-    return "\n".join(lines)
+    heads = ["images/s, median (range)", *names.values(), "the faster Convoy, of the faster torch"]
+    return table(heads, lines, caption)
 
 
 def step_before() -> str:
     """Steps beside an earlier commit of Convoy."""
-    rows = rows_of("step_torch")
-    lines = ["| images/s, median (range) | before | now | |", "|---|---|---|---|"]
+    rows, lines = rows_of("step_torch"), []
     for before in rows:
         if not before["side"].endswith(" before"):
             continue
@@ -115,48 +111,40 @@ def step_before() -> str:
         now = next(row for row in rows if row["side"] == side and all(row[key] == before[key] for key in same))
         times = float(now["images_per_second"]) / float(before["images_per_second"])
         what = ", ".join((now["network"], now["batch"], now["precision"], side))
-        lines.append(f"| {what} | {_figures(before)} | {_figures(now)} | {times:.1f}x |")
+        lines.append([what, _figures(before), _figures(now), f"{times:.1f}x"])
     last = next(row for row in rows if row["side"].endswith(" before"))
     command = f"python benchmarks/step_torch.py {' '.join(MORE['step_before'])}"
-    lines.append(
-        f"\nBefore is {last['notes']}; {last['rounds']} rounds, the sides in turn {source('step_torch', command)}"
-    )
-    return "\n".join(lines)
+    caption = f"Before is {last['notes']}; {last['rounds']} rounds, the sides in turn {source('step_torch', command)}"
+    return table(["images/s, median (range)", "before", "now", ""], lines, caption)
 
 
 def winograd() -> str:
     """A layer a row: with gradients, by both ways."""
-    rows = rows_of("winograd")
-    names = {"tensorflow": "TensorFlow", "jax": "JAX"}
+    rows, lines = rows_of("winograd"), []
+    engines = {"tensorflow": "TensorFlow", "jax": "JAX"}
     settings = list(dict.fromkeys((row["backend"], row["precision"]) for row in rows))
-    lines = [
-        "| images, side, channels | " + " | ".join(f"{names[backend]}, {kind}" for backend, kind in settings) + " |"
-    ]
-    lines.append("|---" * (1 + len(settings)) + "|")
     for layer in dict.fromkeys((row["images"], row["side"], row["channels"]) for row in rows):
+        own = [row for row in rows if (row["images"], row["side"], row["channels"]) == layer]
         cells = []
         for setting in settings:
-            before, now = (
-                row
-                for row in rows
-                if (row["images"], row["side"], row["channels"]) == layer
-                and (row["backend"], row["precision"]) == setting
-            )
+            before, now = (row for row in own if (row["backend"], row["precision"]) == setting)
             times = f"{before['with_gradients_ms']} -> {now['with_gradients_ms']}"
             cells.append(f"**{times}**" if now["rule"] == "1" else times)
-        lines.append(f"| {', '.join(layer)} | {' | '.join(cells)} |")
+        lines.append([", ".join(layer), *cells])
     single = [row for row in rows if row["precision"] == "float32"]
-    errors = [
-        f"{min(own, key=float)} to {max(own, key=float)}"
-        for own in ([row["error"] for row in single if row["kernels"] == kernels] for kernels in ("2", "3"))
-    ]
+    direct, ours = ([row["error"] for row in single if row["kernels"] == kernels] for kernels in ("2", "3"))
     first = rows[0]
-    lines.append(
-        f"\nMilliseconds of a 3x3 convolution and both its gradients, by --kernels=2 and as Winograd's; bold where --kernels=3"
-        f" has it. Root mean square error in float32, of the numbers' own: {errors[0]}, as Winograd's {errors[1]};"
+    caption = (
+        f"Milliseconds of a 3x3 convolution and both its gradients, by --kernels=2 and as Winograd's; bold where --kernels=3"
+        f" has it. Root mean square error in float32, of the numbers' own: {_range(direct)}, as Winograd's {_range(ours)};"
         f" {first['rounds']} rounds in turn, {machine_of(first)}, JAX {first['jax']} {source('winograd')}"
     )
-    return "\n".join(lines)
+    heads = [f"{engines[backend]}, {precision}" for backend, precision in settings]
+    return table(["images, side, channels", *heads], lines, caption)
+
+
+def _range(figures: list[str]) -> str:
+    return f"{min(figures, key=float)} to {max(figures, key=float)}"
 
 
 def _figures(row: dict[str, str]) -> str:
