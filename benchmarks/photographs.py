@@ -198,6 +198,7 @@ def torchvision(folder: str) -> Callable[[], int]:
 def grain(folder: str, processes: int) -> Callable[[], int]:
     """Grain loads, OpenCV decodes: the fastest of its pairs."""
     import cv2
+    from absl import flags
     from grain import MapDataset, MultiprocessingOptions, ReadOptions
 
     cv2.setNumThreads(0)
@@ -207,6 +208,7 @@ def grain(folder: str, processes: int) -> Callable[[], int]:
         ReadOptions(num_threads=0 if processes else 2, prefetch_buffer_size=0 if processes else 4)
     )
     if processes:
+        flags.FLAGS.mark_as_parsed()  # Grain's processes read some
         stream = stream.mp_prefetch(MultiprocessingOptions(num_workers=processes))
     iterator = iter(stream)
     return lambda: len(next(iterator))

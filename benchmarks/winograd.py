@@ -20,6 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from rows import HERE, describe, write
 
+sys.path.append(str(HERE.parent / "tests"))
+from exact_convolution import exact
+
 
 class Layer(NamedTuple):
     images: int
@@ -32,6 +35,7 @@ LAYERS = [
     *(Layer(32, 56, 64), Layer(32, 28, 128), Layer(32, 14, 256), Layer(32, 7, 512)),  # resnet50 for 224
     *(Layer(128, 6, 512), Layer(128, 5, 256), Layer(4, 7, 512), Layer(1, 7, 512)),  # about the rules' bounds
 ]
+PADDING = ((1, 1), (1, 1))
 Arrays = Sequence[np.ndarray]
 
 
@@ -71,7 +75,6 @@ def on_jax(precision: str, given: Arrays) -> tuple[dict[str, list[Callable[[], A
 
     from convoy.trainer.engines.jax import convolutions, winograd
 
-    padding = ((1, 1), (1, 1))
     images, kernel, of_outputs = (jax.numpy.asarray(array, precision) for array in given)
 
     def functions(way: Callable[..., jax.Array]) -> list[Callable[[], Any]]:
@@ -86,27 +89,13 @@ def on_jax(precision: str, given: Arrays) -> tuple[dict[str, list[Callable[[], A
         ]
 
     ways = {
-        "2": functions(lambda *both: convolutions.convolution((1, 1), padding, *both)),
-        "3": functions(lambda *both: winograd.convolution(padding, *both)),
+        "2": functions(lambda *both: convolutions.convolution((1, 1), PADDING, *both)),
+        "3": functions(lambda *both: winograd.convolution(PADDING, *both)),
     }
-    return ways, winograd.applies((1, 1), padding, images, kernel)
+    return ways, winograd.applies((1, 1), PADDING, images, kernel)
 
 
 ENGINES = {"tensorflow": (on_tensorflow, ("float32", "bfloat16")), "jax": (on_jax, ("float32",))}
-
-
-def exact(images: np.ndarray, kernel: np.ndarray, of_outputs: np.ndarray) -> list[np.ndarray]:
-    """Outputs and both gradients in float64, an offset of the window at a time."""
-    height, width = images.shape[1:3]
-    padded = np.pad(images.astype(np.float64), [(0, 0), (1, 1), (1, 1), (0, 0)])
-    kernel, of_outputs = kernel.astype(np.float64), of_outputs.astype(np.float64)
-    outputs, of_padded, of_kernel = np.zeros(of_outputs.shape), np.zeros(padded.shape), np.zeros(kernel.shape)
-    for y, x in np.ndindex(3, 3):
-        there = np.s_[:, y : y + height, x : x + width]
-        outputs += padded[there] @ kernel[y, x]
-        of_padded[there] += of_outputs @ kernel[y, x].T
-        of_kernel[y, x] = np.tensordot(padded[there], of_outputs, axes=[(0, 1, 2)] * 2)
-    return [outputs, of_padded[:, 1:-1, 1:-1], of_kernel]
 
 
 def error(found: Arrays, right: Arrays) -> str:
@@ -136,8 +125,7 @@ def measure(engine: str, rounds: int) -> list[dict[str, Any]]:
             random, shape = np.random.default_rng(0), (layer.images, layer.side, layer.side, layer.channels)
             given = [random.normal(size=size) for size in (shape, (3, 3, layer.channels, layer.channels), shape)]
             ways, rule = ways_of(precision, given)
-            rounded = [np.asarray(_rounded(array, precision)) for array in given]
-            right = exact(*rounded)
+            right = exact(PADDING, *(_rounded(array, precision) for array in given))
             errors = {name: error(both(), right) for name, (_, both) in ways.items()}
             forward, both = (milliseconds({name: own[i] for name, own in ways.items()}, rounds) for i in (0, 1))
             measured = {**describe(), "backend": engine, "precision": precision, **layer._asdict(), "rounds": rounds}
@@ -148,9 +136,10 @@ def measure(engine: str, rounds: int) -> list[dict[str, Any]]:
 
 
 def _rounded(array: np.ndarray, precision: str) -> np.ndarray:
+    """In float64, which is exact for what it is rounded to."""
     import ml_dtypes
 
-    return array.astype(ml_dtypes.bfloat16 if precision == "bfloat16" else np.float32)
+    return array.astype(ml_dtypes.bfloat16 if precision == "bfloat16" else np.float32).astype(np.float64)
 
 
 def main() -> None:

@@ -14,6 +14,6 @@ def exact(padding, images, kernel, gradient) -> list[np.ndarray]:
         place = np.s_[:, y : y + height, x : x + width]
         outputs += padded[place] @ kernel[y, x]
         of_padded[place] += gradient @ kernel[y, x].T
-        of_kernel[y, x] = np.einsum("nhwc,nhwo->co", padded[place], gradient)
+        of_kernel[y, x] = np.tensordot(padded[place], gradient, axes=[(0, 1, 2)] * 2)
     (top, _), (left, _) = padding
     return [outputs, of_padded[:, top : top + images.shape[1], left : left + images.shape[2]], of_kernel]

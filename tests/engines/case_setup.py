@@ -100,7 +100,14 @@ def toy(shape: tuple[int, int, int], classes: int) -> keras.Model:
     return keras.Sequential([keras.Input(shape), nested, layers.Dropout(0.3, name="drop"), layers.Dense(classes)])
 
 
+def wide(shape: tuple[int, int, int], classes: int) -> keras.Model:
+    """Of a convolution that is Winograd's on both engines, on one device and on two."""
+    convolutions = [lambda: layers.Conv2D(128, 3, padding="same", activation="relu")] * 2
+    return sequence(*convolutions, layers.GlobalAveragePooling2D, lambda: layers.Dense(classes))(shape, classes)
+
+
 MODELS = {
+    "wide": wide,
     "residual": residual,
     "drawn": sequence(layers.Flatten, lambda: layers.Dense(8, activation="relu"), lambda: layers.Dense(CLASSES)),
     "plain": sequence(Look, layers.Flatten, dense(8, activation="tanh"), dense(CLASSES)),

@@ -224,6 +224,14 @@ def evaluation() -> dict[str, np.ndarray]:
     }
 
 
+def winograds() -> dict[str, np.ndarray]:
+    """Steps by --kernels=3, and by --kernels=2."""
+    return labelled(
+        newer=after(engine("wide", precision="float32", kernels="3"), 3),
+        older=after(engine("wide", precision="float32", kernels="2"), 3),
+    )
+
+
 def compiled() -> dict[str, np.ndarray]:
     """How often the model is called, which it is while a program is traced: by compile, compile again, and two loops."""
     built, calls = engine("plain"), []
@@ -309,6 +317,7 @@ CASES = {
     "evaluation": (evaluation, 4),
     "stock": (stock, 2),
     "compiled": (compiled, 2),
+    "winograds": (winograds, 2),
 }
 if BACKEND == "jax":
     CASES |= {

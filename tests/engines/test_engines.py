@@ -47,6 +47,21 @@ def test_the_first_step_has_the_same_loss_on_both_engines_in_float32(case):
     np.testing.assert_allclose(*losses, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("backend", "devices"), [("tensorflow", 2), ("jax", 1), ("jax", 2)])
+def test_winograds_convolutions_end_alike_on_two_devices_and_on_both_engines(case, backend, devices):
+    found, expected = case(backend, devices, "winograds"), case("tensorflow", 1, "winograds")
+    for generation in ("newer", "older"):
+        assert_equal(state(found, generation), state(expected, generation), 1e-4)
+
+
+@pytest.mark.parametrize(("backend", "devices"), ON_TWO)
+def test_winograds_convolutions_end_like_direct_ones_but_not_in_every_bit(case, backend, devices):
+    found = case(backend, devices, "winograds")
+    newer, older = state(found, "newer"), state(found, "older")
+    assert_equal(newer, older, 1e-4)
+    assert any((newer[name] != older[name]).any() for name in newer if "kernel" in name)
+
+
 @pytest.mark.parametrize("name", ["sync", "loss/weighted", "loss/adjusted"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_two_devices_end_as_one(case, backend, name):

@@ -56,16 +56,18 @@ def install(
         optimizer.treat(treatments, [first_steps[treatment.stage or 0] for treatment in treatments])
         return
 
+    def shrink(variable: keras.Variable, factor: Scalar) -> None:
+        optimizer.assign_sub(variable, variable * factor)
+
+    shrinks = operations.decay if operations else shrink
+
     def update(step: Update, gradient: Array, variable: keras.Variable, rate: Scalar) -> None:
         treatment = treatments[optimizer._get_variable_index(variable)]
         assert treatment.stage is not None, "what never trains has no gradient"
         rate = rate * treatment.lr
         if (decay := weight_decay * treatment.wd) and optimizer._use_weight_decay(variable):
-            (operations.decay if operations else shrink)(variable, ops.cast(rate, variable.dtype) * decay)
+            shrinks(variable, ops.cast(rate, variable.dtype) * decay)
         with patches.counting_from(optimizer, first_steps[treatment.stage]):
             (operations.update if operations else step)(gradient, variable, rate)
-
-    def shrink(variable: keras.Variable, factor: Scalar) -> None:
-        optimizer.assign_sub(variable, variable * factor)
 
     patches.replace_update(optimizer, update)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.polynomial import polynomial
@@ -69,6 +69,27 @@ def along(inputs: int, outputs: int, before: int) -> tuple[np.ndarray, np.ndarra
 def saved(sizes: Sequence[int]) -> float:
     """How many times fewer multiplications outputs of these sizes need: 4 where no tile reaches beyond them."""
     return math.prod(sizes) * WINDOW**2 / max(math.prod(map(tiles_of, sizes)) * PLACES**2, 1)
+
+
+class Bounds(NamedTuple):
+    """What a convolution needs to be faster this way, by measurements (benchmarks/results/winograd.csv).
+
+    Attributes:
+      channels: of images and of outputs: of fewer the transforms take what products save.
+      tiles: of all images: with fewer the transform of the kernel does.
+      saved: as the function.
+    """
+
+    channels: int
+    tiles: int
+    saved: float
+
+    def allow(self, images: Sequence[int], kernel: Sequence[int], strides: Sequence[int], sizes: Sequence[int]) -> bool:
+        """Whether images [n, h, w, c] and a kernel [kh, kw, c, o] reach them, with outputs of `sizes` (h', w')."""
+        *window, channels, outputs = kernel
+        if tuple(strides) != (1, 1) or window != [WINDOW, WINDOW] or min(channels, outputs) < self.channels:
+            return False
+        return images[0] * math.prod(map(tiles_of, sizes)) >= self.tiles and saved(sizes) >= self.saved
 
 
 class Transforms:

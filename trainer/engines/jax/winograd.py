@@ -7,28 +7,21 @@ times the memory of images, and transformed kernels 4 times that of kernels.
 from __future__ import annotations
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from convoy.trainer.engines.jax.kernels import Padding, Strides
-from convoy.trainer.engines.winograd import WINDOW, Transforms, saved, tiles_of
+from convoy.trainer.engines.winograd import WINDOW, Bounds, Transforms
 
-# By measurements (benchmarks/results/winograd_jax.csv): of fewer channels the transforms take what products save, and with
-# fewer tiles those of kernels do.
-_CHANNELS, _TILES, _SAVED = 64, 16, 1.5
+_BOUNDS = Bounds(channels=64, tiles=16, saved=1.5)
 
 
 def applies(strides: Strides, padding: Padding, images: jax.Array, kernel: jax.Array) -> bool:
     """Whether it is ahead: images [n, h, w, c], kernel [kh, kw, c, o]."""
-    *window, channels, outputs = kernel.shape
-    if images.dtype == np.float64 or strides != (1, 1) or window != [WINDOW, WINDOW]:
-        return False
     sizes = _sizes(images.shape[1:3], padding)
-    tiles = images.shape[0] * math.prod(map(tiles_of, sizes))
-    return min(channels, outputs) >= _CHANNELS and tiles >= _TILES and saved(sizes) >= _SAVED
+    return images.dtype != np.float64 and _BOUNDS.allow(images.shape, kernel.shape, strides, sizes)
 
 
 def convolution(padding: Padding, images: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -22,9 +22,8 @@ Gradients: TypeAlias = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 # Of a product for each offset of a window: fewer channels leave too little to do between two passes over memory.
 _CHANNELS = 256
-_STRIDED_CHANNELS = (
-    128  # the same where windows are strides apart, which oneDNN's convolution takes half as much again for
-)
+# The same in float32 where windows are strides apart, which oneDNN's convolution is slower for.
+_STRIDED_CHANNELS = 128
 # The most rows of it, pixels of all outputs, for which the 16-bit product is ahead.
 _ROWS = 32 * 28 * 28
 
@@ -67,10 +66,9 @@ def by_products(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding:
     pointwise = height == width == 1
     rows = images.shape[0] * math.prod(_output_sizes(images, kernel, strides, padding))
     if images.dtype == tf.float32:
-        strided = (
-            generation >= 3 and strides != (1, 1) and not pointwise and min(channels, outputs) >= _STRIDED_CHANNELS
-        )
-        return strided or (pointwise and strides == (1, 1))
+        if pointwise or strides == (1, 1):
+            return pointwise and strides == (1, 1)
+        return generation >= 3 and min(channels, outputs) >= _STRIDED_CHANNELS
     return images.dtype == tf.bfloat16 and rows <= _ROWS and (pointwise or min(channels, outputs) >= _CHANNELS)
 
 

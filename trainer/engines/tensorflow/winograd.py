@@ -6,38 +6,24 @@ times the memory of images, and transformed kernels 4 times that of kernels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import tensorflow as tf
 
-from convoy.trainer.engines.winograd import WINDOW, Transforms, saved, tiles_of
+from convoy.trainer.engines.winograd import WINDOW, Bounds, Transforms
 
 Gradients: TypeAlias = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 Sizes: TypeAlias = tuple[int, int]
 
-
-class _Bounds(NamedTuple):
-    """What it takes to be ahead: of fewer channels the transforms take what products save."""
-
-    channels: int
-    saved: float
-
-
-# By measurements (benchmarks/results/winograd.csv). It computes in float32, where products take twice the time of 16 bits.
-_BOUNDS = {tf.float32: _Bounds(channels=128, saved=2), tf.bfloat16: _Bounds(channels=256, saved=3.5)}
-_TILES = 64  # in all images: with fewer, transforms of kernels take it
+# In 16 bits too it computes in float32, where products take twice the time.
+_BOUNDS = {tf.float32: Bounds(channels=128, tiles=64, saved=2), tf.bfloat16: Bounds(channels=256, tiles=64, saved=3.5)}
 
 
 def applies(images: tf.Tensor, kernel: tf.Tensor, strides: Sizes, sizes: Sizes) -> bool:
     """Whether it is ahead: images [n, h, w, c], kernel [kh, kw, c, o], outputs of `sizes` (h', w')."""
-    *window, channels, outputs = kernel.shape
     bounds = _BOUNDS.get(images.dtype)
-    if not bounds or strides != (1, 1) or window != [WINDOW, WINDOW]:
-        return False
-    tiles = images.shape[0] * math.prod(map(tiles_of, sizes))
-    return min(channels, outputs) >= bounds.channels and tiles >= _TILES and saved(sizes) >= bounds.saved
+    return bounds is not None and bounds.allow(images.shape, kernel.shape, strides, sizes)
 
 
 def convolution(images: tf.Tensor, kernel: tf.Tensor, sizes: Sizes, in_order: bool = False) -> tf.Tensor:
