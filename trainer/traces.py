@@ -10,6 +10,7 @@ from typing import Any
 
 PROFILES = "plugins/profile"  # below a folder of TensorBoard's
 _KERNEL = re.compile(r"([\w.][\w.\-/ ]*):\w+")  # of TensorFlow on a CPU: name:type
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # They wait for others, or call them.
 _NO_WORK = re.compile(
     r"(While|If|StatelessWhile|StatelessIf|PartitionedCall|StatefulPartitionedCall|_HostRecv|_Recv|_HostSend|_Send|LoopCond)"
@@ -48,10 +49,18 @@ def _operations(plane: Any, line: Any, known: Mapping[str, str]) -> Iterator[tup
 def _name(plane: Any, event: Any, known: Mapping[str, str]) -> str:
     """The name of an event that is an operation, else ""."""
     metadata = plane.event_metadata[event.metadata_id]
-    stats = {plane.stat_metadata[stat.metadata_id].name: stat for stat in [*metadata.stats, *event.stats]}
+    stats = {}
+    for stat in [*metadata.stats, *event.stats]:
+        value = plane.stat_metadata[stat.ref_value].name if stat.ref_value else stat.str_value
+        stats[plane.stat_metadata[stat.metadata_id].name] = value
+    if not known and plane.name.startswith("/host:CPU"):
+        # A function that XLA compiled has the name of its caller, and its loops have no other.
+        if "hlo_op" in stats:
+            return ""
+        if stats.get("kernel_type") in _CALLS:
+            return stats.get("name", "")
     for of_operation in ("hlo_op", "tf_op"):
-        if stat := stats.get(of_operation):
-            name = plane.stat_metadata[stat.ref_value].name if stat.ref_value else stat.str_value
+        if name := stats.get(of_operation):
             return known.get(name, "") if known else name.rpartition(":")[0] or name
     if known:
         return ""

@@ -75,11 +75,11 @@ def one_device(shared) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def killed(shared) -> Callable[[str], Path]:
-    """backend -> a run on two devices that was killed after step 30, with a checkpoint at 25."""
+    """backend -> a run on two devices that was killed while it saved step 50; by then the checkpoint of 25 is whole."""
 
     def get(backend: str) -> Path:
         argv = flags(f"--backend={backend}", "--devices=cpu:2", "--steps_per_loop=5")
-        return shared(f"killed-{backend}", *argv, code=42, CONVOY_CHAOS="kill:between@30")
+        return shared(f"killed-{backend}", *argv, code=42, CONVOY_CHAOS="kill:upload@26")
 
     return get
 

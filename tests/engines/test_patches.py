@@ -40,6 +40,10 @@ PATCHES = {
         (keras.layers.BatchNormalization, "call"),
         lambda: patches.replace_normalization(keras.layers.BatchNormalization(), lambda inputs: inputs),
     ),
+    "nn.relu": (
+        (backend.nn, "relu"),
+        lambda: patches.relu_by(lambda values: values).__enter__(),
+    ),
     "MaxPooling2D.call": (
         (keras.layers.MaxPooling2D, "call"),
         lambda: patches.replace_pooling(keras.layers.MaxPooling2D(), lambda inputs: inputs),

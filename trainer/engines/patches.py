@@ -69,6 +69,14 @@ def first_weights(seed: int) -> Iterator[list[str]]:
         yield unrepeatable
 
 
+@contextlib.contextmanager
+def relu_by(relu: Callable[[Array], Array]) -> Iterator[None]:
+    """Within, layers and keras.ops compute ReLU by a function of one array."""
+    with contextlib.ExitStack() as stack:
+        _replace(stack, backend.nn, "relu", ("x",), lambda _: relu)
+        yield
+
+
 def compute_in_float64(allowed: bool) -> None:
     """Has Keras on JAX compute in float64 where variables are float64, or not again.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from convoy.trainer.models.pretrained.loading import Loaded
 
-NEWEST = "3"  # of --kernels
+NEWEST = "4"  # of --kernels
 BUCKETS = 8  # of gradients between hosts: what is left to send when the backward pass ends is an eighth
 
 

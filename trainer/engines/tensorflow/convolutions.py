@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import TypeAlias
 
 import keras
@@ -16,9 +15,9 @@ import tensorflow as tf
 
 from convoy.trainer.engines import patches
 from convoy.trainer.engines.tensorflow import winograd
+from convoy.trainer.engines.tensorflow.gradients import Gradients, with_gradients
 
 Strides: TypeAlias = tuple[int, int]
-Gradients: TypeAlias = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 # Of a product for each offset of a window: fewer channels leave too little to do between two passes over memory.
 _CHANNELS = 256
@@ -66,9 +65,9 @@ def by_products(images: tf.Tensor, kernel: tf.Tensor, strides: Strides, padding:
     pointwise = height == width == 1
     rows = images.shape[0] * math.prod(_output_sizes(images, kernel, strides, padding))
     if images.dtype == tf.float32:
-        if pointwise or strides == (1, 1):
-            return pointwise and strides == (1, 1)
-        return generation >= 3 and min(channels, outputs) >= _STRIDED_CHANNELS
+        if pointwise:
+            return generation >= 4 or strides == (1, 1)
+        return strides != (1, 1) and generation >= 3 and min(channels, outputs) >= _STRIDED_CHANNELS
     return images.dtype == tf.bfloat16 and rows <= _ROWS and (pointwise or min(channels, outputs) >= _CHANNELS)
 
 
@@ -86,7 +85,7 @@ def convolution(
     begins as soon as can be, and two convolutions do not take turns in the caches of one core.
     """
 
-    @tf.custom_gradient
+    @with_gradients
     def convolve(images: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
         def gradients(of_outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             options = {"out_backprop": of_outputs, "strides": [1, *strides, 1], "padding": padding}
@@ -131,18 +130,15 @@ def _offsets(
         before = max((size - 1) * stride + extent - side, 0) // 2 if padding == "SAME" else 0
         borders.append((before, max(whole - side - before, 0)))
     padded = tf.pad(images, [(0, 0), *borders, (0, 0)])[:, : grid[0], : grid[1]]
-    if strides != (1, 1):  # neighbours a stride apart come to lie side by side: slices with steps are slow
-        split = [count, grid[0] // strides[0], strides[0], grid[1] // strides[1], strides[1], channels]
-        padded = tf.transpose(tf.reshape(padded, split), [2, 4, 0, 1, 3, 5])
-    else:
-        padded = padded[None, None]
+    # Neighbours a stride apart come to lie on an axis of their own, or among the channels: slices with steps are slow.
+    split = tf.reshape(padded, [count, grid[0] // strides[0], strides[0], grid[1] // strides[1], strides[1] * channels])
     return [
-        padded[
-            y % strides[0],
-            x % strides[1],
+        split[
             :,
             y // strides[0] : y // strides[0] + sizes[0],
+            y % strides[0],
             x // strides[1] : x // strides[1] + sizes[1],
+            x % strides[1] * channels : (x % strides[1] + 1) * channels,
         ]
         for y in range(window[0])
         for x in range(window[1])

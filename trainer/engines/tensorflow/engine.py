@@ -20,7 +20,7 @@ from convoy.trainer.engines.parts import build_parts
 from convoy.trainer.engines.protocol import LoopResult
 from convoy.trainer.engines.runtime import Runtime, compute_dtype
 from convoy.trainer.engines.stages import Stage
-from convoy.trainer.engines.tensorflow import convolutions, devices, graph, kernels, probe, updates
+from convoy.trainer.engines.tensorflow import convolutions, devices, graph, kernels, probe, relu, updates
 from convoy.trainer.engines.tensorflow.average import Average
 from convoy.trainer.engines.tensorflow.evaluation import evaluation_loop
 from convoy.trainer.engines.tensorflow.forward import forward
@@ -53,6 +53,9 @@ class TensorFlowEngine(BaseEngine):
             )
             if on_cpu and generation >= 2:
                 convolutions.install(parts.model, runtime.cluster.processes > 1, generation)
+            # With --xla=on all of a step is compiled.
+            joins = on_cpu and generation >= 4 and config.xla != "on"
+            self._relu = relu.relu if joins else tf.nn.relu
             self._average = Average(parts.averaged_variables) if parts.averaged_variables else None
             self._scale = LossScale() if config.precision == "mixed_float16" else None
         super().__init__(runtime, devices.describe(runtime), parts, "")
@@ -143,10 +146,11 @@ class TensorFlowEngine(BaseEngine):
             return
         one_step = tf.constant(1)
         with self._sentences(None):
-            with self._attributes.explaining(), _created(self.config.model):
-                concrete = self._loop.get_concrete_function(batches, one_step)
-            self._outside.watch(concrete)
-            self._attributes.check(lambda: self._training_loop().get_concrete_function(batches, one_step))
+            with patches.relu_by(self._relu):
+                with self._attributes.explaining(), _created(self.config.model):
+                    concrete = self._loop.get_concrete_function(batches, one_step)
+                self._outside.watch(concrete)
+                self._attributes.check(lambda: self._training_loop().get_concrete_function(batches, one_step))
             # No step: TensorFlow optimizes a graph when it is first called.
             self._loop(batches, tf.constant(0))
         self._compiled.add(self._stage)

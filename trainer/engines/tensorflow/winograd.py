@@ -6,14 +6,13 @@ times the memory of images, and transformed kernels 4 times that of kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeAlias
 
 import tensorflow as tf
 
+from convoy.trainer.engines.tensorflow.gradients import Gradients, with_gradients
 from convoy.trainer.engines.winograd import WINDOW, Bounds, Transforms
 
-Gradients: TypeAlias = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 Sizes: TypeAlias = tuple[int, int]
 
 # In 16 bits too it computes in float32, where products take twice the time.
@@ -36,7 +35,7 @@ def convolution(images: tf.Tensor, kernel: tf.Tensor, sizes: Sizes, in_order: bo
     before = [(size + WINDOW - 1 - side) // 2 for side, size in zip(sides, sizes, strict=True)]
     transforms = Transforms(sides, sizes, before, tf)
 
-    @tf.custom_gradient
+    @with_gradients
     def convolve(images: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
         entered, of_kernel = transforms.enter(images), transforms.of_kernel(kernel)
 
