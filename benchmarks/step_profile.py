@@ -27,7 +27,7 @@ STEPS = 8
 WARM_CALLS = 3
 # Kinds of operations, by names of TensorFlow's, XLA's and torch's; the first that matches counts.
 KINDS = {
-    "convolutions": r"conv|matmul|einsum|reorder",
+    "convolutions": r"conv2d|convolution|matmul|einsum|reorder",
     "BatchNormalization": r"batch_?norm",
     "ReLU and additions": r"relu|threshold|clamp|^addn|^addv2|add_$|fusion",
     "pooling": r"pool",

@@ -9,7 +9,7 @@ OF_SCRIPT = {"cluster_resnet18": "cluster", "step_before": "step_torch"}
 MORE = {
     "cluster_resnet18": [
         *("--model=resnet18", "--batch=64", "--processes=2", "--share=0", "--flags=--batchnorm=local"),
-        *("--sides", "tensorflow", "jax", "torch", "--seconds=3"),
+        *("--sides", "tensorflow", "jax", "torch", "--rounds=5"),
     ],
     "step_before": [
         *("--networks", "efficientnet_b0", "mobilenet_v3_large", "--precisions=float32"),
@@ -116,6 +116,24 @@ def step_before() -> str:
     command = f"python benchmarks/step_torch.py {' '.join(MORE['step_before'])}"
     caption = f"Before is {last['notes']}; {last['rounds']} rounds, the sides in turn {source('step_torch', command)}"
     return table(["images/s, median (range)", "before", "now", ""], lines, caption)
+
+
+def step_profile() -> str:
+    """Kinds of operations: a kind a row, both sides of each precision in columns."""
+    rows = rows_of("step_profile")
+    precisions = list(dict.fromkeys(row["precision"] for row in rows))
+    lines = []
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        own = {row["precision"]: row for row in rows if row["kind"] == kind}
+        cells = [own[precision][column] for precision in precisions for column in ("convoy_ms", "torch_ms")]
+        lines.append([kind, *cells])
+    first = rows[0]
+    caption = (
+        f"Milliseconds of a step of {first['network']}, batch {first['batch']}, by kinds of operations;"
+        f" {machine_of(first)}, torch {first['torch']} {source('step_profile')}"
+    )
+    heads = [f"{side}, {precision}" for precision in precisions for side in ("Convoy, TensorFlow", "torch")]
+    return table(["kind", *heads], lines, caption)
 
 
 def winograd() -> str:

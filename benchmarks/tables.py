@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 
 from cells import HERE, machine_of, rows_of, source, spread, table
-from step_tables import cluster, cluster_resnet18, collectives, step_before, step_torch, winograd
+from step_tables import cluster, cluster_resnet18, collectives, step_before, step_profile, step_torch, winograd
 
 ROOT = HERE.parent
 PAGES = tuple(
@@ -342,6 +342,7 @@ TABLES = {
     "collectives": collectives,
     "step_torch": step_torch,
     "step_before": step_before,
+    "step_profile": step_profile,
     "winograd": winograd,
     "frozen_backbone": frozen_backbone,
     "fine_tune": fine_tune,
