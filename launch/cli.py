@@ -1,4 +1,4 @@
-"""`convoy launch VERB`: submits runs to this machine, a cluster of Kubernetes or Slurm, or Cloud TPU VMs, and looks after them."""
+"""`convoy launch VERB`: submits runs to this machine, Kubernetes, Slurm or Cloud TPU VMs, and looks after them."""
 
 from __future__ import annotations
 

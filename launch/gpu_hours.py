@@ -25,6 +25,6 @@ def estimate(workers: int, gpus: int) -> str:
 
 def of_job(workers: int, gpus: int, hours: float, max_restarts: int) -> str:
     """What a job costs before it is submitted; its speed is not known."""
-    most = per_hour(workers, gpus) * hours
+    longest = text(gpus, per_hour(workers, gpus) * hours)
     starts = counted(max_restarts + 1, "start")
-    return f"{estimate(workers, gpus)}\nat most {text(gpus, most)} a start, which --hours={hours:g} bounds, and at most {starts}"
+    return f"{estimate(workers, gpus)}\nat most {longest} a start, which --hours={hours:g} bounds; at most {starts}"

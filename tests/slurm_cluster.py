@@ -88,9 +88,8 @@ class Cluster:
         }  # fmt: skip
         (self.folder / "slurm.conf").write_text(CONFIGURATION.format(**values))
         # Devices that exist everywhere stand for GPUs: they are counted, and nobody opens them.
-        (self.folder / "gres.conf").write_text(
-            "Name=gpu File=/dev/tty[1-8]\n" if Path("/dev/tty8").exists() else "Name=gpu Count=8\n"
-        )
+        gpus = "File=/dev/tty[1-8]" if Path("/dev/tty8").exists() else "Count=8"
+        (self.folder / "gres.conf").write_text(f"Name=gpu {gpus}\n")
         self.munged()
         self._daemon("slurmctld", "-f", self.folder / "slurm.conf")
         for name in self.nodes:

@@ -81,7 +81,7 @@ class ArrayTarget(Target, Protocol):
     """A target that takes the jobs of a sweep at once, and itself keeps to how many may run at the same time."""
 
     def submit_many(self, specs: Sequence[JobSpec], at_once: int, replace: bool = False) -> list[JobState]:
-        """As `submit`, of jobs that differ in name and run alone; at most `at_once` of them, 1 or more, run at the same time."""
+        """As `submit`, of jobs that differ in name and run alone; at most `at_once` (1 or more) run at the same time."""
 
     def describe_many(self, specs: Sequence[JobSpec], at_once: int) -> str:
         """As `describe`, of such jobs."""

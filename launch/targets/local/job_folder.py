@@ -230,7 +230,7 @@ class JobFolder:
             os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def folders(kind: type[F] = JobFolder) -> list[F]:
+def folders(kind: type[F]) -> list[F]:
     """The folders of all jobs of a kind, by name."""
     place = home(kind.kind)
     with _sentences(place):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from convoy.launch.targets.local.job_folder import JobFolder
 
@@ -23,7 +23,7 @@ def lines(folder: JobFolder, worker: int, follow: bool, over: Callable[[], bool]
 
 def _attempt(
     folder: JobFolder, worker: int, attempt: int, follow: bool, over: Callable[[], bool], poll_seconds: float
-) -> Iterator[str]:
+) -> Generator[str, None, int | None]:
     """Lines of a start; returns the start after it, None if there is none or nobody follows."""
     with folder.open_log(worker, attempt) as file:
         text = b""

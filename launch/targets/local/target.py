@@ -97,7 +97,7 @@ class LocalTarget:
 
     def jobs(self) -> list[JobState]:
         states = []
-        for folder in job_folder.folders():
+        for folder in job_folder.folders(JobFolder):
             with contextlib.suppress(NoSuchJob):  # removed meanwhile
                 states.append(self._seen(folder.name))
         return states

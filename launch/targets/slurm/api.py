@@ -89,7 +89,7 @@ def _error(command: str, errors: str) -> exits.ConvoyError:
         return exits.TryAgain(f"Slurm's controller does not answer (`{command}`: {said}); try it again.")
     if "configuration source" in errors or "fetch config" in errors:
         return exits.CannotRun(
-            f"this machine belongs to no cluster ({said}); run this on a login node, or set SLURM_CONF to the file of the cluster."
+            f"this machine belongs to no cluster ({said}); run this on a login node, or set SLURM_CONF to its file."
         )
     return exits.CannotRun(f"Slurm refuses `{command}`: {said}.")
 

@@ -39,8 +39,8 @@ class Slurm(Platform):
         seconds = 60 * script.minutes(given.hours)
         if own.save_before >= seconds:
             raise exits.CannotRun(
-                f"--save_before={own.save_before} is not possible: --hours={given.hours:g} is {seconds} s; give fewer seconds, or"
-                " more hours."
+                f"--save_before={own.save_before} is not possible: --hours={given.hours:g} is {seconds} s; give fewer seconds,"
+                " or more hours."
             )
         check_names(reservation=given.reservation)
 
@@ -48,8 +48,8 @@ class Slurm(Platform):
         own = options.narrowed(SlurmOptions)
         if options.accelerator != "cpu" and not own.gres:
             yield (
-                f"--accelerator={options.accelerator} asks for any GPUs of the partition; --gres=gpu:TYPE:COUNT asks for a type,"
-                " by the cluster's own name of it."
+                f"--accelerator={options.accelerator} asks for any GPUs of the partition; --gres=gpu:TYPE:COUNT asks for a"
+                " type, by the cluster's own name of it."
             )
 
     def gpus(self, options: JobOptions, accelerator: Accelerator) -> int:

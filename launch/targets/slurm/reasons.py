@@ -37,7 +37,7 @@ _BEGINNINGS = {
     "AssocMax": "a limit of your account is used up",
     "AssocGrp": "a limit of your account, for all its users, is used up",
     "MaxGRESPer": "your limit of GPUs is used up",
-    "launch_failed": "a node could not start it, and Slurm holds it; `scontrol release` lets it try again, an administrator knows why",
+    "launch_failed": "a node could not start it, and Slurm holds it; ask why, `scontrol release` lets it try again",
     "job_requeued_in_held_state": "it was queued again and is held; `scontrol release` lets it go",
 }
 _ENDS = {

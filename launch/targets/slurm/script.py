@@ -81,7 +81,7 @@ def options(specs: Sequence[JobSpec], at_once: int = 0) -> list[str]:
     given, own = spec.options, _own(spec)
     shared = spec.options.narrowed(KubernetesOptions)
     asked = {
-        "job-name": os.path.commonprefix([each.name for each in specs]).rstrip("-") or spec.name,
+        "job-name": _shared_name(specs),
         "comment": comment(specs),
         "array": f"0-{len(specs) - 1}%{at_once}" if at_once else "",
         "nodes": str(spec.workers),
@@ -101,6 +101,11 @@ def options(specs: Sequence[JobSpec], at_once: int = 0) -> list[str]:
         "requeue" if given.max_restarts else "no-requeue": None,
     }
     return [name if value is None else f"{name}={value}" for name, value in asked.items() if value != ""]
+
+
+def _shared_name(specs: Sequence[JobSpec]) -> str:
+    """What the names of the jobs begin with."""
+    return os.path.commonprefix([spec.name for spec in specs]).rstrip("-") or specs[0].name  # noqa: RUF071 - no paths
 
 
 def comment(specs: Sequence[JobSpec]) -> str:
@@ -152,8 +157,8 @@ def check_path(path: Path) -> None:
     """CannotRun for a path that srun's --output would read as a pattern, or a person as two words."""
     if odd := sorted(set(str(path)) - _SAFE):
         raise exits.CannotRun(
-            f"{str(path)!r} has {' '.join(map(repr, odd))} in it, and Slurm reads paths of logs as patterns; set XDG_STATE_HOME to"
-            " a folder, shared by all nodes, whose path has letters, digits and ._-+@,=:~ alone."
+            f"{str(path)!r} has {' '.join(map(repr, odd))} in it, and Slurm reads paths of logs as patterns; set"
+            " XDG_STATE_HOME to a folder, shared by all nodes, whose path has letters, digits and ._-+@,=:~ alone."
         )
 
 
@@ -206,7 +211,10 @@ _BEGIN = """\
 export PATH  # bash has one where Slurm gave none
 attempt=${{SLURM_RESTART_COUNT:-0}}
 id=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}; id=${{id:-$SLURM_JOB_ID}}
-leave() {{ printf '%s %s %s\\n' "$1" "$attempt" "$2" >"$folder/{ended}.partial"; mv -f "$folder/{ended}.partial" "$folder/{ended}"; exit "$1"; }}
+leave() {{
+  printf '%s %s %s\\n' "$1" "$attempt" "$2" >"$folder/{ended}.partial" && mv -f "$folder/{ended}.partial" "$folder/{ended}"
+  exit "$1"
+}}
 mkdir -p "$folder/logs" && exec >>"$folder/{log}" 2>&1 || exit 78
 rm -f "$folder/{ended}"
 stopped=; trap 'stopped=1' TERM  # outlives scancel and the time limit, and decides below

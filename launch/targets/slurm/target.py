@@ -55,8 +55,8 @@ class SlurmTarget:
             return False
         if not same and not replace:
             raise exits.CannotRun(
-                f"--name={spec.name} is another job, which {'has ' if now.phase in ENDS else 'is '}{now.phase}; give --replace to"
-                " end and forget that one, or another --name."
+                f"--name={spec.name} is another job, which {'has ' if now.phase in ENDS else 'is '}{now.phase}; give --replace"
+                " to end and forget that one, or another --name."
             )
         return True
 
