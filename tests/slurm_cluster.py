@@ -98,7 +98,7 @@ class Cluster:
 
     def munged(self) -> None:
         place = self.folder / "m"
-        names = {"socket": "s", "key-file": "key", "pid-file": "pid", "seed-file": "seed", "log-file": "log"}
+        names = {"socket": "s", "key-file": "key", "pid-file": "munged.pid", "seed-file": "seed", "log-file": "log"}
         self._daemon("munged", *(f"--{option}={place / name}" for option, name in names.items()))
 
     def slurmd(self, node: str, *before: str) -> None:
@@ -150,9 +150,9 @@ class Cluster:
             user = pwd.getpwuid(os.getuid()).pw_name
             self.run("scancel", f"--user={user}", check=False)
             self.until(lambda: not self.run("squeue", "-h", check=False).strip(), self.kill_wait + 10)
-        for name in [*(f"slurmd-{node}" for node in self.nodes), "slurmctld", "m/pid"]:
+        for name in [*(f"slurmd-{node}" for node in self.nodes), "slurmctld", "m/munged"]:
             with contextlib.suppress(OSError, ValueError):
-                os.kill(int((self.folder / (name if "/" in name else f"{name}.pid")).read_text()), signal.SIGTERM)
+                os.kill(self.pid(name), signal.SIGTERM)
         deadline = time.monotonic() + 10
         while (pids := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.1)
