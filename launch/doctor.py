@@ -19,8 +19,7 @@ from convoy.verbs import verb
 USAGE = """usage: convoy launch doctor [--flag=value ...]
 
 Checks whether a target has what jobs need, and says how to mend what is missing. Changes nothing; under Slurm a command runs on
-two nodes, for seconds. Exit code 0 if all is well,
-else 78."""
+two nodes, for seconds. Exit code 0 if all is well, else 78."""
 
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 _GROUP = "What the job would use"

@@ -144,6 +144,25 @@ class Cluster:
                         pids.append(int(place.name))
         return pids
 
+    def processes_of(self, node: str) -> list[int]:
+        """The processes of a node but its daemon: scripts, tasks, and the slurmstepd of each."""
+        marker = f"SLURMD_NODENAME={node}\0".encode()
+        pids = set()
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                if marker in Path(f"/proc/{pid}/environ").read_bytes():
+                    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+                    daemon = Path(f"/proc/{parent}/cmdline").read_bytes().startswith(b"slurmstepd")
+                    pids |= {pid, parent} if daemon else {pid}
+        return sorted(pids)
+
+    def lose(self, node: str) -> None:
+        """Ends a node as if its power had gone: the daemon, and all that runs there."""
+        os.kill(self.pid(f"slurmd-{node}"), signal.SIGKILL)
+        for pid in self.processes_of(node):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
     def stop(self) -> None:
         """Ends every job and every daemon, and what a killed slurmd left."""
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):

@@ -45,6 +45,7 @@ def test_without_slurm_and_without_a_cluster(capsys, monkeypatch, tmp_path):
     assert "wrong  there is no sbatch" in said["Slurm"]
 
 
+@pytest.mark.thorough
 def test_a_run_directory_that_a_node_does_not_share_and_munge_that_is_gone(capsys, monkeypatch, tmp_path):
     """A cluster of its own, as it is broken: the second node has another folder there, as on a disk of its own."""
     if clause := slurm_cluster.missing():
@@ -69,6 +70,7 @@ def test_a_run_directory_that_a_node_does_not_share_and_munge_that_is_gone(capsy
             f"wrong  n2 does not see what this machine writes to {tmp_path / 'own'}; set --run_dir"
             in said["run directory on nodes"]
         )
+        running.until(lambda: not running.run("squeue", "-h").strip())
         os.kill(running.pid("m/munged"), signal.SIGTERM)
         running.until(lambda: not (running.folder / "m" / "s").exists())
         code, said = doctor(capsys)

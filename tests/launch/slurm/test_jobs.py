@@ -100,6 +100,7 @@ def test_a_job_that_waits_says_why_and_what_slurm_refuses_costs_nothing(slurm, t
     assert until(target, target.submit(planned("exit 0", "--max_restarts=0"), replace=True).name).phase == SUCCEEDED
 
 
+@THOROUGH
 def test_the_last_task_of_an_array_queues_itself_alone_again(slurm, target, planned, tmp_path):
     """Its number is the array's: a requeue of that starts every task again that still runs."""
     done = tmp_path / "done"
