@@ -14,7 +14,7 @@ _SLURM, _DOCTOR = "Slurm", "What the job would use"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _GRES = re.compile(r"gpu(:(?P<type>[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}))?:(?P<count>[1-9]\d{0,3})", re.ASCII)
 _MODULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+/-]{0,127}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_VARIABLE = re.compile(r"(?!(ALL|NONE|NIL)\b)[A-Za-z_][A-Za-z0-9_]{0,127}")  # those are words of --export
 _PATH = re.compile(r"/[^\0\n]{0,4000}")
 MAX_SAVE_SECONDS = 65_535  # Slurm's own bound
 
