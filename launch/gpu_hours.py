@@ -23,7 +23,7 @@ def estimate(workers: int, gpus: int) -> str:
     return f"{what}: {text(gpus, total)} an hour, {text(gpus, 24 * total)} a day"
 
 
-def of_job(workers: int, gpus: int, hours: float, max_restarts: int) -> str:
+def job_cost(workers: int, gpus: int, hours: float, max_restarts: int) -> str:
     """What a job costs before it is submitted; its speed is not known."""
     longest = text(gpus, per_hour(workers, gpus) * hours)
     starts = counted(max_restarts + 1, "start")

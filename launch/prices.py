@@ -115,7 +115,7 @@ def job_cost(spec: JobSpec) -> str:
     given = spec.options
     gpus = platform(given.target).gpus(given, spec.accelerator)
     if gpus is not None:
-        return gpu_hours.of_job(spec.workers, gpus, given.hours, given.max_restarts)
+        return gpu_hours.job_cost(spec.workers, gpus, given.hours, given.max_restarts)
     total, source = per_hour(spec.accelerator, spec.workers, given.spot, given.price_per_hour)
     lines = [estimate(spec.accelerator, spec.workers, total, source)]
     if total is not None:

@@ -1,7 +1,8 @@
 """A cluster of real Slurm on this machine: slurmctld, a slurmd for each node, and munged, all in a folder of their own.
 
 Nothing of it needs root but the installation of the packages slurm-wlm and munge. All nodes are this machine: a worker finds
-its peers by CONVOY_ONE_HOST. Seconds are shorter than a site's: a requeued job begins again after 6 s instead of 121 s.
+its peers by CONVOY_ONE_HOST, which the nodes set. Seconds are shorter than a site's: a requeued job begins again after 6 s
+instead of 121 s.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from support import free_ports
+from convoy.launch.targets.slurm import step
+from support import REPOSITORY, free_ports
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scontrol", "squeue", "scancel", "sinfo")
 CONFIGURATION = """\
@@ -48,6 +50,7 @@ KillWait={kill_wait}
 SlurmdTimeout=10
 SchedulerParameters=sched_interval=2,bf_interval=2
 GresTypes=gpu
+TaskProlog={folder}/prolog
 {nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 PartitionName=short Nodes=ALL MaxTime=10 State=UP
@@ -90,6 +93,10 @@ class Cluster:
         # Devices that exist everywhere stand for GPUs: they are counted, and nobody opens them.
         gpus = "File=/dev/tty[1-8]" if Path("/dev/tty8").exists() else "Count=8"
         (self.folder / "gres.conf").write_text(f"Name=gpu {gpus}\n")
+        # What a site's nodes know: here that they are one machine, and where Convoy is.
+        prolog = self.folder / "prolog"
+        prolog.write_text(f"#!/bin/sh\necho export {step.ONE_HOST}=127.0.0.1\necho export PYTHONPATH={REPOSITORY}\n")
+        prolog.chmod(0o755)
         self.munged()
         self._daemon("slurmctld", "-f", self.folder / "slurm.conf")
         for name in self.nodes:

@@ -62,7 +62,7 @@ def render(specs: Sequence[JobSpec], folders: Sequence[Path], directory: Path, a
             "# Written by `convoy launch`.",
             *_jobs(specs, folders, bool(at_once)),
             *_BEGIN.format(
-                log=LOG, ended=ENDED, cancel=CANCEL, directory=quoted(str(directory)), most=first.options.max_restarts,
+                log=LOG, ended=ENDED, cancel=CANCEL, directory=quoted(str(directory)), limit=first.options.max_restarts,
                 workers=first.workers, modules=_modules(_own(first).modules),
             ).splitlines(),
             *_RUN.format(
@@ -222,9 +222,9 @@ echo "Job $id, start $attempt, on $SLURM_JOB_NODELIST."
 cd -- {directory} || leave 78 over
 {modules}wait=$(scontrol show config | sed -n 's/^KillWait *= *\\([0-9]*\\) .*/\\1/p')
 export CONVOY_JOB=$job CONVOY_WORKERS={workers} CONVOY_GRACE_SECONDS=${{wait:-30}}
-most={most}
+limit={limit}
 if [ -e "$folder/{cancel}" ]; then leave 42 stopped; fi
-if [ "$attempt" -gt $most ]; then leave 42 exhausted; fi"""
+if [ "$attempt" -gt $limit ]; then leave 42 exhausted; fi"""
 
 # Signals, which bash and srun report as 128 and above, stay as they are; 240 and above is ours alone.
 _TASK = """\
@@ -245,7 +245,7 @@ _END = """\
 if [ $code != 42 ] && {{ [ $code -lt 128 ] || [ $code = 130 ]; }}; then leave $code over; fi
 if [ -e "$folder/{cancel}" ]; then leave $code stopped; fi
 if [ -n "$stopped" ] && ! scontrol show job "$id" | grep -q Reason=TimeLimit; then leave $code stopped; fi
-if [ "$attempt" -ge $most ]; then leave $code exhausted; fi
+if [ "$attempt" -ge $limit ]; then leave $code exhausted; fi
 echo "It ended with exit code $code and begins again."
 scontrol requeue "$id" || leave $code refused
 exit $code"""

@@ -11,7 +11,6 @@ from convoy.launch.command_line import from_argv
 from convoy.launch.job import JobSpec
 from convoy.launch.targets.slurm.target import SlurmTarget
 from slurm_cluster import Cluster
-from support import REPOSITORY
 
 # In place of the nodes' Python: runs the plan beside the run directory in place of a worker, with bash.
 _STUB = """#!/bin/bash
@@ -64,13 +63,11 @@ def planned(tmp_path) -> Callable[..., JobSpec]:
 
 
 @pytest.fixture
-def trained(tmp_path, monkeypatch) -> Callable[..., JobSpec]:
-    """trained("--workers=2", run=[...]) -> a job that trains for real, by this checkout; its nodes are this machine."""
-    monkeypatch.setenv("CONVOY_ONE_HOST", "127.0.0.1")
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+def trained(tmp_path) -> Callable[..., JobSpec]:
+    """trained("--workers=2", run=[...]) -> a job that trains for real, by this checkout."""
 
     def make(*flags: str, name: str = "job", run: list[str]) -> JobSpec:
-        argv = ["--target=slurm", f"--name={name}", "--env=CONVOY_ONE_HOST,PYTHONPATH", *flags]
+        argv = ["--target=slurm", f"--name={name}", *flags]
         return from_argv([*argv, "--", f"--run_dir={tmp_path / name}", *run])
 
     return make

@@ -23,8 +23,7 @@ def test_a_job_of_two_workers_begins_again_after_42_and_is_looked_after_to_its_e
     spec = planned(plan, "--workers=2")
     first = target.submit(spec)
     assert (first.phase, first.digest) in ((PENDING, spec.digest), (RUNNING, spec.digest))
-    waiting = until(target, "job", RESTARTING)
-    assert "Slurm lets about two minutes pass" in waiting.reason
+    until(target, "job", lambda state: "Slurm lets about two minutes pass" in state.reason)
     assert target.submit(spec).phase == RESTARTING, "the same job again changes nothing"
     other = planned(plan, "--workers=1")
     with pytest.raises(exits.CannotRun, match=r"--name=job is another job, which is restarting; give --replace"):
