@@ -98,7 +98,7 @@ def _cost(question: tuple[JobOptions, CostOptions, Duration]) -> None:
     given, speed, span = question
     accelerator, workers = machines(given)
     gpus = platform(given.target).gpus(given, accelerator)
-    if gpus is not None:
+    if gpus is not None and not given.price_per_hour:
         print(gpu_hours.estimate(workers, gpus))
         print(of_training(gpu_hours.per_hour(workers, gpus), speed, span, functools.partial(gpu_hours.text, gpus)))
         return
@@ -114,7 +114,7 @@ def job_cost(spec: JobSpec) -> str:
     """What a job costs, for --dry_run; its speed is not known."""
     given = spec.options
     gpus = platform(given.target).gpus(given, spec.accelerator)
-    if gpus is not None:
+    if gpus is not None and not given.price_per_hour:
         return gpu_hours.job_cost(spec.workers, gpus, given.hours, given.max_restarts)
     total, source = per_hour(spec.accelerator, spec.workers, given.spot, given.price_per_hour)
     lines = [estimate(spec.accelerator, spec.workers, total, source)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import datetime
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +12,9 @@ from pathlib import Path
 from convoy.launch.targets.base import ENDS, JobState
 from convoy.launch.targets.slurm.folder import SlurmFolder
 from convoy.launch.targets.slurm.target import SlurmTarget
+from support import REPOSITORY
+
+RESULTS = REPOSITORY / "benchmarks" / "results" / "slurm.csv"
 
 
 def until(
@@ -34,3 +40,19 @@ def log(name: str, worker: int = 0, attempt: int = 0) -> str:
     """What a worker has printed."""
     place: Path = SlurmFolder(name).log(worker, attempt)
     return place.read_text() if place.exists() else ""
+
+
+def record(version: str, test: str, begun: float, backend: str, nodes: int, restarts: int, end: str) -> None:
+    """Adds a row to the results, if CONVOY_SLURM_RECORD asks for them; `begun` by time.monotonic."""
+    if not os.environ.get("CONVOY_SLURM_RECORD"):
+        return
+    row = {
+        "date": datetime.date.today(), "slurm": version, "test": test, "backend": backend, "nodes": nodes, "restarts": restarts,
+        "seconds": round(time.monotonic() - begun), "end": end,
+    }  # fmt: skip
+    new = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)

@@ -33,6 +33,7 @@ _JOB = {
     "run_dir": str,
     "cluster": str,
     "comment": str,
+    "title": str,
 }
 _STATE = {**REPORT, "number": str}
 _NUMBER = re.compile(r"([1-9]\d{0,9}(_\d{1,7})?)?", re.ASCII)

@@ -114,9 +114,9 @@ def comment(specs: Sequence[JobSpec]) -> str:
     return f"{COMMENT}:{hashlib.sha256(digests.encode()).hexdigest()[:16]}"
 
 
-def comment_in(text: str) -> str:
-    """The comment in a script of ours."""
-    return next(line.partition("=")[2] for line in text.splitlines() if line.startswith("#SBATCH --comment="))
+def asked_in(text: str, option: str) -> str:
+    """The value of an option in a script of ours."""
+    return next(line.partition("=")[2] for line in text.splitlines() if line.startswith(f"#SBATCH --{option}="))
 
 
 def minutes(hours: float) -> int:
@@ -185,10 +185,17 @@ def _modules(text: str) -> str:
 
 
 def _srun(spec: JobSpec) -> str:
-    words = ["srun", f"--nodes={spec.workers}", f"--ntasks={spec.workers}", "--kill-on-bad-exit=1", "--export=ALL"]
+    words = [
+        "srun",
+        f"--nodes={spec.workers}",
+        f"--ntasks={spec.workers}",
+        "--kill-on-bad-exit=1",
+        "--wait=0",
+        "--export=ALL",
+    ]
     # Since 22.05 a step no longer takes its cores from what sbatch was asked.
     words += [f"--cpus-per-task={cpus(spec)}"] if cpus(spec) else []
-    return " ".join([*words, "--cpu-bind=none", "--open-mode=append"])
+    return " ".join([*words, "--cpu-bind=none", "--mpi=none", "--open-mode=append"])
 
 
 def _command(spec: JobSpec) -> str:
@@ -247,5 +254,5 @@ if [ -e "$folder/{cancel}" ]; then leave $code stopped; fi
 if [ -n "$stopped" ] && ! scontrol show job "$id" | grep -q Reason=TimeLimit; then leave $code stopped; fi
 if [ "$attempt" -ge $limit ]; then leave $code exhausted; fi
 echo "It ended with exit code $code and begins again."
-scontrol requeue "$id" || leave $code refused
-exit $code"""
+for pause in 0 5 20; do sleep $pause; if scontrol requeue "$id"; then exit $code; fi; done
+leave $code refused"""

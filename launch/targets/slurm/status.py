@@ -45,7 +45,7 @@ def look(folder: SlurmFolder, job: dict[str, Any], record: SlurmRecord) -> Slurm
         return record
     try:
         now = api.job(record.number)
-        if now["JobName"] != job["spec"]["options"].get("name") and now.get("Comment") != job["comment"]:
+        if now["JobName"] != job["title"] and now.get("Comment") != job["comment"]:
             raise api.NoJob("that number is another job's now.")
     except api.NoJob:
         _forgotten(folder, job, record)
@@ -92,12 +92,12 @@ def _forgotten(folder: SlurmFolder, job: dict[str, Any], record: SlurmRecord) ->
             record.phase, record.reason, record.exit_code = CANCELLED, folder.sentence(workers), None
         else:
             _failed(folder, record, workers, ended.code, ended)
-    elif folder.last_attempt(0) is None or folder.asked_to_cancel():
-        record.phase, record.exit_code = CANCELLED, None
-        record.reason = "it left the queue before it began"
-    else:
+    elif (began := folder.last_attempt(0) is not None) and not folder.asked_to_cancel():
         record.phase, record.exit_code = FAILED, exits.TRY_AGAIN
         record.reason = f"Slurm no longer knows it, and its script wrote no end: its first node was lost; {_AGAIN}"
+    else:
+        record.phase, record.exit_code = CANCELLED, None
+        record.reason = "" if began else "it left the queue before it began"
 
 
 def _failed(folder: SlurmFolder, record: SlurmRecord, workers: int, code: int, ended: Ended | None) -> None:

@@ -69,13 +69,14 @@ class SlurmTarget:
                 f"--env={','.join(variables)}: {missing[0]} is not set in this shell; set it or leave it out."
             )
         api.submit(text, variables, test=True)  # what Slurm refuses costs no other job its place
-        comment, cluster = script.comment_in(text), self.cluster
+        comment, title = script.asked_in(text, "comment"), script.asked_in(text, "job-name")
+        cluster = self.cluster
         for spec, folder in zip(specs, folders, strict=True):
             if folder.exists():
                 self.cancel(spec.name)
             if os.path.lexists(folder.path):
                 folder.remove()
-            os.close(folder.create(_submission(spec, cluster, comment), SlurmRecord(PENDING, begun=time.time())))
+            os.close(folder.create(_submission(spec, cluster, comment, title), SlurmRecord(PENDING, begun=time.time())))
         try:
             number = api.submit(text, variables)
         except exits.CannotRun:
@@ -216,7 +217,7 @@ def _unknown(name: str) -> NoSuchJob:
     return NoSuchJob(f"there is no job {name} here; `convoy launch list --target=slurm` lists what there is.")
 
 
-def _submission(spec: JobSpec, cluster: str, comment: str) -> dict[str, Any]:
+def _submission(spec: JobSpec, cluster: str, comment: str, title: str) -> dict[str, Any]:
     """The content of a job's job.json."""
     return {
         "spec": spec.to_dict(),
@@ -224,6 +225,7 @@ def _submission(spec: JobSpec, cluster: str, comment: str) -> dict[str, Any]:
         "run_dir": _run_dir(spec),
         "cluster": cluster,
         "comment": comment,
+        "title": title,  # Slurm's name of it, which the jobs of an array share
     }
 
 

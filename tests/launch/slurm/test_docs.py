@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import slurm_cluster
+from slurm_jobs import record
 from support import REPOSITORY
 
 pytestmark = [pytest.mark.slow, pytest.mark.thorough]
@@ -25,7 +27,9 @@ def commands() -> list[str]:
 def test_every_command_of_the_page_does_what_it_says(tmp_path):
     if clause := slurm_cluster.missing():
         pytest.skip(clause)
+    begun = time.monotonic()
     with slurm_cluster.cluster(nodes=4) as cluster:
+        version = cluster.run("sinfo", "--version").split()[-1]
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         env = {
             **cluster.environment(),
@@ -50,3 +54,12 @@ def test_every_command_of_the_page_does_what_it_says(tmp_path):
     assert len(list((tmp_path / "runs" / "lr").glob("*/result.json"))) == 4
     assert "lr-lr0-2-seed1" in shown
     assert "removed, it had succeeded" in shown
+    record(
+        version,
+        "test_every_command_of_the_page_does_what_it_says",
+        begun,
+        "tensorflow",
+        4,
+        0,
+        "all commands ended with 0",
+    )

@@ -5,8 +5,7 @@ CONVOY_SLURM_RECORD=1 writes how each ended to benchmarks/results/slurm.csv.
 
 from __future__ import annotations
 
-import csv
-import datetime
+import functools
 import os
 import signal
 import time
@@ -14,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+import slurm_jobs
 from convoy.launch.targets.base import CANCELLED, FAILED, RESTARTING, RUNNING, SUCCEEDED
 from convoy.launch.targets.slurm.folder import SlurmFolder
 from slurm_jobs import log, number, until
-from support import QUICK, REPOSITORY, assert_same_bits, events_of, once, records_of, run_workers
+from support import QUICK, assert_same_bits, events_of, once, records_of, run_workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.thorough]
-RESULTS = REPOSITORY / "benchmarks" / "results" / "slurm.csv"
 # Long enough to be disturbed.
 RUN = [*QUICK, "--duration=2000st", "--checkpoint_every=100st", "--eval_every=1000st"]
 ENDLESS = [*QUICK, "--duration=100000ep", "--checkpoint_every=100st", "--eval_every=100000ep"]
@@ -39,23 +38,10 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def record(slurm, request):
-    """record(backend=..., restarts=..., end=...) -> a row of the results, if they are asked for."""
+    """record(backend=..., nodes=..., restarts=..., end=...) -> a row of the results, if they are asked for."""
     begun = time.monotonic()
-
-    def write(**values: object) -> None:
-        if not os.environ.get("CONVOY_SLURM_RECORD"):
-            return
-        version = slurm.run("sinfo", "--version").split()[-1]
-        own = {"date": datetime.date.today(), "slurm": version, "case": request.node.originalname.removeprefix("test_")}
-        row = {**own, **values, "seconds": round(time.monotonic() - begun)}
-        new = not RESULTS.exists()
-        with RESULTS.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-
-    return write
+    version = slurm.run("sinfo", "--version").split()[-1]
+    return functools.partial(slurm_jobs.record, version, request.node.originalname, begun)
 
 
 def steps(run_dir: Path, event: str) -> list[int]:
