@@ -29,6 +29,8 @@ _JOB = {
     "Comment?": str,
     "JobName": str,
 }
+_NO_SUCH_NODES = "Requested node configuration is not available"
+_UP = frozenset(("idle", "allocated", "mixed", "completing", "planned", "reserved"))
 _NOT_THERE = ("Invalid job id specified", "not found")
 _AWAY = ("Unable to contact slurm controller", "Socket timed out", "Connection refused", "Connection timed out")
 
@@ -61,7 +63,12 @@ def run(
     command = shell.line([program, *argv])
     try:
         done = subprocess.run(
-            [path, *argv], input=text.encode(), env=own, capture_output=True, timeout=seconds, check=False
+            [path, *argv],
+            input=text.encode(errors="surrogateescape"),
+            env=own,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise exits.TryAgain(f"`{command}` gave no answer within {seconds:g} s; try it again.") from None
@@ -94,15 +101,28 @@ def _error(command: str, errors: str) -> exits.ConvoyError:
     return exits.CannotRun(f"Slurm refuses `{command}`: {said}.")
 
 
-def submit(script: str, variables: Sequence[str] = (), test: bool = False) -> str:
-    """Has sbatch take a script. Returns the job's number; with `test` nothing is submitted, and the text is empty.
+def check(script: str, partition: str, variables: Sequence[str] = ()) -> None:
+    """Raises exits.CannotRun if Slurm would never start a script's job, which sbatch itself may take.
+
+    sbatch says the same of a job that waits for nodes which are down or drained: then nothing is raised.
+    """
+    try:
+        run("sbatch", "--test-only", text=script, variables=variables)
+    except exits.CannotRun as error:
+        if _NO_SUCH_NODES not in str(error):
+            raise
+        asked = [f"--partition={partition}"] if partition else []
+        states = run("sinfo", "--noheader", "--format=%T", *asked).split()
+        if set(states) <= _UP:
+            raise
+
+
+def submit(script: str, variables: Sequence[str] = ()) -> str:
+    """Has sbatch take a script, and returns the job's number.
 
     Raises as `run`, and exits.BadData for an answer that is no number.
     """
-    argv = ["--test-only"] if test else ["--parsable"]
-    answer = run("sbatch", *argv, text=script, variables=variables)
-    if test:
-        return ""
+    answer = run("sbatch", "--parsable", text=script, variables=variables)
     match = _JOB_ID.fullmatch(answer.strip())
     if not match:
         raise exits.BadData(

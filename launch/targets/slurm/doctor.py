@@ -107,7 +107,7 @@ def _partition(names: str) -> str:
 
 def _job(given: SlurmDoctorOptions) -> str:
     lines = "".join(f"#SBATCH {flag}\n" for flag in asked(given))
-    api.submit(f"{_TEST}{lines}#SBATCH --nodes=1 --ntasks-per-node=1 --time=1 --requeue\n", test=True)
+    api.check(f"{_TEST}{lines}#SBATCH --nodes=1 --ntasks-per-node=1 --time=1 --requeue\n", given.partition)
     return "a job of one node would be accepted (sbatch --test-only)"
 
 

@@ -9,7 +9,7 @@ from convoy.accelerators import Accelerator
 from convoy.launch.flags import JobOptions, TargetOptions
 from convoy.launch.job import JobSpec
 from convoy.launch.targets.base import Check, Platform, Target
-from convoy.launch.targets.slurm import script
+from convoy.launch.targets.slurm import request
 from convoy.launch.targets.slurm.options import SlurmDoctorOptions, SlurmOptions, check_names
 
 
@@ -36,7 +36,7 @@ class Slurm(Platform):
             raise exits.CannotRun(
                 f"--gres={own.gres} and --accelerator={given.accelerator} do not agree: give the same number of GPUs."
             )
-        seconds = 60 * script.minutes(given.hours)
+        seconds = 60 * request.minutes(given.hours)
         if own.save_before >= seconds:
             raise exits.CannotRun(
                 f"--save_before={own.save_before} is not possible: --hours={given.hours:g} is {seconds} s; give fewer seconds,"
@@ -53,7 +53,7 @@ class Slurm(Platform):
             )
 
     def gpus(self, options: JobOptions, accelerator: Accelerator) -> int:
-        return options.narrowed(SlurmOptions).gpus or (accelerator.chips if accelerator.kind == "gpu" else 0)
+        return request.gpus(options, accelerator)
 
     def open(self, options: TargetOptions, chaos: str = "") -> Target:
         from convoy.launch.targets.slurm.target import SlurmTarget

@@ -11,9 +11,6 @@ bash, quoted. The script outlives SIGTERM, and decides at its end whether the jo
 
 from __future__ import annotations
 
-import hashlib
-import math
-import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -21,10 +18,8 @@ from pathlib import Path
 
 from convoy import exits
 from convoy.launch.job import JobSpec
-from convoy.launch.targets.kubernetes.options import KubernetesOptions
-from convoy.launch.targets.slurm.options import SlurmOptions
+from convoy.launch.targets.slurm import request
 
-COMMENT = "convoy"
 ENDED = "ended"  # the file in a job's folder that the script writes at its last end: CODE ATTEMPT WHY
 CANCEL = "cancel"  # the file that forbids another start
 LOG = "slurm.log"
@@ -55,94 +50,30 @@ def render(specs: Sequence[JobSpec], folders: Sequence[Path], directory: Path, a
       exits.CannotRun: a path that Slurm would read as something else.
     """
     first = specs[0]
-    return "\n".join(
-        [
-            "#!/bin/bash -l" if _own(first).modules else "#!/bin/bash",
-            *(f"#SBATCH --{option}" for option in options(specs, at_once)),
-            "# Written by `convoy launch`.",
-            *_jobs(specs, folders, bool(at_once)),
-            *_BEGIN.format(
-                log=LOG, ended=ENDED, cancel=CANCEL, directory=quoted(str(directory)), limit=first.options.max_restarts,
-                workers=first.workers, modules=_modules(_own(first).modules),
-            ).splitlines(),
-            *_RUN.format(
-                srun=_srun(first), command=_command(first), task=quoted(_TASK.format(cases=_shown(), other=SHOWN_OTHER)),
-                cases=_meant(), other=SHOWN_OTHER,
-            ).splitlines(),
-            *_END.format(cancel=CANCEL, ended=ENDED).splitlines(),
-            "",
-        ]
-    )  # fmt: skip
-
-
-def options(specs: Sequence[JobSpec], at_once: int = 0) -> list[str]:
-    """What the job, or the array of jobs, asks of sbatch, each option without its dashes."""
-    spec = specs[0]
-    given, own = spec.options, _own(spec)
-    shared = spec.options.narrowed(KubernetesOptions)
-    asked = {
-        "job-name": _shared_name(specs),
-        "comment": comment(specs),
-        "array": f"0-{len(specs) - 1}%{at_once}" if at_once else "",
-        "nodes": str(spec.workers),
-        "ntasks-per-node": "1",
-        "time": str(minutes(given.hours)),
-        "signal": f"TERM@{own.save_before}",
-        "partition": own.partition,
-        "account": own.account,
-        "qos": own.qos,
-        "reservation": given.reservation,
-        "gres": gres(spec),
-        "cpus-per-task": str(cpus(spec) or ""),
-        "mem": shared.memory.replace("Gi", "G").replace("Mi", "M"),
-        "export": own.env or "NONE",
-        "open-mode": "append",
-        "output": "/dev/null",
-        "requeue" if given.max_restarts else "no-requeue": None,
-    }
-    return [name if value is None else f"{name}={value}" for name, value in asked.items() if value != ""]
-
-
-def _shared_name(specs: Sequence[JobSpec]) -> str:
-    """What the names of the jobs begin with."""
-    return os.path.commonprefix([spec.name for spec in specs]).rstrip("-") or specs[0].name  # noqa: RUF071 - no paths
-
-
-def comment(specs: Sequence[JobSpec]) -> str:
-    """What marks a job of Slurm as this submission's, for an answer that was lost."""
-    digests = "".join(f"{spec.name} {spec.digest}\n" for spec in specs)
-    return f"{COMMENT}:{hashlib.sha256(digests.encode()).hexdigest()[:16]}"
-
-
-def asked_in(text: str, option: str) -> str:
-    """The value of an option in a script of ours."""
-    return next(line.partition("=")[2] for line in text.splitlines() if line.startswith(f"#SBATCH --{option}="))
-
-
-def minutes(hours: float) -> int:
-    """--hours as the time limit, which Slurm counts in whole minutes."""
-    return max(1, math.ceil(round(hours * 60, 6)))
-
-
-def gres(spec: JobSpec) -> str:
-    """The GPUs of a worker, as --gres; empty for none."""
-    own = _own(spec)
-    return own.gres or (f"gpu:{spec.accelerator.chips}" if spec.accelerator.kind == "gpu" else "")
-
-
-def gpus(spec: JobSpec) -> int:
-    """How many GPUs a worker gets."""
-    return _own(spec).gpus or (spec.accelerator.chips if spec.accelerator.kind == "gpu" else 0)
-
-
-def cpus(spec: JobSpec) -> int:
-    """--cpus, rounded up; 0: what the partition gives."""
-    return math.ceil(spec.options.narrowed(KubernetesOptions).cpus)
+    own = request.own_options(first)
+    head = [
+        "#!/bin/bash -l" if own.modules else "#!/bin/bash",
+        *(f"#SBATCH --{option}" for option in request.options(specs, at_once)),
+        "# Written by `convoy launch`.",
+        *_jobs(specs, folders, bool(at_once)),
+    ]
+    begin = _BEGIN.format(
+        log=LOG,
+        ended=ENDED,
+        cancel=CANCEL,
+        directory=quoted(str(directory)),
+        limit=first.options.max_restarts,
+        workers=first.workers,
+        modules=_modules(own.modules),
+    )
+    task = quoted(_TASK.format(cases=_shown(), other=SHOWN_OTHER))
+    run = _RUN.format(srun=_srun(first), command=_command(first), task=task, cases=_meant(), other=SHOWN_OTHER)
+    return "\n".join([*head, begin, run, _END.format(cancel=CANCEL), ""])
 
 
 def python(spec: JobSpec) -> str:
     """The Python of a worker."""
-    own = _own(spec)
+    own = request.own_options(spec)
     return own.python or ("python" if own.apptainer else sys.executable)
 
 
@@ -160,10 +91,6 @@ def check_path(path: Path) -> None:
             f"{str(path)!r} has {' '.join(map(repr, odd))} in it, and Slurm reads paths of logs as patterns; set"
             " XDG_STATE_HOME to a folder, shared by all nodes, whose path has letters, digits and ._-+@,=:~ alone."
         )
-
-
-def _own(spec: JobSpec) -> SlurmOptions:
-    return spec.options.narrowed(SlurmOptions)
 
 
 def _jobs(specs: Sequence[JobSpec], folders: Sequence[Path], array: bool) -> Iterable[str]:
@@ -194,13 +121,17 @@ def _srun(spec: JobSpec) -> str:
         "--export=ALL",
     ]
     # Since 22.05 a step no longer takes its cores from what sbatch was asked.
-    words += [f"--cpus-per-task={cpus(spec)}"] if cpus(spec) else []
+    words += [f"--cpus-per-task={request.cpus(spec)}"] if request.cpus(spec) else []
     return " ".join([*words, "--cpu-bind=none", "--mpi=none", "--open-mode=append"])
 
 
 def _command(spec: JobSpec) -> str:
-    image = _own(spec).apptainer
-    words = ["apptainer", "exec", *(["--nv"] if gpus(spec) else []), image] if image else []
+    image = request.own_options(spec).apptainer
+    words = (
+        ["apptainer", "exec", *(["--nv"] if request.gpus(spec.options, spec.accelerator) else []), image]
+        if image
+        else []
+    )
     return " ".join(map(quoted, [*words, python(spec), "-P", "-m", "convoy.launch.worker", "--"]))
 
 
@@ -227,8 +158,8 @@ rm -f "$folder/{ended}"
 stopped=; trap 'stopped=1' TERM  # outlives scancel and the time limit, and decides below
 echo "Job $id, start $attempt, on $SLURM_JOB_NODELIST."
 cd -- {directory} || leave 78 over
-{modules}wait=$(scontrol show config | sed -n 's/^KillWait *= *\\([0-9]*\\) .*/\\1/p')
-export CONVOY_JOB=$job CONVOY_WORKERS={workers} CONVOY_GRACE_SECONDS=${{wait:-30}}
+{modules}grace=$(scontrol show config | sed -n 's/^KillWait *= *\\([0-9]*\\) .*/\\1/p')
+export CONVOY_JOB=$job CONVOY_WORKERS={workers} CONVOY_GRACE_SECONDS=${{grace:-30}}
 limit={limit}
 if [ -e "$folder/{cancel}" ]; then leave 42 stopped; fi
 if [ "$attempt" -gt $limit ]; then leave 42 exhausted; fi"""

@@ -15,7 +15,7 @@ from convoy import exits
 from convoy.launch.job import JobSpec
 from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, PENDING, RUNNING, JobState, NoSuchJob, check_worker
 from convoy.launch.targets.local import job_folder, logs
-from convoy.launch.targets.slurm import api, script, status
+from convoy.launch.targets.slurm import api, request, script, status
 from convoy.launch.targets.slurm.folder import SlurmFolder, SlurmRecord
 from convoy.launch.targets.slurm.options import SlurmOptions
 
@@ -68,8 +68,9 @@ class SlurmTarget:
             raise exits.CannotRun(
                 f"--env={','.join(variables)}: {missing[0]} is not set in this shell; set it or leave it out."
             )
-        api.submit(text, variables, test=True)  # what Slurm refuses costs no other job its place
-        comment, title = script.asked_in(text, "comment"), script.asked_in(text, "job-name")
+        # What Slurm refuses costs no other job its place.
+        api.check(text, specs[0].options.narrowed(SlurmOptions).partition, variables)
+        comment, title = request.asked_in(text, "comment"), request.asked_in(text, "job-name")
         cluster = self.cluster
         for spec, folder in zip(specs, folders, strict=True):
             if folder.exists():

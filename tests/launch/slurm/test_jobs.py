@@ -89,7 +89,14 @@ def test_a_job_that_waits_says_why_and_what_slurm_refuses_costs_nothing(slurm, t
     until(target, "closed", lambda state: "its partition is down; ask when it comes back" in state.reason)
     target.submit(planned("exit 0", "--partition=short", "--hours=1", name="long"))
     until(target, "long", lambda state: "the partition allows no job so long" in state.reason)
-    for name in ("closed", "long"):
+    # Nodes that are away come back: sbatch --test-only says the same of them as of nodes that do not exist.
+    slurm.run("scontrol", "update", "NodeName=n2", "State=DRAIN", "Reason=test")
+    try:
+        target.submit(planned("exit 0", "--workers=2", name="away"))
+        until(target, "away", lambda state: "nodes that it needs are down, drained or reserved" in state.reason)
+    finally:
+        slurm.run("scontrol", "update", "NodeName=n2", "State=RESUME")
+    for name in ("closed", "long", "away"):
         assert target.cancel(name).phase == CANCELLED
     # The other job was refused before this one lost its place.
     target.submit(planned(SAVES))

@@ -13,7 +13,7 @@ import pytest
 from convoy import exits
 from convoy.launch import cli
 from convoy.launch.command_line import from_argv
-from convoy.launch.targets.slurm import script
+from convoy.launch.targets.slurm import request, script
 
 PLACE = Path("/shared/state/convoy/slurm/job")
 HOSTILE = [
@@ -41,12 +41,12 @@ def job(*flags: str, run: tuple[str, ...] = ()):
 
 
 def asked(*flags: str) -> list[str]:
-    return script.options([job(*flags)])
+    return request.options([job(*flags)])
 
 
 def test_what_a_job_asks_of_sbatch():
     assert asked() == [
-        "job-name=job", f"comment={script.comment([job()])}", "nodes=1", "ntasks-per-node=1", "time=4320", "signal=TERM@120",
+        "job-name=job", f"comment={request.comment([job()])}", "nodes=1", "ntasks-per-node=1", "time=4320", "signal=TERM@120",
         "export=NONE", "open-mode=append", "output=/dev/null", "requeue",
     ]  # fmt: skip
     own = asked(
@@ -61,7 +61,7 @@ def test_what_a_job_asks_of_sbatch():
 
 @pytest.mark.parametrize(("hours", "minutes"), [(0.001, 1), (1, 60), (0.1, 6), (1.01, 61), (72, 4320), (1 / 3, 20)])
 def test_a_time_limit_is_in_whole_minutes_and_never_too_short(hours, minutes):
-    assert script.minutes(hours) == minutes
+    assert request.minutes(hours) == minutes
 
 
 def words(text: str, variable: str) -> list[str]:
