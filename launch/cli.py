@@ -1,4 +1,4 @@
-"""`convoy launch VERB`: submits runs to this machine, a Kubernetes cluster or Cloud TPU VMs, and looks after them."""
+"""`convoy launch VERB`: submits runs to this machine, Kubernetes, Slurm or Cloud TPU VMs, and looks after them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ LAUNCH = Command(
             "submit": Entry(
                 "convoy.launch.submit:submit", "begin a job, or a sweep of them; --dry_run says what that would do"
             ),
-            "render": Entry("convoy.launch.targets.kubernetes.render:render", "print a job's documents for Kubernetes"),
+            "render": Entry(
+                "convoy.launch.render:render", "print a job's documents for Kubernetes, or its script for Slurm"
+            ),
             "status": Entry("convoy.launch.watch:status", "what a job is doing, and why it waits"),
             "logs": Entry("convoy.launch.watch:logs", "what a worker printed"),
             "wait": Entry("convoy.launch.watch:wait", "until a job ends; the exit code is the job's"),

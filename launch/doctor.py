@@ -18,8 +18,8 @@ from convoy.verbs import verb
 
 USAGE = """usage: convoy launch doctor [--flag=value ...]
 
-Checks whether a target has what jobs need, and says how to mend what is missing. Changes nothing. Exit code 0 if all is well,
-else 78."""
+Checks whether a target has what jobs need, and says how to mend what is missing. Changes nothing; under Slurm a command runs on
+two nodes, for seconds. Exit code 0 if all is well, else 78."""
 
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 _GROUP = "What the job would use"
@@ -77,6 +77,8 @@ def _image(image: str) -> str:
 
 
 def _run_dir(url: str) -> str:
-    empty = open_store(url).first_entry() is None
-    content = "is empty" if empty else "is not empty"
+    try:
+        content = "is not empty" if open_store(url).first_entry() else "is empty"
+    except FileNotFoundError:
+        return f"{url} is not there yet; a run makes it"
     return f"{url} can be read by you, and {content}; the job's own account is not tried"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 from convoy import accelerators as table
 from convoy import chips, exits, options
 from convoy.accelerators import Accelerator
 from convoy.bounds import real, whole
 from convoy.counting import counted
+from convoy.launch import gpu_hours
 from convoy.launch.build import machines
 from convoy.launch.command_line import parse, read_run, split
 from convoy.launch.flags import JobOptions
 from convoy.launch.job import JobSpec
+from convoy.launch.targets.names import platform
 from convoy.launch.targets.options import job_options
 from convoy.options import option
 from convoy.store import open_store
@@ -60,6 +63,10 @@ class CostOptions:
         options.check(self)
 
 
+def _money(dollars: float) -> str:
+    return f"${dollars:,.2f}" if dollars >= 0.01 else "less than $0.01"
+
+
 @verb(USAGE)
 def accelerators() -> None:
     """The verb."""
@@ -90,6 +97,11 @@ def _parse(argv: list[str]) -> tuple[JobOptions, CostOptions, Duration]:
 def _cost(question: tuple[JobOptions, CostOptions, Duration]) -> None:
     given, speed, span = question
     accelerator, workers = machines(given)
+    gpus = platform(given.target).gpus(given, accelerator)
+    if gpus is not None and not given.price_per_hour:
+        print(gpu_hours.estimate(workers, gpus))
+        print(of_training(gpu_hours.per_hour(workers, gpus), speed, span, functools.partial(gpu_hours.text, gpus)))
+        return
     total, source = per_hour(accelerator, workers, given.spot, given.price_per_hour)
     print(estimate(accelerator, workers, total, source))
     print(of_training(total, speed, span))
@@ -101,6 +113,9 @@ cost = Verb(COST_USAGE, (CostOptions, job_options), _parse, _cost)
 def job_cost(spec: JobSpec) -> str:
     """What a job costs, for --dry_run; its speed is not known."""
     given = spec.options
+    gpus = platform(given.target).gpus(given, spec.accelerator)
+    if gpus is not None and not given.price_per_hour:
+        return gpu_hours.job_cost(spec.workers, gpus, given.hours, given.max_restarts)
     total, source = per_hour(spec.accelerator, spec.workers, given.spot, given.price_per_hour)
     lines = [estimate(spec.accelerator, spec.workers, total, source)]
     if total is not None:
@@ -123,8 +138,8 @@ def estimate(accelerator: Accelerator, workers: int, total: float | None, source
     return f"{what}: ${total:,.2f} an hour, ${24 * total:,.2f} a day\n{source}, without disks and egress"
 
 
-def of_training(total: float | None, speed: CostOptions, span: Duration) -> str:
-    """Time and dollars of an epoch and of all epochs, or how to find out; `total` is dollars an hour of all machines."""
+def of_training(total: float | None, speed: CostOptions, span: Duration, spent: Callable[[float], str] = _money) -> str:
+    """Time and cost of an epoch and of all epochs, or how to find out; `total` is what an hour costs, `spent` says a cost."""
     per_second, per_epoch = (
         measured(speed.run_dir) if speed.run_dir else (speed.images_per_second, speed.images_per_epoch)
     )
@@ -136,7 +151,7 @@ def of_training(total: float | None, speed: CostOptions, span: Duration) -> str:
 
     def time_and_money(epochs: float) -> str:
         seconds = epochs * per_epoch / per_second
-        return f"{_time(seconds)}, {UNKNOWN if total is None else _money(total * seconds / 3600)}"
+        return f"{_time(seconds)}, {UNKNOWN if total is None else spent(total * seconds / 3600)}"
 
     text = f"an epoch of {per_epoch:,} images at {per_second:,.0f} a second: {time_and_money(1)}"
     if span.unit == "ep":
@@ -203,10 +218,6 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def _money(dollars: float) -> str:
-    return f"${dollars:,.2f}" if dollars >= 0.01 else "less than $0.01"
 
 
 def _time(seconds: float) -> str:

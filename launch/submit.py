@@ -14,7 +14,7 @@ from convoy.launch import follow, grid, prices, sweep
 from convoy.launch.command_line import job_and_run, parse, split
 from convoy.launch.flags import JobOptions
 from convoy.launch.job import JobSpec
-from convoy.launch.targets.base import SUCCEEDED, JobState
+from convoy.launch.targets.base import SUCCEEDED, ArrayTarget, JobState
 from convoy.launch.targets.names import open_target, platform
 from convoy.launch.targets.options import job_options
 from convoy.options import option
@@ -72,7 +72,10 @@ def _submit(submission: tuple[JobOptions, list[str], SubmitOptions]) -> int:
         for spec in specs:
             if not platform(spec.options.target).rehearses:
                 print(textwrap.indent(prices.job_cost(spec), "# "))
-            print(target.describe(spec))
+            if not (how.sweep and isinstance(target, ArrayTarget)):
+                print(target.describe(spec))
+        if how.sweep and isinstance(target, ArrayTarget):
+            print(target.describe_many(specs, how.max_parallel))
         return exits.OK
     if how.sweep:
         with follow.interrupted(

@@ -18,7 +18,7 @@ from convoy.launch.flags import MAX_NAME_CHARACTERS, JobOptions
 from convoy.launch.grid import points
 from convoy.launch.job import JobSpec
 from convoy.launch.outage import OutageTolerance
-from convoy.launch.targets.base import ENDS, JobState, NoSuchJob, Target
+from convoy.launch.targets.base import ENDS, ArrayTarget, JobState, NoSuchJob, Target
 from convoy.trainer.config import RunConfig
 
 
@@ -90,6 +90,11 @@ def submit_all(
     running: dict[str, JobState] = {}
     ended: dict[str, JobState] = {}
     outage = OutageTolerance()
+    if isinstance(target, ArrayTarget):  # it begins them itself, in their order
+        running = {state.name: state for state in target.submit_many(waiting, max_parallel, replace)}
+        waiting.clear()
+        for state in running.values():
+            report(state)
     while waiting or running:
         with outage.tolerate():
             while waiting and len(running) < max_parallel:

@@ -11,6 +11,7 @@
     CONVOY_GRACE_SECONDS    from SIGTERM to SIGKILL [30]
     CONVOY_DNS_SECONDS      how long peers' names may take to resolve [300]
 
+or, in a step of Slurm, SLURM_STEP_NODELIST and the like in place of hosts, indices and attempts (targets/slurm/step.py),
 and ends with the exit code of the run. Nothing heavy is imported until all names resolve: TensorFlow and JAX do not wait for a
 name, and pods that start together get their names seconds apart.
 
@@ -36,6 +37,7 @@ from types import FrameType
 
 from convoy import entry, exits, supervise
 from convoy.counting import counted
+from convoy.launch.targets.slurm import step
 from convoy.trainer import config as configuration
 from convoy.trainer.models.names import is_users_own
 from convoy.trainer.run_dir import trust
@@ -85,6 +87,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> WorkerIdent
             raise exits.CannotRun(f"{name}={text} is not {kind}, 0 or more; `convoy launch` sets it.")
         return value
 
+    if "CONVOY_HOSTS" not in environment and "SLURM_STEP_NODELIST" in environment:
+        environment = {**environment, **step.variables(environment)}
     workers = int(number("CONVOY_WORKERS", 1))
     index = int(number("JOB_COMPLETION_INDEX", 0))
     port = int(number("CONVOY_PORT", 2222))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from convoy import exits, shapes
+from convoy.accelerators import Accelerator
 from convoy.bounds import real, whole
 from convoy.counting import counted
 from convoy.launch.flags import JobOptions, TargetOptions
@@ -75,6 +76,17 @@ class Target(Protocol):
         """What `submit` would do, for --dry_run: documents and exact command lines. Changes nothing."""
 
 
+@runtime_checkable
+class ArrayTarget(Target, Protocol):
+    """A target that takes the jobs of a sweep at once, and itself keeps to how many may run at the same time."""
+
+    def submit_many(self, specs: Sequence[JobSpec], at_once: int, replace: bool = False) -> list[JobState]:
+        """As `submit`, of jobs that differ in name and run alone; at most `at_once` (1 or more) run at the same time."""
+
+    def describe_many(self, specs: Sequence[JobSpec], at_once: int) -> str:
+        """As `describe`, of such jobs."""
+
+
 class Check(NamedTuple):
     """One check of `convoy launch doctor`."""
 
@@ -105,6 +117,16 @@ class Platform(abc.ABC):
     def warnings(self, options: JobOptions) -> Iterator[str]:
         """Sentences about a job that can be submitted, but perhaps should not."""
         yield from ()
+
+    def gpus(self, options: JobOptions, accelerator: Accelerator) -> int | None:
+        """GPUs of a worker where a job costs GPU hours; None where it costs dollars."""
+        return None
+
+    def render(self, spec: JobSpec) -> str:
+        """The job as one document to be submitted by hand; CannotRun if this kind of target has none."""
+        raise exits.CannotRun(
+            f"--target={spec.options.target} has no documents; `convoy launch submit --dry_run` shows what it has."
+        )
 
     @abc.abstractmethod
     def open(self, options: TargetOptions, chaos: str = "") -> Target:

@@ -12,6 +12,7 @@ TARGETS = Table(
     {
         "local": Entry("convoy.launch.targets.local.platform:Local", "a rehearsal of the job on this machine"),
         "k8s": Entry("convoy.launch.targets.kubernetes.platform:Kubernetes", "a Kubernetes cluster"),
+        "slurm": Entry("convoy.launch.targets.slurm.platform:Slurm", "a cluster under Slurm"),
         "tpu-vm": Entry("convoy.launch.targets.tpu_vm.platform:TpuVm", "Cloud TPU VMs"),
     },
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from convoy.launch.targets.kubernetes import render
+from convoy.launch import render
 from support import REPOSITORY, result_of
 
 

@@ -136,5 +136,5 @@ def test_without_the_row_there_is_no_such_target_and_no_such_flag(capsys):
     assert {"shelf", "colour"}.isdisjoint(field.name for field in fields(job_options(), target_options()))
     with pytest.raises(exits.UsageError, match="--target=toy"):
         from_argv(["--target=toy", "--name=duck", *RUN])
-    with pytest.raises(exits.CannotRun, match="--target=toy is not known; there are local, k8s, tpu-vm"):
+    with pytest.raises(exits.CannotRun, match="--target=toy is not known; there are local, k8s, slurm, tpu-vm"):
         platform("toy")

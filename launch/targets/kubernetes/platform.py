@@ -34,6 +34,11 @@ class Kubernetes(Platform):
         place = options.narrowed(KubernetesPlace)
         return KubernetesTarget(place.namespace, place.context)
 
+    def render(self, spec: JobSpec) -> str:
+        from convoy.launch.targets.kubernetes import documents, manifest  # PyYAML
+
+        return documents.to_yaml(manifest.render(spec))
+
     def doctor(self, options: TargetOptions) -> Iterator[Check]:
         yield Check("client", _client, essential=True)
         from convoy.launch.targets.kubernetes import doctor

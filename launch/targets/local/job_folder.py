@@ -24,9 +24,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from convoy import exits, outside
 from convoy.launch.flags import JobName
@@ -38,14 +38,18 @@ _LOG = re.compile(r"worker-(\d+)\.attempt-(\d+)\.log", re.ASCII)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # never waits for the other end of a FIFO
 _MAX_BYTES = 1 << 20  # of a document
+F = TypeVar("F", bound="JobFolder")
+R = TypeVar("R", bound=Record)
 
 
 class JobFolder:
     """The folder of one job. Raises CannotRun for an impossible name, and for a directory that cannot be used."""
 
+    kind = "jobs"  # the last part of the directory in which such folders lie
+
     def __init__(self, name: str):
         self.name = JobName(name).name  # checked: it becomes a part of a path
-        self.path = _home() / self.name
+        self.path = home(self.kind) / self.name
 
     def exists(self) -> bool:
         """Whether there is a job, readable or not."""
@@ -76,8 +80,13 @@ class JobFolder:
         """
         job = self._get(_JOB)
         with self._reading(_JOB):
-            check_job(job)
+            self.check(job)
         return job
+
+    @staticmethod
+    def check(job: dict[str, Any]) -> None:
+        """Raises BadData for what cannot be job.json."""
+        check_job(job)
 
     def chaos(self) -> str:
         """The faults that it was submitted with; empty if they cannot be read."""
@@ -91,6 +100,10 @@ class JobFolder:
 
     def read(self) -> Record:
         """The job's state."""
+        return self._state(read_record)
+
+    def _state(self, read: Callable[[dict[str, Any]], R]) -> R:
+        """state.json, as `read` reads it."""
         try:
             values = self._get(_STATE)
         except FileNotFoundError:
@@ -98,7 +111,7 @@ class JobFolder:
                 raise
             raise self._broken(_STATE, "it is not there") from None
         with self._reading(_STATE):
-            return read_record(values)
+            return read(values)
 
     def ask_to_cancel(self) -> None:
         with _sentences(self.path), contextlib.suppress(FileExistsError), self._opened() as folder:
@@ -217,12 +230,12 @@ class JobFolder:
             os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def folders() -> list[JobFolder]:
-    """The folders of all jobs, by name."""
-    home = _home()
-    with _sentences(home):
+def folders(kind: type[F]) -> list[F]:
+    """The folders of all jobs of a kind, by name."""
+    place = home(kind.kind)
+    with _sentences(place):
         try:
-            with os.scandir(home) as entries:
+            with os.scandir(place) as entries:
                 names = sorted(
                     entry.name for entry in entries if entry.is_symlink() or entry.is_dir(follow_symlinks=False)
                 )
@@ -231,19 +244,19 @@ def folders() -> list[JobFolder]:
     candidates = []
     for name in names:
         with contextlib.suppress(exits.CannotRun):  # a folder with another kind of name
-            candidates.append(JobFolder(name))
+            candidates.append(kind(name))
     return [folder for folder in candidates if folder.exists()]
 
 
 @contextlib.contextmanager
-def changing() -> Iterator[None]:
+def changing(kind: str = JobFolder.kind) -> Iterator[None]:
     """Keeps other processes from adding or removing jobs."""
-    home = _home()
-    with _sentences(home):
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    place = home(kind)
+    with _sentences(place):
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            descriptor = _open_lock(".lock", os.O_RDWR | os.O_CREAT, folder, home / ".lock")
+            descriptor = _open_lock(".lock", os.O_RDWR | os.O_CREAT, folder, place / ".lock")
         finally:
             os.close(folder)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -280,7 +293,8 @@ def _open_lock(name: str, flags: int, folder: int, place: Path) -> int:
         raise exits.BadData(f"{outside.printable(str(place))} is no regular file; remove it.") from None
 
 
-def _home() -> Path:
+def home(kind: str) -> Path:
+    """The directory of all folders of a kind; CannotRun for a user without a home."""
     # The convention: an absolute path, and any other value is ignored.
     given = Path(os.environ.get("XDG_STATE_HOME", ""))
     try:
@@ -289,7 +303,7 @@ def _home() -> Path:
         raise exits.CannotRun(
             "this user has no home directory; set XDG_STATE_HOME to a folder that is yours."
         ) from None
-    return base / "convoy" / "jobs"
+    return base / "convoy" / kind
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import subprocess
 import sys
@@ -17,12 +16,11 @@ from convoy import exits, supervise
 from convoy.launch import shell
 from convoy.launch.job import JobSpec
 from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, PENDING, RUNNING, JobState, NoSuchJob, check_worker
-from convoy.launch.targets.local import faults, job_folder, pod, rehearsal
+from convoy.launch.targets.local import faults, job_folder, logs, pod, rehearsal
 from convoy.launch.targets.local.job_folder import JobFolder
 from convoy.launch.targets.local.job_record import Record
 from convoy.launch.targets.names import TARGETS
 
-_LINE_BYTES = 1 << 20  # a longer line comes in pieces
 # Beyond the grace of the workers, for the supervising process to notice and to write.
 _MARGIN_SECONDS = 30.0
 
@@ -99,7 +97,7 @@ class LocalTarget:
 
     def jobs(self) -> list[JobState]:
         states = []
-        for folder in job_folder.folders():
+        for folder in job_folder.folders(JobFolder):
             with contextlib.suppress(NoSuchJob):  # removed meanwhile
                 states.append(self._seen(folder.name))
         return states
@@ -111,33 +109,7 @@ class LocalTarget:
         except FileNotFoundError:  # removed meanwhile
             raise _unknown(name) from None
         check_worker(worker, name, workers)
-        while (attempt := folder.last_attempt(worker)) is None:
-            if not follow or self.state(name).phase in ENDS:
-                return
-            time.sleep(self.poll_seconds)
-        yield from self._lines(folder, worker, attempt, follow)
-
-    def _lines(self, folder: JobFolder, worker: int, first: int, follow: bool) -> Iterator[str]:
-        """Lines of an attempt, and with `follow` those of later attempts."""
-        for attempt in itertools.count(first):
-            with folder.open_log(worker, attempt) as file:
-                text = b""
-                newer = False
-                while not newer:
-                    # Asked before reading: lines written before an end, or before another attempt, belong to this one.
-                    ended = not follow or self.state(folder.name).phase in ENDS
-                    newer = follow and os.path.lexists(folder.log(worker, attempt + 1))
-                    while piece := file.readline(_LINE_BYTES - len(text)):
-                        text += piece
-                        if piece.endswith(b"\n") or len(text) == _LINE_BYTES:
-                            yield text.removesuffix(b"\n").decode(errors="replace")
-                            text = b""
-                    if text and (ended or newer):
-                        yield text.decode(errors="replace")
-                    if ended and not newer:
-                        return
-                    if not newer:
-                        time.sleep(self.poll_seconds)
+        yield from logs.lines(folder, worker, follow, lambda: self.state(name).phase in ENDS, self.poll_seconds)
 
     def cancel(self, name: str) -> JobState:
         folder = _existing(name)

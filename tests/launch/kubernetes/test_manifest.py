@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convoy import accelerators, exits
-from convoy.launch import worker
+from convoy.launch import render, worker
 from convoy.launch.build import build
 from convoy.launch.command_line import from_argv
 from convoy.launch.job import JobSpec
-from convoy.launch.targets.kubernetes import documents, manifest, render
+from convoy.launch.targets.kubernetes import documents, manifest
 from convoy.launch.targets.options import job_options
 from convoy.trainer.config import RunConfig
 from crds import JOBSET_VERSIONS, jobset_errors
