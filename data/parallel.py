@@ -24,7 +24,10 @@ def cores() -> int:
 def in_parallel(
     elements: tf.data.Dataset, function: Callable[..., Any], element_bytes: int = 0, ahead: int = 2
 ) -> tf.data.Dataset:
-    """`function` of every element, in order, one call on each core.
+    """`function` of every element, in order, by a pool of threads of its own, one call on each.
+
+    They are one more than the cores: a thread waits now and then for a part of its operation that another core does, and a call
+    begins with what only one core can do.
 
     Args:
       elements: what to map; its own options are kept but for autotuning.
@@ -32,10 +35,14 @@ def in_parallel(
       element_bytes: the memory of one call; large elements are made by fewer calls at once, down to two.
       ahead: how many finished elements may wait.
     """
-    calls = max(2, min(cores(), _CALLS_BYTES // max(element_bytes, 1)))
+    threads = cores() + 1
+    calls = max(2, min(threads, _CALLS_BYTES // max(element_bytes, 1)))
     # Graph functions are written as such; TensorFlow need not translate their Python.
     function = tf.autograph.experimental.do_not_convert(function)
-    return untuned(elements.map(function, num_parallel_calls=calls, deterministic=True).prefetch(ahead))
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = threads
+    stream = elements.map(function, num_parallel_calls=calls, deterministic=True).prefetch(ahead)
+    return untuned(stream.with_options(options))
 
 
 def untuned(elements: tf.data.Dataset) -> tf.data.Dataset:

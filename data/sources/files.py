@@ -14,11 +14,14 @@ from convoy.data import memory
 from convoy.data.arrays import Array, Image, Indices, Scalar, Uniforms, Valid
 from convoy.data.images import decode
 from convoy.data.images.crop_geometry import NUMBERS, centre_windows, random_windows
+from convoy.data.images.decoders import choose
+from convoy.data.images.plans import Plan, plan
 from convoy.data.images.probe import Kind, look
 from convoy.data.images.unreadable import TRIES, BadImages
 from convoy.data.images.view import View
 from convoy.data.order import PositionRanges
 from convoy.data.parallel import in_parallel
+from convoy.data.rows import map_rows
 from convoy.data.sources.examples import Fetched, Fetcher
 from convoy.data.sources.in_memory import InMemory
 from convoy.data.sources.watch import Watch
@@ -135,17 +138,21 @@ class Files:
     ) -> Fetched:
         """Every image that counts; the first that cannot be read ends the stream."""
         watched = self._watched(indices, valid)
+        files = decode.File(self._places(watched), *self._facts(watched), self.view.bit_depth)
+        plans = self._plans(files, numbers, min_area)
+        if plans:
+            files = files._replace(height=0, width=0)
 
-        def image(example: tuple[Scalar, decode.Plan, Scalar]) -> Image:
-            index, plan, counts = example
-            if not has_unreadable:
-                return self._image(index, plan, min_area)
-            return tf.cond(
-                counts > 0, lambda: self._image(index, plan, min_area), lambda: tf.zeros(self.shape, tf.uint8)
+        def image(example: tuple[decode.File, Plan | None, Scalar | int]) -> Image:
+            file, plan, counts = example
+            return choose(
+                counts > 0,
+                lambda: self._image(file._replace(contents=self._contents(file.contents)), plan, min_area),
+                lambda: tf.zeros(self.shape, tf.uint8),
             )
 
-        examples = (watched, self._plans(watched, numbers, min_area), valid)
-        images = tf.map_fn(image, examples, fn_output_signature=tf.TensorSpec(self.shape, tf.uint8))
+        examples = (files, plans, valid if has_unreadable else 1)
+        images = map_rows(image, examples, tf.TensorSpec(self.shape, tf.uint8))
         return Fetched(images, valid, indices)
 
     def _tolerant(self, indices: Indices, numbers: Uniforms, min_area: float) -> Fetched:
@@ -154,7 +161,7 @@ class Files:
 
         def image(index: Scalar, numbers: Array) -> tuple[Image, Scalar]:
             index = self._watched(index[None], None)[0]
-            return self._image(index, self._plan(index, numbers, min_area), min_area), index
+            return self._shown(index, numbers, min_area), index
 
         def first_readable(index: Scalar, numbers: Array) -> tf.data.Dataset:
             candidates = (index + tf.range(tries + 1, dtype=tf.int64)) % len(self)
@@ -210,32 +217,42 @@ class Files:
             self.bad.add(self.split, self.paths[row], how)
         return np.array(list(changes), np.int64)
 
-    def _plans(self, indices: Indices, numbers: Uniforms, min_area: float) -> decode.Plan:
-        """How the images at `indices` are decoded; with `min_area`, a window of each by random numbers [n, NUMBERS]."""
-        _, orientations, heights, widths = self._facts(indices)
+    def _plans(self, files: decode.File, numbers: Uniforms, min_area: float) -> Plan | None:
+        """How a batch is decoded; with `min_area`, a window of each by random numbers [n, NUMBERS]. None: whole."""
+        _, _, orientations, heights, widths, _ = files
         if min_area:
             windows = random_windows(numbers, heights, widths, min_area)
         elif self.view.size:
             windows = centre_windows(heights, widths, self.view)
         else:
-            windows = tf.zeros([tf.size(indices), 4])
-        return decode.plan(orientations, heights, widths, windows)
+            return None
+        return plan(orientations, heights, widths, windows, *self._resizing(min_area))
 
-    def _plan(self, index: Scalar, numbers: Array, min_area: float) -> decode.Plan:
-        """That of one image, by [NUMBERS] random numbers."""
-        return tf.nest.map_structure(lambda plans: plans[0], self._plans(index[None], numbers[None], min_area))
+    def _resizing(self, min_area: float) -> tuple[tuple[int, int], bool, bool]:
+        """(size, smooth, cubic) as in decode.part."""
+        return self.shape[:2], not min_area, not min_area and self.view.fraction != 1
 
-    def _image(self, index: Scalar, plan: decode.Plan, min_area: float) -> Image:
-        if min_area or self.view.size:
-            smooth, cubic = not min_area, self.view.fraction != 1
-            return decode.planned(self._file(index), plan, self.shape[:2], smooth, cubic)
-        return tf.ensure_shape(decode.whole(self._file(index)), self.shape)
+    def _image(self, file: decode.File, plan: Plan | None, min_area: float) -> Image:
+        if plan:
+            return decode.planned(file, plan, *self._resizing(min_area))
+        return tf.ensure_shape(decode.whole(file), self.shape)
+
+    def _shown(self, index: Scalar, numbers: Array, min_area: float) -> Image:
+        """One image by itself, by [NUMBERS] random numbers."""
+        file = self._file(index)
+        batch = tf.nest.map_structure(lambda fact: fact[None] if tf.is_tensor(fact) else fact, file)
+        plans = self._plans(batch, numbers[None], min_area)
+        return self._image(file, plans and tf.nest.map_structure(lambda array: array[0], plans), min_area)
 
     def _file(self, index: Scalar) -> decode.File:
-        return decode.File(self._contents(index), *self._facts(index), self.view.bit_depth)
+        return decode.File(self._contents(self._places(index)), *self._facts(index), self.view.bit_depth)
 
-    def _contents(self, index: Scalar) -> Scalar:
-        return tf.io.read_file(tf.gather(self._paths, index))
+    def _places(self, indices: Array) -> Array:
+        """Where the contents of one file or several are."""
+        return tf.gather(self._paths, indices)
+
+    def _contents(self, place: Scalar) -> Scalar:
+        return tf.io.read_file(place)
 
     def _facts(self, indices: Array) -> tuple[Array | int, Array | int, Array, Array]:
         """(kind, orientation, height, width) of one file or several, int32; a number of Python is that of all."""
@@ -269,7 +286,7 @@ class Files:
         def image(row: Scalar) -> tuple[Array, Array]:
             if whole:
                 return row, tf.size(decode.whole(self._file(row)))
-            return row, self._image(row, self._plan(row, tf.zeros([0]), 0), 0)
+            return row, self._shown(row, tf.zeros([0]), 0)
 
         stream = in_parallel(tf.data.Dataset.from_tensor_slices(rows), image, ahead=64)
         if self.bad.policy != "fail":

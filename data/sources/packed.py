@@ -55,8 +55,11 @@ class PackedFiles(Files):
         how = self.shape, self.view, self.cache_bytes, self.bad
         return PackedFiles(self.split, self._shards, rows, *how)
 
-    def _contents(self, index: Scalar) -> Scalar:
-        return tf.ensure_shape(tf.numpy_function(self._content, [index], tf.string, stateful=False), [])
+    def _places(self, indices: Array) -> Array:
+        return indices
+
+    def _contents(self, place: Scalar) -> Scalar:
+        return tf.ensure_shape(tf.numpy_function(self._content, [place], tf.string, stateful=False), [])
 
     def _content(self, row: int) -> bytes:
         content, indexed = self._shards.images(self._rows[row : row + 1])[0], header_of(self.headers[row])

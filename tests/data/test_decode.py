@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from convoy.data.images import crop_geometry, decode
+from convoy.data.images import crop_geometry, decode, plans
 from convoy.data.images.probe import MAX_PIXELS, Kind, probe
 from convoy.data.images.view import View
 from support import DATA
@@ -314,16 +314,18 @@ def test_a_window_is_the_same_wherever_in_a_batch_its_numbers_stand():
         assert np.array_equal(together[:1], alone)
 
 
+@pytest.mark.parametrize("smooth", [False, True])
 @pytest.mark.parametrize("orientation", [1, 6, None])
-def test_a_plan_is_the_same_in_a_batch_and_alone(orientation):
+def test_a_plan_is_the_same_in_a_batch_and_alone(orientation, smooth):
     """Else the pixels would depend on the batch size. `None` draws one for each image."""
     generator, count = np.random.default_rng(5), 200
     heights, widths = (generator.integers(1, 3000, count).astype(np.int32) for _ in range(2))
     windows = np.floor(generator.random((count, 4)) * np.stack([heights, widths] * 2, axis=1)).astype(np.float32)
     orientations = tf.constant(generator.integers(1, 9, count), tf.int32) if orientation is None else orientation
-    together = tf.nest.flatten(decode.plan(orientations, heights, widths, windows))
+    how = ((64, 48), smooth)
+    together = tf.nest.flatten(plans.plan(orientations, heights, widths, windows, *how))
     for row in range(count):
         own = orientation or orientations[row]
-        alone = tf.nest.flatten(decode.plan(own, heights[row], widths[row], windows[row]))
+        alone = tf.nest.flatten(plans.plan(own, heights[row], widths[row], windows[row], *how))
         for mine, others in zip(alone, together, strict=True):
             assert np.array_equal(mine, others[row])

@@ -14,6 +14,7 @@ from PIL import Image
 
 from convoy.data.images import decode
 from convoy.data.images.decoders import DCT
+from convoy.data.images.plans import jpeg_part
 from convoy.data.images.probe import Kind
 
 HEIGHT, WIDTH = 50, 75
@@ -33,7 +34,7 @@ def assert_parts_are_those_of_the_whole(contents: bytes, by: int, every: int) ->
     whole = tf.io.decode_jpeg(contents, 3, ratio=by, dct_method=DCT).numpy()
     sides = tf.constant([HEIGHT, WIDTH])
     part = tf.function(
-        lambda window: decode._decoded_part(file, sides, decode._part(window, sides, by), by), autograph=False
+        lambda window: decode._decoded_part(file, sides, jpeg_part(window, sides, by), by), autograph=False
     )
     height, width = whole.shape[:2]
     columns = [(left, right) for left in range(width) for right in range(left + 1, width + 1)]
