@@ -20,8 +20,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from convoy.launch.targets.local.pod import free_ports
 from convoy.launch.targets.slurm import step
-from support import REPOSITORY, free_ports
+from support import REPOSITORY
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scontrol", "squeue", "scancel", "sinfo")
 CONFIGURATION = """\
@@ -63,7 +64,13 @@ def missing() -> str:
     """Why no cluster can be started here, as a clause; empty if one can."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     lacking = [program for program in PROGRAMS if not shutil.which(program, path=path)]
-    return f"{lacking[0]} is not installed here (Debian: slurm-wlm and munge)" if lacking else ""
+    if lacking:
+        return f"{lacking[0]} is not installed here (Debian: slurm-wlm and munge)"
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return "this user has no name, without which Slurm starts no job"
+    return ""
 
 
 class Cluster:

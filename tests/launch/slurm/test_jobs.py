@@ -18,9 +18,19 @@ THOROUGH = pytest.mark.thorough
 SAVES = "trap 'echo saved; exit 42' TERM; echo begun; while :; do sleep 0.1; done"
 
 
-def test_a_job_of_two_workers_begins_again_after_42_and_is_looked_after_to_its_end(slurm, target, planned):
-    plan = 'echo "start $attempt of $rank"; [ $attempt = 1 ] || exit 42'
-    spec = planned(plan, "--workers=2")
+def test_a_job_of_two_workers_begins_again_after_42_and_is_looked_after_to_its_end(slurm, target, planned, monkeypatch):
+    # Of the submitting shell a job gets what is named, whole, and nothing else; its own SBATCH_* change nothing.
+    own = {
+        "SECRET": "s",
+        "KEY": 'a,b "c" $d',
+        "SBATCH_EXPORT": "ALL",
+        "SBATCH_PARTITION": "closed",
+        "SLURM_JOB_ID": "1",
+    }
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    plan = 'echo "start $attempt of $rank: $KEY$SECRET"; [ $attempt = 1 ] || exit 42'
+    spec = planned(plan, "--workers=2", "--env=KEY")
     first = target.submit(spec)
     assert (first.phase, first.digest) in ((PENDING, spec.digest), (RUNNING, spec.digest))
     until(target, "job", lambda state: "Slurm lets about two minutes pass" in state.reason)
@@ -33,11 +43,21 @@ def test_a_job_of_two_workers_begins_again_after_42_and_is_looked_after_to_its_e
     end = until(target, "job")
     assert (end.phase, end.restarts, end.exit_code) == (SUCCEEDED, 1, 0)
     assert [log("job", worker, attempt) for worker in (0, 1) for attempt in (0, 1)] == [
-        f"start {attempt} of {worker}\nWorker {worker} ended with exit code {0 if attempt else 42}.\n"
+        f"start {attempt} of {worker}: {own['KEY']}\nWorker {worker} ended with exit code {0 if attempt else 42}.\n"
         for worker in (0, 1)
         for attempt in (0, 1)
     ]
-    assert list(target.logs("job", 1, follow=True)) == ["start 1 of 1", "Worker 1 ended with exit code 0."]
+    assert list(target.logs("job", 1, follow=True)) == [
+        f"start 1 of 1: {own['KEY']}",
+        "Worker 1 ended with exit code 0.",
+    ]
+    # Slurm truncates what a script printed when it begins again; this one keeps its log itself.
+    kept = (SlurmFolder("job").path / "slurm.log").read_text()
+    assert (
+        kept.index("start 0, on n")
+        < kept.index("ended with exit code 42 and begins again")
+        < kept.index("start 1, on n")
+    )
     assert target.submit(spec) == end
     assert [state.name for state in target.jobs()] == ["job"]
     # Slurm forgets it after minutes; the record stays.
