@@ -1,6 +1,6 @@
 """The blocked order (--order=blocked:N): position -> index, such that a process needs few blocks of neighbours at a time.
 
-An epoch is a permutation of the E examples, as in data/order.py, and as pure: a function of (seed, epoch, position), of N and of
+An epoch is a permutation of the E examples, as in data/order.py, and as pure: a function of (seed, epoch, position), N and
 --batch_size, whatever the number of processes. It is made in three steps.
 
 1. The positions of a batch of B are divided by their offset in it into L lanes of B / L neighbours. The lanes' positions of an

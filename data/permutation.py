@@ -34,7 +34,7 @@ def permuted(places: np.ndarray, sizes: np.ndarray, keys: np.ndarray) -> np.ndar
     while len(outside):
         side, key = sides[outside], keys[outside]
         high, low = gone[outside] // side, gone[outside] % side
-        for number in range(ROUNDS):
+        for _ in range(ROUNDS):
             key = key + _GOLDEN
             high, low = low, (high + mixed(key + low) % side) % side
         gone[outside] = high * side + low

@@ -104,7 +104,8 @@ def training_stream(
     starts = (first_position, sharding.batch_size, *sharding.microbatch_sizes)
     aligned = not recipe.mixes or all(start % 2 == 0 for start in starts)
     if blocks and isinstance(examples, Streamed):
-        ranges = tuple(run for replica in range(sharding.local_replicas) for run in sharding.runs(replica))
+        runs = [run for replica in range(sharding.local_replicas) for run in sharding.runs(replica)]
+        ranges = tuple((int(offset), length) for offset, length in runs)
         examples = examples.along(
             Schedule(blocks, first_position, sharding.batch_size, ranges, aligned, cached or steps)
         )

@@ -1,4 +1,4 @@
-"""--balance, --order and --eval_split, parsed once into typed values; what --group and --test_split may be. Imports nothing heavy."""
+"""--balance, --order and --eval_split, parsed once; what --group and --test_split may be. Imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packed records in a bucket: copied to this machine once, and read there like any others.
+"""Packed records in a bucket: copied to this machine once, whole or but for the shards, and read there like any others.
 
 Random reads of single images from a bucket take milliseconds each; whole files come at the speed of the network. A copy is
 kept, and its manifest says what of it is still what the bucket holds.
@@ -24,26 +24,37 @@ from convoy.data.records.manifest import (
     Manifest,
     parse_manifest,
     read_manifest,
+    shard_names,
     write_document,
 )
 from convoy.outside import Name
 from convoy.store import Store, open_store
 
+STREAMED = ".streamed"  # below the place of a copy: what of it a stream needs
 _TOGETHER = 4  # files on their way at the same time
 _LOCK, _REMEDY = ".copying.lock", "name another place with --data_dir."
 
 
-def mirrored(url: str, data_dir: str) -> Path:
+def mirrored(url: str, data_dir: str, shards: bool = True) -> Path:
     """The folder with a copy of the records at a url, brought up to date. Writes nothing outside that folder.
+
+    Args:
+      url: the records.
+      data_dir: --data_dir.
+      shards: whether they are copied too. Without them the copy is another one, whose manifest makes no copy whole.
 
     Raises:
       exits.CannotRun: there are none, or there is no room for them here.
       exits.BadData: they are not packed to their end, damaged, or not such as `convoy data pack` writes.
     """
     store, root = open_store(url), copy_of(url, data_dir)
+    root = root if shards else root / STREAMED
     with exclusive_lock(root, _LOCK, _REMEDY):
         manifest = _remote_manifest(store)
         entries, before = manifest.files, _entries(root)
+        if not shards:
+            streamed = {name for split, planned in manifest.splits.items() for name in shard_names(split, planned)}
+            entries = {name: entry for name, entry in entries.items() if name not in streamed}
         missing = [name for name in entries if before.get(name) != entries[name] or not _is_there(root, name, entries)]
         size = sum(entries[name].bytes for name in missing)
         if size > (free := shutil.disk_usage(root).free):

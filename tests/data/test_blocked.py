@@ -1,4 +1,4 @@
-"""The blocked order: a permutation an epoch, whatever the numbers, that depends on no process and needs few blocks at a time."""
+"""The blocked order: a permutation an epoch, whatever the numbers and processes, that needs few blocks at a time."""
 
 from __future__ import annotations
 
