@@ -96,7 +96,7 @@ def training_stream(
       first_position: any integer, 0 or above.
       cached: if above 0, the batches of so many steps over and over, from memory.
       full_batch: the run's --batch_size, where that of a step is smaller (--batch_ramp); 0: that of `sharding`.
-      steps: how many will be taken, so that no more is read ahead; 0: unknown.
+      steps: how many are likely to be taken, so that no more is read ahead; 0: unknown.
     """
     blocks = blocked_order(examples, data, seed, full_batch or sharding.batch_size)
     recipe, sampler = data.recipe, Sampler(examples.labels, data.balance_spec, seed, blocks)

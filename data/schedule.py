@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -19,7 +20,7 @@ class Schedule:
       batch_size: positions of a step of all processes.
       ranges: (offset in the batch, length) of the consecutive positions of this process, in order.
       aligned: whether ranges are read as they are; else with the partners of positions at their ends, in a mix.
-      steps: how many there are; 0: without end.
+      steps: how many are expected, so that no more is read ahead; 0: without end. The stream itself has no end.
     """
 
     order: BlockedOrder
@@ -29,10 +30,13 @@ class Schedule:
     aligned: bool = True
     steps: int = 0
 
+    @property
+    def end(self) -> float:
+        """The position before which reading ahead stops."""
+        return self.first_position + self.steps * self.batch_size if self.steps else math.inf
+
     def positions(self, first_step: int, steps: int) -> np.ndarray:
         """The positions that are read for these steps, int64 [n], some of them twice where partners are read too."""
-        if self.steps:
-            steps = max(min(steps, self.steps - first_step), 0)
         starts = self.first_position + (first_step + np.arange(steps)) * self.batch_size
         columns = []
         for offset, length in self.ranges:

@@ -16,7 +16,8 @@ from convoy.data.records.plan import Chunk, PlannedPiece, planned, working_set
 from convoy.data.schedule import Schedule
 
 READERS = 8
-_MAX_PIECES = 8192  # on the disk at the same time, each of which is an open file
+SHARE = 0.75  # of the disk; the rest is for what is read again, as in evaluations
+_MAX_PIECES = 4096  # on the disk at the same time, each of which is an open file
 
 
 class _Bringing:
@@ -35,7 +36,7 @@ class Ahead:
       rows: of the index, int64 [examples], that of each example, which grow.
       objects: where they come from.
       folder: where they are kept until they have been read as often as the schedule says.
-      budget: bytes of them at the same time.
+      budget: bytes of the disk, of which SHARE are for these.
       failed: told of the error that ends all reading.
     """
 
@@ -48,12 +49,11 @@ class Ahead:
         budget: int,
         failed: Callable[[Exception], None],
     ):
-        self._schedule, self._rows, self._objects, self._folder, self._budget = schedule, rows, objects, folder, budget
+        self._schedule, self._rows, self._objects, self._folder = schedule, rows, objects, folder
+        self._budget = int(SHARE * budget)
         self._failed = failed
         self._changed = threading.Condition()
-        self._plan = planned(schedule, rows, objects.index)
-        self._planned_until = self._wanted = schedule.first_position  # positions
-        self._exhausted = False
+        self._planned_until = self._wanted = self._enough = schedule.first_position  # positions
         self._queue = deque[_Bringing]()
         self._coming: dict[int, deque[tuple[int, _Bringing]]] = {}  # row -> (number, piece) of its next reads
         self._done = set[int]()  # numbers of reads, of which all below `_next` are done too
@@ -84,7 +84,7 @@ class Ahead:
             last = int(positions.max(initial=0))
             self._wanted = max(self._wanted, last)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._over or self._exhausted or self._planned_until >= last)
+            self._await(lambda: self._planned_until >= last)
             self._raise()
 
     def read(self, row: int) -> bytes | None:
@@ -96,7 +96,7 @@ class Ahead:
             number, bringing = reads.popleft()
             if not reads:
                 del self._coming[row]
-            self._changed.wait_for(lambda: self._over or bringing.piece is not None)
+            self._await(lambda: bringing.piece is not None)
             self._raise()
             piece = bringing.piece
         assert piece is not None, "it is here, or something ended the reading"
@@ -119,20 +119,16 @@ class Ahead:
             self._changed.notify_all()
 
     def _plan_ahead(self) -> None:
-        for chunk in self._plan:
+        for chunk in planned(self._schedule, self._rows, self._objects.index):
             self._needed = max(self._needed, working_set(chunk.pieces))
             if self._needed > self._budget:
                 raise self._too_little()
             with self._changed:
-                if self._stopped:
-                    return
-                # One window is read ahead while another one is in use, and a run that ends has not read many.
-                span = chunk.end - self._planned_until
+                # A window is read ahead while another one is in use, and nothing that a run may never come to.
+                self._enough = self._planned_until if chunk.end < self._schedule.end else chunk.end + 1
                 self._add(chunk)
-                self._changed.wait_for(lambda: self._over or self._wanted >= self._planned_until - span)
-        with self._changed:
-            self._exhausted = True
-            self._changed.notify_all()
+                if not self._await(lambda: self._wanted >= self._enough):
+                    return
 
     def _add(self, chunk: Chunk) -> None:
         coming = [_Bringing(piece) for piece in chunk.pieces]
@@ -152,7 +148,7 @@ class Ahead:
                 self._changed.notify_all()
 
     def _admitted(self) -> _Bringing | None:
-        """The next piece, when there is room for it; None when nothing more is to be read."""
+        """The next piece, when there is room for it; None when reading is over."""
 
         def fits() -> bool:
             plan = self._queue[0].plan
@@ -163,8 +159,7 @@ class Ahead:
             return False
 
         with self._changed:
-            self._changed.wait_for(lambda: self._over or (fits() if self._queue else self._exhausted))
-            if self._over or not self._queue:
+            if not self._await(lambda: bool(self._queue) and fits()):
                 return None
             bringing = self._queue.popleft()
             self._bytes, self._pieces = self._bytes + bringing.plan.bytes, self._pieces + 1
@@ -172,11 +167,16 @@ class Ahead:
             return bringing
 
     def _too_little(self) -> exits.CannotRun:
-        needed = max(self._needed, self._budget + 1) / 2**30
+        given, needed = (size / SHARE / 2**30 for size in (self._budget, max(self._needed, self._budget + 1)))
         return exits.CannotRun(
-            f"--cache_gb={self._budget / 2**30:.3g} is too little for --order=blocked:{self._schedule.order.block}: the records"
+            f"--cache_gb={given:.3g} is too little for --order=blocked:{self._schedule.order.block}: the records"
             f" that are needed at the same time take {needed:.3g} GiB or more; give that, or smaller blocks in a new run."
         )
+
+    def _await(self, condition: Callable[[], bool]) -> bool:
+        """Whether a condition has come true before all is over. Called with the lock."""
+        self._changed.wait_for(lambda: self._over or condition())
+        return not self._over
 
     @property
     def _over(self) -> bool:

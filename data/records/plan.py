@@ -61,8 +61,9 @@ class _Reads:
     def where(self, chosen: np.ndarray) -> _Reads:
         return _Reads(self.numbers[chosen], self.shown[chosen], self.blocks[chosen])
 
-
-_FIELDS = [field.name for field in dataclasses.fields(_Reads)]
+    def with_(self, other: _Reads) -> _Reads:
+        arrays = ((self.numbers, other.numbers), (self.shown, other.shown), (self.blocks, other.blocks))
+        return _Reads(*map(np.concatenate, arrays))
 
 
 def planned(schedule: Schedule, rows: np.ndarray, index: np.ndarray) -> Iterator[Chunk]:
@@ -74,12 +75,13 @@ def planned(schedule: Schedule, rows: np.ndarray, index: np.ndarray) -> Iterator
       index: RECORDs of the split.
     """
     order = schedule.order
-    steps = -(-order.window_positions // schedule.batch_size)
-    steps = max(steps, -(-_MIN_READS // max(len(schedule.positions(0, 1)), 1)))
+    usual = -(-order.window_positions // schedule.batch_size)
+    usual = max(usual, -(-_MIN_READS // len(schedule.positions(0, 1))))
     number, first_step = 0, 0
 
     def reads() -> _Reads:
         nonlocal number, first_step
+        steps = max(min(usual, schedule.steps - first_step), 1) if schedule.steps else usual
         positions = schedule.positions(first_step, steps)
         shown = order.indices(positions)
         numbers = number + np.arange(len(positions))
@@ -87,16 +89,15 @@ def planned(schedule: Schedule, rows: np.ndarray, index: np.ndarray) -> Iterator
         of_epoch = positions // order.examples * (-(-order.examples // order.block))
         return _Reads(numbers, shown, of_epoch + shown // order.block)
 
-    now, ends, more = reads(), schedule.first_position + first_step * schedule.batch_size, True
-    while more:
+    now = reads()
+    while True:
+        end = schedule.first_position + first_step * schedule.batch_size
         # A block that is begun now may be needed until its window ends, which is at the latest in the steps that follow.
         following = reads()
-        more = len(following.numbers) > 0
-        begun = np.isin(following.blocks, now.blocks)
-        parts = now, following.where(begun)
-        both = _Reads(*(np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS))
-        yield Chunk(_pieces(both, rows, index) if len(both.numbers) else [], ends)
-        now, ends = following.where(~begun), schedule.first_position + first_step * schedule.batch_size
+        begun = np.isin(following.blocks, now.blocks) & (end < schedule.end)
+        both = now.with_(following.where(begun))
+        yield Chunk(_pieces(both, rows, index) if len(both.numbers) else [], end)
+        now = following.where(~begun)
 
 
 def _pieces(reads: _Reads, rows: np.ndarray, index: np.ndarray) -> list[PlannedPiece]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import weakref
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +12,7 @@ import google_crc32c
 import numpy as np
 
 from convoy import exits
-from convoy.data.records.ahead import Ahead
+from convoy.data.records.ahead import SHARE, Ahead
 from convoy.data.records.format import allow_files, names
 from convoy.data.records.kept import Kept, Segments
 from convoy.data.records.manifest import CorruptRecords
@@ -23,7 +22,6 @@ from convoy.outside import Name
 from convoy.store import Store
 
 _SUSPECTS = 1024  # records that may be why reading failed: those of the batches on their way
-_AHEAD = 0.75  # of the budget; the rest is for what is read again, as evaluations
 
 
 class Source:
@@ -37,15 +35,14 @@ class Source:
 
     def __init__(self, store: Store, folder: Path, budget: int):
         self.store, self.folder = store, folder
-        self.budget = int(budget * _AHEAD)
-        self.kept = Kept(folder, budget - self.budget)
+        self.budget, self.kept = budget, Kept(folder, int(budget * (1 - SHARE)))
         self.numbers = itertools.count()
         self.error: Exception | None = None  # which ended all reading
         self._ahead: Ahead | None = None
         allow_files()
 
     def begin(self, ahead: Ahead) -> None:
-        """Reads for one training stream at a time."""
+        """Reads for one training stream at a time: TensorFlow keeps the functions of a stream as long as the process lives."""
         if self._ahead:
             self._ahead.stop()
         self._ahead = ahead
@@ -84,7 +81,6 @@ class StreamedShards:
         """For a training stream: what it reads by a schedule, of examples at these rows, is here when it reads it."""
         source, shards = self._source, copy.copy(self)
         shards._ahead = Ahead(schedule, rows, self._objects, source.folder, source.budget, source.fail)
-        weakref.finalize(shards, shards._ahead.stop)
         return shards
 
     def wait(self, rows: np.ndarray, positions: np.ndarray | None) -> None:
