@@ -33,9 +33,8 @@ class Sending:
     def entry(self, name: Name) -> Entry | None:
         """That of a file which this machine has sent; None for any other."""
         try:
-            content = format.read_json(self._root / self._receipt(name))
-            entry = Entry(**content)
-        except (FileNotFoundError, CorruptRecords, TypeError):
+            entry = Entry(**format.read_json(self._root / self._receipt(name))["file"])
+        except (FileNotFoundError, CorruptRecords, KeyError, TypeError):
             return None
         return entry if name in self._stored else None
 
@@ -46,7 +45,7 @@ class Sending:
             self._store.put(name, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
         self._stored.add(name)
         (self._root / _SENT).mkdir(exist_ok=True)
-        format.write_json(self._root / self._receipt(name), dataclasses.asdict(entry))
+        format.write_json(self._root / self._receipt(name), {"file": dataclasses.asdict(entry)})
         path.unlink()
 
     def finish(self, manifest: bytes) -> None:

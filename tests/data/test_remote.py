@@ -158,7 +158,7 @@ def test_packing_goes_to_a_bucket_shard_by_shard_and_goes_on_where_it_was_cut(pa
     for name in files_of(packed):
         assert store.get(name) == (packed / name).read_bytes()
     pack(DataConfig(), place / "staging", 100_000, URL)
-    assert "holds all of Digits already" in capsys.readouterr().out
+    assert "holds all of digits already" in capsys.readouterr().out
 
 
 def test_other_files_beside_a_copy_stay(packed, place):
