@@ -32,7 +32,7 @@ sys.path.append(str(HERE.parent / "tests"))
 from hosts import Host, network
 
 RESULTS = HERE / "results" / "streaming.csv"
-MBIT, ORDER, BATCH, SIZE = 200, "blocked:8", 64, 96
+MBIT, ORDER, BATCH, SIZE = 200, "blocked:8", 32, 64
 URL = "gs://bucket/photographs"
 PORT = 4443
 CREATE = """
@@ -139,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bytes", type=int, default=2 * 10**9)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--only", choices=["first", "steps"])
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, network(2) as (hosts, at_switch):

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from convoy import exits
+from convoy.data.records.format import allow_files
 from convoy.data.records.pieces import Objects, Piece
 from convoy.data.records.plan import Chunk, PlannedPiece, planned, working_set
 from convoy.data.schedule import Schedule
 
 READERS = 8
 SHARE = 0.75  # of the disk; the rest is for what is read again, as in evaluations
-_MAX_PIECES = 4096  # on the disk at the same time, each of which is an open file
 
 
 class _Bringing:
@@ -50,6 +50,7 @@ class Ahead:
         failed: Callable[[Exception], None],
     ):
         self._schedule, self._rows, self._objects, self._folder = schedule, rows, objects, folder
+        self._among, self._max_pieces = np.unique(rows), allow_files() // 4
         self._budget = int(SHARE * budget)
         self._failed = failed
         self._changed = threading.Condition()
@@ -58,7 +59,7 @@ class Ahead:
         self._coming: dict[int, deque[tuple[int, _Bringing]]] = {}  # row -> (number, piece) of its next reads
         self._done = set[int]()  # numbers of reads, of which all below `_next` are done too
         self._next = 0
-        self._bytes = self._pieces = 0
+        self._bytes = self._pieces = 0  # here or on their way; each piece is an open file
         self._needed = 0  # bytes at the same time
         self._error: Exception | None = None
         self._stopped = False
@@ -142,7 +143,7 @@ class Ahead:
     def _bring(self) -> None:
         while (bringing := self._admitted()) is not None:
             rows = bringing.plan.rows
-            piece = Piece(self._folder, self._objects.contents(rows, self._rows))
+            piece = Piece(self._folder, self._objects.contents(rows, self._among))
             with self._changed:
                 bringing.piece = piece
                 self._changed.notify_all()
@@ -152,7 +153,7 @@ class Ahead:
 
         def fits() -> bool:
             plan = self._queue[0].plan
-            if self._bytes + plan.bytes <= self._budget and self._pieces < _MAX_PIECES:
+            if self._bytes + plan.bytes <= self._budget and self._pieces < self._max_pieces:
                 return True
             if plan.first_read <= self._next:  # whatever is here is needed later, and goes no sooner
                 raise self._too_little()

@@ -214,12 +214,13 @@ def _masked(crc: int) -> bytes:
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def allow_files() -> None:
-    """Raises the limit of open files: many systems allow 1,024, and more to a process that asks."""
+def allow_files() -> int:
+    """Raises the limit of open files, and returns it: many systems allow 1,024, and more to a process that asks."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft < limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return max(soft, limit)
 
 
 def _close(files: list[int]) -> None:

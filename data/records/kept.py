@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from convoy.data.records.format import allow_files
 from convoy.data.records.pieces import Objects, Piece
 
 _SEGMENT_BYTES = 1 << 20
 _READERS = 8
-_MAX_SEGMENTS = 4096  # each is an open file
 
 Key = tuple[int, int]
 
@@ -29,7 +29,7 @@ class Kept:
     """
 
     def __init__(self, folder: Path, budget: int):
-        self._folder, self._budget = folder, budget
+        self._folder, self._budget, self._max_segments = folder, budget, allow_files() // 4  # each is an open file
         self._pool = ThreadPoolExecutor(_READERS, "kept")
         self._lock = threading.Lock()
         self._segments = OrderedDict[Key, Future[Piece]]()
@@ -49,7 +49,7 @@ class Kept:
         with self._lock:
             self._bytes += piece.bytes
             for other, coming in list(self._segments.items()):
-                if self._bytes <= self._budget and len(self._segments) <= _MAX_SEGMENTS:
+                if self._bytes <= self._budget and len(self._segments) <= self._max_segments:
                     break
                 if other != key and coming.done() and not coming.exception():
                     self._bytes -= coming.result().bytes

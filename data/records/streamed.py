@@ -13,7 +13,7 @@ import numpy as np
 
 from convoy import exits
 from convoy.data.records.ahead import SHARE, Ahead
-from convoy.data.records.format import allow_files, names
+from convoy.data.records.format import names
 from convoy.data.records.kept import Kept, Segments
 from convoy.data.records.manifest import CorruptRecords
 from convoy.data.records.pieces import Objects
@@ -39,7 +39,6 @@ class Source:
         self.numbers = itertools.count()
         self.error: Exception | None = None  # which ended all reading
         self._ahead: Ahead | None = None
-        allow_files()
 
     def begin(self, ahead: Ahead) -> None:
         """Reads for one training stream at a time: TensorFlow keeps the functions of a stream as long as the process lives."""
