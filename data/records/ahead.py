@@ -13,7 +13,7 @@ import numpy as np
 from convoy import exits
 from convoy.data.records.format import allow_files
 from convoy.data.records.pieces import Objects, Piece
-from convoy.data.records.plan import Chunk, PlannedPiece, planned, working_set
+from convoy.data.records.plan import PlannedPiece, planned, working_set
 from convoy.data.schedule import Schedule
 
 READERS = 8
@@ -124,21 +124,19 @@ class Ahead:
             self._needed = max(self._needed, working_set(chunk.pieces))
             if self._needed > self._budget:
                 raise self._too_little()
+            coming = [_Bringing(piece) for piece in chunk.pieces]
+            reads = [(number, row, bringing) for bringing in coming for number, row in bringing.plan.reads]
+            reads.sort(key=operator.itemgetter(0))
             with self._changed:
                 # A window is read ahead while another one is in use, and nothing that a run may never come to.
                 self._enough = self._planned_until if chunk.end < self._schedule.end else chunk.end + 1
-                self._add(chunk)
+                self._planned_until = chunk.end
+                for number, row, bringing in reads:
+                    self._coming.setdefault(row, deque()).append((number, bringing))
+                self._queue.extend(coming)
+                self._changed.notify_all()
                 if not self._await(lambda: self._wanted >= self._enough):
                     return
-
-    def _add(self, chunk: Chunk) -> None:
-        coming = [_Bringing(piece) for piece in chunk.pieces]
-        self._queue.extend(coming)
-        reads = [(number, row, bringing) for bringing in coming for number, row in bringing.plan.reads]
-        for number, row, bringing in sorted(reads, key=operator.itemgetter(0)):
-            self._coming.setdefault(row, deque()).append((number, bringing))
-        self._planned_until = chunk.end
-        self._changed.notify_all()
 
     def _bring(self) -> None:
         while (bringing := self._admitted()) is not None:

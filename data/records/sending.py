@@ -12,7 +12,7 @@ from convoy import exits
 from convoy.data.records import format
 from convoy.data.records.manifest import MANIFEST, PLAN, CorruptRecords, Entry, write_document
 from convoy.data.records.mirror import remote_manifest
-from convoy.outside import Name, below, name_in
+from convoy.outside import Name, below, name_in, read_file
 from convoy.store import Store, open_store
 
 _SENT = "sent"  # the folder, beside the files, of what is in the bucket: an Entry for each
@@ -52,6 +52,10 @@ class Sending:
         """Makes the packing whole."""
         self._store.put(MANIFEST, manifest)
         self._store.remove(PLAN)
+        self.forget()
+
+    def forget(self) -> None:
+        """Removes what is written here about files that were sent."""
         with contextlib.suppress(FileNotFoundError):
             for receipt in (self._root / _SENT).iterdir():
                 receipt.unlink()
@@ -84,4 +88,11 @@ def sending(url: str, root: Path, plan: Mapping[str, object]) -> Iterator[Sendin
             raise exits.CannotRun(f"--out={url} holds {entry}; choose an empty place.")
         else:
             store.put(PLAN, document)
-        yield Sending(store, root, stored)
+        own = Sending(store, root, stored)
+        try:
+            here = read_file(root / PLAN)
+        except FileNotFoundError:
+            here = b""
+        if here != document:  # of another packing
+            own.forget()
+        yield own
