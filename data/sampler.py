@@ -70,8 +70,8 @@ class Sampler:
         """What any positions, int64 [n], show."""
         epochs = positions // self._epoch
         if self._blocks:
-            shown = tf.numpy_function(self._blocks.indices, [positions], tf.int64, stateful=False)
-            return Sample(tf.ensure_shape(shown, positions.shape), epochs)
+            slots = tf.numpy_function(self._blocks.indices, [positions], tf.int64, stateful=False)
+            return Sample(tf.ensure_shape(slots, positions.shape), epochs)
         slots = indices(positions, self._epoch, self.seed)
         if not self._balanced:
             return Sample(slots, epochs)

@@ -112,7 +112,7 @@ def _pack_splits(
     """Writes every shard and index that is missing, sends it to a bucket, and returns the manifest's entries of all files."""
 
     def send(name: Name, entry: Entry) -> Entry:
-        if bucket and bucket.entry(name) != entry:
+        if bucket:
             bucket.put(name, entry)
         return entry
 

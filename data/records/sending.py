@@ -39,14 +39,15 @@ class Sending:
         return entry if name in self._stored else None
 
     def put(self, name: Name, entry: Entry) -> None:
-        """Sends a file and removes it here."""
+        """Sends a file, unless an earlier attempt has, and removes it here."""
         path = self._root / name
-        with path.open("rb") as file:
-            self._store.put(name, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
-        self._stored.add(name)
-        (self._root / _SENT).mkdir(exist_ok=True)
-        format.write_json(self._root / self._receipt(name), {"file": dataclasses.asdict(entry)})
-        path.unlink()
+        if self.entry(name) != entry:
+            with path.open("rb") as file:
+                self._store.put(name, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+            self._stored.add(name)
+            (self._root / _SENT).mkdir(exist_ok=True)
+            format.write_json(self._root / self._receipt(name), {"file": dataclasses.asdict(entry)})
+        path.unlink(missing_ok=True)
 
     def finish(self, manifest: bytes) -> None:
         """Makes the packing whole."""

@@ -41,13 +41,12 @@ from convoy.store import open_store
 def open_records(config: DataConfig) -> DataSet:
     """DIR as `convoy data pack` left it: the examples of what was packed, in its order and splits."""
     path = str(config.dataset_spec.value)
-    # expanduser leaves an unknown ~user as it is, where a Path raises.
-    streams = is_remote(path) and config.order_spec.block > 0
-    root = mirrored(path, config.data_dir, not streams) if is_remote(path) else Path(os.path.expanduser(path))  # noqa: PTH111
+    here = Path(os.path.expanduser(path))  # noqa: PTH111 - which leaves an unknown ~user as it is, where a Path raises
+    root = mirrored(path, config.data_dir, shards=not streams(config)) if is_remote(path) else here
     manifest = _manifest(root, path)
-    source = Source(open_store(path), root, int(config.cache_gb * 2**30)) if streams else None
+    source = Source(open_store(path), root, int(config.cache_gb * 2**30)) if streams(config) else None
     # To decode a split into memory is to read all of it before the first step.
-    cache_bytes = 0 if streams else config.cache_bytes
+    cache_bytes = 0 if source else config.cache_bytes
     _check_view(config, manifest, path)
     size = config.image_size
     bad = BadImages(config.bad_images, config.max_bad_fraction, named="", remedy=REMEDY)
@@ -68,7 +67,7 @@ def open_records(config: DataConfig) -> DataSet:
             kind = PackedPixels if manifest.shape else PackedFiles
             rows = np.arange(len(shards(split).index))
             examples = kind(split, shards(split), rows, shape, config.view, cache_bytes, bad)
-            if examples.decoded_bytes > cache_bytes and not streams:
+            if examples.decoded_bytes > cache_bytes and not source:
                 print(
                     f"Note: the split {split} of records:{path} takes {examples.decoded_bytes / 2**30:.1f} GiB decoded, more"
                     f" than --cache_bytes={config.cache_bytes}: it is read as it is drawn."
@@ -84,7 +83,14 @@ def open_records(config: DataConfig) -> DataSet:
 
 def remedies(config: DataConfig) -> list[str]:
     """What makes reading from records faster."""
+    if streams(config):
+        return ["records of fewer bytes (`convoy data pack --image_size=`)", "a faster way to the bucket"]
     return [larger_cache(config)]
+
+
+def streams(config: DataConfig) -> bool:
+    """Whether records stay in a bucket, and come while a run goes on."""
+    return is_remote(str(config.dataset_spec.value)) and config.order_spec.block > 0
 
 
 def _check_view(config: DataConfig, manifest: Manifest, path: str) -> None:

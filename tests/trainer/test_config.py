@@ -223,7 +223,7 @@ def test_flags_that_may_change_are_these():
     assert may_change == {
         "run_dir", "devices", "strategy", "backend", "xla", "hang_timeout", "on_nan", "steps_per_loop", "checkpoint_every",
         "eval_every", "keep", "data_dir", "restarts", "report", "cache_bytes", "max_bad_fraction",
-        "cache_features", "remat", "patience", "max_minutes", "noise_scale", "log_to", "kernels", "onednn",
+        "cache_gb", "cache_features", "remat", "patience", "max_minutes", "noise_scale", "log_to", "kernels", "onednn",
         "gradient_buckets", "profile",
         "compile_cache", "trust_compile_cache",
     }  # fmt: skip
