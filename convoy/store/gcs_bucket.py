@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import math
 import os
@@ -31,6 +32,10 @@ CHUNK_BYTES = 32 * 2**20
 SLOWEST_BYTES = 2**19  # a second, at which an upload is slow and not yet stuck
 DELETES_AT_ONCE = 16
 CONNECTIONS = 64
+
+# Reads an answer in one call; without it the library takes 8 kB at a time, each with Python's lock. Newer versions know it.
+_PARAMETERS = inspect.signature(storage.Blob.download_as_bytes).parameters
+_AT_ONCE = {name: True for name in ("single_shot_download",) if name in _PARAMETERS}
 
 T = TypeVar("T")
 
@@ -184,13 +189,9 @@ class Bucket:
         def attempt(again: Retry) -> bytes:
             try:
                 data = self._bucket.blob(name).download_as_bytes(
-                    start=first,
-                    end=first + size - 1,
-                    raw_download=True,
-                    checksum=None,
-                    timeout=TIMEOUT_SECONDS,
-                    retry=again,
-                )
+                    start=first, end=first + size - 1, raw_download=True, checksum=None, timeout=TIMEOUT_SECONDS,
+                    retry=again, **_AT_ONCE,
+                )  # fmt: skip
             except api.NotFound:
                 self._require(again)
                 raise FileNotFoundError(self.url(name)) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
 
 import numpy as np
@@ -252,6 +253,21 @@ def test_a_record_that_is_damaged_in_the_bucket_is_named(server, packed):
     content[100] ^= 1
     store.put(name, bytes(content))
     ends(streamed(), exits.BadData, f"record 0 of {URL}/{name} cannot be read: its checksum is wrong")
+
+
+@pytest.mark.parametrize("policy", ["skip", "substitute"])
+def test_damaged_records_are_left_out_as_those_of_a_copy_are(server, packed, tmp_path, policy):
+    shutil.copytree(packed, tmp_path / "damaged")
+    path = sorted((tmp_path / "damaged").glob("train-*"))[0]
+    content = bytearray(path.read_bytes())
+    for place in (100, 5000, 5300):
+        content[place] ^= 1
+    path.write_bytes(content)
+    open_store(URL).put(path.name, bytes(content))
+    flags = {"bad_images": policy, "max_bad_fraction": 0.1}
+    local = batches(DataConfig(f"records:{tmp_path / 'damaged'}", **LOCAL, **flags), 55)
+    for ours, theirs in zip(batches(streamed(**flags), 55), local, strict=True):
+        assert np.array_equal(ours, theirs)
 
 
 def test_a_shard_that_is_short_or_missing_is_named(server, packed):
