@@ -249,7 +249,8 @@ def _awaiting(shards: Shards | StreamedShards, rows: np.ndarray, fetch: Fetcher)
 
     def fetch_after(indices: Indices, positions: PositionRanges | None) -> Fetched:
         inputs = [indices, positions.positions] if positions else [indices]
-        announced = tf.numpy_function(announce, inputs, tf.int64)
+        # Not stateful: --deterministic would have one batch made at a time then.
+        announced = tf.numpy_function(announce, inputs, tf.int64, stateful=False)
         return fetch(tf.ensure_shape(announced, indices.shape), positions)
 
     return fetch_after
