@@ -15,7 +15,7 @@ from convoy.data.images.view import DEEP, FITS, View
 from convoy.data.sources import names as sources
 from convoy.data.sources.arguments import MAX_SIDE
 from convoy.data.sources.names import DatasetSpec
-from convoy.data.specs import BALANCES, BalanceSpec, EvalSplitSpec, check_group, check_test_split
+from convoy.data.specs import BALANCES, BalanceSpec, EvalSplitSpec, OrderSpec, check_group, check_test_split
 from convoy.options import option
 from convoy.table import joined
 
@@ -95,6 +95,13 @@ class DataConfig:
     )
     augment: str = option("none", lambda: f"{augmentations.help_text()}.", group=_GROUP)
     balance: str = option("none", lambda: f"how often an epoch draws each class. {BALANCES.help()}.", group=_GROUP)
+    order: str = option(
+        "full",
+        "full, every epoch is a shuffle of all examples; or blocked:N, blocks of N neighbours are shuffled, and the examples of"
+        " eight blocks at a time, in up to 64 places of a batch: records:gs:// are then read from the bucket while the run goes"
+        " on, each process what it needs (docs/records.md).",
+        group=_GROUP,
+    )
     bad_images: str = option(
         "fail",
         "image files that cannot be read: fail, the first ends the run; skip, they do not count; substitute, in training the"
@@ -117,6 +124,13 @@ class DataConfig:
         within=whole(0, 1 << 60),
         may_change=True,
     )
+    cache_gb: float = option(
+        16.0,
+        "GiB of disk below --data_dir that each process uses for what it has read ahead of a bucket, with --order=blocked:N.",
+        group=_GROUP,
+        within=real(0, 1 << 20, above=True),
+        may_change=True,
+    )
 
     def __post_init__(self) -> None:
         options.check(self)
@@ -130,7 +144,12 @@ class DataConfig:
             self.eval_split_spec,
             self.recipe,
             self.balance_spec,
+            self.order_spec,
         )  # refused here, before anybody reads them
+
+        if self.order_spec.block and self.balance_spec.name != "none":
+            remedy = f"blocks have no balance, and --balance={self.balance} wants one; leave one of the two out"
+            raise options.impossible("order", self.order, remedy)
 
     @functools.cached_property
     def dataset_spec(self) -> DatasetSpec:
@@ -151,6 +170,11 @@ class DataConfig:
     def balance_spec(self) -> BalanceSpec:
         """--balance, parsed."""
         return BalanceSpec.parse(self.balance)
+
+    @functools.cached_property
+    def order_spec(self) -> OrderSpec:
+        """--order, parsed."""
+        return OrderSpec.parse(self.order)
 
     @property
     def view(self) -> View:

@@ -12,11 +12,13 @@ import tensorflow as tf
 from convoy.data.arrays import Array, Images, LabelPairs, Labels, LabelWeights, PositionWords, Scalar
 from convoy.data.augment.augmenter import augmenter
 from convoy.data.augment.mix import Mixed, mix
+from convoy.data.blocked import BlockedOrder
 from convoy.data.config import DataConfig
 from convoy.data.order import PositionRanges
 from convoy.data.parallel import in_parallel, untuned
 from convoy.data.sampler import Sampler
-from convoy.data.sources.examples import Examples
+from convoy.data.schedule import Schedule
+from convoy.data.sources.examples import Examples, Streamed
 
 
 class Batch(NamedTuple):
@@ -70,27 +72,44 @@ class BatchSharding:
 
 
 def training_stream(
-    examples: Examples, sharding: BatchSharding, data: DataConfig, seed: int, first_position: int, cached: int = 0
+    examples: Examples,
+    sharding: BatchSharding,
+    data: DataConfig,
+    seed: int,
+    first_position: int,
+    cached: int = 0,
+    full_batch: int = 0,
+    steps: int = 0,
 ) -> tf.data.Dataset:
     """Endless `Batch`es from `first_position` on, of static shape, each for one replica of this process in turn.
 
     Step i of the stream has the positions [first_position + i * B, first_position + (i + 1) * B). They straddle epochs and
     are never padded. What a position shows is a function of (seed, position) alone: to start anywhere costs nothing, and
-    neither the batch size, parallel calls, replicas nor processes change it.
+    neither the batch size, parallel calls, replicas nor processes change it. With --order=blocked:N it is a function of
+    `full_batch` too.
 
     Args:
       examples: the split to train on.
       sharding: which slices of a batch this process reads.
-      data: the augmentation and balance.
+      data: the augmentation, balance and order.
       seed: the run's.
       first_position: any integer, 0 or above.
       cached: if above 0, the batches of so many steps over and over, from memory.
+      full_batch: the run's --batch_size, where that of a step is smaller (--batch_ramp); 0: that of `sharding`.
+      steps: how many are likely to be taken, so that no more is read ahead; 0: unknown.
     """
-    recipe, sampler = data.recipe, Sampler(examples.labels, data.balance_spec, seed)
-    fetch, change, labels = examples.fetcher(recipe.min_area), augmenter(recipe), _on_host(examples.labels)
+    blocks = blocked_order(examples, data, seed, full_batch or sharding.batch_size)
+    recipe, sampler = data.recipe, Sampler(examples.labels, data.balance_spec, seed, blocks)
     # Partners of a mix may belong to different replicas, or to different steps: then each reads both.
     starts = (first_position, sharding.batch_size, *sharding.microbatch_sizes)
     aligned = not recipe.mixes or all(start % 2 == 0 for start in starts)
+    if blocks and isinstance(examples, Streamed):
+        runs = [run for replica in range(sharding.local_replicas) for run in sharding.runs(replica)]
+        ranges = tuple((int(offset), length) for offset, length in runs)
+        examples = examples.along(
+            Schedule(blocks, first_position, sharding.batch_size, ranges, aligned, cached or steps)
+        )
+    fetch, change, labels = examples.fetcher(recipe.min_area), augmenter(recipe), _on_host(examples.labels)
 
     def batch(element: Scalar) -> Batch:
         step, replica = element // sharding.local_replicas, element % sharding.local_replicas
@@ -108,6 +127,12 @@ def training_stream(
     size = sharding.per_replica * _floats_of(examples)
     stream = in_parallel(tf.data.Dataset.counter(), batch, size)
     return untuned(stream.take(cached * sharding.local_replicas).cache().repeat().prefetch(2)) if cached else stream
+
+
+def blocked_order(examples: Examples, data: DataConfig, seed: int, batch_size: int) -> BlockedOrder | None:
+    """The order of --order=blocked:N, of a run with this --batch_size; None for the full shuffle."""
+    block = data.order_spec.block
+    return BlockedOrder(len(examples), block, batch_size, seed) if block else None
 
 
 def evaluation_batches(

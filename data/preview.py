@@ -13,7 +13,7 @@ from convoy import exits
 from convoy.data.config import DataConfig
 from convoy.data.opening import Splits, open_splits
 from convoy.data.order import PositionRanges
-from convoy.data.pipeline import Batch, BatchSharding, training_stream
+from convoy.data.pipeline import Batch, BatchSharding, blocked_order, training_stream
 from convoy.data.sampler import Sampler
 from convoy.outside import printable
 
@@ -31,12 +31,17 @@ def contact_sheet(data: DataConfig, count: int, seed: int) -> bytes:
     return draw(originals, batch, opened.dataset.class_names, title)
 
 
-def pairs(opened: Splits, count: int, seed: int) -> tuple[np.ndarray, Batch]:
-    """(originals, uint8 [count, h, w, c], what a step gets of them): of the first `count` positions of a run's stream."""
+def pairs(opened: Splits, count: int, seed: int, batch_size: int = 0) -> tuple[np.ndarray, Batch]:
+    """(originals, uint8 [count, h, w, c], what a step gets of them): of the first `count` positions of a run's stream.
+
+    With --order=blocked:N these depend on the run's `batch_size`; 0: it is `count`.
+    """
     data, train = opened.config, opened.train
-    indices = Sampler(train.labels, data.balance_spec, seed).sample(tf.range(count, dtype=tf.int64)).indices
+    blocks = blocked_order(train, data, seed, batch_size or count)
+    indices = Sampler(train.labels, data.balance_spec, seed, blocks).sample(tf.range(count, dtype=tf.int64)).indices
     try:
-        batch = next(training_stream(train, BatchSharding(count), data, seed, 0).as_numpy_iterator())
+        stream = training_stream(train, BatchSharding(count), data, seed, 0, full_batch=batch_size, steps=1)
+        batch = next(stream.as_numpy_iterator())
         # With positions, by which another takes the place of one that cannot be read, as it does in the batch.
         originals, *_ = train.fetcher()(indices, PositionRanges([(tf.constant(0, tf.int64), count)], seed))
     except tf.errors.OpError as error:

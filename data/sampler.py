@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from convoy.data.arrays import Array, Indices, Positions
 from convoy.data.balance import draws_per_class
+from convoy.data.blocked import BlockedOrder
 from convoy.data.keys import key
 from convoy.data.order import indices, uniforms
 from convoy.data.specs import BalanceSpec
@@ -40,11 +41,13 @@ class Sampler:
       labels: int32 [N], the label of every example.
       balance: --balance.
       seed: the run's.
+      blocks: the blocked order, which knows no balance; None for the full shuffle.
     """
 
-    def __init__(self, labels: np.ndarray, balance: BalanceSpec, seed: int):
+    def __init__(self, labels: np.ndarray, balance: BalanceSpec, seed: int, blocks: BlockedOrder | None = None):
         counts = np.bincount(labels)
         draws = draws_per_class(counts, balance)
+        self._blocks = blocks
         self.seed, self._epoch, self._balanced = seed, int(draws.sum()), balance.name != "none"
         if not self._balanced:
             return
@@ -65,7 +68,11 @@ class Sampler:
 
     def sample(self, positions: Positions) -> Sample:
         """What any positions, int64 [n], show."""
-        slots, epochs = indices(positions, self._epoch, self.seed), positions // self._epoch
+        epochs = positions // self._epoch
+        if self._blocks:
+            slots = tf.numpy_function(self._blocks.indices, [positions], tf.int64, stateful=False)
+            return Sample(tf.ensure_shape(slots, positions.shape), epochs)
+        slots = indices(positions, self._epoch, self.seed)
         if not self._balanced:
             return Sample(slots, epochs)
         classes = tf.searchsorted(self._ends, slots, side="right")

@@ -1,4 +1,4 @@
-"""--balance and --eval_split, parsed once into typed values; what --group and --test_split may be. Imports nothing heavy."""
+"""--balance, --order and --eval_split, parsed once; what --group and --test_split may be. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from convoy.options import impossible, shortened
 from convoy.table import Entry, Table
 
 _FRACTION = re.compile(r"0?\.[0-9]{1,20}")
+MAX_BLOCK = 1 << 20  # examples
+_BLOCK = re.compile(r"[1-9][0-9]{0,6}")
 _BETA = re.compile(r"0?\.(?=0*[1-9])[0-9]{1,12}")
 
 
@@ -57,6 +59,23 @@ class BalanceSpec:
             f"--balance={shortened(text)} is not possible; give none, oversample, sqrt, undersample, or"
             " effective:BETA with BETA between 0 and 1, for example effective:0.999."
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class OrderSpec:
+    """--order, parsed."""
+
+    block: int = 0  # examples of a block; 0 for the full shuffle
+
+    @classmethod
+    def parse(cls, text: str) -> OrderSpec:
+        name, _, block = text.partition(":")
+        if text == "full":
+            return cls()
+        if name == "blocked" and _BLOCK.fullmatch(block) and int(block) <= MAX_BLOCK:
+            return cls(int(block))
+        remedy = f"give full, or blocked:N with N from 1 to {MAX_BLOCK:,} examples, for example blocked:64"
+        raise impossible("order", text, remedy)
 
 
 @dataclasses.dataclass(frozen=True)

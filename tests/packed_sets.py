@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
+
+from convoy.data.records.manifest import MANIFEST, read_manifest
+from convoy.data.records.sending import sending
 
 
 def pixels(examples) -> np.ndarray:
@@ -15,6 +20,17 @@ def pixels(examples) -> np.ndarray:
     images, valid, _ = fetch(tf.range(len(examples), dtype=tf.int64), None)
     assert valid.numpy().all()
     return images.numpy()
+
+
+def send(root: Path, url: str) -> None:
+    """Copies packed records to a bucket, as packing there leaves them."""
+    manifest = read_manifest(root / MANIFEST)
+    with tempfile.TemporaryDirectory() as folder, sending(url, Path(folder), manifest.plan) as bucket:
+        for name, entry in manifest.files.items() if bucket else ():
+            shutil.copy(root / name, folder)
+            bucket.put(name, entry)
+        if bucket:
+            bucket.finish((root / MANIFEST).read_bytes())
 
 
 def assert_equal(source, packed) -> None:

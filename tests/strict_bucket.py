@@ -74,6 +74,7 @@ class StrictBucket:
     def __init__(self) -> None:
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self.host = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.sent = self._server.sent  # (name, first byte, bytes) of every answer that held content
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def create(self, bucket: str) -> None:
@@ -99,6 +100,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(*arguments)
         self.buckets: dict[str, dict[str, Object]] = {}
         self.sessions: dict[str, Session] = {}
+        self.sent: list[tuple[str, int, int]] = []
         self.lock = threading.Lock()
         self.generations: Iterator[int] = itertools.count(time.time_ns() // 1000)
 
@@ -201,11 +203,13 @@ class _Handler(BaseHTTPRequestHandler):
                    "X-Goog-Hash": f"crc32c={live.resource['crc32c']}"}  # fmt: skip
         asked = _RANGE.fullmatch(self.headers.get("Range", ""))
         if not asked:
+            self.server.sent.append((live.resource["name"], 0, len(live.data)))
             return Answer(live.data, headers)
         size, first = len(live.data), int(asked[1])
         last = min(int(asked[2] or size), size - 1)
         if first > last:
             raise Refused(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "Request range not satisfiable", "requestedRange")
+        self.server.sent.append((live.resource["name"], first, last + 1 - first))
         headers["Content-Range"] = f"bytes {first}-{last}/{size}"
         return Answer(live.data[first : last + 1], headers, HTTPStatus.PARTIAL_CONTENT)
 

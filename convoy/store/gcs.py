@@ -62,6 +62,9 @@ class GcsStore:
     def download(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
         self._bucket.download_file(self._root + name, path, generation, max_bytes)
 
+    def get_range(self, name: Name, first: int, size: int) -> bytes:
+        return self._bucket.download_range(self._root + name, first, size)
+
     def append(self, name: Name, text: str) -> None:
         self._lease.require()
         self._logs.append(self._root + name, text)

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from convoy import exits
 from convoy.listing import AWAY
 from convoy.outside import MAX_DOCUMENT_BYTES, Name, name_in, open_file, open_lock, printable
-from convoy.store.protocol import Data, too_large
+from convoy.store.protocol import Data, too_large, too_short
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
@@ -74,6 +74,13 @@ class LocalStore:
                 partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)
+
+    def get_range(self, name: Name, first: int, size: int) -> bytes:
+        with self._reading(name) as file:
+            data = os.pread(file.fileno(), size, first)
+            if len(data) < size:
+                raise too_short(f"{self.url}/{name}", first + size)
+            return data
 
     def append(self, name: Name, text: str) -> None:
         with self._writing(name) as (folder, last):

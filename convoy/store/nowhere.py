@@ -28,6 +28,9 @@ class NowhereStore:
     def download(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
         raise FileNotFoundError(name)
 
+    def get_range(self, name: Name, first: int, size: int) -> bytes:
+        raise FileNotFoundError(name)
+
     def append(self, name: Name, text: str) -> None: ...
 
     def rewrite(self, name: Name, text: str) -> None: ...

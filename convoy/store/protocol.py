@@ -43,6 +43,12 @@ class Store(Protocol):
     def download(self, name: Name, path: Path, generation: int = 0, max_bytes: float = math.inf) -> None:
         """Like `get`, into a local file, which appears when it is whole: for what is too large to be held in memory."""
 
+    def get_range(self, name: Name, first: int, size: int) -> bytes:
+        """Bytes [first, first + size) of an object, size above 0; FileNotFoundError if there is no such object.
+
+        BadData if the object ends before them. Whoever asks has to check them: storage has checksums of whole objects alone.
+        """
+
     def append(self, name: Name, text: str) -> None:
         """Adds whole lines to the end of an object; a line that an earlier crash cut short stays a line of its own.
 
@@ -75,6 +81,10 @@ class Store(Protocol):
 
     def locked(self) -> AbstractContextManager[None]:
         """Within, this process is the only writer, until it leaves or dies; CannotRun if another one is."""
+
+
+def too_short(place: str, end: int) -> exits.BadData:
+    return exits.BadData(f"{place} ends before byte {end:,}, which its index says that it has; do not use it.")
 
 
 def too_large(place: str, max_bytes: int) -> exits.BadData:

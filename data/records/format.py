@@ -17,7 +17,7 @@ import resource
 import stat
 import struct
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -106,7 +106,7 @@ class Shards:
 
     def __init__(self, paths: list[Path], index: np.ndarray):
         self.paths, self.index = paths, index
-        _allow_files()
+        allow_files()
         self._files: list[int] = []
         weakref.finalize(self, _close, self._files)
         for shard, path in enumerate(paths):
@@ -139,13 +139,25 @@ class Shards:
 
     def names(self, rows: np.ndarray) -> list[str]:
         """How sentences call the records at these rows."""
-        shards = self.index["shard"]
-        numbers = rows - np.searchsorted(shards, shards[rows])
-        pairs = zip(numbers.tolist(), shards[rows].tolist(), strict=True)
-        return [f"record {number} of {self.paths[shard]}" for number, shard in pairs]
+        return names(self.index, self.paths, rows)
+
+    def select(self, rows: np.ndarray) -> Shards:
+        """For a reader of these rows alone."""
+        return self
+
+    def suspects(self, rows: np.ndarray) -> np.ndarray:
+        """The places in `rows` of those that may be corrupt: all."""
+        return np.arange(len(rows))
 
     def _corrupt(self, row: int, reason: str) -> CorruptRecords:
         return CorruptRecords(f"{self.names(np.array([row]))[0]} cannot be read: {reason}")
+
+
+def names(index: np.ndarray, shards: Sequence[object], rows: np.ndarray) -> list[str]:
+    """How sentences call the records at rows of an index, by what they call each shard."""
+    numbers = rows - np.searchsorted(index["shard"], index["shard"][rows])
+    pairs = zip(numbers.tolist(), index["shard"][rows].tolist(), strict=True)
+    return [f"record {number} of {shards[shard]}" for number, shard in pairs]
 
 
 def partial_of(path: Path) -> Path:
@@ -202,12 +214,13 @@ def _masked(crc: int) -> bytes:
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def _allow_files() -> None:
-    """Raises the limit of open files: many systems allow 1,024, and more to a process that asks."""
+def allow_files() -> int:
+    """Raises the limit of open files, and returns it: many systems allow 1,024, and more to a process that asks."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft < limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return max(soft, limit)
 
 
 def _close(files: list[int]) -> None:

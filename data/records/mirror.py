@@ -1,4 +1,4 @@
-"""Packed records in a bucket: copied to this machine once, and read there like any others.
+"""Packed records in a bucket: copied to this machine once, whole or but for the shards, and read there like any others.
 
 Random reads of single images from a bucket take milliseconds each; whole files come at the speed of the network. A copy is
 kept, and its manifest says what of it is still what the bucket holds.
@@ -6,7 +6,6 @@ kept, and its manifest says what of it is still what the bucket holds.
 
 from __future__ import annotations
 
-import mmap
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,26 +23,36 @@ from convoy.data.records.manifest import (
     Manifest,
     parse_manifest,
     read_manifest,
-    write_document,
+    shard_names,
 )
 from convoy.outside import Name
 from convoy.store import Store, open_store
 
+STREAMED = ".streamed"  # below the place of a copy: what of it a stream needs
 _TOGETHER = 4  # files on their way at the same time
 _LOCK, _REMEDY = ".copying.lock", "name another place with --data_dir."
 
 
-def mirrored(url: str, data_dir: str) -> Path:
+def mirrored(url: str, data_dir: str, shards: bool = True) -> Path:
     """The folder with a copy of the records at a url, brought up to date. Writes nothing outside that folder.
+
+    Args:
+      url: the records.
+      data_dir: --data_dir.
+      shards: whether they are copied too. Without them the copy is another one, whose manifest makes no copy whole.
 
     Raises:
       exits.CannotRun: there are none, or there is no room for them here.
       exits.BadData: they are not packed to their end, damaged, or not such as `convoy data pack` writes.
     """
     store, root = open_store(url), copy_of(url, data_dir)
+    root = root if shards else root / STREAMED
     with exclusive_lock(root, _LOCK, _REMEDY):
-        manifest = _remote_manifest(store)
+        manifest = remote_manifest(store)
         entries, before = manifest.files, _entries(root)
+        if not shards:
+            streamed = {name for split, planned in manifest.splits.items() for name in shard_names(split, planned)}
+            entries = {name: entry for name, entry in entries.items() if name not in streamed}
         missing = [name for name in entries if before.get(name) != entries[name] or not _is_there(root, name, entries)]
         size = sum(entries[name].bytes for name in missing)
         if size > (free := shutil.disk_usage(root).free):
@@ -71,43 +80,8 @@ def mirrored(url: str, data_dir: str) -> Path:
     return root
 
 
-def send(root: Path, url: str) -> None:
-    """Copies a whole packing to a bucket, its manifest last; what an earlier try has sent of it is not sent again.
-
-    Raises:
-      exits.CannotRun: something else stands there.
-    """
-    store, manifest = open_store(url, "out"), read_manifest(root / MANIFEST)
-    with store.locked(), exclusive_lock(root, _LOCK, _REMEDY):
-        stored = set(store.list_names())
-        if MANIFEST in stored:
-            if _remote_manifest(store).plan != manifest.plan:
-                raise exits.CannotRun(f"--out={url} holds another packing; choose another place.")
-            print(f"{url} holds all of it already.")
-            return
-        plan = write_document(manifest.plan)
-        if PLAN in stored:
-            if store.get(PLAN) != plan:
-                raise exits.CannotRun(f"--out={url} holds the begin of another packing; choose another place.")
-        elif entry := store.first_entry():
-            raise exits.CannotRun(f"--out={url} holds {entry}; choose an empty place.")
-        else:
-            store.put(PLAN, plan)
-
-        def put(name: Name) -> None:
-            with (root / name).open("rb") as file:
-                store.put(name, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
-
-        missing = [name for name in manifest.files if name not in stored]
-        print(f"Sending {counted(len(missing), 'file')} to {url}", flush=True)
-        with ThreadPoolExecutor(_TOGETHER) as pool:
-            list(pool.map(put, missing))
-        store.put(MANIFEST, (root / MANIFEST).read_bytes())
-        store.remove(PLAN)
-    print(f"--dataset=records:{url}")
-
-
-def _remote_manifest(store: Store) -> Manifest:
+def remote_manifest(store: Store) -> Manifest:
+    """That of the records in a bucket; BadData or CannotRun without a whole one."""
     try:
         return parse_manifest(store.get(MANIFEST), f"{store.url}/{MANIFEST}")
     except FileNotFoundError:

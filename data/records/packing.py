@@ -43,6 +43,7 @@ from convoy.data.records.manifest import (
     shard_name,
 )
 from convoy.data.records.originals import original
+from convoy.data.records.sending import Sending, sending
 from convoy.data.sources.catalogue import upright
 from convoy.data.sources.examples import DataSet, Examples
 from convoy.data.sources.files import Files
@@ -56,8 +57,14 @@ _AT_ONCE = 256  # images in memory
 _LOCK = ".lock"
 
 
-def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
+def pack(config: DataConfig, root: Path, shard_bytes: int, url: str = "") -> None:
     """Packs every split of a data set into `root`, or the part of it that is missing there.
+
+    Args:
+      config: the data set.
+      root: the folder to fill.
+      shard_bytes: of images, in a shard.
+      url: a bucket; each file goes there once it is whole, and `root` holds a shard at a time.
 
     Raises:
       exits.CannotRun: `root` holds something else, is being packed by another process or cannot be written.
@@ -78,27 +85,37 @@ def pack(config: DataConfig, root: Path, shard_bytes: int) -> None:
         **packed_view(config.view),
     }
     busy = f"--out={root}: another process packs there now; wait for it, or choose another directory."
-    with exclusive_lock(root, _LOCK, "choose another --out.", busy):
-        if _has_manifest(root, plan) and _whole(root):
-            print(f"{root} holds all of {dataset.name} already.")
+    place = sending(url, root, plan) if url else contextlib.nullcontext()
+    with exclusive_lock(root, _LOCK, "choose another --out.", busy), place as bucket:
+        if (not url and _has_manifest(root, plan) and _whole(root)) or (url and bucket is None):
+            print(f"{url or root} holds all of {dataset.name} already.")
         else:
             format.write_json(root / PLAN, plan)
-            files = _pack_splits(dataset, pixels, borders, root)
+            files = _pack_splits(dataset, pixels, borders, root, bucket)
             versions = {"convoy": __version__, **{name: version(name) for name in ("tensorflow", "pillow")}}
             entries = {name: dataclasses.asdict(entry) for name, entry in files.items()}
             format.write_json(root / MANIFEST, {"plan": plan, "files": entries, "versions": versions})
+            if bucket:
+                bucket.finish((root / MANIFEST).read_bytes())
+                (root / MANIFEST).unlink()
             total = sum(entry.bytes for entry in files.values())
             print(
                 f"{dataset.name} is packed into {counted(len(files), 'file')}, {total / 2**20:,.1f} MiB:"
-                f" --dataset=records:{root}"
+                f" --dataset=records:{url or root}"
             )
         _remove_leftovers(root, borders)
 
 
 def _pack_splits(
-    dataset: DataSet, pixels: bool, borders: dict[str, list[tuple[int, int]]], root: Path
+    dataset: DataSet, pixels: bool, borders: dict[str, list[tuple[int, int]]], root: Path, bucket: Sending | None
 ) -> dict[Name, Entry]:
-    """Writes every shard and index that is missing, and returns the manifest's entries of all files."""
+    """Writes every shard and index that is missing, sends it to a bucket, and returns the manifest's entries of all files."""
+
+    def send(name: Name, entry: Entry) -> Entry:
+        if bucket:
+            bucket.put(name, entry)
+        return entry
+
     files: dict[Name, Entry] = {}
     console = Console(file=terminal.unguarded(sys.stdout))
     columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
@@ -114,7 +131,10 @@ def _pack_splits(
                 shard_file = shard_name(split, shard, len(parts))
                 path = root / shard_file
                 indices = (_read_index(_index_of(path)), before[before["shard"] == shard])
-                if (packed := _packed_before(path, last - first, indices)) is None:
+                packed = _packed_before(path, last - first, indices)
+                if bucket and (entry := bucket.entry(shard_file)) and len(indices[0]) == last - first:
+                    packed = indices[0], entry
+                if packed is None:
                     part = dataset.split(split).select(np.arange(first, last))
                     images = _pixels(part) if pixels or not isinstance(part, Files) else _files(part, pool)
                     written = format.write_shard(path, shard, progress.track(images, task_id=task))
@@ -122,11 +142,12 @@ def _pack_splits(
                     packed = written, format.verify_shard(path, written)
                 progress.update(task, completed=last)
                 index.append(packed[0])
-                files[shard_file] = packed[1]
-            name = index_name(split)
-            files[name] = format.write_index(root / name, np.concatenate(index))
+                files[shard_file] = send(shard_file, packed[1])
+            arrays = {index_name(split): np.concatenate(index)}
             if (groups := dataset.groups.get(split)) is not None:
-                files[groups_name(split)] = format.write_index(root / groups_name(split), groups.astype(GROUP))
+                arrays[groups_name(split)] = groups.astype(GROUP)
+            for name, array in arrays.items():
+                files[name] = send(name, format.write_index(root / name, array))
     return files
 
 

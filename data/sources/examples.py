@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from convoy.data.config import DataConfig
 from convoy.data.identity import Origin
 from convoy.data.images.unreadable import BadImages
 from convoy.data.order import PositionRanges
+from convoy.data.schedule import Schedule
 
 
 class Fetched(NamedTuple):
@@ -62,6 +63,14 @@ class Examples(Protocol):
 
     def explain(self) -> str:
         """After reading failed: which example it was and why, as a sentence; empty if every one can be read."""
+
+
+@runtime_checkable
+class Streamed(Protocol):
+    """Examples that come from far away while they are read: told beforehand what will be read, they have it ready."""
+
+    def along(self, schedule: Schedule) -> Examples:
+        """The same examples, for a training stream that reads along a schedule."""
 
 
 class DataSet:

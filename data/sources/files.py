@@ -102,7 +102,7 @@ class Files:
         if self.bad.policy == "fail":  # the first one ends the run when it is drawn
             return np.zeros(0, np.int64)
         if self._unreadable is None:
-            self._unreadable = self._settle([row for row, _ in self._readable()])
+            self._unreadable = self._settle([row for row, _ in self._readable(np.arange(len(self)))])
         else:  # others may have been replaced since
             readable = np.setdiff1d(np.arange(len(self)), self._unreadable)
             self._unreadable = np.union1d(self._unreadable, self._changed(readable))
@@ -129,9 +129,13 @@ class Files:
         if not self.bad.verdict():
             with contextlib.suppress(exits.BadData):
                 # Whole: the part that could not be read need not be the one that an evaluation shows.
-                for _ in self._readable(whole=True):
+                for _ in self._readable(self._suspects(), whole=True):
                     pass
         return self.bad.verdict() or self._interrupted
+
+    def _suspects(self) -> np.ndarray:
+        """Rows, among which is that of any file that could not be read: all."""
+        return np.arange(len(self))
 
     def _strict(
         self, indices: Indices, numbers: Uniforms, min_area: float, valid: Valid, has_unreadable: bool
@@ -269,19 +273,19 @@ class Files:
             what = f"the decoded images of the split {self.split}"
             memory.check("cache_bytes", self.cache_bytes, what, self.decoded_bytes)
             images, readable = np.zeros((len(self), *self.shape), np.uint8), []
-            for row, image in self._readable():
+            for row, image in self._readable(np.arange(len(self))):
                 images[row] = image
                 readable.append(row)
             unreadable = self._settle(readable)
             self._decoded = InMemory(images, self.labels, None, unreadable, self.bad.policy == "substitute")
         return self._decoded
 
-    def _readable(self, whole: bool = False) -> Iterator[tuple[int, np.ndarray]]:
-        """(row, image) of every file that can be read, in order; BadData at the first that cannot, with --bad_images=fail.
+    def _readable(self, rows: np.ndarray, whole: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+        """(row, image) of each of these files that can be read, in order; with --bad_images=fail, BadData at any other.
 
         With `whole` a file must be readable to its end, and its number of levels stands for the image.
         """
-        rows = np.flatnonzero(self.headers["kind"] != Kind.BAD)
+        rows = rows[self.headers["kind"][rows] != Kind.BAD]
 
         def image(row: Scalar) -> tuple[Array, Array]:
             if whole:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +21,8 @@ from convoy.data.order import PositionRanges
 from convoy.data.parallel import in_parallel
 from convoy.data.records.format import Shards
 from convoy.data.records.manifest import CorruptRecords
+from convoy.data.records.streamed import StreamedShards
+from convoy.data.schedule import Schedule
 from convoy.data.sources.catalogue import ENTRY, header_of
 from convoy.data.sources.examples import Fetched, Fetcher
 from convoy.data.sources.files import Files
@@ -34,7 +38,7 @@ class PackedFiles(Files):
     def __init__(
         self,
         split: str,
-        shards: Shards,
+        shards: Shards | StreamedShards,
         rows: np.ndarray,
         shape: tuple[int, int, int],
         view: View,
@@ -50,10 +54,19 @@ class PackedFiles(Files):
         super().__init__(split, paths, index["label"], headers, hashes, shape, view, cache_bytes, bad)
         self._shards, self._rows, self._watch = shards, rows, None  # records have checksums
 
+    def fetcher(self, min_area: float = 0) -> Fetcher:
+        return _awaiting(self._shards, self._rows, super().fetcher(min_area))
+
+    def along(self, schedule: Schedule) -> PackedFiles:
+        return _along(self, schedule)
+
+    def _suspects(self) -> np.ndarray:
+        return self._shards.suspects(self._rows)
+
     def select(self, indices: np.ndarray) -> PackedFiles:
         rows = self._rows[indices]
         how = self.shape, self.view, self.cache_bytes, self.bad
-        return PackedFiles(self.split, self._shards, rows, *how)
+        return PackedFiles(self.split, self._shards.select(rows), rows, *how)
 
     def _places(self, indices: Array) -> Array:
         return indices
@@ -97,7 +110,7 @@ class PackedPixels:
     def __init__(
         self,
         split: str,
-        shards: Shards,
+        shards: Shards | StreamedShards,
         rows: np.ndarray,
         shape: tuple[int, int, int],
         view: View,
@@ -131,7 +144,7 @@ class PackedPixels:
             valid = tf.cast(shown >= 0, tf.float32)
             return Fetched(images, valid, tf.where(shown >= 0, shown, indices) if substitutes else indices)
 
-        return fetch
+        return _awaiting(self._shards, self._rows, fetch)
 
     def unreadable(self) -> np.ndarray:
         if self.decoded_bytes <= self.cache_bytes:
@@ -148,10 +161,13 @@ class PackedPixels:
     def select(self, indices: np.ndarray) -> PackedPixels:
         rows = self._rows[indices]
         how = self.shape, self.view, self.cache_bytes, self.bad
-        return PackedPixels(self.split, self._shards, rows, *how)
+        return PackedPixels(self.split, self._shards.select(rows), rows, *how)
+
+    def along(self, schedule: Schedule) -> PackedPixels:
+        return _along(self, schedule)
 
     def explain(self) -> str:
-        for row in range(len(self)) if self.bad.policy == "fail" else ():
+        for row in self._shards.suspects(self._rows).tolist() if self.bad.policy == "fail" else ():
             if self._content(row) is None:
                 break
         return self.bad.verdict()
@@ -212,3 +228,32 @@ class PackedPixels:
             name = self._shards.names(row)[0]
             self.bad.add(self.split, name, str(error).removeprefix(f"{name} "))
             return None
+
+
+_P = TypeVar("_P", PackedFiles, PackedPixels)
+
+
+def _along(examples: _P, schedule: Schedule) -> _P:
+    """The same examples, read along a schedule if they come from a bucket."""
+    if isinstance(examples._shards, StreamedShards):
+        shards, examples = examples._shards, copy.copy(examples)
+        examples._shards = shards.along(schedule, examples._rows)
+    return examples
+
+
+def _awaiting(shards: Shards | StreamedShards, rows: np.ndarray, fetch: Fetcher) -> Fetcher:
+    """A fetcher that says beforehand what it will read, where that comes from a bucket."""
+    if isinstance(shards, Shards):
+        return fetch
+
+    def announce(indices: np.ndarray, *positions: np.ndarray) -> np.ndarray:
+        shards.wait(rows[indices], *positions or (None,))
+        return indices
+
+    def fetch_after(indices: Indices, positions: PositionRanges | None) -> Fetched:
+        inputs = [indices, positions.positions] if positions else [indices]
+        # Not stateful: --deterministic would have one batch made at a time then.
+        announced = tf.numpy_function(announce, inputs, tf.int64, stateful=False)
+        return fetch(tf.ensure_shape(announced, indices.shape), positions)
+
+    return fetch_after

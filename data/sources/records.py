@@ -28,28 +28,33 @@ from convoy.data.records.manifest import (
     groups_name,
     index_name,
     read_manifest,
-    shard_name,
+    shard_names,
 )
 from convoy.data.records.mirror import mirrored
+from convoy.data.records.streamed import Source, StreamedShards
 from convoy.data.sources.examples import DataSet, larger_cache
 from convoy.data.sources.packed import REMEDY, PackedFiles, PackedPixels
 from convoy.options import impossible, shortened
+from convoy.store import open_store
 
 
 def open_records(config: DataConfig) -> DataSet:
     """DIR as `convoy data pack` left it: the examples of what was packed, in its order and splits."""
     path = str(config.dataset_spec.value)
-    # expanduser leaves an unknown ~user as it is, where a Path raises.
-    root = mirrored(path, config.data_dir) if is_remote(path) else Path(os.path.expanduser(path))  # noqa: PTH111
+    here = Path(os.path.expanduser(path))  # noqa: PTH111 - which leaves an unknown ~user as it is, where a Path raises
+    root = mirrored(path, config.data_dir, shards=not streams(config)) if is_remote(path) else here
     manifest = _manifest(root, path)
+    source = Source(open_store(path), root, int(config.cache_gb * 2**30)) if streams(config) else None
+    # To decode a split into memory is to read all of it before the first step.
+    cache_bytes = 0 if source else config.cache_bytes
     _check_view(config, manifest, path)
     size = config.image_size
     bad = BadImages(config.bad_images, config.max_bad_fraction, named="", remedy=REMEDY)
 
     @functools.cache
-    def shards(split: str) -> Shards:
+    def shards(split: str) -> Shards | StreamedShards:
         bad.expect(split, manifest.splits[split].examples)
-        return _open_shards(root, split, manifest)
+        return _open_shards(root, split, manifest, source)
 
     height, width, channels = manifest.shape or (
         *_one_size([shards(name) for name in manifest.splits], size, path),
@@ -61,8 +66,8 @@ def open_records(config: DataConfig) -> DataSet:
         def read() -> PackedPixels | PackedFiles:
             kind = PackedPixels if manifest.shape else PackedFiles
             rows = np.arange(len(shards(split).index))
-            examples = kind(split, shards(split), rows, shape, config.view, config.cache_bytes, bad)
-            if examples.decoded_bytes > config.cache_bytes:
+            examples = kind(split, shards(split), rows, shape, config.view, cache_bytes, bad)
+            if examples.decoded_bytes > cache_bytes and not source:
                 print(
                     f"Note: the split {split} of records:{path} takes {examples.decoded_bytes / 2**30:.1f} GiB decoded, more"
                     f" than --cache_bytes={config.cache_bytes}: it is read as it is drawn."
@@ -78,7 +83,14 @@ def open_records(config: DataConfig) -> DataSet:
 
 def remedies(config: DataConfig) -> list[str]:
     """What makes reading from records faster."""
+    if streams(config):
+        return ["records of fewer bytes (`convoy data pack --image_size=`)", "a faster way to the bucket"]
     return [larger_cache(config)]
+
+
+def streams(config: DataConfig) -> bool:
+    """Whether records stay in a bucket, and come while a run goes on."""
+    return is_remote(str(config.dataset_spec.value)) and config.order_spec.block > 0
 
 
 def _check_view(config: DataConfig, manifest: Manifest, path: str) -> None:
@@ -101,7 +113,7 @@ def _origin(manifest: Manifest) -> Origin:
     return Origin(RECORDS, splits)
 
 
-def _one_size(splits: list[Shards], size: int, path: str) -> tuple[int, int]:
+def _one_size(splits: list[Shards | StreamedShards], size: int, path: str) -> tuple[int, int]:
     """(height, width) of all images; CannotRun if they differ and are brought to no `size`."""
     sizes = np.unique(np.concatenate([shards.index[["height", "width"]] for shards in splits]))
     if len(sizes) > 1 and not size:
@@ -130,12 +142,14 @@ def _manifest(root: Path, path: str) -> Manifest:
         raise exits.CannotRun(f"cannot read {root / MANIFEST}: {reason}; make it readable.") from error
 
 
-def _open_shards(root: Path, split: str, manifest: Manifest) -> Shards:
+def _open_shards(root: Path, split: str, manifest: Manifest, source: Source | None) -> Shards | StreamedShards:
     with _repairable():
-        name, count = index_name(split), manifest.splits[split].shards
+        name, shards = index_name(split), shard_names(split, manifest.splits[split])
         index = read_index(root / name, manifest.files[name])
         check_index(index, split, manifest)
-        return Shards([root / shard_name(split, shard, count) for shard in range(count)], index)
+        if source:
+            return StreamedShards.of_split(source, shards, index)
+        return Shards([root / shard for shard in shards], index)
 
 
 def _groups(root: Path, split: str, manifest: Manifest) -> np.ndarray:

@@ -72,8 +72,8 @@ class PackConfig:
 
     @property
     def root(self) -> Path:
-        """Where it is packed: for a bucket, the copy that this machine will read."""
-        return copy_of(self.out, "") if is_remote(self.out) else _expanded(self.out)
+        """Where it is packed: for a bucket, a place for what has not been sent."""
+        return copy_of(self.out, "") / ".packing" if is_remote(self.out) else _expanded(self.out)
 
 
 def _expanded(path: str) -> Path:
@@ -87,12 +87,9 @@ def _parse(argv: list[str]) -> PackConfig:
 def _work(config: PackConfig) -> None:
     places.check(config.data)
     imports.tensorflow_and_keras()
-    from convoy.data.records.mirror import send
     from convoy.data.records.packing import pack
 
-    pack(config.data, config.root, config.shard_bytes)
-    if is_remote(config.out):
-        send(config.root, config.out)
+    pack(config.data, config.root, config.shard_bytes, config.out if is_remote(config.out) else "")
 
 
 VERB = ChildVerb(USAGE, (PackConfig,), _parse, _work, module="convoy.data.verbs.pack")

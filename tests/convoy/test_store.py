@@ -44,6 +44,19 @@ def test_an_object_becomes_a_file(store, tmp_path):
     assert not list(tmp_path.glob("*there*"))
 
 
+def test_a_range_of_an_object_comes_back(store):
+    data = bytes(range(256)) * 40
+    store.put("a/b.bin", data)
+    assert store.get_range("a/b.bin", 0, len(data)) == data
+    assert store.get_range("a/b.bin", 300, 1) == data[300:301]
+    assert store.get_range("a/b.bin", len(data) - 7, 7) == data[-7:]
+    with pytest.raises(FileNotFoundError):
+        store.get_range("absent", 0, 1)
+    for first, size in ((len(data) - 7, 8), (len(data), 1), (10**12, 5)):
+        with pytest.raises(exits.BadData, match=f"a/b.bin ends before byte {first + size:,}"):
+            store.get_range("a/b.bin", first, size)
+
+
 def test_put_if_absent_succeeds_once(store):
     assert store.put_if_absent("winner", b"first")
     assert not store.put_if_absent("winner", b"second")

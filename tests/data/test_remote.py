@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from packed_sets import send
 
 from convoy import exits
 from convoy.data.config import DataConfig
@@ -51,7 +52,7 @@ def counted(monkeypatch):
 
 
 def test_sent_records_come_back_and_are_fetched_once(packed, monkeypatch, capsys):
-    mirror.send(packed, URL)
+    send(packed, URL)
     assert files_of(packed) == open_store(URL).list_names()
     dataset, source = open_dataset(DataConfig(f"records:{URL}")), open_dataset(DataConfig())
     for split in source.split_names:
@@ -68,7 +69,7 @@ def test_sent_records_come_back_and_are_fetched_once(packed, monkeypatch, capsys
 
 
 def test_an_incomplete_copy_gets_only_the_missing_files(packed, monkeypatch):
-    mirror.send(packed, URL)
+    send(packed, URL)
     copy = mirror.mirrored(URL, "")
     (copy / "train.index.npy").write_bytes(b"cut short")
     (copy / "test-00000-of-00001.tfrecord").unlink()
@@ -88,7 +89,7 @@ def test_an_incomplete_copy_gets_only_the_missing_files(packed, monkeypatch):
 
 
 def test_data_dir_says_where_the_copy_lives(packed, place):
-    mirror.send(packed, URL)
+    send(packed, URL)
     open_dataset(DataConfig(f"records:{URL}", data_dir=str(place / "disk"))).split("test")
     assert (place / "disk" / "bucket" / "packed" / "digits" / MANIFEST).exists()
 
@@ -96,7 +97,7 @@ def test_data_dir_says_where_the_copy_lives(packed, place):
 def test_a_copy_that_was_cut_is_not_whole(packed, monkeypatch):
     from convoy.store.gcs import GcsStore
 
-    mirror.send(packed, URL)
+    send(packed, URL)
     fetch = GcsStore.download
 
     def cut(self, name, path, **options):
@@ -114,7 +115,7 @@ def test_a_copy_that_was_cut_is_not_whole(packed, monkeypatch):
 def test_a_disk_that_fills_up_is_a_sentence(packed, monkeypatch):
     from convoy.store.gcs import GcsStore
 
-    mirror.send(packed, URL)
+    send(packed, URL)
     fetch = GcsStore.download
 
     def full(self, name, path, **options):
@@ -127,52 +128,59 @@ def test_a_disk_that_fills_up_is_a_sentence(packed, monkeypatch):
         mirror.mirrored(URL, "")
 
 
-def test_sending_goes_on_where_it_was_cut_and_the_manifest_is_last(packed, monkeypatch, capsys):
+def test_packing_goes_to_a_bucket_shard_by_shard_and_goes_on_where_it_was_cut(packed, place, monkeypatch, capsys):
     from convoy.store.gcs import GcsStore
 
-    put, sent = GcsStore.put, []
+    put, sent, staged, limit = GcsStore.put, [], [], 3
 
     def cut(self, name, data):
-        if len(sent) == 3:
+        if len(sent) == limit:
             raise exits.TryAgain("the storage is away")
         sent.append(name)
+        staged.append(len(list((place / "staging").glob("*.tfrecord"))))
         return put(self, name, data)
 
     monkeypatch.setattr(GcsStore, "put", cut)
     with pytest.raises(exits.TryAgain):
-        mirror.send(packed, URL)
-    monkeypatch.setattr(GcsStore, "put", put)
+        pack(DataConfig(), place / "staging", 100_000, URL)
     assert sent[0] == PLAN
     with pytest.raises(exits.BadData, match="not packed to its end; give the same `convoy data pack` again"):
         mirror.mirrored(URL, "")
-    capsys.readouterr()
-    mirror.send(packed, URL)
-    assert f"Sending {len(files_of(packed)) - 1 - 2} files" in capsys.readouterr().out
-    assert open_store(URL).list_names() == files_of(packed)
-    mirror.send(packed, URL)
-    assert "holds all of it already" in capsys.readouterr().out
+    del sent[:]
+    limit = 1000
+    pack(DataConfig(), place / "staging", 100_000, URL)
+    assert sent[-1] == MANIFEST
+    assert len(sent) == len(files_of(packed)) - 2, "the two that were sent stay"
+    assert max(staged) == 1
+    assert files_of(place / "staging") == []
+    store = open_store(URL)
+    assert store.list_names() == files_of(packed)
+    for name in files_of(packed):
+        assert store.get(name) == (packed / name).read_bytes()
+    pack(DataConfig(), place / "staging", 100_000, URL)
+    assert "holds all of digits already" in capsys.readouterr().out
 
 
 def test_other_files_beside_a_copy_stay(packed, place):
     store = open_store(URL)
     store.put("holiday.jpg", b"")
     with pytest.raises(exits.CannotRun, match="holds holiday.jpg"):
-        mirror.send(packed, URL)
+        send(packed, URL)
     store.remove("holiday.jpg")
-    mirror.send(packed, URL)
+    send(packed, URL)
     pack(DataConfig(), place / "other", 50_000)
     with pytest.raises(exits.CannotRun, match="holds another packing"):
-        mirror.send(place / "other", URL)
+        send(place / "other", URL)
     store.remove(MANIFEST)
     store.put(PLAN, b"{}")
     with pytest.raises(exits.CannotRun, match="the begin of another packing"):
-        mirror.send(packed, URL)
+        send(packed, URL)
 
 
 def test_sentences(packed, monkeypatch):
     with pytest.raises(exits.CannotRun, match="has no MANIFEST.json; give a place that"):
         mirror.mirrored("gs://bucket/nothing", "")
-    mirror.send(packed, URL)
+    send(packed, URL)
     import shutil
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))

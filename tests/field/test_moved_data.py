@@ -278,7 +278,7 @@ def test_records_are_identified_by_the_files_of_each_split(place):
 
 
 def test_a_bucket_and_a_folder_hold_the_same_records(place, bucket, monkeypatch):
-    from convoy.data.records.mirror import send
+    from packed_sets import send
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "caches"))
     pack(DataConfig("digits"), place / "packed", 100_000)

@@ -50,8 +50,9 @@ def manifest_of(tmp_path: Path) -> dict:
 CLIMBING = "../../../../../../marker"
 
 
+@pytest.mark.parametrize("shards", [True, False], ids=["copied", "streamed"])
 @pytest.mark.parametrize("absolute", [False, True], ids=["climbing", "absolute"])
-def test_a_manifest_in_a_bucket_writes_nothing_outside_the_copy(remote, tmp_path, absolute):
+def test_a_manifest_in_a_bucket_writes_nothing_outside_the_copy(remote, tmp_path, absolute, shards):
     manifest = manifest_of(tmp_path)
     name = str(tmp_path / "marker") if absolute else CLIMBING
     manifest["files"][name] = {"bytes": 4, "crc32c": "00000000"}
@@ -63,7 +64,7 @@ def test_a_manifest_in_a_bucket_writes_nothing_outside_the_copy(remote, tmp_path
         if file.suffix in (".tfrecord", ".npy"):
             remote.put(file.name, file.read_bytes())
     with untouched(tmp_path, tmp_path / "a"), pytest.raises(exits.BadData, match=r"is absolute|climbs out"):
-        mirror.mirrored(URL, "")
+        mirror.mirrored(URL, "", shards)
     assert not list(tmp_path.rglob("marker"))
 
 

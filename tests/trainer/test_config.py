@@ -103,7 +103,8 @@ def test_flags_reproduce_a_configuration(tmp_path):
     defaults = RunConfig().to_dict()
     same = [name for name, value in config.to_dict().items() if value == defaults[name]]
     others = {option for row in OPTIMIZERS.values() for option in row.options} - {*OPTIMIZERS["lars"].options}
-    assert {*same} == {"data_dir", "group", "bit_depth", "cache_bytes", "cache_features", "clip_agc", *others}, (
+    with_others = {"group", "bit_depth", "order"}  # than this data set and --balance
+    assert {*same} == {"data_dir", "cache_bytes", "cache_gb", "cache_features", "clip_agc", *with_others, *others}, (
         "every flag but these is tried with another value than its default"
     )
     (tmp_path / "config.flags").write_text(config.to_flags())
@@ -222,7 +223,7 @@ def test_flags_that_may_change_are_these():
     assert may_change == {
         "run_dir", "devices", "strategy", "backend", "xla", "hang_timeout", "on_nan", "steps_per_loop", "checkpoint_every",
         "eval_every", "keep", "data_dir", "restarts", "report", "cache_bytes", "max_bad_fraction",
-        "cache_features", "remat", "patience", "max_minutes", "noise_scale", "log_to", "kernels", "onednn",
+        "cache_gb", "cache_features", "remat", "patience", "max_minutes", "noise_scale", "log_to", "kernels", "onednn",
         "gradient_buckets", "profile",
         "compile_cache", "trust_compile_cache",
     }  # fmt: skip

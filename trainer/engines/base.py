@@ -91,7 +91,7 @@ class BaseEngine(Engine):
 
     def _training_stream(self, examples: Examples, first_position: int, cached: int = 0) -> tf.data.Dataset:
         config, sharding = self.config, self.runtime.sharding(self._stage.batch_size)
-        return training_stream(examples, sharding, config.data, config.seed, first_position, cached)
+        return training_stream(examples, sharding, config.data, config.seed, first_position, cached, config.batch_size)
 
     def evaluate(
         self, examples: Examples, stop: Callable[[], bool], keep: Callable[[np.ndarray, np.ndarray], None] | None = None

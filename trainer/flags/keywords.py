@@ -80,6 +80,8 @@ class TrainFlags(TypedDict, total=False):
     bit_depth: int
     augment: str
     balance: str
+    order: str
     bad_images: str
     max_bad_fraction: float
     cache_bytes: int
+    cache_gb: float

@@ -34,7 +34,7 @@ def keep_pictures(experiment: Experiment, session: Session, result: Mapping[str,
     with _in_nobodys_way(session.display, PICTURES):
         from convoy.trainer.report import board, pictures
 
-        kept = pictures.keep(data, logits, config.seed)
+        kept = pictures.keep(data, logits, config.seed, config.batch_size)
         store.put(PICTURES, kept.to_bytes())
         board.write(store, result["step"], config.to_dict(), result["eval"], logits, data.dataset.class_names, kept)
 

@@ -74,13 +74,14 @@ class Pictures:
         return [data_uri(self.images[rows[index]]) if index in rows else "" for index in indices.tolist()]
 
 
-def keep(data: Splits, logits: Logits, seed: int) -> Pictures:
+def keep(data: Splits, logits: Logits, seed: int, batch_size: int = 0) -> Pictures:
     """The pictures of a run that was measured.
 
     Args:
       data: the run's examples; those of `data.final` were measured.
       logits: of the measurement.
       seed: of the run.
+      batch_size: of the run; 0: of the pictures, which matters with --order=blocked:N alone.
     """
     import tensorflow as tf
 
@@ -92,7 +93,7 @@ def keep(data: Splits, logits: Logits, seed: int) -> Pictures:
         images = np.asarray(data.final[1].fetcher()(tf.constant(index), None).images)
         originals = augmented = images[:0]
         if data.config.augment != "none":
-            originals, batch = preview.pairs(data, min(AUGMENTED, len(data.train)), seed)
+            originals, batch = preview.pairs(data, min(AUGMENTED, len(data.train)), seed, batch_size)
             augmented = np.asarray(batch.images)
     return Pictures(index, *map(_reduced, (images, originals, augmented)))
 
