@@ -37,9 +37,10 @@ def number(name: str) -> str:
 
 
 def log(name: str, worker: int = 0, attempt: int = 0) -> str:
-    """What a worker has printed."""
+    """What a worker has printed, without what Slurm says there of a step that it ends."""
     place: Path = SlurmFolder(name).log(worker, attempt)
-    return place.read_text() if place.exists() else ""
+    lines = place.read_text().splitlines(keepends=True) if place.exists() else []
+    return "".join(line for line in lines if not line.startswith("slurmstepd"))
 
 
 def record(version: str, test: str, begun: float, backend: str, nodes: int, restarts: int, end: str) -> None:
