@@ -91,7 +91,17 @@ class BaseEngine(Engine):
 
     def _training_stream(self, examples: Examples, first_position: int, cached: int = 0) -> tf.data.Dataset:
         config, sharding = self.config, self.runtime.sharding(self._stage.batch_size)
-        return training_stream(examples, sharding, config.data, config.seed, first_position, cached, config.batch_size)
+        how = config.data, config.seed, first_position, cached, config.batch_size
+        return training_stream(examples, sharding, *how, self._steps_from(first_position, len(examples)))
+
+    def _steps_from(self, position: int, examples: int) -> int:
+        """The steps of the stream that begins there, until the batch grows or the run ends; 0 where nobody reads ahead."""
+        config = self.config
+        if not config.data.order_spec.block:
+            return 0
+        clock = config.clock(examples)
+        ends = [*(segment.position for segment in clock.segments), clock.position(config.total_steps(examples))]
+        return min((-(-(end - position) // self._stage.batch_size) for end in ends if end > position), default=0)
 
     def evaluate(
         self, examples: Examples, stop: Callable[[], bool], keep: Callable[[np.ndarray, np.ndarray], None] | None = None
