@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cells import HERE, machine_of, rows_of, source, spread, table
 from step_tables import cluster, cluster_resnet18, collectives, step_before, step_profile, step_torch, winograd
-from stream_tables import order_quality, streaming
+from stream_tables import order_quality
 
 ROOT = HERE.parent
 PAGES = tuple(
@@ -349,7 +349,6 @@ TABLES = {
     "frozen_backbone": frozen_backbone,
     "fine_tune": fine_tune,
     "order_quality": order_quality,
-    "streaming": streaming,
 }
 
 

@@ -18,7 +18,9 @@ def steps_from(position, batch_size, order="blocked:8"):
     return BaseEngine._steps_from(engine, position, 1000)
 
 
-@pytest.mark.parametrize(("position", "batch_size", "steps"), [(0, 32, 32), (512, 32, 16), (1024, 64, 16), (1984, 64, 1)])
+@pytest.mark.parametrize(
+    ("position", "batch_size", "steps"), [(0, 32, 32), (512, 32, 16), (1024, 64, 16), (1984, 64, 1)]
+)
 def test_a_stream_ends_with_the_run_or_where_the_batch_grows(position, batch_size, steps):
     assert steps_from(position, batch_size) == steps
 
