@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cells import HERE, machine_of, rows_of, source, spread, table
 from step_tables import cluster, cluster_resnet18, collectives, step_before, step_profile, step_torch, winograd
-from stream_tables import order_quality
+from stream_tables import order_quality, streaming
 
 ROOT = HERE.parent
 PAGES = tuple(
@@ -349,6 +349,7 @@ TABLES = {
     "frozen_backbone": frozen_backbone,
     "fine_tune": fine_tune,
     "order_quality": order_quality,
+    "streaming": streaming,
 }
 
 
