@@ -295,14 +295,13 @@ def test_streaming_leaves_nothing_behind_and_no_copy_that_looks_whole(server, tm
 
 
 def test_a_second_stream_ends_the_first(server):
-    examples, streams = open_splits(streamed()).train, []
-    for first in (0, 320):
-        stream = iter(training_stream(examples, BatchSharding(BATCH), streamed(), 3, first))
-        next(stream)
-        streams.append(stream)
-        threads = [thread for thread in threading.enumerate() if thread.name.startswith("ahead-")]
-        streams.append(threads)
-    _, before, _, _ = streams
+    examples, others = open_splits(streamed()).train, {*threading.enumerate()}
+    first = iter(training_stream(examples, BatchSharding(BATCH), streamed(), 3, 0))
+    next(first)
+    before = [thread for thread in threading.enumerate() if thread.name.startswith("ahead-") and thread not in others]
+    assert before
+    second = iter(training_stream(examples, BatchSharding(BATCH), streamed(), 3, 320))
+    next(second)
     for thread in before:
         thread.join(20)
     assert not any(thread.is_alive() for thread in before)

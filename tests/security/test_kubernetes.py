@@ -15,9 +15,9 @@ from kubernetes.config import kube_config
 
 from clusters import ESCAPES, assert_printable
 from convoy import exits
-from convoy.launch import watch
+from convoy.launch import render, watch
 from convoy.launch.targets.kubernetes import api as kube_api
-from convoy.launch.targets.kubernetes import documents, render
+from convoy.launch.targets.kubernetes import documents
 from convoy.launch.targets.kubernetes import errors as kube_errors
 from convoy.launch.targets.kubernetes.target import KubernetesTarget
 from kube_handler import failure

@@ -274,7 +274,8 @@ def test_a_stranger_cannot_raise_the_memory_that_images_take(home, monkeypatch):
 def test_records_of_a_bucket_are_not_copied_to_a_strangers_place(home, monkeypatch):
     asked = []
 
-    def mirrored(_url: str, data_dir: str) -> None:
+    def mirrored(_url: str, data_dir: str, shards: bool) -> None:
+        assert shards, "the whole copy"
         asked.append(data_dir)
         raise exits.CannotRun("far enough")
 
