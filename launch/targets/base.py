@@ -137,6 +137,14 @@ class Platform(abc.ABC):
         yield from ()
 
 
+def state_or_failed(state: Callable[[str], JobState], name: str) -> JobState:
+    """What `state` says of a job. One whose record cannot be read has failed, so that it is listed and can be removed."""
+    try:
+        return state(name)
+    except exits.BadData as error:
+        return JobState(name, FAILED, str(error), exit_code=error.code)
+
+
 def check_worker(worker: int, job: str, workers: int) -> None:
     """Raises CannotRun for --worker of a job that has no such worker."""
     if not 0 <= worker < workers:

@@ -7,10 +7,25 @@ import pytest
 import tensorflow as tf
 
 from convoy.trainer.engines.tensorflow import relu
+from support import assert_same_bits, records_of
 
 SHAPE = (16, 32, 32, 64)
 SPECIAL = (-3e38, -np.inf, np.inf, np.nan, -0.0, 0.0, 1e-40)
 WEIGHTS = tf.cast(tf.reshape(tf.range(16) - 8, [16, 1, 1, 1]), tf.bfloat16)
+
+MODEL = """
+import keras
+from keras import layers
+
+def residual(input_shape, num_classes):
+    image = keras.Input(input_shape)
+    x = layers.ReLU()(layers.Conv2D(64, 3, padding="same")(image))
+    y = layers.Activation("relu")(layers.BatchNormalization()(layers.Conv2D(64, 3, padding="same")(x)))
+    # TensorFlow joins an addition to a convolution right before it, with a rounding less; not to this.
+    y = layers.BatchNormalization()(layers.Conv2D(64, 1)(y))
+    x = layers.ReLU()(layers.Add()([x, y]))
+    return keras.Model(image, layers.Dense(num_classes)(layers.GlobalAveragePooling2D()(x)), name="residual")
+"""
 
 
 def values(seed: int, dtype: tf.DType = tf.bfloat16) -> tf.Tensor:
@@ -70,3 +85,14 @@ def test_an_addition_that_repeats_one_of_two_is_left_alone():
 
     images, bias = values(0), tf.cast(tf.linspace(-1.0, 1.0, SHAPE[-1]), tf.bfloat16)
     assert bits([biased(images, bias)]) == bits([tf.nn.relu(images + bias)])
+
+
+def test_a_network_on_two_devices_has_the_bits_of_before(convoy, tmp_path):
+    (tmp_path / "mine.py").write_text(MODEL)
+    flags = ["--dataset=synthetic:32x32x3:10:64", "--model=mine:residual", "--batch_size=32", "--precision=mixed_bfloat16",
+             "--devices=cpu:2", "--duration=4st", "--eval_split=none", "--noreport"]  # fmt: skip
+    for kernels in (3, 4):
+        outcome = convoy("train", *flags, f"--kernels={kernels}", f"--run_dir=by-{kernels}")
+        assert outcome.code == 0, outcome
+    assert_same_bits(tmp_path / "by-4", tmp_path / "by-3")
+    assert records_of(tmp_path / "by-4") == records_of(tmp_path / "by-3")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 _LARGE = 12  # a tensor that holds this part of all numbers has a bucket of its own: nothing is copied into one
 
 
-def buckets(sizes: Sequence[int], count: int, tapers: bool) -> list[list[int]]:
+def buckets(sizes: Sequence[int], count: int, generation: int) -> list[list[int]]:
     """At most `count` groups of tensors, by index.
 
     The last tensors come first: a backward pass begins with them, so their gradients are there first (Li et al. 2020, "PyTorch
@@ -16,11 +16,11 @@ def buckets(sizes: Sequence[int], count: int, tapers: bool) -> list[list[int]]:
     Args:
       sizes: numbers in each tensor, in the order in which the forward pass uses them.
       count: at least 1.
-      tapers: whether large tensors are by themselves, and each group of the others has half of what is left of them, so that
-        little travels after the backward pass has ended; without, groups are of about the same size.
+      generation: of --kernels. From the fourth on large tensors are by themselves, and each group of the others has half of
+        what is left of them, so that little travels after the backward pass has ended; before, all are of about the same size.
     """
     backwards = range(len(sizes))[::-1]
-    if not tapers or count == 1:
+    if generation < 4 or count == 1:
         return _grouped(sizes, backwards, count, lambda rest: sum(sizes) / count)
     large = sorted((index for index in backwards if sizes[index] * _LARGE >= sum(sizes)), key=lambda i: -sizes[i])
     large = large[: count // 2]

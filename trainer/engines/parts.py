@@ -128,7 +128,7 @@ def build_parts(
     if OPTIMIZERS[config.optimizer].averages and normalization.has_batch_normalization(model, frozen):
         notes.append(_STATISTICS_OF_TRAINING)
     moving = normalization.install(
-        model, config.batchnorm_spec, all_sum, replicas, frozen, normalize, merges=config.kernels != "1"
+        model, config.batchnorm_spec, all_sum, replicas, frozen, normalize, merges=config.generation > 1
     )
     notes += randomness.install(model, config.model, replicas, replica)
     if config.remat:

@@ -128,7 +128,7 @@ def agreed(config: RunConfig, cluster: Cluster, from_leader: Callable[[np.ndarra
     """
     if cluster.processes == 1:
         return config
-    kernels, buckets = from_leader(np.array([int(config.kernels), config.gradient_buckets], np.int32)).tolist()
+    kernels, buckets = from_leader(np.array([config.generation, config.gradient_buckets], np.int32)).tolist()
     return dataclasses.replace(config, kernels=str(kernels), gradient_buckets=buckets)
 
 

@@ -13,13 +13,9 @@ from convoy.launch.targets.base import REPORT
 
 _PROCESS = whole(0, 1 << 22)  # Linux's own bound
 _STATE = {**REPORT, "supervisor": _PROCESS, "workers": [_PROCESS]}
-_JOB = {
-    "spec": {"options": {"workers": whole(1, MAX_WORKERS)}},
-    "digest": str,
-    "run_dir": str,
-    "chaos": str,
-    "id": str,
-}
+# What was submitted, on any target that keeps it in a folder.
+SUBMITTED = {"spec": {"options": {"workers": whole(1, MAX_WORKERS)}}, "digest": str, "run_dir": str}
+_JOB = {**SUBMITTED, "chaos": str, "id": str}
 
 
 @dataclasses.dataclass

@@ -15,7 +15,17 @@ from typing import Any
 from convoy import exits, supervise
 from convoy.launch import shell
 from convoy.launch.job import JobSpec
-from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, PENDING, RUNNING, JobState, NoSuchJob, check_worker
+from convoy.launch.targets.base import (
+    CANCELLED,
+    ENDS,
+    FAILED,
+    PENDING,
+    RUNNING,
+    JobState,
+    NoSuchJob,
+    check_worker,
+    state_or_failed,
+)
 from convoy.launch.targets.local import faults, job_folder, logs, pod, rehearsal
 from convoy.launch.targets.local.job_folder import JobFolder
 from convoy.launch.targets.local.job_record import Record
@@ -38,7 +48,7 @@ class LocalTarget:
         faults.parse(self.chaos, spec.workers)
         with job_folder.changing():
             if folder.exists():
-                now = self._seen(spec.name)
+                now = state_or_failed(self.state, spec.name)
                 same = (now.digest, now.run_dir) == (spec.digest, _absolute(spec))
                 again = same and now.phase in (FAILED, CANCELLED)
                 # A person who asks for faults wants to see them, not the result of the job without them.
@@ -88,18 +98,11 @@ class LocalTarget:
             record.begun,
         )
 
-    def _seen(self, name: str) -> JobState:
-        """As `state`, but a job whose folder cannot be read has failed, so that it is listed and can be removed."""
-        try:
-            return self.state(name)
-        except exits.BadData as error:
-            return JobState(name, FAILED, str(error), exit_code=error.code)
-
     def jobs(self) -> list[JobState]:
         states = []
         for folder in job_folder.folders(JobFolder):
             with contextlib.suppress(NoSuchJob):  # removed meanwhile
-                states.append(self._seen(folder.name))
+                states.append(state_or_failed(self.state, folder.name))
         return states
 
     def logs(self, name: str, worker: int, follow: bool) -> Iterator[str]:
@@ -114,7 +117,7 @@ class LocalTarget:
     def cancel(self, name: str) -> JobState:
         folder = _existing(name)
         deadline = time.monotonic() + rehearsal.GRACE_SECONDS + _MARGIN_SECONDS
-        while (now := self._seen(name)).phase not in ENDS:
+        while (now := state_or_failed(self.state, name)).phase not in ENDS:
             folder.ask_to_cancel()
             if time.monotonic() > deadline:
                 raise exits.TryAgain(f"{name} has not ended; {folder.path}/supervisor.log may say why. Try it again.")
@@ -123,7 +126,7 @@ class LocalTarget:
 
     def remove(self, name: str) -> None:
         with job_folder.changing():
-            if (now := self._seen(name)).phase not in ENDS:
+            if (now := state_or_failed(self.state, name)).phase not in ENDS:
                 raise exits.CannotRun(f"{name} is {now.phase}; `convoy launch cancel --name={name}` ends it.")
             JobFolder(name).remove()
 

@@ -20,21 +20,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from convoy import exits, outside, shapes
-from convoy.bounds import whole
-from convoy.launch.flags import MAX_WORKERS
 from convoy.launch.targets.base import REPORT
 from convoy.launch.targets.local.job_folder import JobFolder
-from convoy.launch.targets.local.job_record import Record
+from convoy.launch.targets.local.job_record import SUBMITTED, Record
 from convoy.launch.targets.slurm import script
 
-_JOB = {
-    "spec": {"options": {"workers": whole(1, MAX_WORKERS)}},
-    "digest": str,
-    "run_dir": str,
-    "cluster": str,
-    "comment": str,
-    "title": str,
-}
+_JOB = {**SUBMITTED, "cluster": str, "comment": str, "title": str}
 _STATE = {**REPORT, "number": str}
 _NUMBER = re.compile(r"([1-9]\d{0,9}(_\d{1,7})?)?", re.ASCII)
 _ENDED = re.compile(rf"(\d{{1,3}}) (\d{{1,9}}) ({'|'.join(script.WHYS)})\n?", re.ASCII)

@@ -13,7 +13,17 @@ from typing import Any
 
 from convoy import exits
 from convoy.launch.job import JobSpec
-from convoy.launch.targets.base import CANCELLED, ENDS, FAILED, PENDING, RUNNING, JobState, NoSuchJob, check_worker
+from convoy.launch.targets.base import (
+    CANCELLED,
+    ENDS,
+    FAILED,
+    PENDING,
+    RUNNING,
+    JobState,
+    NoSuchJob,
+    check_worker,
+    state_or_failed,
+)
 from convoy.launch.targets.local import job_folder, logs
 from convoy.launch.targets.slurm import api, request, script, status
 from convoy.launch.targets.slurm.folder import SlurmFolder, SlurmRecord
@@ -49,7 +59,7 @@ class SlurmTarget:
         folder = SlurmFolder(spec.name)
         if not folder.exists():
             return True
-        now = self._seen(spec.name)
+        now = state_or_failed(self.state, spec.name)
         same = (now.digest, now.run_dir) == (spec.digest, _run_dir(spec))
         if same and now.phase not in (FAILED, CANCELLED):
             return False
@@ -138,18 +148,11 @@ class SlurmTarget:
             record.phase, record.exit_code = FAILED, exits.TRY_AGAIN
             record.reason = "it was never begun; submit it again"
 
-    def _seen(self, name: str) -> JobState:
-        """As `state`, but a job whose folder cannot be read has failed, so that it is listed and can be removed."""
-        try:
-            return self.state(name)
-        except exits.BadData as error:
-            return JobState(name, FAILED, str(error), exit_code=error.code)
-
     def jobs(self) -> list[JobState]:
         states = []
         for folder in job_folder.folders(SlurmFolder):
             try:
-                states.append(self._seen(folder.name))
+                states.append(state_or_failed(self.state, folder.name))
             except NoSuchJob:  # removed meanwhile
                 continue
             except exits.CannotRun as error:  # of another cluster
@@ -168,12 +171,12 @@ class SlurmTarget:
     def cancel(self, name: str) -> JobState:
         """As Target.cancel: the run gets SIGTERM, and Slurm's KillWait to save and leave."""
         folder = _existing(name)
-        now = self._seen(name)
+        now = state_or_failed(self.state, name)
         if now.phase in ENDS:
             return now
         folder.ask_to_cancel()
         deadline = time.monotonic() + self._kill_wait + MARGIN_SECONDS
-        while (now := self._seen(name)).phase not in ENDS:
+        while (now := state_or_failed(self.state, name)).phase not in ENDS:
             record = folder.read()
             # Again as long as it waits: a script that had decided just before may have queued it again.
             if now.reason != status.LEAVES:
@@ -188,7 +191,7 @@ class SlurmTarget:
 
     def remove(self, name: str) -> None:
         with job_folder.changing(SlurmFolder.kind):
-            if (now := self._seen(name)).phase not in ENDS:
+            if (now := state_or_failed(self.state, name)).phase not in ENDS:
                 raise exits.CannotRun(
                     f"{name} is {now.phase}; `convoy launch cancel --target=slurm --name={name}` ends it."
                 )

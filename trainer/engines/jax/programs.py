@@ -49,12 +49,12 @@ class Programs:
     def __init__(self, runtime: Runtime, image_shape: tuple[int, int, int], draws: ClassCounts):
         self.runtime, self.mesh = runtime, runtime.strategy_or_mesh
         on_cpu = runtime.config.devices_spec.platform == "cpu"
-        newer = on_cpu and runtime.config.kernels != "1"
+        generation = runtime.config.generation
         self.parts = build_parts(runtime, image_shape, draws, all_sum, lambda: lax.axis_index(AXIS))
         if on_cpu:
             kernels.install(self.parts.model)
-        if newer:
-            convolutions.install(self.parts.model, winograds=runtime.config.kernels != "2")
+        if on_cpu and generation >= 2:
+            convolutions.install(self.parts.model, winograds=generation >= 3)
             depthwise.install(self.parts.model)
         # XLA's CPU backend would make one sum of all, which begins when the last gradient is there.
         apart = on_cpu and runtime.config.gradient_buckets > 1

@@ -164,8 +164,8 @@ class TrainingStep:
         numbers = jnp.stack([loss, correct.astype(loss.dtype), *squares])
         summed = [*gradients]
         travels = jnp.bfloat16 if self.config.gradient_dtype == "bfloat16" else loss.dtype
-        sizes, tapers = [gradient.size for gradient in gradients], int(self.config.kernels) >= 4
-        groups = buckets(sizes, self.config.gradient_buckets, tapers)
+        sizes = [gradient.size for gradient in gradients]
+        groups = buckets(sizes, self.config.gradient_buckets, self.config.generation)
         for group in groups:
             pieces = [gradients[index].astype(travels).ravel() for index in group]
             with_numbers = group is groups[-1] and travels == loss.dtype

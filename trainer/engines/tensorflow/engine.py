@@ -40,7 +40,7 @@ class TensorFlowEngine(BaseEngine):
     def __init__(self, runtime: Runtime, image_shape: tuple[int, int, int], draws: ClassCounts):
         config, self._strategy = runtime.config, runtime.strategy_or_mesh
         on_cpu = config.devices_spec.platform == "cpu"
-        generation = int(config.kernels)
+        generation = config.generation
         with self._strategy.scope():
             parts = build_parts(
                 runtime,
@@ -195,7 +195,7 @@ class TensorFlowEngine(BaseEngine):
         """Of this stage."""
         stage = self._stage
         # The layers of the first generation sum in every mode.
-        sums = self.config.batchnorm_spec.mode == "sync" or self.config.kernels == "1"
+        sums = self.config.batchnorm_spec.mode == "sync" or self.config.generation == 1
         has_normalization = normalization.has_batch_normalization(self.model, stage.frozen)
         has_cross_replica_layers = self.replicas > 1 and sums and has_normalization
         sizes = self.runtime.sharding(stage.batch_size).microbatch_sizes

@@ -157,8 +157,8 @@ class TrainingStep:
         numbers = tf.stack([loss, tf.cast(correct, loss.dtype), *squares])
         summed = [*gradients]
         travels = tf.bfloat16 if self.config.gradient_dtype == "bfloat16" else loss.dtype
-        sizes, tapers = [gradient.shape.num_elements() for gradient in gradients], int(self.config.kernels) >= 4
-        groups = buckets(sizes, self.config.gradient_buckets, tapers)
+        sizes = [gradient.shape.num_elements() for gradient in gradients]
+        groups = buckets(sizes, self.config.gradient_buckets, self.config.generation)
         for group in groups:
             pieces = [tf.cast(tf.reshape(gradients[index], [-1]), travels) for index in group]
             with_numbers = group is groups[-1] and travels == loss.dtype

@@ -121,6 +121,11 @@ class MachineFlags:
     def devices_spec(self) -> DevicesSpec:
         return DevicesSpec.parse(self.devices)
 
+    @property
+    def generation(self) -> int:
+        """--kernels, once it is resolved."""
+        return int(self.kernels)
+
     def hang_seconds(self, processes: int) -> float:
         """--hang_timeout in seconds; 0, for ever, is the default of a run that shares its steps with no other process."""
         return self.hang_timeout if self.hang_timeout is not None else 120.0 if processes > 1 else 0.0
